@@ -1,0 +1,57 @@
+#!/bin/sh
+# Makes a stand-in for the Dockerfile's base image, from Debian's and npm's packages, where no image registry can be reached.
+# It goes into local storage under the base image's own name, so that the very same Dockerfile builds. For tests, not for publishing.
+set -eu
+cd "$(dirname "$0")/.."
+
+image=$(sed -n 's/^ARG NODE_IMAGE=//p' Dockerfile) # …/node:24-bookworm-slim
+tag=${image##*:}
+major=${tag%%-*}
+suite=${tag#*-}
+suite=${suite%%-*}
+
+missing=''
+for tool in buildah podman runc debootstrap; do
+  command -v $tool >/dev/null || missing="$missing $tool"
+done
+if [ -n "$missing" ]; then
+  echo "image-base.sh: installing$missing" >&2
+  # shellcheck disable=SC2086 # a list of words
+  apt-get install -qq -y --no-install-recommends $missing >&2
+fi
+
+if podman image exists "$image"; then
+  echo "image-base.sh: $image is in local storage already"
+  exit 0
+fi
+
+# The mirror that this machine itself installs from.
+mirror=$(apt-get indextargets --format '$(ORIGIN) $(RELEASE) $(REPO_URI)' 'Created-By: Packages' |
+  sed -n "s/^Debian $suite //p" | head -n 1)
+if [ -z "$mirror" ]; then
+  echo "image-base.sh: apt knows no mirror of Debian $suite here, so there is nothing to build $image from." >&2
+  exit 3
+fi
+
+case $(uname -m) in
+  x86_64) arch=x64 ;;
+  aarch64) arch=arm64 ;;
+  *) echo "image-base.sh: npm has no Node for $(uname -m)." >&2; exit 3 ;;
+esac
+
+temp=$(mktemp -d)
+trap 'rm -rf "$temp"' EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM
+root=$temp/root
+
+debootstrap --variant=minbase "$suite" "$root" "$mirror" >"$temp/log" || { cat "$temp/log" >&2; exit 1; }
+rm -rf "$root"/var/cache/apt/* "$root"/var/lib/apt/lists/*
+
+npm pack --silent --pack-destination "$temp" "node-linux-$arch@$major" >/dev/null
+tar -xzf "$temp"/node-linux-*.tgz -C "$root/usr/local" --strip-components=1 --no-same-owner package/bin/node
+npm install --silent --global --prefix "$root/usr/local" npm@11
+
+tar -C "$root" -c . | podman import --quiet --message "stand-in for $image" \
+  --change 'ENV PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin' --change 'CMD ["node"]' - "$image"
+echo "image-base.sh: made $image: Debian $suite, Node $("$root/usr/local/bin/node" --version)"

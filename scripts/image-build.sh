@@ -1,0 +1,44 @@
+#!/bin/sh
+# Builds the image without a Docker engine. (With one, `docker build -t etcd-snapshot-azure-blob:dev .` does the same.)
+set -eu
+cd "$(dirname "$0")/.."
+
+case ${1-} in
+  -*)
+    echo 'usage: scripts/image-build.sh [tag]      (default: etcd-snapshot-azure-blob:dev)'
+    echo
+    echo 'The base image is pulled, always, so that a stand-in never ends up in an image that is published.'
+    echo 'STAND_IN_BASE=1: nothing is pulled. The base image in local storage is used; image-base.sh makes one if there is none.'
+    exit 0
+    ;;
+esac
+tag=${1:-etcd-snapshot-azure-blob:dev}
+
+if [ "${STAND_IN_BASE:-}" = 1 ]; then
+  scripts/image-base.sh
+  pull=--pull-never
+else
+  pull=--pull-always
+fi
+
+# npm in the build uses the registry and the CA that npm uses here. As secrets they are mounted for one RUN and leave no trace
+# in the image.
+secrets=$(mktemp -d)
+trap 'rm -rf "$secrets"' EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM
+ca=$(npm config get cafile)
+[ "$ca" != null ] || ca=${NODE_EXTRA_CA_CERTS:-}
+{
+  echo "registry=$(npm config get registry)"
+  [ -z "$ca" ] || echo 'cafile=/run/secrets/ca'
+} >"$secrets/npmrc"
+cat ${ca:+"$ca"} </dev/null >"$secrets/ca"
+
+# chroot isolation: works inside containers and virtual machines where a nested runtime would not.
+buildah bud $pull --isolation chroot --layers --tag "$tag" \
+  --secret "id=npmrc,src=$secrets/npmrc" --secret "id=ca,src=$secrets/ca" \
+  --build-arg "VERSION=$(npm pkg get version | tr -d '"')" \
+  --build-arg "REVISION=$(git rev-parse HEAD 2>/dev/null || true)" \
+  .
+buildah images --format '{{.Name}}:{{.Tag}}  {{.Size}}' "$tag"

@@ -1,0 +1,361 @@
+import { isIP } from 'node:net';
+import { UsageError } from './errors.ts';
+import { LOG_FORMATS, LOG_LEVELS, type LogFormat, type LogLevel } from './log.ts';
+import { Secret } from './secret.ts';
+import { nearestName, VARIABLES, type VariableName } from './variables.ts';
+
+export type Environment = Readonly<Record<string, string | undefined>>;
+
+export interface TlsFiles {
+  readonly ca: string;
+  readonly cert: string;
+  readonly key: string;
+}
+
+export interface EtcdConfig {
+  /** Origins such as `https://10.0.0.5:2379`, in the given order, without repeats. */
+  readonly endpoints: readonly string[];
+  /** Only where an endpoint speaks https. */
+  readonly tls: TlsFiles | undefined;
+}
+
+export type StorageCredential =
+  | { readonly kind: 'key'; readonly account: string; readonly key: Secret }
+  | { readonly kind: 'connection-string'; readonly connectionString: Secret }
+  | {
+      readonly kind: 'principal';
+      readonly appId: string;
+      readonly password: Secret;
+      readonly tenant: string;
+      readonly authorityHost: string;
+    };
+
+export interface StorageConfig {
+  readonly credential: StorageCredential;
+  /** Credentials that are set too and are not used: named in the log. */
+  readonly unused: readonly StorageCredential['kind'][];
+  /** URL of the blob service; a connection string brings its own. */
+  readonly endpoint: string | undefined;
+  readonly container: string;
+  readonly prefix: string;
+}
+
+export interface Config {
+  readonly etcd: EtcdConfig;
+  readonly storage: StorageConfig;
+  /** Number of newest snapshots to keep; undefined = nothing is ever deleted. */
+  readonly keepLast: number | undefined;
+  /** Seconds for the whole run. */
+  readonly timeout: number;
+  readonly readBack: 'full' | 'off';
+}
+
+export interface LogConfig {
+  readonly format: LogFormat | undefined;
+  readonly level: LogLevel;
+}
+
+const CLOUDS = {
+  public: { authority: 'https://login.microsoftonline.com', suffix: 'blob.core.windows.net' },
+  china: { authority: 'https://login.chinacloudapi.cn', suffix: 'blob.core.chinacloudapi.cn' },
+  usgov: { authority: 'https://login.microsoftonline.us', suffix: 'blob.core.usgovcloudapi.net' },
+} as const;
+
+/** Which halves of the configuration a command needs; the other half may be absent, but not malformed. */
+export interface Needs {
+  readonly etcd: boolean;
+}
+
+/**
+ * Reads the whole configuration.
+ * @throws UsageError that lists every fault at once, each with its variable, what is wrong and an example
+ */
+export function readConfig(env: Environment, needs: Needs): Config {
+  const reader = new Reader(env);
+  const config: Config = {
+    etcd: readEtcd(reader, needs.etcd),
+    storage: readStorage(reader),
+    keepLast: reader.count('SNAPSHOT_KEEP_LAST'),
+    timeout: reader.seconds('SNAPSHOT_TIMEOUT') ?? 570,
+    readBack: reader.choice('SNAPSHOT_READ_BACK', ['full', 'off']) ?? 'full',
+  };
+  readLogConfig(env, reader);
+  reader.throwFaults();
+  return config;
+}
+
+/** The log's own settings: read first, and never a reason to fail, so that everything else can be reported. */
+export function readLogConfig(env: Environment, reader = new Reader(env)): LogConfig {
+  return {
+    format: reader.choice('SNAPSHOT_LOG_FORMAT', LOG_FORMATS),
+    level: reader.choice('SNAPSHOT_LOG_LEVEL', LOG_LEVELS) ?? 'info',
+  };
+}
+
+/** Every secret that is set, used or not: what no output may contain. */
+export function secretsOf(env: Environment): Secret[] {
+  const names = (Object.keys(VARIABLES) as VariableName[]).filter((name) => 'secret' in VARIABLES[name]);
+  const values = names.map((name) => cleaned(env[name])).filter((value) => value !== undefined);
+  const keysInside = values.flatMap((value) => [...value.matchAll(/(?:AccountKey|SharedAccessSignature)=([^;]+)/g)]);
+  return [...values, ...keysInside.map((match) => match[1] ?? '')].map((value) => new Secret(value));
+}
+
+/** A sentence for every `SNAPSHOT_…` variable that means nothing to this program. */
+export function unknownVariables(env: Environment): string[] {
+  return Object.keys(env)
+    .filter((name) => name.startsWith('SNAPSHOT_') && !(name in VARIABLES))
+    .map((name) => {
+      const nearest = nearestName(name);
+      return `${name} is not a known variable and is ignored${nearest === undefined ? '' : `; did you mean ${nearest}?`}`;
+    });
+}
+
+function readEtcd(reader: Reader, needed: boolean): EtcdConfig {
+  const endpoints = reader.endpoints('SNAPSHOT_ETCD_ENDPOINTS', needed);
+  const tls = {
+    ca: reader.text('SNAPSHOT_ETCD_CA_FILE') ?? '/etc/kubernetes/certs/ca.crt',
+    cert: reader.text('SNAPSHOT_ETCD_CERT_FILE') ?? '/etc/kubernetes/certs/etcdclient.crt',
+    key: reader.text('SNAPSHOT_ETCD_KEY_FILE') ?? '/etc/kubernetes/certs/etcdclient.key',
+  };
+  return { endpoints, tls: endpoints.some((endpoint) => endpoint.startsWith('https:')) ? tls : undefined };
+}
+
+function readStorage(reader: Reader): StorageConfig {
+  const cloud = CLOUDS[reader.choice('SNAPSHOT_AZURE_CLOUD', ['public', 'china', 'usgov']) ?? 'public'];
+  const account = reader.text('SNAPSHOT_AZURE_ACCOUNT_NAME', ACCOUNT_RULE);
+  const { credential, unused } = readCredential(reader, account, cloud.authority);
+  const endpoint = reader.blobEndpoint('SNAPSHOT_AZURE_BLOB_ENDPOINT', account);
+  if (credential.kind === 'principal' && account === undefined && endpoint === undefined) {
+    reader.missing('SNAPSHOT_AZURE_ACCOUNT_NAME');
+  }
+  if (credential.kind === 'principal' && endpoint?.startsWith('http:') === true) {
+    reader.fault(
+      'SNAPSHOT_AZURE_BLOB_ENDPOINT',
+      'must be https for a service principal: its token would travel in clear',
+    );
+  }
+  return {
+    credential,
+    unused,
+    endpoint: endpoint ?? (account === undefined ? undefined : `https://${account}.${cloud.suffix}`),
+    container:
+      reader.text('SNAPSHOT_AZURE_CONTAINER_NAME', CONTAINER_RULE) ?? reader.missing('SNAPSHOT_AZURE_CONTAINER_NAME'),
+    prefix: reader.text('SNAPSHOT_BLOB_PREFIX', PREFIX_RULE) ?? '',
+  };
+}
+
+/** The first complete set wins in the order connection string, key, principal, unless SNAPSHOT_AZURE_AUTH names one. */
+function readCredential(
+  reader: Reader,
+  account: string | undefined,
+  authority: string,
+): { credential: StorageCredential; unused: StorageCredential['kind'][] } {
+  const connectionString = reader.connectionString('SNAPSHOT_AZURE_CONNECTION_STRING', account);
+  const key = reader.text('SNAPSHOT_AZURE_ACCOUNT_KEY', KEY_RULE);
+  const appId = reader.text('SNAPSHOT_AZURE_PRINCIPAL_APPID', DIRECTORY_ID_RULE);
+  const password = reader.text('SNAPSHOT_AZURE_PRINCIPAL_PASSWORD');
+  const tenant = reader.text('SNAPSHOT_AZURE_PRINCIPAL_TENANT', DIRECTORY_ID_RULE);
+  const authorityHost = reader.origin('SNAPSHOT_AZURE_AUTHORITY_HOST') ?? authority;
+  const present: StorageCredential['kind'][] = [];
+  if (connectionString !== undefined) present.push('connection-string');
+  if (key !== undefined) present.push('key');
+  if (appId !== undefined || password !== undefined || tenant !== undefined) present.push('principal');
+
+  const asked = reader.choice('SNAPSHOT_AZURE_AUTH', ['auto', 'key', 'connection-string', 'principal']) ?? 'auto';
+  const kind = asked === 'auto' ? (present[0] ?? 'key') : asked;
+  const unused = present.filter((other) => other !== kind);
+  switch (kind) {
+    case 'connection-string':
+      return {
+        credential: {
+          kind,
+          connectionString: new Secret(connectionString ?? reader.missing('SNAPSHOT_AZURE_CONNECTION_STRING')),
+        },
+        unused,
+      };
+    case 'key':
+      return {
+        credential: {
+          kind,
+          account: account ?? reader.missing('SNAPSHOT_AZURE_ACCOUNT_NAME'),
+          key: new Secret(key ?? reader.missing('SNAPSHOT_AZURE_ACCOUNT_KEY')),
+        },
+        unused,
+      };
+    case 'principal':
+      return {
+        credential: {
+          kind,
+          appId: appId ?? reader.missing('SNAPSHOT_AZURE_PRINCIPAL_APPID'),
+          password: new Secret(password ?? reader.missing('SNAPSHOT_AZURE_PRINCIPAL_PASSWORD')),
+          tenant: tenant ?? reader.missing('SNAPSHOT_AZURE_PRINCIPAL_TENANT'),
+          authorityHost,
+        },
+        unused,
+      };
+  }
+}
+
+interface Rule {
+  readonly pattern: RegExp;
+  readonly demand: string;
+}
+
+const ACCOUNT_RULE: Rule = { pattern: /^[a-z0-9]{3,24}$/, demand: 'must be 3 to 24 lower-case letters and digits' };
+const KEY_RULE: Rule = {
+  pattern: /^[A-Za-z0-9+/]{86}==$/,
+  demand: 'must be the base64 text of 64 bytes, as the portal shows it (88 characters)',
+};
+const CONTAINER_RULE: Rule = {
+  pattern: /^(?!.*--)[a-z0-9][a-z0-9-]{1,61}[a-z0-9]$/,
+  demand: 'must be 3 to 63 lower-case letters, digits and single hyphens inside',
+};
+const DIRECTORY_ID_RULE: Rule = { pattern: /^[A-Za-z0-9.-]+$/, demand: 'must be an id such as the example' };
+const PREFIX_RULE: Rule = {
+  pattern: /^(?!.*(\/\/|\.\/|\.$))[A-Za-z0-9][A-Za-z0-9._/-]{0,199}$/,
+  demand:
+    'must be letters, digits and ._-/ only, without a leading slash, an empty part or a part that ends with a dot',
+};
+
+const SECONDS = { s: 1, m: 60, h: 3600, d: 86_400 } as const;
+
+/** Reads single variables and collects what is wrong with them, so that all faults are told at once. */
+class Reader {
+  readonly #env: Environment;
+  readonly #faults: string[] = [];
+
+  constructor(env: Environment) {
+    this.#env = env;
+  }
+
+  fault(name: VariableName, problem: string): void {
+    const { example } = VARIABLES[name];
+    this.#faults.push(`${name} ${problem} (example: ${example})`);
+  }
+
+  /** Notes the fault and stands in for the value, which nobody gets to see because `throwFaults` comes before. */
+  missing(name: VariableName): string {
+    this.fault(name, 'is not set');
+    return '';
+  }
+
+  throwFaults(): void {
+    if (this.#faults.length === 0) return;
+    const count = this.#faults.length === 1 ? 'one fault' : `${this.#faults.length} faults`;
+    throw new UsageError(
+      `The configuration has ${count}: ${this.#faults.join('; ')}.`,
+      'Correct the variables (in Kubernetes: the Secret) and run again; nothing was done.',
+    );
+  }
+
+  text(name: VariableName, rule?: Rule): string | undefined {
+    const value = cleaned(this.#env[name]);
+    if (value !== undefined && rule !== undefined && !rule.pattern.test(value)) this.fault(name, rule.demand);
+    return value;
+  }
+
+  choice<T extends string>(name: VariableName, choices: readonly T[]): T | undefined {
+    const value = cleaned(this.#env[name]);
+    if (value === undefined) return undefined;
+    const choice = choices.find((candidate) => candidate === value);
+    if (choice === undefined) this.fault(name, `must be one of ${choices.join(', ')}`);
+    return choice;
+  }
+
+  count(name: VariableName): number | undefined {
+    const value = cleaned(this.#env[name]);
+    if (value === undefined) return undefined;
+    if (!/^[1-9]\d{0,5}$/.test(value)) this.fault(name, 'must be a whole number from 1 on');
+    return Number(value);
+  }
+
+  seconds(name: VariableName): number | undefined {
+    const value = cleaned(this.#env[name]);
+    if (value === undefined) return undefined;
+    const match = /^(\d{1,7})([smhd]?)$/.exec(value);
+    const unit = match?.[2] as keyof typeof SECONDS | '' | undefined;
+    const seconds = Number(match?.[1]) * SECONDS[unit || 's'];
+    // A timer of Node holds at most 2^31 ms, which is 24 days.
+    if (match === null || seconds < 1 || seconds > 20 * SECONDS.d) {
+      this.fault(name, 'must be seconds, or a duration such as 90s, 10m or 2h, from 1s to 20d');
+    }
+    return seconds;
+  }
+
+  endpoints(name: VariableName, needed: boolean): string[] {
+    const value = cleaned(this.#env[name]);
+    const parts = (value ?? '').split(',').map((part) => part.trim());
+    const origins = parts
+      .filter((part) => part !== '')
+      .map((part) => this.#origin(name, part, ['http:', 'https:'], '2379'));
+    if (needed && origins.length === 0) this.missing(name);
+    return [...new Set(origins.filter((origin) => origin !== undefined))];
+  }
+
+  origin(name: VariableName): string | undefined {
+    const value = cleaned(this.#env[name]);
+    return value === undefined ? undefined : this.#origin(name, value, ['https:']);
+  }
+
+  blobEndpoint(name: VariableName, account: string | undefined): string | undefined {
+    const value = cleaned(this.#env[name]);
+    if (value === undefined) return undefined;
+    const url = URL.canParse(value) ? new URL(value) : undefined;
+    if (
+      url === undefined ||
+      !/^https?:$/.test(url.protocol) ||
+      url.search !== '' ||
+      url.hash !== '' ||
+      url.username !== ''
+    ) {
+      this.fault(name, 'must be the full URL of the blob service');
+      return undefined;
+    }
+    const host = url.hostname.replace(/^\[|\]$/g, '');
+    const loopback = host === 'localhost' || host === '::1' || host.startsWith('127.');
+    if (url.protocol === 'http:' && !loopback)
+      this.fault(name, 'must be https: over http everybody can read the snapshots');
+    // A host that is a bare address cannot carry the account, so it stands in the path, as with Azurite.
+    if (url.pathname === '/' && (isIP(host) !== 0 || host === 'localhost') && account !== undefined)
+      url.pathname = `/${account}`;
+    return url.href.replace(/\/$/, '');
+  }
+
+  connectionString(name: VariableName, account: string | undefined): string | undefined {
+    const value = cleaned(this.#env[name]);
+    if (value === undefined) return undefined;
+    if (!/(^|;)(AccountName|BlobEndpoint)=/.test(value) || !/(^|;)(AccountKey|SharedAccessSignature)=/.test(value)) {
+      this.fault(name, 'must be a connection string as the portal shows it');
+    }
+    const named = /(?:^|;)AccountName=([^;]*)/.exec(value)?.[1];
+    if (account !== undefined && named !== undefined && named !== account) {
+      this.fault(name, `is for account ${named}, but SNAPSHOT_AZURE_ACCOUNT_NAME is ${account}`);
+    }
+    return value;
+  }
+
+  #origin(name: VariableName, value: string, protocols: readonly string[], defaultPort = ''): string | undefined {
+    const url = URL.canParse(value) ? new URL(value) : undefined;
+    const wanted = protocols.map((protocol) => `${protocol}//`).join(' or ');
+    if (url === undefined || !protocols.includes(url.protocol) || url.hostname === '') {
+      this.fault(name, `must be a URL that begins with ${wanted}`);
+      return undefined;
+    }
+    if (url.pathname !== '/' || url.search !== '' || url.hash !== '' || url.username !== '') {
+      this.fault(name, 'must be protocol, host and port only');
+      return undefined;
+    }
+    // The URL class drops a port that is its protocol's own, so it is looked for in the text.
+    const port = /:(\d+)\/?$/.exec(value)?.[1] ?? defaultPort;
+    return `${url.protocol}//${url.hostname}${port === '' ? '' : `:${port}`}`;
+  }
+}
+
+/** Kubernetes and Docker keep the quotation marks of an env file in the value: one matching pair around it is no part of it. */
+function cleaned(value: string | undefined): string | undefined {
+  const trimmed = value
+    ?.trim()
+    .replace(/^(["'])(.*)\1$/s, '$2')
+    .trim();
+  return trimmed === '' ? undefined : trimmed;
+}

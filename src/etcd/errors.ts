@@ -1,0 +1,63 @@
+import { EtcdError, RunTimeout, WorkerError } from '../errors.ts';
+
+/** What stands in a gRPC error's text, what it means, and what to do. The first that fits is taken. */
+const MEANINGS: readonly (readonly [pattern: RegExp, why: string, hint: string])[] = [
+  [/ECONNREFUSED/, 'the connection was refused', 'Is etcd running there, and is the port its client port?'],
+  [/ENOTFOUND|EAI_AGAIN|Name resolution/, 'its host name cannot be resolved', 'Check SNAPSHOT_ETCD_ENDPOINTS and DNS.'],
+  [
+    /EHOSTUNREACH|ENETUNREACH/,
+    'there is no route to it',
+    'Run where the members can be reached (hostNetwork on a control-plane node).',
+  ],
+  [
+    /altnames|ERR_TLS_CERT_ALTNAME/,
+    'its certificate is for another host name',
+    'Use an endpoint that its certificate names.',
+  ],
+  [/certificate has expired|CERT_HAS_EXPIRED/, 'its certificate has expired', "Renew etcd's server certificate."],
+  [
+    /self.signed|unable to (get|verify)|issuer|signature failure/i,
+    'its certificate was not signed by the given CA',
+    "SNAPSHOT_ETCD_CA_FILE must name the CA that signed etcd's server certificate.",
+  ],
+  [
+    /alert|bad certificate|certificate required|unknown ca|EPROTO/i,
+    'it refused the TLS connection or our client certificate',
+    'SNAPSHOT_ETCD_CERT_FILE and _KEY_FILE must be a client certificate signed by the CA that etcd trusts (--trusted-ca-file).',
+  ],
+  [
+    /wrong version number|packet length|Protocol error|preface|HTTP\/1/i,
+    'it does not speak the expected protocol',
+    'Check https:// or http:// in SNAPSHOT_ETCD_ENDPOINTS, and that the port is the client port (2379).',
+  ],
+  [
+    /user name is empty|permission denied|invalid auth token|invalid user ID/i,
+    'it demands a user that may take snapshots',
+    'Authentication is on: use a client certificate whose common name is a user with the role root.',
+  ],
+  [/DEADLINE_EXCEEDED|Deadline/, 'it did not answer in time', 'Is the member overloaded, or a firewall in between?'],
+  [
+    /ECONNRESET|socket hang up|Connection dropped|RST_STREAM|UNAVAILABLE|CANCELLED/,
+    'the connection broke',
+    'Is etcd restarting there? With https, does etcd accept the client certificate?',
+  ],
+];
+
+/** Turns what the etcd client threw into our error; errors of our own pass through. */
+export function etcdError(endpoint: string, error: unknown): WorkerError {
+  if (error instanceof WorkerError) return error;
+  if (error instanceof RunTimeout) {
+    return new EtcdError(
+      `${error.message} while waiting for etcd at ${endpoint}.`,
+      'Is the member slow? Raise SNAPSHOT_TIMEOUT (and the Job deadline above it) for a large database.',
+      error,
+    );
+  }
+  const text = error instanceof Error ? error.message : String(error);
+  const [, why, hint] = MEANINGS.find(([pattern]) => pattern.test(text)) ?? [
+    /./,
+    text,
+    'Look into the log of that member.',
+  ];
+  return new EtcdError(`etcd at ${endpoint} failed: ${why}.`, hint, error);
+}

@@ -1,0 +1,91 @@
+import { EtcdError } from '../errors.ts';
+import type { Connection, SnapshotCall, SnapshotMessage } from './connection.ts';
+import { etcdError } from './errors.ts';
+
+/** How long a stream may make no progress. */
+const STALL_MS = 30_000;
+
+/** Messages without bytes that are put up with in a row; a server that lost its database file sends them for ever. */
+const EMPTY_MESSAGES = 16;
+
+/** The sha256 that the server sends after the database. */
+const TRAILER_SIZE = 32;
+
+/**
+ * The bytes of one member's snapshot, exactly as `etcdctl snapshot save` would write them, ending normally only if the
+ * server ended the stream with status OK and every byte that it announced came (specification: the Snapshot RPC).
+ * Leaving the loop early cancels the call.
+ * @throws EtcdError for everything else, the abort's reason when `signal` is aborted
+ */
+export async function* snapshotPieces(
+  connection: Connection,
+  signal: AbortSignal,
+  stallMs = STALL_MS,
+): AsyncGenerator<Buffer, void, void> {
+  const { endpoint } = connection;
+  try {
+    signal.throwIfAborted();
+    const call = await connection.snapshot();
+    let announced: number | undefined;
+    let received = 0;
+    let empty = 0;
+    for await (const { remaining, blob } of watched(call, endpoint, signal, stallMs)) {
+      announced ??= remaining + blob.length + TRAILER_SIZE;
+      received += blob.length;
+      if (blob.length > 0) {
+        empty = 0;
+        yield blob;
+      } else if (++empty > EMPTY_MESSAGES) throw stuck(endpoint, 'sends messages without data', received, announced);
+    }
+    if (received !== announced) {
+      throw new EtcdError(
+        `The snapshot stream of ${endpoint} ended after ${received} of ${announced ?? 'unknown'} bytes.`,
+        'A proxy or load balancer between may have cut it: name the members themselves.',
+      );
+    }
+  } catch (error) {
+    throw etcdError(endpoint, signal.aborted ? signal.reason : error);
+  }
+}
+
+/** Passes messages on, cancelling the call on abort, when the consumer leaves, or when nothing but empty ones come. */
+async function* watched(
+  call: SnapshotCall,
+  endpoint: string,
+  signal: AbortSignal,
+  stallMs: number,
+): AsyncGenerator<SnapshotMessage, void, void> {
+  let waiting = true;
+  let stalled = false;
+  let received = 0;
+  const timer = setTimeout(() => {
+    // While the consumer works on a piece, time passes that is not the server's fault.
+    if (!waiting) return;
+    stalled = true;
+    call.cancel();
+  }, stallMs);
+  const cancel = (): void => call.cancel();
+  signal.addEventListener('abort', cancel);
+  try {
+    for await (const message of call) {
+      waiting = false;
+      received += message.blob.length;
+      yield message;
+      waiting = true;
+      if (message.blob.length > 0) timer.refresh();
+    }
+  } catch (error) {
+    throw stalled ? stuck(endpoint, `made no progress for ${stallMs / 1000} s`, received) : error;
+  } finally {
+    signal.removeEventListener('abort', cancel);
+    clearTimeout(timer);
+    call.cancel();
+  }
+}
+
+function stuck(endpoint: string, how: string, received: number, announced?: number): EtcdError {
+  return new EtcdError(
+    `The snapshot stream of ${endpoint} ${how} after ${received}${announced === undefined ? '' : ` of ${announced}`} bytes.`,
+    "Look at that member's disk and log; its database file may be unreadable.",
+  );
+}

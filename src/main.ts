@@ -1,0 +1,101 @@
+#!/usr/bin/env node
+import { readFileSync } from 'node:fs';
+import { parse } from 'dotenv';
+import { type CommandLine, helpText, parseCommandLine } from './cli.ts';
+import { type Environment, readConfig, readLogConfig, secretsOf, unknownVariables } from './config.ts';
+import { ExitCode, Interrupted, RunTimeout, UsageError, WorkerError } from './errors.ts';
+import { createLog, type Log } from './log.ts';
+import { masker } from './secret.ts';
+
+/** An aborted run has this long for its last words; they include withdrawing a blob that is not proven yet. */
+const FAREWELL_MS = 1_700;
+
+/** Runs one command and returns the exit code. The only place that touches the process. */
+async function main(): Promise<number> {
+  let env: Environment = process.env;
+  let log = makeLog(env);
+  try {
+    const commandLine = parseCommandLine(process.argv.slice(2));
+    if (commandLine.ask !== undefined) {
+      process.stdout.write(`${commandLine.ask === 'help' ? helpText() : version()}\n`);
+      return ExitCode.done;
+    }
+    env = { ...readEnvFile(commandLine.envFile), ...definedOf(process.env) };
+    log = makeLog(env);
+    return await run(commandLine, env, log);
+  } catch (error) {
+    return report(error, log);
+  }
+}
+
+async function run({ verb, json }: CommandLine, env: Environment, log: Log): Promise<number> {
+  for (const warning of unknownVariables(env)) log.warn(warning);
+  const config = readConfig(env, verb.needs);
+  const signal = abortSignal(config.timeout, log);
+  const outcome = await verb.run({ config, log, signal, version: version() });
+  process.stdout.write(`${json ? JSON.stringify(outcome.json, undefined, 2) : outcome.text}\n`);
+  return outcome.shortfall === undefined ? ExitCode.done : report(outcome.shortfall, log);
+}
+
+/** Aborts the run on SIGINT, SIGTERM and when its time is over, and ends the process when it does not end by itself. */
+function abortSignal(timeout: number, log: Log): AbortSignal {
+  const controller = new AbortController();
+  const abort = (reason: Interrupted | RunTimeout, code: number): void => {
+    if (controller.signal.aborted) return;
+    controller.abort(reason);
+    setTimeout(() => process.exit(code), FAREWELL_MS);
+  };
+  for (const name of ['SIGINT', 'SIGTERM'] as const) {
+    process.on(name, () => {
+      const reason = new Interrupted(name);
+      log.debug('a signal came', { signal: name });
+      abort(reason, reason.exitCode);
+    });
+  }
+  setTimeout(() => abort(new RunTimeout(timeout), ExitCode.unexpected), timeout * 1000);
+  return controller.signal;
+}
+
+function report(error: unknown, log: Log): number {
+  if (error instanceof WorkerError) {
+    log.debug('what was behind the error', { cause: String(error.cause) });
+    log.error(error.message, { hint: error.hint, exitCode: error.exitCode });
+    return error.exitCode;
+  }
+  const text = error instanceof Error ? (error.stack ?? error.message) : String(error);
+  log.error('Something unexpected happened.', { hint: `Please report this: ${text}`, exitCode: ExitCode.unexpected });
+  return ExitCode.unexpected;
+}
+
+function makeLog(env: Environment): Log {
+  const { format, level } = readLogConfig(env);
+  const mask = masker(secretsOf(env));
+  return createLog(format ?? (process.stderr.isTTY ? 'text' : 'json'), level, (line) =>
+    process.stderr.write(mask(line)),
+  );
+}
+
+function readEnvFile(named: string | undefined): Environment {
+  try {
+    return parse(readFileSync(named ?? '.env'));
+  } catch (error) {
+    if (named === undefined) return {};
+    throw new UsageError(
+      `The file ${named} of --env-file cannot be read.`,
+      'Check the path and its permissions.',
+      error,
+    );
+  }
+}
+
+/** Variables that are set, so that an empty one of the process does not hide one of the file. */
+function definedOf(env: Environment): Environment {
+  return Object.fromEntries(Object.entries(env).filter(([, value]) => value !== undefined && value !== ''));
+}
+
+function version(): string {
+  const manifest: unknown = JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8'));
+  return (manifest as { version: string }).version;
+}
+
+process.exit(await main());

@@ -1,0 +1,90 @@
+/** One voting or learning member of the cluster at the time of the snapshot. Ids are lower-case hex, as etcdctl prints them. */
+export interface RecordedMember {
+  readonly id: string;
+  readonly name: string;
+  readonly peerURLs: readonly string[];
+  readonly isLearner: boolean;
+}
+
+/** What is remembered of a snapshot: it travels as the blob's metadata, set at the commit and never changed. */
+export interface SnapshotRecord {
+  /** Of the whole file in lower-case hex, as `sha256sum` prints it. */
+  readonly sha256: string;
+  /** Bytes of the database, without the sha256 trailer. */
+  readonly totalSize: number;
+  readonly etcdVersion: string;
+  readonly clusterId: string;
+  /** The member that was the source. */
+  readonly memberId: string;
+  readonly members: readonly RecordedMember[];
+  readonly takenAt: Date;
+  /** Random per upload: tells our own commit, whose answer was lost, from a foreign blob. */
+  readonly uploadId: string;
+  /** Program and version that stored it, such as `etcd-snapshot/0.1.0`. */
+  readonly tool: string;
+}
+
+const TOOL = 'etcd-snapshot/';
+
+/** Metadata names are lower-case ASCII, for Azure does not keep their case; values are ASCII. */
+export function toMetadata(record: SnapshotRecord): Record<string, string> {
+  return {
+    sha256: record.sha256,
+    totalsize: String(record.totalSize),
+    etcdversion: record.etcdVersion,
+    clusterid: record.clusterId,
+    memberid: record.memberId,
+    members: asciiJson(record.members),
+    takenat: record.takenAt.toISOString(),
+    uploadid: record.uploadId,
+    tool: record.tool,
+  };
+}
+
+/** Undefined for metadata that is not a whole record of this tool: such a blob is never touched. */
+export function fromMetadata(metadata: Readonly<Record<string, string>> | undefined): SnapshotRecord | undefined {
+  const value = (name: string): string => metadata?.[name] ?? '';
+  const takenAt = new Date(value('takenat'));
+  const totalSize = Number(value('totalsize'));
+  const members = parseMembers(value('members'));
+  const whole =
+    value('tool').startsWith(TOOL) &&
+    /^[0-9a-f]{64}$/.test(value('sha256')) &&
+    /^[0-9a-f]{1,16}$/.test(value('clusterid')) &&
+    Number.isSafeInteger(totalSize) &&
+    totalSize > 0 &&
+    !Number.isNaN(takenAt.getTime());
+  if (!whole || members === undefined) return undefined;
+  return {
+    sha256: value('sha256'),
+    totalSize,
+    etcdVersion: value('etcdversion'),
+    clusterId: value('clusterid'),
+    memberId: value('memberid'),
+    members,
+    takenAt,
+    uploadId: value('uploadid'),
+    tool: value('tool'),
+  };
+}
+
+/** The name under which this version of the program signs its records. */
+export function toolName(version: string): string {
+  return `${TOOL}${version}`;
+}
+
+function asciiJson(value: unknown): string {
+  return JSON.stringify(value).replace(
+    /[^\x20-\x7e]/g,
+    (char) => `\\u${char.charCodeAt(0).toString(16).padStart(4, '0')}`,
+  );
+}
+
+function parseMembers(json: string): RecordedMember[] | undefined {
+  try {
+    const members: unknown = JSON.parse(json);
+    return Array.isArray(members) ? (members as RecordedMember[]) : undefined;
+  } catch {
+    return undefined;
+  }
+}

@@ -1,0 +1,166 @@
+import type { ContainerClient } from '@azure/storage-blob';
+import type { StorageConfig } from '../config.ts';
+import type { Log } from '../log.ts';
+import { takenAtOf } from '../snapshot/name.ts';
+import { fromMetadata, type SnapshotRecord } from '../snapshot/record.ts';
+import { CREDENTIAL_NAMES, openContainer } from './credentials.ts';
+import { codeOf, nameTaken } from './errors.ts';
+import { Requests, transferMs } from './requests.ts';
+import { StagedUpload } from './upload.ts';
+
+/** Bytes asked for at once when a blob is read. */
+const RANGE_SIZE = 8 * 1024 * 1024;
+
+/** A blob under the prefix. Without a record it is none of this tool's, and is never changed. */
+export interface StoredBlob {
+  readonly name: string;
+  /** Bytes. */
+  readonly size: number;
+  readonly etag: string;
+  readonly storedAt: Date;
+  /** From the record, or else from a name of our pattern. */
+  readonly takenAt: Date | undefined;
+  readonly record: SnapshotRecord | undefined;
+}
+
+/** The container that holds a cluster's snapshots, seen through one credential, for the length of one run. */
+export class BlobStore {
+  readonly #container: ContainerClient;
+  readonly #prefix: string;
+  readonly #requests: Requests;
+  readonly #signal: AbortSignal;
+
+  private constructor(container: ContainerClient, prefix: string, requests: Requests, signal: AbortSignal) {
+    this.#container = container;
+    this.#prefix = prefix;
+    this.#requests = requests;
+    this.#signal = signal;
+  }
+
+  /** Makes no request yet. @throws UsageError */
+  static async open(config: StorageConfig, signal: AbortSignal, log: Log): Promise<BlobStore> {
+    const container = await openContainer(config);
+    const credential = CREDENTIAL_NAMES[config.credential.kind];
+    const { host } = new URL(container.url);
+    const place = { host, account: container.accountName, container: config.container, credential };
+    const unused = config.unused.map((kind) => CREDENTIAL_NAMES[kind]);
+    log.info(`Azure is accessed with the ${credential}`, {
+      account: place.account,
+      container: config.container,
+      unused,
+    });
+    return new BlobStore(container, config.prefix, new Requests(place, signal, log), signal);
+  }
+
+  get containerName(): string {
+    return this.#container.containerName;
+  }
+
+  /**
+   * Asks for a blob of this name before etcd is bothered: a wrong account, key or endpoint shows here. What an identity that
+   * may only write is not told is no fault.
+   * @throws StorageError also when the name is taken
+   */
+  async demandFree(name: string): Promise<void> {
+    const harmless = ['BlobNotFound', 'ContainerNotFound', 'AuthorizationPermissionMismatch', '404'];
+    try {
+      await this.#requests.send('asking for the name of the new snapshot', (abortSignal) =>
+        this.#container.getBlobClient(name).getProperties({ abortSignal }),
+      );
+    } catch (error) {
+      if (harmless.includes(codeOf(error))) return;
+      throw error;
+    }
+    throw nameTaken(name);
+  }
+
+  startUpload(name: string): StagedUpload {
+    return new StagedUpload(this.#container, name, this.#requests, this.#signal);
+  }
+
+  /** All blobs under the prefix, the newest first. @throws StorageError */
+  async list(): Promise<StoredBlob[]> {
+    const blobs: StoredBlob[] = [];
+    let continuationToken: string | undefined;
+    do {
+      const page = await this.#requests.send('listing the container', async (abortSignal) => {
+        const options = { prefix: this.#prefix, includeMetadata: true, abortSignal };
+        const pages = this.#container
+          .listBlobsFlat(options)
+          .byPage(continuationToken === undefined ? {} : { continuationToken });
+        return (await pages.next()).value;
+      });
+      for (const { name, metadata, properties } of page?.segment.blobItems ?? []) {
+        const record = fromMetadata(metadata);
+        blobs.push({
+          name,
+          size: properties.contentLength ?? 0,
+          etag: properties.etag,
+          storedAt: properties.createdOn ?? properties.lastModified,
+          takenAt: record?.takenAt ?? takenAtOf(this.#prefix, name),
+          record,
+        });
+      }
+      continuationToken = page?.continuationToken;
+    } while (continuationToken !== undefined && continuationToken !== '');
+    return blobs.toSorted((a, b) => age(a) - age(b));
+  }
+
+  /**
+   * The bytes of a blob in ranges, one asked for ahead; a range that broke is asked for again. A piece is valid until the
+   * next is taken.
+   * @throws StorageError, also when the blob is no longer the one of this etag
+   */
+  async *read(name: string, etag: string, size: number): AsyncGenerator<Buffer, void, void> {
+    const blob = this.#container.getBlobClient(name);
+    const stop = new AbortController();
+    const signal = AbortSignal.any([this.#signal, stop.signal]);
+    const range = (offset: number, buffer: Buffer): Promise<Buffer> => {
+      const count = Math.min(RANGE_SIZE, size - offset);
+      const bytes = buffer.subarray(0, count);
+      const options = { conditions: { ifMatch: etag }, maxRetryRequestsPerBlock: 0, blockSize: RANGE_SIZE };
+      const reading = this.#requests.send(
+        `reading byte ${offset} on of ${name}`,
+        (abortSignal) => blob.downloadToBuffer(bytes, offset, count, { ...options, abortSignal }),
+        transferMs(count),
+        signal,
+      );
+      // The range asked for ahead may fail while nobody waits for it yet.
+      reading.catch(() => {});
+      return reading;
+    };
+    let [current, spare] = [
+      Buffer.allocUnsafe(Math.min(RANGE_SIZE, size)),
+      Buffer.allocUnsafe(Math.min(RANGE_SIZE, size)),
+    ];
+    try {
+      let ahead = range(0, current);
+      for (let offset = RANGE_SIZE; ; offset += RANGE_SIZE) {
+        const piece = await ahead;
+        const last = offset >= size;
+        if (!last) ahead = range(offset, spare);
+        yield piece;
+        if (last) return;
+        [current, spare] = [spare, current];
+      }
+    } finally {
+      stop.abort(new Error('the reader left'));
+    }
+  }
+
+  /** Deletes a blob unless it was changed since; one that is gone already is a success. @throws StorageError */
+  async remove(name: string, etag: string): Promise<void> {
+    try {
+      const options = { conditions: { ifMatch: etag }, deleteSnapshots: 'include' } as const;
+      await this.#requests.send(`deleting ${name}`, (abortSignal) =>
+        this.#container.getBlobClient(name).delete({ ...options, abortSignal }),
+      );
+    } catch (error) {
+      if (codeOf(error) !== 'BlobNotFound') throw error;
+    }
+  }
+}
+
+function age(blob: StoredBlob): number {
+  return -(blob.takenAt ?? blob.storedAt).getTime();
+}

@@ -1,0 +1,240 @@
+import { createHash, randomBytes } from 'node:crypto';
+import type { BlobGetPropertiesResponse, BlockBlobClient, ContainerClient } from '@azure/storage-blob';
+import { Interrupted, StorageError } from '../errors.ts';
+import { type SnapshotRecord, toMetadata } from '../snapshot/record.ts';
+import type { VerifiedSnapshot } from '../snapshot/verify.ts';
+import { codeOf, nameTaken } from './errors.ts';
+import { type Requests, transferMs } from './requests.ts';
+
+/** Above 4 MiB accounts take their fast path; 50,000 blocks of 8 MiB are 390 GiB. */
+const BLOCK_SIZE = 8 * 1024 * 1024;
+
+/**
+ * How long a commit that is under way may go on after the run was aborted: broken off, nobody could tell whether it happened.
+ * Together with WITHDRAW_MS it stays below the two seconds in which an interrupted run must end.
+ */
+const LINGER_MS = 700;
+export const WITHDRAW_MS = 800;
+
+/** One being filled and two under way: the bound of the memory that an upload takes. */
+const BUFFERS = 3;
+
+export interface Committed {
+  /** Of the blob as it was committed: who reads with it reads what was stored here, or fails. */
+  readonly etag: string;
+}
+
+/**
+ * A blob in the making. Its bytes are staged as blocks, which nobody sees, while they arrive; it appears in one step, and
+ * only to a caller that holds the verifier's verdict over exactly these bytes. Up to one block it is a single Put Blob.
+ */
+export class StagedUpload {
+  readonly uploadId = randomBytes(16).toString('hex');
+  readonly #container: ContainerClient;
+  readonly #blob: BlockBlobClient;
+  readonly #requests: Requests;
+  readonly #abort = new AbortController();
+  readonly #signal: AbortSignal;
+  readonly #md5 = createHash('md5');
+  readonly #blockIds: string[] = [];
+  readonly #idle: Buffer[] = [];
+  readonly #staging = new Set<Promise<void>>();
+  #failure: unknown;
+  #block: Buffer = Buffer.allocUnsafe(BLOCK_SIZE);
+  #filled = 0;
+  #buffers = 1;
+  #size = 0;
+  #containerMade: Promise<void> | undefined;
+
+  constructor(container: ContainerClient, name: string, requests: Requests, signal: AbortSignal) {
+    this.#container = container;
+    this.#blob = container.getBlockBlobClient(name);
+    this.#requests = requests;
+    this.#signal = AbortSignal.any([signal, this.#abort.signal]);
+  }
+
+  /** Takes a copy of the piece; waits while all buffers are under way. @throws StorageError of any block so far */
+  async write(piece: Uint8Array): Promise<void> {
+    this.#md5.update(piece);
+    this.#size += piece.length;
+    for (let taken = 0; taken < piece.length;) {
+      if (this.#filled === BLOCK_SIZE) {
+        this.#stage();
+        this.#block = await this.#freeBuffer();
+      }
+      if (this.#failure !== undefined) throw this.#failure;
+      const part = piece.subarray(taken, taken + BLOCK_SIZE - this.#filled);
+      this.#block.set(part, this.#filled);
+      this.#filled += part.length;
+      taken += part.length;
+    }
+  }
+
+  /**
+   * Makes the blob visible, with its record as metadata, unless the name is taken.
+   * @throws StorageError, after which nothing of this upload is visible
+   */
+  async commit(snapshot: VerifiedSnapshot, record: Omit<SnapshotRecord, 'uploadId'>): Promise<Committed> {
+    if (snapshot.facts.size !== this.#size) throw new Error('the verdict is not over the bytes of this upload');
+    try {
+      const committed = await this.#makeVisible(toMetadata({ ...record, uploadId: this.uploadId }));
+      if (this.#signal.reason instanceof Interrupted) throw this.#signal.reason;
+      return committed;
+    } catch (error) {
+      if (error instanceof Interrupted) await this.withdraw(WITHDRAW_MS);
+      throw error;
+    }
+  }
+
+  /** Removes the blob of this upload, and no other, should it be visible. Returns whether it is certain that it is not. */
+  async withdraw(ms: number): Promise<boolean> {
+    const signal = AbortSignal.timeout(ms);
+    try {
+      const found = await this.#requests.send('looking for the blob to withdraw', this.#properties, ms, signal);
+      if (found.metadata?.['uploadid'] !== this.uploadId) return true;
+      const conditions = { ifMatch: found.etag ?? '' };
+      const remove = (abortSignal: AbortSignal): Promise<unknown> => this.#blob.delete({ conditions, abortSignal });
+      await this.#requests.send('withdrawing the blob', remove, ms, signal);
+      return true;
+    } catch (error) {
+      return ['BlobNotFound', 'ContainerNotFound'].includes(codeOf(error));
+    }
+  }
+
+  /** Ends all requests under way. Staged blocks stay invisible; the service drops them after a week. */
+  abort(): void {
+    this.#abort.abort(new Error('the upload was given up'));
+  }
+
+  async #makeVisible(metadata: Record<string, string>): Promise<Committed> {
+    const blobContentMD5 = this.#md5.digest();
+    const options = {
+      conditions: { ifNoneMatch: '*' },
+      metadata,
+      blobHTTPHeaders: { blobContentType: 'application/octet-stream', blobContentMD5 },
+    };
+    const lingering = afterAbortOf(this.#signal, LINGER_MS);
+    try {
+      if (this.#blockIds.length === 0) {
+        const body = this.#block.subarray(0, this.#filled);
+        const store = (abortSignal: AbortSignal): Promise<Answer> =>
+          this.#blob.upload(body, body.length, { ...options, transactionalContentMD5: blobContentMD5, abortSignal });
+        return withEtag(await this.#send('storing the snapshot', body.length, store, lingering));
+      }
+      this.#stage();
+      await Promise.all(this.#staging);
+      if (this.#failure !== undefined) throw this.#failure;
+      const commit = (abortSignal: AbortSignal): Promise<Answer> =>
+        this.#blob.commitBlockList(this.#blockIds, { ...options, abortSignal });
+      return withEtag(await this.#send('committing the snapshot', 0, commit, lingering));
+    } catch (error) {
+      if (['BlobAlreadyExists', 'ConditionNotMet'].includes(codeOf(error))) return await this.#ownCommit(error);
+      throw error;
+    }
+  }
+
+  /** When the answer to a commit is lost, its repetition finds the name taken, by ourselves. */
+  async #ownCommit(error: unknown): Promise<Committed> {
+    const found = await this.#send('looking at the blob of that name', 0, this.#properties);
+    if (found.metadata?.['uploadid'] === this.uploadId && found.contentLength === this.#size) return withEtag(found);
+    throw nameTaken(this.#blob.name, error);
+  }
+
+  readonly #properties = (abortSignal: AbortSignal): Promise<BlobGetPropertiesResponse> =>
+    this.#blob.getProperties({ abortSignal });
+
+  /** Sends the filled buffer as the next block, without waiting for it. */
+  #stage(): void {
+    const block = this.#block;
+    const body = block.subarray(0, this.#filled);
+    this.#filled = 0;
+    const id = blockId(this.uploadId, this.#blockIds.length);
+    this.#blockIds.push(id);
+    const staging = this.#stageBlock(id, body, this.#blockIds.length).finally(() => {
+      this.#idle.push(block);
+      this.#staging.delete(staging);
+    });
+    this.#staging.add(staging);
+  }
+
+  /** Never rejects: a failure is kept for the next write, or the commit. */
+  async #stageBlock(id: string, body: Buffer, number: number): Promise<void> {
+    const transactionalContentMD5 = createHash('md5').update(body).digest();
+    const stage = (abortSignal: AbortSignal): Promise<unknown> =>
+      this.#blob.stageBlock(id, body, body.length, { transactionalContentMD5, abortSignal });
+    try {
+      await this.#send(`storing block ${number}`, body.length, stage);
+    } catch (error) {
+      this.#failure ??= error;
+    }
+  }
+
+  async #freeBuffer(): Promise<Buffer> {
+    if (this.#idle.length === 0 && this.#buffers < BUFFERS) {
+      this.#buffers++;
+      return Buffer.allocUnsafe(BLOCK_SIZE);
+    }
+    while (this.#idle.length === 0) await Promise.race(this.#staging);
+    return this.#idle.pop() as Buffer;
+  }
+
+  /** Creates the container only when the service says that it is missing: the right to do so is rare and need not be there. */
+  async #send<T>(
+    doing: string,
+    bytes: number,
+    request: (signal: AbortSignal) => Promise<T>,
+    signal = this.#signal,
+  ): Promise<T> {
+    const send = (): Promise<T> => this.#requests.send(doing, request, transferMs(bytes), signal);
+    try {
+      return await send();
+    } catch (error) {
+      if (codeOf(error) !== 'ContainerNotFound') throw error;
+      this.#containerMade ??= this.#createContainer();
+      await this.#containerMade;
+      return await send();
+    }
+  }
+
+  async #createContainer(): Promise<void> {
+    const { container, account, credential } = this.#requests.place;
+    try {
+      await this.#requests.send('creating the container', (abortSignal) => this.#container.create({ abortSignal }));
+    } catch (error) {
+      if (codeOf(error) === 'ContainerAlreadyExists') return;
+      if (!codeOf(error).startsWith('Authorization')) throw error;
+      throw new StorageError(
+        codeOf(error),
+        `Container ${container} does not exist in account ${account}, and the ${credential} may not create it.`,
+        'Create the container, or check SNAPSHOT_AZURE_CONTAINER_NAME.',
+        error,
+      );
+    }
+  }
+}
+
+/** All block ids of a blob must have one length, leftovers of an earlier attempt included. */
+function blockId(uploadId: string, index: number): string {
+  const id = Buffer.alloc(20);
+  id.write(uploadId, 'hex');
+  id.writeUInt32BE(index, 16);
+  return id.toString('base64');
+}
+
+interface Answer {
+  readonly etag?: string;
+}
+
+function withEtag({ etag }: Answer): Committed {
+  if (etag === undefined) throw new Error('the service named no etag');
+  return { etag };
+}
+
+/** A signal that follows another one's abort, with the same reason, after a while. */
+function afterAbortOf(signal: AbortSignal, ms: number): AbortSignal {
+  const controller = new AbortController();
+  const follow = (): unknown => setTimeout(() => controller.abort(signal.reason), ms).unref();
+  if (signal.aborted) follow();
+  else signal.addEventListener('abort', follow, { once: true });
+  return controller.signal;
+}

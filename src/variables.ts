@@ -1,0 +1,119 @@
+interface Variable {
+  readonly example: string;
+  /** What the value means, as the README's table says it. */
+  readonly meaning: string;
+  /** As the README's table shows it. */
+  readonly default?: string;
+  readonly secret?: true;
+}
+
+/** Every variable there is. The README's table is made from this one, in this order. */
+export const VARIABLES = {
+  SNAPSHOT_ETCD_ENDPOINTS: {
+    example: 'https://10.255.255.5:2379,https://10.255.255.6:2379',
+    meaning: 'Client URLs of the members, separated by commas. `https://` demands the certificates below.',
+  },
+  SNAPSHOT_ETCD_CA_FILE: {
+    example: '/etc/kubernetes/pki/etcd/ca.crt',
+    meaning: "CA that signed the members' certificates, PEM.",
+    default: '`/etc/kubernetes/certs/ca.crt`',
+  },
+  SNAPSHOT_ETCD_CERT_FILE: {
+    example: '/etc/kubernetes/pki/etcd/healthcheck-client.crt',
+    meaning: 'Client certificate, PEM.',
+    default: '`/etc/kubernetes/certs/etcdclient.crt`',
+  },
+  SNAPSHOT_ETCD_KEY_FILE: {
+    example: '/etc/kubernetes/pki/etcd/healthcheck-client.key',
+    meaning: "The client certificate's private key, PEM, not encrypted.",
+    default: '`/etc/kubernetes/certs/etcdclient.key`',
+  },
+  SNAPSHOT_AZURE_ACCOUNT_NAME: { example: 'aksenginebackups', meaning: 'Storage account.' },
+  SNAPSHOT_AZURE_ACCOUNT_KEY: {
+    example: 'the 88 characters of key1',
+    meaning: 'Key of the storage account.',
+    secret: true,
+  },
+  SNAPSHOT_AZURE_CONTAINER_NAME: {
+    example: 'my-cluster',
+    meaning: 'Container for the snapshots, created when it is missing. One container (or prefix) per cluster.',
+  },
+  SNAPSHOT_AZURE_PRINCIPAL_APPID: {
+    example: '1775963c-8414-434d-839c-db5d417c4293',
+    meaning: 'Application (client) id of a service principal.',
+  },
+  SNAPSHOT_AZURE_PRINCIPAL_PASSWORD: {
+    example: 'the secret value, not the secret id',
+    meaning: "The service principal's client secret.",
+    secret: true,
+  },
+  SNAPSHOT_AZURE_PRINCIPAL_TENANT: {
+    example: '86be0945-a0f3-44c2-8868-9b6aa96b0b62',
+    meaning: 'Directory (tenant) id of the service principal.',
+  },
+  SNAPSHOT_AZURE_CONNECTION_STRING: {
+    example: 'AccountName=aksenginebackups;AccountKey=…;EndpointSuffix=core.windows.net',
+    meaning: 'Connection string of the storage account, instead of name and key.',
+    secret: true,
+  },
+  SNAPSHOT_AZURE_AUTH: {
+    example: 'principal',
+    meaning:
+      '`key`, `connection-string` or `principal`; `auto` takes the first that is set of connection string, key, principal.',
+    default: '`auto`',
+  },
+  SNAPSHOT_AZURE_CLOUD: { example: 'usgov', meaning: '`public`, `china` or `usgov`.', default: '`public`' },
+  SNAPSHOT_AZURE_AUTHORITY_HOST: {
+    example: 'https://login.microsoftonline.us',
+    meaning: 'Where service principals get their tokens.',
+    default: "the cloud's",
+  },
+  SNAPSHOT_AZURE_BLOB_ENDPOINT: {
+    example: 'https://aksenginebackups.privatelink.blob.core.windows.net',
+    meaning: 'Full URL of the blob service: private endpoints, Azurite (`http://` on loopback only).',
+    default: "the account's in the cloud",
+  },
+  SNAPSHOT_BLOB_PREFIX: { example: 'prod-eu/', meaning: 'Put before every blob name.', default: 'none' },
+  SNAPSHOT_KEEP_LAST: {
+    example: '28',
+    meaning: 'How many of the newest proven snapshots of this cluster to keep.',
+    default: 'nothing is ever deleted',
+  },
+  SNAPSHOT_TIMEOUT: {
+    example: '10m',
+    meaning: "Time for the whole run; plain numbers are seconds. Keep it below the Job's `activeDeadlineSeconds`.",
+    default: '`570s`',
+  },
+  SNAPSHOT_READ_BACK: {
+    example: 'full',
+    meaning:
+      '`full` reads the stored blob back and compares its sha256 before the run counts as a success; `off` does not.',
+    default: '`full`',
+  },
+  SNAPSHOT_LOG_FORMAT: { example: 'text', meaning: '`json` or `text`.', default: '`text` on a terminal, else `json`' },
+  SNAPSHOT_LOG_LEVEL: { example: 'debug', meaning: '`debug`, `info`, `warn` or `error`.', default: '`info`' },
+} as const satisfies Record<string, Variable>;
+
+export type VariableName = keyof typeof VARIABLES;
+
+/** The known name that a misspelt one most likely means, if one is near. */
+export function nearestName(name: string): string | undefined {
+  const ranked = Object.keys(VARIABLES)
+    .map((known) => ({ known, distance: editDistance(name, known) }))
+    .toSorted((a, b) => a.distance - b.distance);
+  const nearest = ranked[0];
+  return nearest !== undefined && nearest.distance <= 6 ? nearest.known : undefined;
+}
+
+/** Levenshtein's: how many characters must be inserted, deleted or replaced. */
+function editDistance(a: string, b: string): number {
+  let row = Array.from({ length: b.length + 1 }, (_, column) => column);
+  for (let i = 0; i < a.length; i++) {
+    const next = [i + 1];
+    for (let j = 0; j < b.length; j++) {
+      next.push(Math.min((next[j] ?? 0) + 1, (row[j + 1] ?? 0) + 1, (row[j] ?? 0) + (a[i] === b[j] ? 0 : 1)));
+    }
+    row = next;
+  }
+  return row[b.length] ?? 0;
+}

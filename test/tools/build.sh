@@ -1,0 +1,45 @@
+#!/bin/sh
+# Builds the etcd servers and tools that the tests run against:
+#   bin/<version>/{etcd,etcdctl,etcdutl}
+# Each etcd-*/go.mod pins one release, and go.sum its bytes. They have to be built as dependencies of such a module:
+# `go install go.etcd.io/etcd/server/v3@…` refuses, because etcd's own go.mod contains replace directives.
+# A newer patch: (cd etcd-3.6 && go get go.etcd.io/etcd/{server,etcdctl,etcdutl}/v3@v3.6.17 && go mod tidy)
+set -eu
+cd "$(dirname "$0")"
+
+for module in etcd-*/; do
+  version=$(sed -n 's|.*go\.etcd\.io/etcd/server/v3 v\([^ ]*\).*|\1|p' "$module/go.mod")
+  bin=$PWD/bin/$version
+
+  if [ -x "$bin/etcd" ] && [ -x "$bin/etcdctl" ] && [ -x "$bin/etcdutl" ]; then
+    echo "etcd $version: already in $bin"
+    continue
+  fi
+
+  if ! command -v go >/dev/null; then
+    echo "build.sh: Go is needed to build etcd $version for the tests, and there is no 'go' in the PATH." >&2
+    exit 3
+  fi
+
+  # Built aside and renamed: a killed build never leaves half a binary under a name that the tests would run.
+  mkdir -p "$bin"
+  temp=$(mktemp -d "$bin/.build.XXXXXX")
+  trap 'rm -rf "$temp"' EXIT
+  trap 'exit 130' INT
+  trap 'exit 143' TERM
+
+  echo "etcd $version: building, a minute or two the first time …"
+  # No cgo, as in etcd's own releases: no C compiler is needed, and the binaries run on any Linux.
+  (cd "$module" && CGO_ENABLED=0 go build -trimpath -ldflags "-s -w" -o "$temp/" \
+    go.etcd.io/etcd/server/v3 go.etcd.io/etcd/etcdctl/v3 go.etcd.io/etcd/etcdutl/v3)
+  mv "$temp/server" "$temp/etcd"
+
+  if ! "$temp/etcd" --version | grep -qx "etcd Version: $version"; then
+    echo "build.sh: $module pins etcd $version, but the binary says $("$temp/etcd" --version | head -n 1)." >&2
+    exit 1
+  fi
+
+  mv "$temp/etcd" "$temp/etcdctl" "$temp/etcdutl" "$bin/"
+  rmdir "$temp"
+  echo "etcd $version: built $bin/{etcd,etcdctl,etcdutl}"
+done
