@@ -14,6 +14,10 @@ const FAREWELL_MS = 1_700;
 async function main(): Promise<number> {
   let env: Environment = process.env;
   let log = makeLog(env);
+  // Node prints warnings of libraries as bare text, which would stand among the lines of a JSON log.
+  process
+    .removeAllListeners('warning')
+    .on('warning', ({ message }) => log.debug('a library warns', { warning: message }));
   try {
     const commandLine = parseCommandLine(process.argv.slice(2));
     if (commandLine.ask !== undefined) {

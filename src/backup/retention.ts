@@ -4,8 +4,8 @@ import { decideRetention } from '../snapshot/retention.ts';
 import type { BlobStore } from '../store/store.ts';
 
 export interface RetentionResult {
-  /** How many of this cluster's snapshots are left. */
-  readonly kept: number;
+  /** How many of this cluster's snapshots are left; null where no rule is set and nobody counted. */
+  readonly kept: number | null;
   /** Names of the blobs that were deleted. */
   readonly removed: readonly string[];
   /** Why retention could not be completed; the backup itself is good. */
@@ -24,9 +24,9 @@ export async function applyRetention(
   log: Log,
 ): Promise<RetentionResult> {
   const removed: string[] = [];
+  if (keepLast === undefined) return { kept: null, removed };
   let kept = 1;
   try {
-    if (keepLast === undefined) return { kept, removed };
     const catalogue = await store.list();
     if (!catalogue.some(({ name }) => name === newest)) {
       throw new StorageError(

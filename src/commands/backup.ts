@@ -19,10 +19,9 @@ export async function backup({ config, log, signal, version }: Context): Promise
   const takenAt = new Date();
   const name = snapshotName(config.storage.prefix, takenAt);
 
+  const connections = await connectAll(config.etcd);
   const store = await BlobStore.open(config.storage, signal, log);
   await watch.time('storage', store.demandFree(name));
-
-  const connections = await connectAll(config.etcd);
   const candidates = await watch.time('members', chooseMembers(connections, log));
 
   const { source, members, snapshot, upload } = await watch.time(

@@ -1,0 +1,76 @@
+import { randomBytes } from 'node:crypto';
+import { request } from 'node:http';
+import { join } from 'node:path';
+import { BlobServiceClient, type ContainerClient, StorageSharedKeyCredential } from '@azure/storage-blob';
+import { Daemon, freePort } from './process.ts';
+import type { Authority } from './certificates.ts';
+
+const BIN = join(import.meta.dirname, '..', '..', 'node_modules', '.bin', 'azurite-blob');
+
+/** A real Azurite on loopback with an account of its own. */
+export class Azurite {
+  readonly account = 'testaccount';
+  readonly key: string;
+  readonly url: string;
+  readonly #daemon: Daemon;
+
+  private constructor(key: string, url: string, daemon: Daemon) {
+    this.key = key;
+    this.url = url;
+    this.#daemon = daemon;
+  }
+
+  /** With an authority it speaks TLS and takes tokens, so that every credential can be tried. */
+  static async start(dir: string, tls?: Authority): Promise<Azurite> {
+    const port = await freePort();
+    const key = randomBytes(64).toString('base64');
+    const args = [
+      ...['--blobHost', '127.0.0.1', '--blobPort', String(port), '--location', dir],
+      ...['--silent', '--skipApiVersionCheck', '--disableTelemetry'],
+      ...(tls === undefined ? [] : ['--cert', tls.server.cert, '--key', tls.server.key, '--oauth', 'basic']),
+    ];
+    const daemon = await Daemon.start(BIN, args, async () => accepts(port), { AZURITE_ACCOUNTS: `testaccount:${key}` });
+    return new Azurite(key, `${tls === undefined ? 'http' : 'https'}://127.0.0.1:${port}/testaccount`, daemon);
+  }
+
+  /** The worker's variables for a container of this account, by account key. */
+  variables(container: string): Record<string, string> {
+    return {
+      SNAPSHOT_AZURE_ACCOUNT_NAME: this.account,
+      SNAPSHOT_AZURE_ACCOUNT_KEY: this.key,
+      SNAPSHOT_AZURE_CONTAINER_NAME: container,
+      SNAPSHOT_AZURE_BLOB_ENDPOINT: this.url,
+    };
+  }
+
+  /** The test's own client, which knows nothing of the worker's code. */
+  container(name: string): ContainerClient {
+    const credential = new StorageSharedKeyCredential(this.account, this.key);
+    return new BlobServiceClient(this.url, credential).getContainerClient(name);
+  }
+
+  /** Names of all visible blobs; none when there is no container. */
+  async names(container: string): Promise<string[]> {
+    const client = this.container(container);
+    if (!(await client.exists())) return [];
+    const names: string[] = [];
+    for await (const { name } of client.listBlobsFlat()) names.push(name);
+    return names;
+  }
+
+  async stop(): Promise<void> {
+    await this.#daemon.stop();
+  }
+}
+
+async function accepts(port: number): Promise<boolean> {
+  return new Promise((resolve) => {
+    const call = request({ host: '127.0.0.1', port, path: '/' }, (response) => {
+      response.resume();
+      resolve(true);
+    });
+    // A TLS server hangs up on plain HTTP: it is there all the same.
+    call.on('error', (error: NodeJS.ErrnoException) => resolve(error.code !== 'ECONNREFUSED'));
+    call.end();
+  });
+}

@@ -1,0 +1,75 @@
+import { mkdir, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { generate } from 'selfsigned';
+
+interface Pair {
+  readonly key: string;
+  readonly cert: string;
+}
+
+export interface CertificateFiles {
+  readonly ca: string;
+  readonly cert: string;
+  readonly key: string;
+}
+
+/** A throw-away CA with what it has signed, as files. */
+export interface Authority {
+  readonly dir: string;
+  readonly ca: string;
+  /** For servers on loopback, and for members as clients of each other. */
+  readonly server: CertificateFiles;
+  /** For a client called `root`. */
+  readonly client: CertificateFiles;
+}
+
+const DAY = 86_400_000;
+
+/** Makes the CA, a server and a client certificate, named as the worker's default files are. */
+export async function makeAuthority(dir: string, name = 'test CA'): Promise<Authority> {
+  await mkdir(dir, { recursive: true });
+  const authority = await issue(name, true);
+  const ca = join(dir, 'ca.crt');
+  await writeFile(ca, authority.cert);
+  const save = async (file: string, pair: Pair): Promise<CertificateFiles> => {
+    const files = { ca, cert: join(dir, `${file}.crt`), key: join(dir, `${file}.key`) };
+    await writeFile(files.cert, pair.cert);
+    await writeFile(files.key, pair.key, { mode: 0o600 });
+    return files;
+  };
+  return {
+    dir,
+    ca,
+    server: await save('etcdserver', await issue('localhost', false, authority)),
+    client: await save('etcdclient', await issue('root', false, authority)),
+  };
+}
+
+async function issue(commonName: string, isCa: boolean, signer?: Pair): Promise<Pair> {
+  const now = Date.now();
+  const { private: key, cert } = await generate([{ name: 'commonName', value: commonName }], {
+    keyType: 'ec',
+    algorithm: 'sha256',
+    notBeforeDate: new Date(now - DAY),
+    notAfterDate: new Date(now + 365 * DAY),
+    extensions: isCa
+      ? [
+          { name: 'basicConstraints', cA: true, critical: true },
+          { name: 'keyUsage', keyCertSign: true, cRLSign: true, critical: true },
+        ]
+      : [
+          { name: 'basicConstraints', cA: false },
+          { name: 'keyUsage', digitalSignature: true, critical: true },
+          { name: 'extKeyUsage', serverAuth: true, clientAuth: true },
+          {
+            name: 'subjectAltName',
+            altNames: [
+              { type: 2, value: 'localhost' },
+              { type: 7, ip: '127.0.0.1' },
+            ],
+          },
+        ],
+    ...(signer === undefined ? {} : { ca: signer }),
+  });
+  return { key, cert };
+}

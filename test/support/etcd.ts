@@ -1,0 +1,204 @@
+import { accessSync, readdirSync } from 'node:fs';
+import { execFileSync } from 'node:child_process';
+import { delimiter, join } from 'node:path';
+import type { Authority } from './certificates.ts';
+import { Daemon, freePort, mustRun, run } from './process.ts';
+
+/** The programs of one etcd version. 3.4 has no etcdutl: its etcdctl does that work. */
+export interface EtcdTools {
+  readonly version: string;
+  readonly etcd: string;
+  readonly etcdctl: string;
+  readonly snapshotTool: string;
+}
+
+const BUILT = join(import.meta.dirname, '..', 'tools', 'bin');
+
+/** Every version on this machine: what was built under test/tools, and what the PATH has. */
+export function findEtcd(): EtcdTools[] {
+  const built = listDirectory(BUILT).map((version) => join(BUILT, version));
+  const onPath = (process.env['PATH'] ?? '').split(delimiter).find((dir) => exists(join(dir, 'etcd')));
+  const found = [...built, ...(onPath === undefined ? [] : [onPath])].map((dir) => {
+    const etcd = join(dir, 'etcd');
+    const version =
+      /etcd Version: (\S+)/.exec(execFileSync(etcd, ['--version'], { encoding: 'utf8' }))?.[1] ?? 'unknown';
+    const etcdctl = join(dir, 'etcdctl');
+    const etcdutl = join(dir, 'etcdutl');
+    return { version, etcd, etcdctl, snapshotTool: exists(etcdutl) ? etcdutl : etcdctl };
+  });
+  if (found.length === 0) throw new Error('etcd is neither on the PATH nor under test/tools/bin');
+  const byVersion = new Map(found.map((tools) => [tools.version, tools]));
+  return [...byVersion.values()].toSorted((a, b) => a.version.localeCompare(b.version, 'en', { numeric: true }));
+}
+
+export interface ClusterOptions {
+  readonly tools: EtcdTools;
+  readonly dir: string;
+  readonly size?: number;
+  /** TLS everywhere, with client certificates required. */
+  readonly tls?: Authority;
+}
+
+interface Member {
+  readonly name: string;
+  readonly endpoint: string;
+  daemon: Daemon;
+}
+
+/** A cluster of real servers on loopback. */
+export class EtcdCluster {
+  readonly tools: EtcdTools;
+  readonly members: readonly Member[];
+  readonly #tls: Authority | undefined;
+
+  private constructor({ tools, tls }: ClusterOptions, members: readonly Member[]) {
+    this.tools = tools;
+    this.members = members;
+    this.#tls = tls;
+  }
+
+  static async start(options: ClusterOptions): Promise<EtcdCluster> {
+    const { dir, tls, tools, size = 1 } = options;
+    const scheme = tls === undefined ? 'http' : 'https';
+    const plans = await Promise.all(
+      Array.from({ length: size }, async (_, index) => ({
+        name: `m${index + 1}`,
+        client: `${scheme}://127.0.0.1:${await freePort()}`,
+        peer: `${scheme}://127.0.0.1:${await freePort()}`,
+      })),
+    );
+    const initialCluster = plans.map(({ name, peer }) => `${name}=${peer}`).join(',');
+    const members = await Promise.all(
+      plans.map(async ({ name, client, peer }) => {
+        const args = [
+          ...['--name', name, '--data-dir', join(dir, name)],
+          ...['--listen-client-urls', client, '--advertise-client-urls', client],
+          ...['--listen-peer-urls', peer, '--initial-advertise-peer-urls', peer],
+          ...['--initial-cluster', initialCluster, '--initial-cluster-token', dir],
+          ...(tls === undefined ? [] : tlsFlags(tls)),
+        ];
+        const ready = async (): Promise<boolean> =>
+          (await run(tools.etcdctl, [...clientFlags(client, tls), 'endpoint', 'health'], API)).code === 0;
+        return { name, endpoint: client, daemon: await Daemon.start(tools.etcd, args, ready) };
+      }),
+    );
+    return new EtcdCluster(options, members);
+  }
+
+  get endpoints(): string {
+    return this.members.map(({ endpoint }) => endpoint).join(',');
+  }
+
+  /** The worker's variables that reach this cluster. */
+  get variables(): Record<string, string> {
+    const client = this.#tls?.client;
+    return {
+      SNAPSHOT_ETCD_ENDPOINTS: this.endpoints,
+      ...(client === undefined
+        ? {}
+        : {
+            SNAPSHOT_ETCD_CA_FILE: client.ca,
+            SNAPSHOT_ETCD_CERT_FILE: client.cert,
+            SNAPSHOT_ETCD_KEY_FILE: client.key,
+          }),
+    };
+  }
+
+  /** Runs etcdctl against the first running member. */
+  async etcdctl(...args: string[]): Promise<string> {
+    const { endpoint } = this.members.find(({ daemon }) => daemon.running) ?? this.#first;
+    return mustRun(this.tools.etcdctl, [...clientFlags(endpoint, this.#tls), ...args], API);
+  }
+
+  /** Puts `count` keys of `valueSize` random-looking bytes each, in batches of one transaction. */
+  async fill(count: number, valueSize: number, prefix = '/registry/pods/default/pod-'): Promise<void> {
+    const batch = Math.max(1, Math.min(100, Math.floor(1_000_000 / valueSize)));
+    for (let from = 0; from < count; from += batch) {
+      const puts = Array.from({ length: Math.min(batch, count - from) }, (_, index) => ({
+        requestPut: {
+          key: Buffer.from(`${prefix}${from + index}`).toString('base64'),
+          value: filler(from + index, valueSize).toString('base64'),
+        },
+      }));
+      await this.#gateway('/v3/kv/txn', { success: puts });
+    }
+  }
+
+  async stop(): Promise<void> {
+    await Promise.all(this.members.map(async ({ daemon }) => daemon.stop()));
+  }
+
+  get #first(): Member {
+    const [member] = this.members;
+    if (member === undefined) throw new Error('no member');
+    return member;
+  }
+
+  /** etcd's JSON gateway takes large transactions faster than a process per key. */
+  async #gateway(path: string, body: object): Promise<void> {
+    const { request } = this.#tls === undefined ? await import('node:http') : await import('node:https');
+    const { readFile } = await import('node:fs/promises');
+    const client = this.#tls?.client;
+    const tls =
+      client === undefined
+        ? {}
+        : { ca: await readFile(client.ca), cert: await readFile(client.cert), key: await readFile(client.key) };
+    const { endpoint } = this.members.find(({ daemon }) => daemon.running) ?? this.#first;
+    await new Promise<void>((resolve, reject) => {
+      const call = request(`${endpoint}${path}`, { method: 'POST', ...tls }, (response) => {
+        response
+          .resume()
+          .on('end', () =>
+            response.statusCode === 200 ? resolve() : reject(new Error(`HTTP ${response.statusCode}`)),
+          );
+      });
+      call.on('error', reject).end(JSON.stringify(body));
+    });
+  }
+}
+
+/** 3.4 and older look at this variable; later ones ignore it. */
+const API = { ETCDCTL_API: '3' };
+
+function clientFlags(endpoint: string, tls: Authority | undefined): string[] {
+  const flags = ['--endpoints', endpoint, '--command-timeout', '20s'];
+  if (tls === undefined) return flags;
+  return [...flags, '--cacert', tls.client.ca, '--cert', tls.client.cert, '--key', tls.client.key];
+}
+
+function tlsFlags({ server }: Authority): string[] {
+  const files = (prefix: string): string[] => [
+    `--${prefix}client-cert-auth`,
+    ...[`--${prefix}trusted-ca-file`, server.ca],
+    ...[`--${prefix}cert-file`, server.cert],
+    ...[`--${prefix}key-file`, server.key],
+  ];
+  return [...files(''), ...files('peer-')];
+}
+
+/** Bytes that depend on the index only and do not repeat early. */
+function filler(index: number, size: number): Buffer {
+  const bytes = Buffer.alloc(size);
+  for (let at = 0, state = index + 1; at < size; at++) {
+    state = (Math.imul(state, 1_103_515_245) + 12_345) >>> 0;
+    bytes[at] = state >>> 16;
+  }
+  return bytes;
+}
+
+function listDirectory(path: string): string[] {
+  try {
+    return readdirSync(path).filter((name) => /^\d+\.\d+\.\d+$/.test(name));
+  } catch {
+    return [];
+  }
+}
+
+function exists(path: string): boolean {
+  try {
+    accessSync(path);
+    return true;
+  } catch {
+    return false;
+  }
+}

@@ -1,0 +1,126 @@
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { createServer } from 'node:net';
+import { setTimeout as sleep } from 'node:timers/promises';
+
+export interface Finished {
+  readonly code: number | null;
+  readonly signal: NodeJS.Signals | null;
+  readonly stdout: string;
+  readonly stderr: string;
+  readonly ms: number;
+}
+
+export type Variables = Readonly<Record<string, string>>;
+
+/** What a child gets of our environment: none of the worker's variables, so that a developer's settings change no test. */
+export function childEnvironment(variables: Variables = {}): Record<string, string> {
+  const inherited = Object.entries(process.env).filter(
+    ([name, value]) => value !== undefined && !name.startsWith('SNAPSHOT_'),
+  );
+  return { ...Object.fromEntries(inherited), ...variables } as Record<string, string>;
+}
+
+/** Runs a program to its end. */
+export async function run(
+  command: string,
+  args: readonly string[],
+  variables: Variables = {},
+  cwd?: string,
+): Promise<Finished> {
+  return collect(spawn(command, args, { env: childEnvironment(variables), cwd, stdio: ['ignore', 'pipe', 'pipe'] }));
+}
+
+/** Gathers what a child prints until it ends. */
+export async function collect(child: ChildProcess): Promise<Finished> {
+  const start = performance.now();
+  let [stdout, stderr] = ['', ''];
+  child.stdout?.setEncoding('utf8').on('data', (text: string) => (stdout += text));
+  child.stderr?.setEncoding('utf8').on('data', (text: string) => (stderr += text));
+  const [code, signal] = (await once(child, 'close')) as [number | null, NodeJS.Signals | null];
+  return { code, signal, stdout, stderr, ms: performance.now() - start };
+}
+
+/** Runs a program that must succeed, and returns its standard output. */
+export async function mustRun(command: string, args: readonly string[], variables: Variables = {}): Promise<string> {
+  const { code, stdout, stderr } = await run(command, args, variables);
+  if (code !== 0) throw new Error(`${command} ${args.join(' ')} ended with ${code}: ${stderr}${stdout}`);
+  return stdout;
+}
+
+/** A port on loopback that was free a moment ago. */
+export async function freePort(): Promise<number> {
+  const server = createServer().listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const address = server.address();
+  server.close();
+  await once(server, 'close');
+  if (address === null || typeof address === 'string') throw new Error('no port');
+  return address.port;
+}
+
+const running = new Set<ChildProcess>();
+
+// However a test or the demo ends, its servers end with it.
+process.on('exit', () => {
+  for (const child of running) child.kill('SIGKILL');
+});
+process.once('SIGINT', () => process.exit(130));
+process.once('SIGTERM', () => process.exit(143));
+
+/** A server of ours: started, waited for, stopped by its own pid. */
+export class Daemon {
+  readonly #child: ChildProcess;
+  #output = '';
+
+  private constructor(child: ChildProcess) {
+    this.#child = child;
+    running.add(child);
+    child.on('close', () => running.delete(child));
+    const keep = (text: string): void => {
+      this.#output = (this.#output + text).slice(-20_000);
+    };
+    child.stdout?.setEncoding('utf8').on('data', keep);
+    child.stderr?.setEncoding('utf8').on('data', keep);
+  }
+
+  /** Starts it and waits until `ready` says so. */
+  static async start(
+    command: string,
+    args: readonly string[],
+    ready: () => Promise<boolean>,
+    variables: Variables = {},
+  ): Promise<Daemon> {
+    const child = spawn(command, args, { env: childEnvironment(variables), stdio: ['ignore', 'pipe', 'pipe'] });
+    const failed = new Promise<never>((_, reject) => child.on('error', reject));
+    failed.catch(() => {});
+    const daemon = new Daemon(child);
+    for (const end = Date.now() + 30_000; Date.now() < end; await sleep(50)) {
+      if (!daemon.running) break;
+      if (await Promise.race([ready(), failed])) return daemon;
+    }
+    const { output } = daemon;
+    await daemon.stop();
+    throw new Error(`${command} did not become ready:\n${output}`);
+  }
+
+  /** The last of what it printed. */
+  get output(): string {
+    return this.#output;
+  }
+
+  get running(): boolean {
+    return this.#child.exitCode === null && this.#child.signalCode === null;
+  }
+
+  signal(name: NodeJS.Signals): void {
+    this.#child.kill(name);
+  }
+
+  async stop(): Promise<void> {
+    if (!this.running) return;
+    const closed = once(this.#child, 'close');
+    this.#child.kill('SIGKILL');
+    await closed;
+  }
+}

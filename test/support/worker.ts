@@ -1,0 +1,30 @@
+import { type ChildProcess, spawn } from 'node:child_process';
+import { join } from 'node:path';
+import { childEnvironment, collect, type Finished, type Variables } from './process.ts';
+
+/** The built entry point, as users run it. */
+export const MAIN = join(import.meta.dirname, '..', '..', 'dist', 'main.js');
+
+/** Starts the worker in a folder without a `.env`, unless another is named. */
+export function startWorker(args: readonly string[], variables: Variables, cwd = import.meta.dirname): ChildProcess {
+  return spawn(process.execPath, [MAIN, ...args], {
+    env: childEnvironment(variables),
+    cwd,
+    stdio: ['ignore', 'pipe', 'pipe'],
+  });
+}
+
+export async function runWorker(args: readonly string[], variables: Variables, cwd?: string): Promise<Finished> {
+  return collect(startWorker(args, variables, cwd));
+}
+
+/** The last entry of a JSON log at level error. */
+export function errorOf({ stderr }: Finished): { message: string; hint: string; exitCode: number } {
+  const entries = stderr
+    .trim()
+    .split('\n')
+    .map((line) => JSON.parse(line) as { level: string; message: string; hint: string; exitCode: number });
+  const error = entries.findLast(({ level }) => level === 'error');
+  if (error === undefined) throw new Error(`there is no error in: ${stderr}`);
+  return error;
+}
