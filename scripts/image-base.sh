@@ -46,7 +46,8 @@ trap 'exit 143' TERM
 root=$temp/root
 
 debootstrap --variant=minbase "$suite" "$root" "$mirror" >"$temp/log" || { cat "$temp/log" >&2; exit 1; }
-rm -rf "$root"/var/cache/apt/* "$root"/var/lib/apt/lists/*
+# Nothing of this machine (its mirror, name servers, name) is left in the image.
+rm -rf "$root"/var/cache/apt/* "$root"/var/lib/apt/lists/* "$root"/var/log/* "$root"/etc/apt/sources.list "$root"/etc/resolv.conf "$root"/etc/hostname
 
 npm pack --silent --pack-destination "$temp" "node-linux-$arch@$major" >/dev/null
 tar -xzf "$temp"/node-linux-*.tgz -C "$root/usr/local" --strip-components=1 --no-same-owner package/bin/node

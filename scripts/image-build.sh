@@ -39,6 +39,6 @@ cat ${ca:+"$ca"} </dev/null >"$secrets/ca"
 buildah bud $pull --isolation chroot --layers --tag "$tag" \
   --secret "id=npmrc,src=$secrets/npmrc" --secret "id=ca,src=$secrets/ca" \
   --build-arg "VERSION=$(npm pkg get version | tr -d '"')" \
-  --build-arg "REVISION=$(git rev-parse HEAD 2>/dev/null || true)" \
+  --build-arg "REVISION=$(git rev-parse --verify --quiet HEAD || true)" \
   .
 buildah images --format '{{.Name}}:{{.Tag}}  {{.Size}}' "$tag"

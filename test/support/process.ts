@@ -13,12 +13,22 @@ export interface Finished {
 
 export type Variables = Readonly<Record<string, string>>;
 
-/** What a child gets of our environment: none of the worker's variables, so that a developer's settings change no test. */
-export function childEnvironment(variables: Variables = {}): Record<string, string> {
-  const inherited = Object.entries(process.env).filter(
-    ([name, value]) => value !== undefined && !name.startsWith('SNAPSHOT_'),
-  );
-  return { ...Object.fromEntries(inherited), ...variables } as Record<string, string>;
+/**
+ * Starts a program. It gets none of the worker's variables of our environment, so that a developer's settings change no test,
+ * and not the loaders, with signal handlers of their own, that the test runner forces upon every Node it sees spawned.
+ */
+export function launch(
+  command: string,
+  args: readonly string[],
+  variables: Variables = {},
+  cwd?: string,
+): ChildProcess {
+  const inherited = Object.entries(process.env).filter(([name]) => !name.startsWith('SNAPSHOT_'));
+  return spawn('env', ['-u', 'NODE_OPTIONS', command, ...args], {
+    env: { ...Object.fromEntries(inherited), ...variables },
+    cwd,
+    stdio: ['ignore', 'pipe', 'pipe'],
+  });
 }
 
 /** Runs a program to its end. */
@@ -28,7 +38,7 @@ export async function run(
   variables: Variables = {},
   cwd?: string,
 ): Promise<Finished> {
-  return collect(spawn(command, args, { env: childEnvironment(variables), cwd, stdio: ['ignore', 'pipe', 'pipe'] }));
+  return collect(launch(command, args, variables, cwd));
 }
 
 /** Gathers what a child prints until it ends. */
@@ -91,13 +101,10 @@ export class Daemon {
     ready: () => Promise<boolean>,
     variables: Variables = {},
   ): Promise<Daemon> {
-    const child = spawn(command, args, { env: childEnvironment(variables), stdio: ['ignore', 'pipe', 'pipe'] });
-    const failed = new Promise<never>((_, reject) => child.on('error', reject));
-    failed.catch(() => {});
-    const daemon = new Daemon(child);
+    const daemon = new Daemon(launch(command, args, variables));
     for (const end = Date.now() + 30_000; Date.now() < end; await sleep(50)) {
       if (!daemon.running) break;
-      if (await Promise.race([ready(), failed])) return daemon;
+      if (await ready()) return daemon;
     }
     const { output } = daemon;
     await daemon.stop();

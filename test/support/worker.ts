@@ -1,17 +1,13 @@
-import { type ChildProcess, spawn } from 'node:child_process';
+import type { ChildProcess } from 'node:child_process';
 import { join } from 'node:path';
-import { childEnvironment, collect, type Finished, type Variables } from './process.ts';
+import { collect, type Finished, launch, type Variables } from './process.ts';
 
 /** The built entry point, as users run it. */
 export const MAIN = join(import.meta.dirname, '..', '..', 'dist', 'main.js');
 
 /** Starts the worker in a folder without a `.env`, unless another is named. */
 export function startWorker(args: readonly string[], variables: Variables, cwd = import.meta.dirname): ChildProcess {
-  return spawn(process.execPath, [MAIN, ...args], {
-    env: childEnvironment(variables),
-    cwd,
-    stdio: ['ignore', 'pipe', 'pipe'],
-  });
+  return launch(process.execPath, [MAIN, ...args], variables, cwd);
 }
 
 export async function runWorker(args: readonly string[], variables: Variables, cwd?: string): Promise<Finished> {

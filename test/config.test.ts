@@ -1,0 +1,199 @@
+import { inspect } from 'node:util';
+import t from 'tap';
+import { readConfig, readLogConfig, secretsOf, unknownVariables } from '../src/config.ts';
+import { UsageError } from '../src/errors.ts';
+import { masker, Secret } from '../src/secret.ts';
+
+const KEY = `${'k'.repeat(86)}==`;
+
+/** The Secret of the book, with its quotation marks. */
+const BOOK = {
+  SNAPSHOT_ETCD_ENDPOINTS: 'https://10.255.255.5:2379,https://10.255.255.6:2379,https://10.255.255.7:2379',
+  SNAPSHOT_AZURE_PRINCIPAL_APPID: '1775963c-8414-434d-839c-db5d417c4293',
+  SNAPSHOT_AZURE_PRINCIPAL_PASSWORD: '276952a9-fa51-44ef-b6c6-905e322dbaed',
+  SNAPSHOT_AZURE_PRINCIPAL_TENANT: '86be0945-a0f3-44c2-8868-9b6aa96b0b62',
+  SNAPSHOT_AZURE_ACCOUNT_NAME: 'aksenginebackups',
+  SNAPSHOT_AZURE_ACCOUNT_KEY: `"${KEY}"`,
+  SNAPSHOT_AZURE_CONTAINER_NAME: 'mycluster',
+};
+
+const NEEDS = { etcd: true };
+
+function faultsOf(env: Record<string, string>): string {
+  try {
+    readConfig(env, NEEDS);
+  } catch (error) {
+    if (error instanceof UsageError) return error.message;
+    throw error;
+  }
+  return '';
+}
+
+t.test("the book's variables, all seven at once", (t) => {
+  const { etcd, storage, keepLast, timeout, readBack } = readConfig(BOOK, NEEDS);
+  t.strictSame(etcd.endpoints, BOOK.SNAPSHOT_ETCD_ENDPOINTS.split(','));
+  t.strictSame(etcd.tls, {
+    ca: '/etc/kubernetes/certs/ca.crt',
+    cert: '/etc/kubernetes/certs/etcdclient.crt',
+    key: '/etc/kubernetes/certs/etcdclient.key',
+  });
+  t.equal(storage.credential.kind, 'key', 'the key is used for the data, as the book did');
+  t.equal(storage.credential.kind === 'key' && storage.credential.key.reveal(), KEY, 'without its quotation marks');
+  t.strictSame(storage.unused, ['principal']);
+  t.equal(storage.endpoint, 'https://aksenginebackups.blob.core.windows.net');
+  t.equal(storage.prefix, '');
+  t.equal(keepLast, undefined, 'nothing is ever deleted');
+  t.equal(timeout, 570);
+  t.equal(readBack, 'full');
+  t.end();
+});
+
+t.test('all faults are told at once, with variable, problem and example', (t) => {
+  const message = faultsOf({
+    SNAPSHOT_ETCD_ENDPOINTS: '10.0.0.1:2379,ftp://x,https://ok:2379/path',
+    SNAPSHOT_AZURE_ACCOUNT_NAME: 'Not_An_Account',
+    SNAPSHOT_AZURE_CONTAINER_NAME: 'a--b',
+    SNAPSHOT_KEEP_LAST: '0',
+    SNAPSHOT_TIMEOUT: '10 minutes',
+    SNAPSHOT_BLOB_PREFIX: '/etcd/',
+    SNAPSHOT_LOG_LEVEL: 'loud',
+    SNAPSHOT_READ_BACK: 'sometimes',
+  });
+  t.match(message, 'has 11 faults');
+  for (const name of [
+    'ETCD_ENDPOINTS must be a URL that begins with http:// or https:// (example: https://',
+    'ETCD_ENDPOINTS must be protocol, host and port only',
+    'AZURE_ACCOUNT_NAME must be 3 to 24',
+    'AZURE_ACCOUNT_KEY is not set',
+    'AZURE_CONTAINER_NAME must be 3 to 63',
+    'KEEP_LAST must be',
+    'TIMEOUT must be',
+    'BLOB_PREFIX must be',
+    'LOG_LEVEL must be one of debug, info, warn, error',
+    'READ_BACK must be one of full, off',
+  ]) {
+    t.match(message, `SNAPSHOT_${name}`);
+  }
+  t.end();
+});
+
+t.test('container names', (t) => {
+  for (const bad of ['ab', 'a'.repeat(64), 'Backup', 'a--b', '-ab', 'ab-', 'a_b', '$logs']) {
+    t.match(faultsOf({ ...BOOK, SNAPSHOT_AZURE_CONTAINER_NAME: bad }), 'CONTAINER_NAME must be', bad);
+  }
+  for (const good of ['abc', 'my-cluster-1', '0ab', 'a'.repeat(63)]) {
+    t.equal(faultsOf({ ...BOOK, SNAPSHOT_AZURE_CONTAINER_NAME: good }), '', good);
+  }
+  t.end();
+});
+
+t.test('which credential is used', (t) => {
+  const connection = `DefaultEndpointsProtocol=https;AccountName=aksenginebackups;AccountKey=${KEY};EndpointSuffix=core.windows.net`;
+  const kind = (more: Record<string, string>): string =>
+    readConfig({ ...BOOK, ...more }, NEEDS).storage.credential.kind;
+  t.equal(kind({ SNAPSHOT_AZURE_AUTH: 'principal' }), 'principal');
+  t.equal(kind({ SNAPSHOT_AZURE_ACCOUNT_KEY: '' }), 'principal', 'without a key');
+  t.equal(kind({ SNAPSHOT_AZURE_CONNECTION_STRING: connection }), 'connection-string');
+  t.equal(kind({ SNAPSHOT_AZURE_CONNECTION_STRING: connection, SNAPSHOT_AZURE_AUTH: 'key' }), 'key');
+  t.match(
+    faultsOf({ ...BOOK, SNAPSHOT_AZURE_CONNECTION_STRING: connection.replace('aksengine', 'other') }),
+    'is for account otherbackups, but SNAPSHOT_AZURE_ACCOUNT_NAME is aksenginebackups',
+  );
+  t.match(
+    faultsOf({ ...BOOK, SNAPSHOT_AZURE_ACCOUNT_KEY: '', SNAPSHOT_AZURE_PRINCIPAL_TENANT: '' }),
+    'one fault: SNAPSHOT_AZURE_PRINCIPAL_TENANT is not set',
+    'an incomplete principal names what is missing',
+  );
+  t.match(faultsOf({ ...BOOK, SNAPSHOT_AZURE_AUTH: 'connection-string' }), 'CONNECTION_STRING is not set');
+  t.match(faultsOf({ ...BOOK, SNAPSHOT_AZURE_ACCOUNT_KEY: 'abc' }), 'ACCOUNT_KEY must be the base64 text of 64 bytes');
+  t.end();
+});
+
+t.test('endpoints', (t) => {
+  const endpoints = (value: string): readonly string[] =>
+    readConfig({ ...BOOK, SNAPSHOT_ETCD_ENDPOINTS: value }, NEEDS).etcd.endpoints;
+  t.strictSame(endpoints(' https://a:2379/ , https://a:2379,https://[::1]:1,'), ['https://a:2379', 'https://[::1]:1']);
+  t.strictSame(endpoints('https://a'), ['https://a:2379'], "etcd's port is the default");
+  t.strictSame(
+    endpoints('https://a:443,http://b:80'),
+    ['https://a:443', 'http://b:80'],
+    'also ports of other protocols',
+  );
+  const { tls } = readConfig({ ...BOOK, SNAPSHOT_ETCD_ENDPOINTS: 'http://a:2379' }, NEEDS).etcd;
+  t.equal(tls, undefined, 'http needs no certificates');
+  t.strictSame(readConfig({ ...BOOK, SNAPSHOT_ETCD_ENDPOINTS: '' }, { etcd: false }).etcd.endpoints, []);
+  t.end();
+});
+
+t.test('the blob endpoint', (t) => {
+  const endpoint = (value: string, more = {}): string | undefined =>
+    readConfig({ ...BOOK, SNAPSHOT_AZURE_BLOB_ENDPOINT: value, ...more }, NEEDS).storage.endpoint;
+  t.equal(endpoint('https://x.privatelink.blob.core.windows.net/'), 'https://x.privatelink.blob.core.windows.net');
+  t.equal(
+    endpoint('http://127.0.0.1:10000'),
+    'http://127.0.0.1:10000/aksenginebackups',
+    'the account goes into the path',
+  );
+  t.equal(endpoint('http://127.0.0.1:10000/devstoreaccount1'), 'http://127.0.0.1:10000/devstoreaccount1');
+  t.equal(endpoint('', { SNAPSHOT_AZURE_CLOUD: 'china' }), 'https://aksenginebackups.blob.core.chinacloudapi.cn');
+  t.equal(endpoint('', { SNAPSHOT_AZURE_CLOUD: 'usgov' }), 'https://aksenginebackups.blob.core.usgovcloudapi.net');
+  t.match(faultsOf({ ...BOOK, SNAPSHOT_AZURE_BLOB_ENDPOINT: 'http://10.0.0.1/x' }), 'BLOB_ENDPOINT must be https');
+  t.match(
+    faultsOf({ ...BOOK, SNAPSHOT_AZURE_BLOB_ENDPOINT: 'https://x/?sig=1' }),
+    'BLOB_ENDPOINT must be the full URL',
+  );
+  t.end();
+});
+
+t.test('durations', (t) => {
+  const timeout = (value: string): number => readConfig({ ...BOOK, SNAPSHOT_TIMEOUT: value }, NEEDS).timeout;
+  t.strictSame(['90', '90s', '10m', '2h', '1d'].map(timeout), [90, 90, 600, 7200, 86_400]);
+  for (const bad of ['0', '-5', '1w', '1.5m', '25d', 'ten']) {
+    t.match(faultsOf({ ...BOOK, SNAPSHOT_TIMEOUT: bad }), 'SNAPSHOT_TIMEOUT must be', bad);
+  }
+  t.end();
+});
+
+t.test('an unknown variable gets a warning with the nearest name', (t) => {
+  t.strictSame(unknownVariables({ ...BOOK, PATH: '/bin' }), []);
+  t.match(unknownVariables({ SNAPSHOT_ETCD_ENDPOINT: 'x' })[0], 'did you mean SNAPSHOT_ETCD_ENDPOINTS?');
+  t.match(unknownVariables({ SNAPSHOT_AZURE_ACOUNT_KEY: 'x' })[0], 'did you mean SNAPSHOT_AZURE_ACCOUNT_KEY?');
+  t.match(unknownVariables({ SNAPSHOT_SOMETHING_ENTIRELY_DIFFERENT: 'x' })[0], /is ignored$/);
+  t.end();
+});
+
+t.test('secrets cannot be printed', (t) => {
+  const secret = new Secret('top');
+  const shown = [String(secret), `${secret}`, JSON.stringify({ secret }), inspect({ secret }), inspect(secret)];
+  for (const text of shown) t.notMatch(text, 'top');
+  t.equal(secret.reveal(), 'top');
+  const mask = masker(secretsOf({ ...BOOK, SNAPSHOT_AZURE_CONNECTION_STRING: `AccountName=a;AccountKey=${KEY}+/x` }));
+  t.notMatch(
+    mask(`a ${KEY} b ${encodeURIComponent(KEY)} c ${BOOK.SNAPSHOT_AZURE_PRINCIPAL_PASSWORD}`),
+    /kkkk|276952a9/,
+  );
+  t.equal(mask('nothing secret'), 'nothing secret');
+  t.end();
+});
+
+t.test('no fault shows the value of a secret', (t) => {
+  const message = faultsOf({
+    SNAPSHOT_AZURE_ACCOUNT_KEY: 'visible?',
+    SNAPSHOT_AZURE_CONNECTION_STRING: 'AccountName=a;AccountKey=visible?',
+    SNAPSHOT_AZURE_AUTH: 'nonsense',
+  });
+  t.notMatch(message, 'visible');
+  t.end();
+});
+
+t.test("the log's settings never fail", (t) => {
+  t.strictSame(readLogConfig({ SNAPSHOT_LOG_FORMAT: 'x', SNAPSHOT_LOG_LEVEL: 'y' }), {
+    format: undefined,
+    level: 'info',
+  });
+  t.strictSame(readLogConfig({ SNAPSHOT_LOG_FORMAT: 'text', SNAPSHOT_LOG_LEVEL: 'debug' }), {
+    format: 'text',
+    level: 'debug',
+  });
+  t.end();
+});

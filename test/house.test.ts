@@ -1,0 +1,111 @@
+import { readdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import t from 'tap';
+import { findEtcd } from './support/etcd.ts';
+import { run } from './support/process.ts';
+
+const ROOT = join(import.meta.dirname, '..');
+const SRC = join(ROOT, 'src');
+
+/** The floors of the house, the lowest first. A file may import from its own floor and those below. */
+const FLOORS = [
+  ['errors.ts', 'log.ts', 'secret.ts', 'table.ts', 'variables.ts'],
+  ['config.ts'],
+  ['snapshot/'],
+  ['etcd/', 'store/'],
+  ['backup/'],
+  ['commands/'],
+  ['cli.ts'],
+  ['main.ts'],
+];
+
+/** Rooms of one floor that must not know each other, and packages that only one room may open. */
+const DOORS: Record<string, RegExp> = {
+  '@azure/': /^store\//,
+  etcd3: /^etcd\//,
+  cockatiel: /^etcd\//,
+  dotenv: /^main\.ts$/,
+};
+
+interface Import {
+  readonly from: string;
+  readonly to: string;
+}
+
+function imports(): Import[] {
+  const files = readdirSync(SRC, { recursive: true, encoding: 'utf8' }).filter((file) => file.endsWith('.ts'));
+  return files.flatMap((from) => {
+    const text = readFileSync(join(SRC, from), 'utf8');
+    const specifiers = [...text.matchAll(/(?:from|import)\s*\(?\s*'([^']+)'/g)].map((match) => match[1] ?? '');
+    return specifiers.map((to) => ({ from, to: to.startsWith('.') ? join(from, '..', to) : to }));
+  });
+}
+
+function floorOf(file: string): number {
+  return FLOORS.findIndex((rooms) =>
+    rooms.some((room) => (room.endsWith('/') ? file.startsWith(room) : file === room)),
+  );
+}
+
+t.test('imports go down only', (t) => {
+  for (const { from, to } of imports().filter(({ to }) => to.endsWith('.ts'))) {
+    t.not(floorOf(from), -1, `${from} stands on a floor`);
+    t.ok(floorOf(to) <= floorOf(from), `${from} imports ${to}`);
+    if (from.startsWith('etcd/')) t.notMatch(to, /^store\//);
+    if (from.startsWith('store/')) t.notMatch(to, /^etcd\//);
+  }
+  t.end();
+});
+
+t.test('each SDK has one door', (t) => {
+  const packages = imports().filter(({ to }) => !to.endsWith('.ts') && !to.startsWith('node:'));
+  for (const { from, to } of packages) {
+    const door = Object.entries(DOORS).find(([name]) => to === name || (name.endsWith('/') && to.startsWith(name)));
+    t.match(from, door?.[1] ?? /^snapshot\//, `${from} imports ${to}`);
+  }
+  t.end();
+});
+
+t.test('what a snapshot is knows no network, no clock and no file', (t) => {
+  for (const { from, to } of imports().filter(({ from }) => from.startsWith('snapshot/'))) {
+    t.notMatch(to, /^node:(?!crypto$|buffer$)/, `${from} imports ${to}`);
+  }
+  for (const file of readdirSync(join(SRC, 'snapshot'))) {
+    t.notMatch(readFileSync(join(SRC, 'snapshot', file), 'utf8'), /Date\.now|new Date\(\)|performance\./, file);
+  }
+  t.end();
+});
+
+t.test('only main.ts touches the process', (t) => {
+  const files = readdirSync(SRC, { recursive: true, encoding: 'utf8' });
+  for (const file of files.filter((name) => name.endsWith('.ts') && name !== 'main.ts')) {
+    t.notMatch(readFileSync(join(SRC, file), 'utf8'), /\bprocess\.|console\./, file);
+  }
+  t.end();
+});
+
+t.test('code that stores an unverified snapshot does not compile', async (t) => {
+  const probe = join(ROOT, 'test', 'fixtures', 'unverified.ts');
+  const options = ['--noEmit', '--strict', '--module', 'nodenext', '--target', 'es2024', '--skipLibCheck'];
+  // The probe expects an error at each forgery; a forgery that compiles is itself an error.
+  const { code, stdout } = await run(
+    join(ROOT, 'node_modules', '.bin', 'tsc'),
+    [...options, '--allowImportingTsExtensions', '--ignoreConfig', '--types', 'node', probe],
+    {},
+    ROOT,
+  );
+  t.equal(code, 0, stdout);
+});
+
+t.test('the etcd versions that the tests run on', (t) => {
+  const found = findEtcd().map(({ version }) => version);
+  t.comment(`etcd versions under test: ${found.join(', ')}`);
+  t.ok(found.length > 0);
+  for (const minor of (process.env['REQUIRED_ETCD'] ?? '').split(' ').filter((name) => name !== '')) {
+    t.ok(
+      found.some((version) => version.startsWith(`${minor}.`)),
+      `etcd ${minor} is there`,
+    );
+  }
+  t.end();
+});
