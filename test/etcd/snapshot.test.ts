@@ -1,0 +1,145 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import t, { type Test } from 'tap';
+import { Interrupted } from '../../src/errors.ts';
+import { Connection } from '../../src/etcd/connection.ts';
+import { snapshotPieces } from '../../src/etcd/snapshot.ts';
+import { DATABASE, SNAPSHOT } from '../support/fixtures.ts';
+import { FakeMember, messagesOf, type Misbehaviour } from '../support/fake-etcd.ts';
+
+const sound: Misbehaviour = async (send) => {
+  for (const message of messagesOf(DATABASE)) await send(message);
+};
+
+/** Streams from a member that behaves so; returns what came and how it ended. */
+async function stream(
+  t: Test,
+  misbehaviour: Misbehaviour,
+  options: { stallMs?: number; signal?: AbortSignal; onPiece?: () => Promise<void> } = {},
+): Promise<{ bytes: Buffer; error: unknown; member: FakeMember; ms: number }> {
+  const member = await FakeMember.start(misbehaviour);
+  const connection = new Connection(member.endpoint, undefined);
+  t.teardown(() => {
+    connection.close();
+    member.stop();
+  });
+  const start = performance.now();
+  const pieces: Buffer[] = [];
+  let error: unknown;
+  try {
+    for await (const piece of snapshotPieces(
+      connection,
+      options.signal ?? new AbortController().signal,
+      options.stallMs,
+    )) {
+      pieces.push(Buffer.from(piece));
+      await options.onPiece?.();
+    }
+  } catch (thrown) {
+    error = thrown;
+  }
+  return { bytes: Buffer.concat(pieces), error, member, ms: performance.now() - start };
+}
+
+t.test('a sound stream gives the bytes that etcdctl would save', async (t) => {
+  const { bytes, error } = await stream(t, sound);
+  t.equal(error, undefined);
+  t.ok(bytes.equals(SNAPSHOT));
+});
+
+t.test('a member that sends empty messages for ever is left', async (t) => {
+  const { error, member, ms } = await stream(t, async (send, call) => {
+    await send({ remaining_bytes: 100_000, blob: DATABASE.subarray(0, 4096) });
+    while (!call.cancelled) await send({ remaining_bytes: 100_000, blob: Buffer.alloc(0) });
+  });
+  t.match(error, { exitCode: 10, message: /sends messages without data after 4096 of 104128 bytes/ });
+  t.ok(ms < 5000);
+  await sleep(100);
+  t.equal(member.cancelled, 1, 'and told so');
+});
+
+t.test('slow empty messages are no progress either', async (t) => {
+  const { error } = await stream(
+    t,
+    async (send, call) => {
+      while (!call.cancelled) {
+        await send({ remaining_bytes: 100_000, blob: Buffer.alloc(0) });
+        await sleep(100);
+      }
+    },
+    { stallMs: 400 },
+  );
+  t.match(error, { exitCode: 10, message: /made no progress for 0.4 s/ });
+});
+
+t.test('a member that falls silent is left', async (t) => {
+  const { error, member } = await stream(
+    t,
+    async (send, call) => {
+      await send({ remaining_bytes: 100_000, blob: DATABASE.subarray(0, 4096) });
+      while (!call.cancelled) await sleep(50);
+    },
+    { stallMs: 300 },
+  );
+  t.match(error, { exitCode: 10, message: /made no progress for 0.3 s after 4096 bytes/ });
+  await sleep(100);
+  t.equal(member.cancelled, 1);
+});
+
+t.test('time that the reader takes is not the member’s', async (t) => {
+  const { error, bytes } = await stream(t, sound, { stallMs: 150, onPiece: async () => void (await sleep(200)) });
+  t.equal(error, undefined);
+  t.equal(bytes.length, SNAPSHOT.length);
+});
+
+t.test('a stream that ends early with OK is not complete', async (t) => {
+  const messages = messagesOf(DATABASE);
+  for (const part of [
+    messages.slice(0, -1),
+    messages.slice(0, 3),
+    [],
+    [...messages, { remaining_bytes: 0, blob: Buffer.alloc(512) }],
+  ]) {
+    const { error } = await stream(t, async (send) => {
+      for (const message of part) await send(message);
+    });
+    t.match(error, { exitCode: 10, message: /ended after \d+ of/ }, `${part.length} messages`);
+  }
+});
+
+t.test('a broken connection is an error of etcd', async (t) => {
+  const { error } = await stream(t, async (send, call) => {
+    await send({ remaining_bytes: 100_000, blob: DATABASE.subarray(0, 4096) });
+    call.emit('error', { code: 14, details: 'etcdserver: server stopped' });
+  });
+  t.match(error, { exitCode: 10, message: /^etcd at http:.* failed/ });
+});
+
+t.test('an abort ends it at once, with its reason', async (t) => {
+  const controller = new AbortController();
+  const reason = new Interrupted('SIGTERM');
+  setTimeout(() => controller.abort(reason), 200);
+  const { error, ms, member } = await stream(
+    t,
+    async (send, call) => {
+      await send({ remaining_bytes: 100_000, blob: DATABASE.subarray(0, 4096) });
+      while (!call.cancelled) await sleep(20);
+    },
+    { signal: controller.signal },
+  );
+  t.equal(error, reason);
+  t.ok(ms < 1500, `${ms} ms`);
+  await sleep(100);
+  t.equal(member.cancelled, 1);
+});
+
+t.test('a reader that leaves cancels the call', async (t) => {
+  const { member } = await stream(
+    t,
+    async (send, call) => {
+      for (const message of messagesOf(Buffer.alloc(64 * 1024 * 1024))) if (!call.cancelled) await send(message);
+    },
+    { onPiece: async () => Promise.reject(new Error('left')) },
+  );
+  await sleep(200);
+  t.equal(member.cancelled, 1);
+});
