@@ -30,8 +30,9 @@ ENV NODE_ENV=production
 # The user stays root, on purpose: etcd's client key on a control-plane node is root's, mode 0600, and comes as a hostPath,
 # whose owner no fsGroup changes. Root without capabilities (the manifests drop them all) reads root's files and has no other privilege.
 
-# Exec form: no shell between the signals and the worker, and none is needed.
-ENTRYPOINT ["node", "/app/dist/main.js"]
+# Exec form: no shell between the signals and the worker, and none is needed. The dashes keep Node from taking the worker's
+# --env-file for its own.
+ENTRYPOINT ["node", "--", "/app/dist/main.js"]
 
 # Last, because they differ in every build and everything above can come from the cache.
 ARG VERSION=

@@ -1,4 +1,5 @@
-#!/usr/bin/env node
+#!/usr/bin/env -S node --
+// The dashes keep Node from taking our --env-file for its own.
 import { readFileSync } from 'node:fs';
 import { parse } from 'dotenv';
 import { type CommandLine, helpText, parseCommandLine } from './cli.ts';

@@ -157,6 +157,35 @@ export class EtcdCluster {
   }
 }
 
+/** Restores a snapshot with etcd's own tool, boots a server on it, and counts its keys. */
+export async function restoreAndCount(tools: EtcdTools, file: string, dir: string): Promise<number> {
+  const peer = `http://127.0.0.1:${await freePort()}`;
+  const client = `http://127.0.0.1:${await freePort()}`;
+  const member = ['--name', 'restored', '--data-dir', dir];
+  const plan = ['--initial-cluster', `restored=${peer}`, '--initial-advertise-peer-urls', peer];
+  await mustRun(tools.snapshotTool, ['snapshot', 'restore', file, ...member, ...plan], API);
+  const urls = ['--listen-client-urls', client, '--advertise-client-urls', client, '--listen-peer-urls', peer];
+  const ready = async (): Promise<boolean> =>
+    (await run(tools.etcdctl, [...clientFlags(client, undefined), 'endpoint', 'health'], API)).code === 0;
+  const daemon = await Daemon.start(tools.etcd, [...member, ...urls, ...plan], ready);
+  try {
+    const query = [
+      ...clientFlags(client, undefined),
+      'get',
+      '',
+      '--prefix',
+      '--keys-only',
+      '--limit',
+      '1',
+      '-w',
+      'json',
+    ];
+    return (JSON.parse(await mustRun(tools.etcdctl, query, API)) as { count: number }).count;
+  } finally {
+    await daemon.stop();
+  }
+}
+
 /** 3.4 and older look at this variable; later ones ignore it. */
 const API = { ETCDCTL_API: '3' };
 

@@ -1,0 +1,210 @@
+import { createHash } from 'node:crypto';
+import { mkdtemp, readFile, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import t from 'tap';
+import { Azurite } from '../support/azurite.ts';
+import { makeAuthority } from '../support/certificates.ts';
+import { EtcdCluster, findEtcd, restoreAndCount } from '../support/etcd.ts';
+import { FakeMember, messagesOf } from '../support/fake-etcd.ts';
+import { DATABASE } from '../support/fixtures.ts';
+import { mustRun } from '../support/process.ts';
+import { runWorker } from '../support/worker.ts';
+
+interface Result {
+  readonly name: string;
+  readonly container: string;
+  readonly size: number;
+  readonly totalSize: number;
+  readonly sha256: string;
+  readonly etcdVersion: string;
+  readonly clusterId: string;
+  readonly memberId: string;
+  readonly endpoint: string;
+  readonly durationsMs: Record<string, number>;
+  readonly retention: { kept: number | null; removed: string[] };
+}
+
+const dir = await mkdtemp(join(tmpdir(), 'backup-'));
+const authority = await makeAuthority(join(dir, 'certs'));
+const azurite = await Azurite.start(join(dir, 'azurite'));
+t.teardown(async () => azurite.stop());
+
+async function backup(variables: Record<string, string>): Promise<Result> {
+  const { code, stdout, stderr } = await runWorker(['--json'], variables);
+  if (code !== 0) throw new Error(`backup ended with ${code}: ${stderr}`);
+  // A second backup in the same second would find its name taken.
+  await sleep(1000);
+  return JSON.parse(stdout) as Result;
+}
+
+for (const tools of findEtcd()) {
+  t.test(`etcd ${tools.version}: three members, TLS, client certificates`, async (t) => {
+    const cluster = await EtcdCluster.start({ tools, dir: join(dir, tools.version), size: 3, tls: authority });
+    t.teardown(async () => cluster.stop());
+    const container = `etcd-${tools.version.replaceAll('.', '-')}`;
+    const variables = { ...cluster.variables, ...azurite.variables(container), SNAPSHOT_LOG_LEVEL: 'debug' };
+
+    for (const [size, count, valueSize] of [
+      ['small', 50, 300],
+      ['large', 400, 50_000],
+    ] as const) {
+      await cluster.fill(count, valueSize, `/registry/${size}/`);
+      const result = await backup(variables);
+      t.match(result, { container, etcdVersion: tools.version, clusterId: /^[0-9a-f]{1,16}$/ });
+      t.ok(cluster.endpoints.includes(result.endpoint));
+      t.ok(size === 'small' ? result.size < 8 * 1024 * 1024 : result.size > 2 * 8 * 1024 * 1024);
+
+      const file = join(dir, `${container}-${size}.db`);
+      const blob = azurite.container(container).getBlobClient(result.name);
+      await blob.downloadToFile(file);
+      const bytes = await readFile(file);
+      t.equal(createHash('sha256').update(bytes).digest('hex'), result.sha256);
+      t.equal(bytes.length, result.size);
+      const { metadata } = await blob.getProperties();
+      t.match(metadata, {
+        sha256: result.sha256,
+        totalsize: String(result.totalSize),
+        etcdversion: tools.version,
+        clusterid: result.clusterId,
+        memberid: result.memberId,
+        tool: /^etcd-snapshot\//,
+      });
+      const members = JSON.parse(metadata?.['members'] ?? '') as { id: string; name: string }[];
+      t.strictSame(members.map(({ name }) => name).toSorted(), ['m1', 'm2', 'm3']);
+      t.ok(members.some(({ id }) => id === result.memberId));
+
+      const status = JSON.parse(
+        await mustRun(tools.snapshotTool, ['snapshot', 'status', file, '-w', 'json'], { ETCDCTL_API: '3' }),
+      ) as { totalSize: number };
+      t.equal(status.totalSize, result.totalSize, 'as etcd’s own tool says');
+      if (size === 'large')
+        t.equal(await restoreAndCount(tools, file, `${file}.restored`), 450, 'it restores and boots');
+    }
+  });
+}
+
+const [tools] = findEtcd();
+if (tools === undefined) throw new Error('no etcd');
+
+t.test('what a person sees', async (t) => {
+  const cluster = await EtcdCluster.start({ tools, dir: join(dir, 'person') });
+  t.teardown(async () => cluster.stop());
+  const variables = { ...cluster.variables, ...azurite.variables('person'), SNAPSHOT_BLOB_PREFIX: 'prod-eu/' };
+  const { code, stdout } = await runWorker([], { ...variables, SNAPSHOT_LOG_FORMAT: 'text' });
+  t.equal(code, 0);
+  t.match(stdout, /^\+-+\+-+\+-+\+-+\+\n\| +HASH +\| +REVISION +\| +TOTAL KEYS +\| +TOTAL SIZE +\|\n/);
+  t.match(stdout, /\nBackup prod-eu\/kubernetes-etcd-snapshot_\d{8}_\d{6}\.db uploaded successfully!\n$/);
+});
+
+t.test('the book’s Secret file works unchanged, with all of its variables and quotation marks', async (t) => {
+  const cluster = await EtcdCluster.start({ tools, dir: join(dir, 'book') });
+  t.teardown(async () => cluster.stop());
+  const secretFile = join(dir, 'etcd-snapshot-secrets.txt');
+  const lines = [
+    `SNAPSHOT_ETCD_ENDPOINTS=${cluster.endpoints}`,
+    'SNAPSHOT_AZURE_PRINCIPAL_APPID=1775963c-8414-434d-839c-db5d417c4293',
+    'SNAPSHOT_AZURE_PRINCIPAL_PASSWORD=276952a9-fa51-44ef-b6c6-905e322dbaed',
+    'SNAPSHOT_AZURE_PRINCIPAL_TENANT=86be0945-a0f3-44c2-8868-9b6aa96b0b62',
+    `SNAPSHOT_AZURE_ACCOUNT_NAME=${azurite.account}`,
+    `SNAPSHOT_AZURE_ACCOUNT_KEY="${azurite.key}"`,
+    'SNAPSHOT_AZURE_CONTAINER_NAME=book',
+  ];
+  await writeFile(secretFile, lines.join('\n'));
+  const elsewhere = { SNAPSHOT_AZURE_BLOB_ENDPOINT: azurite.url, SNAPSHOT_LOG_LEVEL: 'debug' };
+  const byFlag = await runWorker(['backup', '--env-file', secretFile], elsewhere);
+  t.equal(byFlag.code, 0, byFlag.stderr);
+  t.match(byFlag.stderr, /Azure is accessed with the account key.*"unused":\["service principal"\]/);
+
+  // kubectl and docker keep the quotation marks in the variable itself.
+  const kept = Object.fromEntries(
+    lines.map((line) => [line.slice(0, line.indexOf('=')), line.slice(line.indexOf('=') + 1)]),
+  );
+  await sleep(1000);
+  const byEnvironment = await runWorker([], { ...kept, ...elsewhere });
+  t.equal(byEnvironment.code, 0, byEnvironment.stderr);
+
+  await writeFile(join(dir, '.env'), lines.join('\n'));
+  await sleep(1000);
+  t.equal((await runWorker([], elsewhere, dir)).code, 0, 'and as .env in the working directory');
+  t.equal((await azurite.names('book')).length, 3);
+});
+
+t.test('retention keeps the last, of this cluster, with a record', async (t) => {
+  const cluster = await EtcdCluster.start({ tools, dir: join(dir, 'retention') });
+  t.teardown(async () => cluster.stop());
+  const variables = { ...cluster.variables, ...azurite.variables('retention') };
+  const first = await backup(variables);
+  t.strictSame(first.retention, { kept: null, removed: [] });
+  const container = azurite.container('retention');
+  await container.getBlockBlobClient('kubernetes-etcd-snapshot_20200101_000000.db').upload('of the book', 11);
+  await container.getBlockBlobClient('notes.txt').upload('notes', 5);
+  const { metadata = {} } = await container.getBlobClient(first.name).getProperties();
+  await container
+    .getBlockBlobClient('kubernetes-etcd-snapshot_20200102_000000.db')
+    .upload('foreign', 7, { metadata: { ...metadata, clusterid: 'abc', takenat: '2020-01-02T00:00:00Z' } });
+
+  const second = await backup(variables);
+  const third = await backup({ ...variables, SNAPSHOT_KEEP_LAST: '2' });
+  t.strictSame(third.retention, { kept: 2, removed: [first.name] });
+  t.strictSame(
+    (await azurite.names('retention')).toSorted(),
+    [
+      'kubernetes-etcd-snapshot_20200101_000000.db',
+      'kubernetes-etcd-snapshot_20200102_000000.db',
+      second.name,
+      third.name,
+      'notes.txt',
+    ].toSorted(),
+  );
+
+  const { code, stdout } = await runWorker(['list', '--json'], variables);
+  t.equal(code, 0);
+  const listed = JSON.parse(stdout) as { name: string; record: boolean; sha256?: string; clusterId?: string }[];
+  // No name tells when the notes were taken, so they stand where they were stored: after the first, before the second.
+  t.strictSame(
+    listed.map(({ name }) => name),
+    [
+      third.name,
+      second.name,
+      'notes.txt',
+      'kubernetes-etcd-snapshot_20200102_000000.db',
+      'kubernetes-etcd-snapshot_20200101_000000.db',
+    ],
+  );
+  t.match(listed[0], { record: true, sha256: third.sha256, clusterId: third.clusterId });
+  t.match(listed[4], { record: false });
+  const human = await runWorker(['list'], variables);
+  t.match(human.stdout, /20200101_000000\.db \|.*no record/);
+});
+
+t.test('a member that misbehaves is left for the next one, and its bytes are not mixed in', async (t) => {
+  const cluster = await EtcdCluster.start({ tools, dir: join(dir, 'failover') });
+  t.teardown(async () => cluster.stop());
+  await cluster.fill(200, 50_000);
+  const variables = { ...cluster.variables, ...azurite.variables('failover') };
+  const { clusterId, endpoint } = await backup(variables);
+  const misfits = {
+    'wrong trailer': messagesOf(DATABASE, Buffer.alloc(32)),
+    'no trailer': messagesOf(DATABASE).slice(0, -1),
+    'not a database': messagesOf(Buffer.alloc(20 * 1024 * 1024, 7)),
+  };
+  for (const [what, messages] of Object.entries(misfits)) {
+    const misfit = await FakeMember.start(
+      async (send) => {
+        for (const message of messages) await send(message);
+      },
+      BigInt(`0x${clusterId}`).toString(),
+    );
+    t.teardown(() => misfit.stop());
+    const result = await backup({ ...variables, SNAPSHOT_ETCD_ENDPOINTS: `${misfit.endpoint},${cluster.endpoints}` });
+    t.equal(misfit.snapshots, 1, `${what}: it was asked first, for it is a follower`);
+    t.equal(result.endpoint, endpoint);
+
+    const alone = await runWorker([], { ...variables, SNAPSHOT_ETCD_ENDPOINTS: misfit.endpoint });
+    t.equal(alone.code, what === 'no trailer' ? 10 : 11, what);
+    t.notMatch(alone.stdout, 'successfully');
+  }
+  t.equal((await azurite.names('failover')).length, 4, 'only the sound ones are visible');
+});

@@ -1,0 +1,264 @@
+import { copyFile, mkdir, mkdtemp, writeFile } from 'node:fs/promises';
+import { createServer } from 'node:net';
+import { once } from 'node:events';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import t, { type Test } from 'tap';
+import { Azurite } from '../support/azurite.ts';
+import { makeAuthority } from '../support/certificates.ts';
+import { TokenEndpoint } from '../support/entra.ts';
+import { EtcdCluster, findEtcd } from '../support/etcd.ts';
+import { FaultProxy, type Fault } from '../support/fault-proxy.ts';
+import { type Finished, freePort, run, type Variables } from '../support/process.ts';
+import { errorOf, MAIN, runWorker } from '../support/worker.ts';
+
+const dir = await mkdtemp(join(tmpdir(), 'errors-'));
+const authority = await makeAuthority(join(dir, 'certs'));
+const stranger = await makeAuthority(join(dir, 'strange-certs'), 'another CA');
+const [tools] = findEtcd();
+if (tools === undefined) throw new Error('no etcd');
+const cluster = await EtcdCluster.start({ tools, dir: join(dir, 'etcd'), tls: authority });
+const azurite = await Azurite.start(join(dir, 'azurite'));
+const tlsAzurite = await Azurite.start(join(dir, 'tls-azurite'), authority);
+const entra = await TokenEndpoint.start(authority);
+t.teardown(async () => Promise.all([cluster.stop(), azurite.stop(), tlsAzurite.stop(), entra.stop()]));
+
+const SECRETS = {
+  SNAPSHOT_AZURE_ACCOUNT_KEY: azurite.key,
+  SNAPSHOT_AZURE_PRINCIPAL_PASSWORD: entra.password,
+};
+const WORKING = {
+  ...cluster.variables,
+  ...azurite.variables('errors'),
+  ...entra.variables,
+  ...SECRETS,
+  SNAPSHOT_LOG_LEVEL: 'debug',
+};
+const WRONG_KEY = Buffer.alloc(64, 'wrong key').toString('base64');
+const PRINCIPAL = {
+  ...WORKING,
+  ...tlsAzurite.variables('principal'),
+  SNAPSHOT_AZURE_AUTH: 'principal',
+  NODE_EXTRA_CA_CERTS: authority.ca,
+};
+
+/** Runs a backup that must fail in time, with this code and sentence, a hint, and no secret anywhere. */
+async function fails(
+  t: Test,
+  what: string,
+  more: Variables,
+  exitCode: number,
+  message: RegExp,
+  base = WORKING,
+): Promise<Finished> {
+  const variables: Record<string, string> = { ...base, ...more };
+  const finished = await runWorker([], variables);
+  const error = errorOf(finished);
+  t.equal(finished.code, exitCode, `${what}: ${error.message}`);
+  t.match(error.message, message);
+  t.ok(error.hint.length > 10, `hint: ${error.hint}`);
+  t.equal(error.exitCode, exitCode);
+  t.ok(finished.ms < 10_000, `${Math.round(finished.ms)} ms`);
+  t.notMatch(finished.stdout, 'successfully');
+  showsNoSecret(t, finished, variables);
+  return finished;
+}
+
+function showsNoSecret(t: Test, { stdout, stderr }: Finished, variables: Variables): void {
+  const secrets = [
+    ...Object.values(SECRETS),
+    WRONG_KEY,
+    variables['SNAPSHOT_AZURE_ACCOUNT_KEY'] ?? WRONG_KEY,
+    tlsAzurite.key,
+  ];
+  for (const secret of secrets) {
+    for (const form of [secret, encodeURIComponent(secret), Buffer.from(secret).toString('base64')]) {
+      t.notOk(`${stdout}${stderr}`.includes(form), 'no secret in any output');
+    }
+  }
+}
+
+t.test('it works before anything is broken, and shows no secret', async (t) => {
+  const finished = await runWorker([], WORKING);
+  t.equal(finished.code, 0, finished.stderr);
+  showsNoSecret(t, finished, WORKING);
+});
+
+t.test('the command line', async (t) => {
+  for (const args of [['bakcup'], ['backup', 'now'], ['--jsn']]) {
+    const finished = await runWorker(args, WORKING);
+    t.equal(finished.code, 2, args.join(' '));
+    t.ok(errorOf(finished).hint);
+  }
+  // Without the dashes Node takes --env-file for its own, wherever it stands; the image and the shebang have them.
+  const missing = await run(process.execPath, ['--', MAIN, '--env-file', join(dir, 'missing')], WORKING);
+  t.equal(missing.code, 2);
+  t.match(errorOf(missing).message, /missing of --env-file cannot be read/);
+  const help = await runWorker(['--help'], {});
+  t.match(help, { code: 0, stdout: /backup +take a snapshot[^]*--env-file/, stderr: '' });
+  t.match(await runWorker(['--version'], {}), { code: 0, stdout: /^\d+\.\d+\.\d+\n$/ });
+});
+
+t.test('messages are two lines for people', async (t) => {
+  const { stderr } = await runWorker([], {
+    ...WORKING,
+    SNAPSHOT_ETCD_ENDPOINTS: '',
+    SNAPSHOT_LOG_FORMAT: 'text',
+    SNAPSHOT_LOG_LEVEL: 'info',
+  });
+  t.match(stderr, /^error: The configuration has one fault: .* exitCode=2\nhint: .*\n$/);
+});
+
+t.test('configuration', async (t) => {
+  await fails(
+    t,
+    'nothing set',
+    {},
+    2,
+    /SNAPSHOT_ETCD_ENDPOINTS is not set.*ACCOUNT_NAME.*ACCOUNT_KEY.*CONTAINER_NAME/,
+    {
+      SNAPSHOT_LOG_LEVEL: 'debug',
+    } as never,
+  );
+  await fails(t, 'bad container name', { SNAPSHOT_AZURE_CONTAINER_NAME: 'a_b' }, 2, /CONTAINER_NAME must be/);
+  await fails(
+    t,
+    'malformed key',
+    { SNAPSHOT_AZURE_ACCOUNT_KEY: `${azurite.key}x` },
+    2,
+    /ACCOUNT_KEY must be the base64/,
+  );
+  await fails(t, 'contradiction', { SNAPSHOT_AZURE_AUTH: 'connection-string' }, 2, /CONNECTION_STRING is not set/);
+  const misspelt = await runWorker(['list'], { ...WORKING, SNAPSHOT_KEEP_LATS: '3' });
+  t.match(
+    misspelt.stderr,
+    /"warn","message":"SNAPSHOT_KEEP_LATS is not a known variable[^"]*did you mean SNAPSHOT_KEEP_LAST/,
+  );
+});
+
+t.test('certificate files', async (t) => {
+  const missing = join(dir, 'missing.crt');
+  await fails(t, 'missing', { SNAPSHOT_ETCD_CA_FILE: missing }, 2, /CA file .*missing.crt does not exist/);
+  await fails(t, 'a directory', { SNAPSHOT_ETCD_KEY_FILE: dir }, 2, /client key .* cannot be read \(EISDIR\)/);
+  const { key } = stranger.client;
+  await fails(t, 'mismatch', { SNAPSHOT_ETCD_KEY_FILE: key }, 2, /does not belong to the client certificate/);
+  const nonsense = join(dir, 'nonsense.pem');
+  await writeFile(nonsense, '-----BEGIN CERTIFICATE-----\nnonsense\n-----END CERTIFICATE-----\n');
+  await fails(t, 'nonsense', { SNAPSHOT_ETCD_CERT_FILE: nonsense }, 2, /nonsense.pem is not a PEM certificate/);
+  await mkdir(join(dir, 'swapped'));
+  await copyFile(authority.client.cert, join(dir, 'swapped', 'key'));
+  await fails(t, 'swapped', { SNAPSHOT_ETCD_KEY_FILE: join(dir, 'swapped', 'key') }, 2, /is not a PEM private key/);
+});
+
+t.test('etcd', async (t) => {
+  const port = await freePort();
+  const dead = `https://127.0.0.1:${port}`;
+  await fails(t, 'down', { SNAPSHOT_ETCD_ENDPOINTS: dead }, 10, /failed: the connection was refused/);
+  await fails(
+    t,
+    'all down',
+    { SNAPSHOT_ETCD_ENDPOINTS: `${dead},https://localhost:${port}` },
+    10,
+    /None of the 2 endpoints/,
+  );
+  await fails(
+    t,
+    'no such host',
+    { SNAPSHOT_ETCD_ENDPOINTS: 'https://etcd.invalid:2379' },
+    10,
+    /host name cannot be resolved/,
+  );
+  await fails(t, 'wrong CA', { SNAPSHOT_ETCD_CA_FILE: stranger.ca }, 10, /not signed by the given CA/);
+  const foreign = { SNAPSHOT_ETCD_CERT_FILE: stranger.client.cert, SNAPSHOT_ETCD_KEY_FILE: stranger.client.key };
+  await fails(
+    t,
+    'foreign client certificate',
+    foreign,
+    10,
+    /refused the TLS connection or our client cert|connection broke/,
+  );
+  const plain = cluster.endpoints.replace('https', 'http');
+  await fails(t, 'http to a TLS port', { SNAPSHOT_ETCD_ENDPOINTS: plain }, 10, /etcd at http:.*failed/);
+
+  const silent = createServer(() => {}).listen(0, '127.0.0.1');
+  await once(silent, 'listening');
+  t.teardown(() => silent.close());
+  const address = silent.address();
+  const mute = `http://127.0.0.1:${typeof address === 'object' ? address?.port : 0}`;
+  await fails(t, 'never answers', { SNAPSHOT_ETCD_ENDPOINTS: mute }, 10, /did not answer in time/);
+
+  const finished = await runWorker([], { ...WORKING, SNAPSHOT_ETCD_ENDPOINTS: `${dead},${cluster.endpoints}` });
+  t.equal(finished.code, 0, 'one of two down is no failure');
+  t.match(finished.stderr, /"warn","message":"etcd at https:[^"]*connection was refused/);
+});
+
+t.test('storage', async (t) => {
+  const port = await freePort();
+  await fails(t, 'wrong key', { SNAPSHOT_AZURE_ACCOUNT_KEY: WRONG_KEY }, 12, /refused the account key/);
+  const gone = { SNAPSHOT_AZURE_BLOB_ENDPOINT: `http://127.0.0.1:${port}/testaccount` };
+  await fails(t, 'endpoint down', gone, 12, /cannot be reached/);
+  const unknown = { SNAPSHOT_AZURE_ACCOUNT_NAME: 'nosuchaccount', SNAPSHOT_AZURE_BLOB_ENDPOINT: '' };
+  await fails(t, 'unknown account', unknown, 12, /Host nosuchaccount.blob.core.windows.net cannot be resolved/);
+  const other = {
+    SNAPSHOT_AZURE_ACCOUNT_NAME: 'other',
+    SNAPSHOT_AZURE_BLOB_ENDPOINT: azurite.url.replace('testaccount', 'other'),
+  };
+  await fails(t, 'unknown account on the endpoint', other, 12, /refused the account key|does not exist/);
+  await fails(
+    t,
+    'untrusted TLS',
+    { ...tlsAzurite.variables('x12') },
+    12,
+    /certificate of 127.0.0.1:\d+ is not trusted/,
+  );
+
+  const refuses = async (fault: Fault, when: (method: string) => boolean): Promise<Variables> => {
+    const proxy = await FaultProxy.start(azurite.url, ({ method }) => (when(method) ? fault : 'pass'));
+    t.teardown(async () => proxy.stop());
+    return { SNAPSHOT_AZURE_BLOB_ENDPOINT: proxy.url };
+  };
+  const denied = { status: 403, code: 'AuthorizationPermissionMismatch' };
+  const mayNotWrite = await refuses(denied, (method) => method === 'PUT');
+  await fails(t, 'missing right', mayNotWrite, 12, /may not do this on container errors \(storing the snapshot\)/);
+  const noKeys = await refuses({ status: 403, code: 'KeyBasedAuthenticationNotPermitted' }, () => true);
+  await fails(t, 'keys forbidden', noKeys, 12, /forbids access by key/);
+  const disabled = await refuses({ status: 403, code: 'AccountIsDisabled' }, () => true);
+  await fails(t, 'account disabled', disabled, 12, /is disabled/);
+  const down = await refuses({ status: 503, code: 'ServerBusy' }, () => true);
+  await fails(t, 'busy for ever', down, 12, /failed.*ServerBusy/);
+  const hanging = await refuses('hang', () => true);
+  await fails(t, 'hangs', hanging, 12, /no answer within/);
+});
+
+t.test('service principal', async (t) => {
+  const good = await runWorker([], PRINCIPAL);
+  t.equal(good.code, 0, good.stderr);
+  t.match(good.stderr, /accessed with the service principal/);
+  showsNoSecret(t, good, PRINCIPAL);
+  const wrong = { SNAPSHOT_AZURE_PRINCIPAL_PASSWORD: 'another-password' };
+  await fails(t, 'wrong secret', wrong, 12, /refused the client secret/, PRINCIPAL);
+  const nobody = { SNAPSHOT_AZURE_PRINCIPAL_APPID: entra.tenant };
+  await fails(t, 'unknown application', nobody, 12, /application is not known/, PRINCIPAL);
+  const nowhere = { SNAPSHOT_AZURE_PRINCIPAL_TENANT: entra.appId };
+  await fails(t, 'unknown tenant', nowhere, 12, /wrong tenant|tenant does not exist/, PRINCIPAL);
+  const gone = { SNAPSHOT_AZURE_AUTHORITY_HOST: `https://localhost:${await freePort()}` };
+  await fails(t, 'authority down', gone, 12, /authority cannot be reached|cannot be reached/, PRINCIPAL);
+});
+
+t.test('connection string', async (t) => {
+  const connectionString = `DefaultEndpointsProtocol=http;AccountName=testaccount;AccountKey=${azurite.key};BlobEndpoint=${azurite.url};`;
+  const only = { ...WORKING, SNAPSHOT_AZURE_ACCOUNT_KEY: '', SNAPSHOT_AZURE_CONNECTION_STRING: connectionString };
+  const good = await runWorker([], only);
+  t.equal(good.code, 0, good.stderr);
+  t.match(good.stderr, /accessed with the connection string/);
+  showsNoSecret(t, good, WORKING);
+  const wrong = { SNAPSHOT_AZURE_CONNECTION_STRING: connectionString.replace(azurite.key, WRONG_KEY) };
+  await fails(t, 'wrong key inside', wrong, 12, /refused the connection string/);
+});
+
+t.test('the whole run has an end', async (t) => {
+  const proxy = await FaultProxy.start(azurite.url, ({ method }) => (method === 'PUT' ? 'hang' : 'pass'));
+  t.teardown(async () => proxy.stop());
+  const slow = { SNAPSHOT_TIMEOUT: '3s', SNAPSHOT_AZURE_BLOB_ENDPOINT: proxy.url };
+  await fails(t, 'storage hangs', slow, 12, /SNAPSHOT_TIMEOUT of 3 s is over while storing the snapshot/);
+});

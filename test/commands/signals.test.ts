@@ -1,0 +1,123 @@
+import { mkdtemp } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import t, { type Test } from 'tap';
+import { Azurite } from '../support/azurite.ts';
+import { EtcdCluster, findEtcd } from '../support/etcd.ts';
+import { FakeMember } from '../support/fake-etcd.ts';
+import { DATABASE } from '../support/fixtures.ts';
+import { FaultProxy, type Fault, type Seen } from '../support/fault-proxy.ts';
+import { collect, type Finished, type Variables } from '../support/process.ts';
+import { runWorker, startWorker } from '../support/worker.ts';
+
+const dir = await mkdtemp(join(tmpdir(), 'signals-'));
+const [tools] = findEtcd();
+if (tools === undefined) throw new Error('no etcd');
+const cluster = await EtcdCluster.start({ tools, dir: join(dir, 'etcd') });
+const large = await EtcdCluster.start({ tools, dir: join(dir, 'large') });
+await large.fill(400, 50_000);
+const azurite = await Azurite.start(join(dir, 'azurite'));
+t.teardown(async () => Promise.all([cluster.stop(), large.stop(), azurite.stop()]));
+await azurite.container('signals').create();
+
+/** Starts a backup, sends the signal when `moment` has come, and returns how it ended and how long that took. */
+async function interrupted(
+  signal: NodeJS.Signals,
+  variables: Variables,
+  moment: () => boolean,
+): Promise<Finished & { farewellMs: number }> {
+  const worker = startWorker([], { ...variables, SNAPSHOT_LOG_LEVEL: 'debug' });
+  const finished = collect(worker);
+  while (!moment()) await sleep(10);
+  await sleep(100);
+  const start = performance.now();
+  worker.kill(signal);
+  return { ...(await finished), farewellMs: performance.now() - start };
+}
+
+async function check(t: Test, ended: Finished & { farewellMs: number }, code: number): Promise<void> {
+  t.equal(ended.code, code, ended.stderr);
+  t.ok(ended.farewellMs < 2000, `${Math.round(ended.farewellMs)} ms`);
+  t.notMatch(ended.stdout, 'successfully');
+  t.strictSame(await azurite.names('signals'), [], 'nothing is visible');
+}
+
+const MOMENTS: Record<string, (seen: Seen) => Fault> = {
+  'asking for the name': ({ method }) => (method === 'HEAD' ? 'hang' : 'pass'),
+  'storing the snapshot': ({ method }) => (method === 'PUT' ? 'hang' : 'pass'),
+  'the answer to the storing is lost': ({ method }) => (method === 'PUT' ? 'lose-answer' : 'pass'),
+  'reading it back': ({ method }) => (method === 'GET' ? 'hang' : 'pass'),
+};
+
+for (const [moment, rule] of Object.entries(MOMENTS)) {
+  t.test(`interrupted while: ${moment}`, async (t) => {
+    for (const [signal, code] of [
+      ['SIGTERM', 143],
+      ['SIGINT', 130],
+    ] as const) {
+      let reached = false;
+      const proxy = await FaultProxy.start(azurite.url, (seen) => {
+        const fault = rule(seen);
+        reached ||= fault !== 'pass';
+        return fault;
+      });
+      t.teardown(async () => proxy.stop());
+      const variables = {
+        ...cluster.variables,
+        ...azurite.variables('signals'),
+        SNAPSHOT_AZURE_BLOB_ENDPOINT: proxy.url,
+      };
+      await check(t, await interrupted(signal, variables, () => reached), code);
+    }
+  });
+}
+
+t.test('interrupted while blocks are stored, and while they are committed', async (t) => {
+  for (const operation of ['block', 'blocklist']) {
+    let reached = false;
+    const proxy = await FaultProxy.start(azurite.url, ({ url }) => {
+      reached ||= url.searchParams.get('comp') === operation;
+      return reached ? 'hang' : 'pass';
+    });
+    t.teardown(async () => proxy.stop());
+    const variables = { ...large.variables, ...azurite.variables('signals'), SNAPSHOT_AZURE_BLOB_ENDPOINT: proxy.url };
+    await check(t, await interrupted('SIGTERM', variables, () => reached), 143);
+  }
+});
+
+t.test('interrupted while etcd streams', async (t) => {
+  const member = await FakeMember.start(async (send, call) => {
+    await send({ remaining_bytes: 100_000_000, blob: DATABASE.subarray(0, 4096) });
+    while (!call.cancelled) await sleep(50);
+  });
+  t.teardown(() => member.stop());
+  const variables = { ...azurite.variables('signals'), SNAPSHOT_ETCD_ENDPOINTS: member.endpoint };
+  await check(t, await interrupted('SIGTERM', variables, () => member.snapshots > 0), 143);
+  await sleep(100);
+  t.equal(member.cancelled, 1, 'etcd’s read transaction ends');
+});
+
+t.test('a blob that reads back differently is no success, and is withdrawn', async (t) => {
+  const proxy = await FaultProxy.start(azurite.url, ({ method, url }) =>
+    method === 'GET' && url.searchParams.get('comp') === null ? 'flip' : 'pass',
+  );
+  t.teardown(async () => proxy.stop());
+  const variables = { ...cluster.variables, ...azurite.variables('signals'), SNAPSHOT_AZURE_BLOB_ENDPOINT: proxy.url };
+  const { code, stdout, stderr } = await runWorker([], variables);
+  t.equal(code, 12);
+  t.match(stderr, /reads back differently from what was sent and was removed/);
+  t.notMatch(stdout, 'successfully');
+  t.strictSame(await azurite.names('signals'), []);
+
+  let flips = 0;
+  const once = await FaultProxy.start(azurite.url, ({ method, url }) =>
+    method === 'GET' && url.searchParams.get('comp') === null && flips++ === 0 ? 'flip' : 'pass',
+  );
+  t.teardown(async () => once.stop());
+  t.equal(
+    (await runWorker([], { ...variables, SNAPSHOT_AZURE_BLOB_ENDPOINT: once.url })).code,
+    0,
+    'a fault in the reading',
+  );
+});
