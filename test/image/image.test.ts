@@ -1,0 +1,112 @@
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import t from 'tap';
+import { Azurite } from '../support/azurite.ts';
+import { makeAuthority } from '../support/certificates.ts';
+import { EtcdCluster, findEtcd } from '../support/etcd.ts';
+import { FaultProxy } from '../support/fault-proxy.ts';
+import { collect, type Finished, launch, mustRun, run } from '../support/process.ts';
+
+const IMAGE = 'etcd-snapshot-azure-blob:test';
+const SCRIPTS = join(import.meta.dirname, '..', '..', 'scripts');
+
+const dir = await mkdtemp(join(tmpdir(), 'image-'));
+const [tools] = findEtcd();
+if (tools === undefined) throw new Error('no etcd');
+await mustRun(join(SCRIPTS, 'image-build.sh'), [IMAGE], { STAND_IN_BASE: '1' });
+const authority = await makeAuthority(join(dir, 'certs'));
+const cluster = await EtcdCluster.start({ tools, dir: join(dir, 'etcd'), tls: authority });
+const azurite = await Azurite.start(join(dir, 'azurite'));
+t.teardown(async () => {
+  await Promise.all([cluster.stop(), azurite.stop()]);
+  await rm(dir, { recursive: true });
+});
+
+/** The options of the README's one-off run: the book's mount, and its Secret file with the quotation marks. */
+async function options(blobEndpoint = azurite.url): Promise<string[]> {
+  const secretFile = join(dir, 'secrets.txt');
+  const lines = {
+    SNAPSHOT_ETCD_ENDPOINTS: cluster.endpoints,
+    ...azurite.variables('image'),
+    SNAPSHOT_AZURE_ACCOUNT_KEY: `"${azurite.key}"`,
+    SNAPSHOT_AZURE_BLOB_ENDPOINT: blobEndpoint,
+  };
+  await writeFile(
+    secretFile,
+    Object.entries(lines)
+      .map(([name, value]) => `${name}=${value}\n`)
+      .join(''),
+  );
+  return ['-v', `${authority.dir}:/etc/kubernetes/certs:ro`, '--env-file', secretFile];
+}
+
+/** Read-only root, no capabilities, no new privileges, 256 MiB. */
+async function inContainer(...args: string[]): Promise<Finished> {
+  return run(join(SCRIPTS, 'image-run.sh'), args);
+}
+
+t.test('the limits are real', async (t) => {
+  const probe = `
+    const { readFileSync, writeFileSync } = require('node:fs');
+    const fails = (path) => { try { writeFileSync(path, ''); return false; } catch (error) { return error.code; } };
+    const status = readFileSync('/proc/self/status', 'utf8');
+    console.log(JSON.stringify({
+      memory: process.constrainedMemory(), root: fails('/x'), tmp: fails('/tmp/x'), app: fails('/app/x'),
+      capabilities: /CapEff:\\s*(\\w+)/.exec(status)[1], noNewPrivileges: /NoNewPrivs:\\s*(\\d)/.exec(status)[1],
+    }));`;
+  const { stdout, stderr } = await inContainer('--entrypoint', 'node', IMAGE, '-e', probe);
+  t.match(
+    JSON.parse(stdout || '{}'),
+    {
+      memory: 256 * 1024 * 1024,
+      root: 'EROFS',
+      tmp: 'EROFS',
+      app: 'EROFS',
+      capabilities: /^0+$/,
+      noNewPrivileges: '1',
+    },
+    stderr,
+  );
+});
+
+t.test('it knows itself, and needs no package manager', async (t) => {
+  t.match(await inContainer(IMAGE, '--version'), { code: 0, stdout: /^\d+\.\d+\.\d+\n$/ });
+  t.match(await inContainer(IMAGE), { code: 2, stderr: /SNAPSHOT_ETCD_ENDPOINTS is not set/ });
+  t.not((await inContainer('--entrypoint', 'npm', IMAGE, '--version')).code, 0);
+  const labels = await mustRun('podman', ['inspect', '--format', '{{json .Labels}}', IMAGE]);
+  t.match(JSON.parse(labels), {
+    'org.opencontainers.image.title': 'etcd-snapshot',
+    'org.opencontainers.image.licenses': 'Apache-2.0',
+    'org.opencontainers.image.version': /^\d+\.\d+\.\d+$/,
+  });
+});
+
+t.test('a backup of 250 MB from within 256 MiB', async (t) => {
+  await cluster.fill(5000, 50_000);
+  const { code, stdout, stderr } = await inContainer(...(await options()), IMAGE);
+  t.equal(code, 0, stderr);
+  const name = /\nBackup (\S+) uploaded successfully!\n$/.exec(stdout)?.[1] ?? '';
+  const { contentLength = 0 } = await azurite.container('image').getBlobClient(name).getProperties();
+  t.ok(contentLength > 250e6, `${contentLength} bytes`);
+  t.match(await inContainer(...(await options()), IMAGE, 'list', '--json'), { code: 0, stdout: new RegExp(name) });
+});
+
+t.test('SIGTERM ends the container in time', async (t) => {
+  let reached = false;
+  const proxy = await FaultProxy.start(azurite.url, ({ method }) => {
+    reached ||= method === 'PUT';
+    return method === 'PUT' ? 'hang' : 'pass';
+  });
+  t.teardown(async () => proxy.stop());
+  const child = launch(join(SCRIPTS, 'image-run.sh'), [...(await options(proxy.url)), IMAGE]);
+  const ended = collect(child);
+  while (!reached) await sleep(50);
+  const start = performance.now();
+  child.kill('SIGTERM');
+  const { code, stderr } = await ended;
+  t.equal(code, 143, stderr);
+  t.ok(performance.now() - start < 4000, 'the container’s own end included');
+  t.equal((await azurite.names('image')).length, 1, 'the blob of the test before, and no other');
+});

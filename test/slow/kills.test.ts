@@ -1,0 +1,73 @@
+import { createHash } from 'node:crypto';
+import { mkdtemp, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import t from 'tap';
+import { Azurite } from '../support/azurite.ts';
+import { EtcdCluster, findEtcd } from '../support/etcd.ts';
+import { collect, mustRun } from '../support/process.ts';
+import { runWorker, startWorker } from '../support/worker.ts';
+
+const KILLS = 200;
+
+const dir = await mkdtemp(join(tmpdir(), 'kills-'));
+const tools = findEtcd().at(-1);
+if (tools === undefined) throw new Error('no etcd');
+const azurite = await Azurite.start(join(dir, 'azurite'));
+t.teardown(async () => azurite.stop());
+const container = azurite.container('kills');
+await container.create();
+
+for (const [size, keys] of [
+  ['small', 20],
+  ['large', 500],
+] as const) {
+  t.test(`${KILLS / 2} kills of a ${size} backup at random moments`, async (t) => {
+    const cluster = await EtcdCluster.start({ tools, dir: join(dir, size) });
+    t.teardown(async () => cluster.stop());
+    await cluster.fill(keys, 50_000);
+    const variables = { ...cluster.variables, ...azurite.variables('kills') };
+    const whole = await runWorker([], variables);
+    t.equal(whole.code, 0, whole.stderr);
+    await empty();
+
+    const ends: Record<string, number> = {};
+    for (let kill = 0; kill < KILLS / 2; kill++) {
+      const signal = kill % 2 === 0 ? 'SIGKILL' : 'SIGTERM';
+      const delay = Math.random() * whole.ms * 1.1;
+      const worker = startWorker([], variables);
+      const ended = collect(worker);
+      await sleep(delay);
+      worker.kill(signal);
+      const { code, stdout } = await ended;
+
+      const visible = await azurite.names('kills');
+      const what = `${signal} after ${Math.round(delay)} ms: code ${code}, ${visible.length} visible`;
+      for (const name of visible) t.ok(await isSound(name), `${what}, and sound`);
+      if (stdout.includes('successfully')) t.equal(visible.length, 1, `${what}, as it said`);
+      else if (signal === 'SIGTERM') t.strictSame(visible, [], what);
+      const end = `${signal}, ${visible.length === 0 ? 'nothing' : 'a sound snapshot'} visible`;
+      ends[end] = (ends[end] ?? 0) + 1;
+      await empty();
+    }
+    t.comment(JSON.stringify(ends));
+    t.equal((await runWorker([], variables)).code, 0, 'after all of it a backup still works');
+    await empty();
+  });
+}
+
+/** Whether a visible blob is exactly what its record says, and a snapshot to etcd's own tool. */
+async function isSound(name: string): Promise<boolean> {
+  const blob = container.getBlobClient(name);
+  const bytes = await blob.downloadToBuffer();
+  const { metadata } = await blob.getProperties();
+  const file = join(dir, 'visible.db');
+  await writeFile(file, bytes);
+  await mustRun(tools?.snapshotTool ?? '', ['snapshot', 'status', file], { ETCDCTL_API: '3' });
+  return createHash('sha256').update(bytes).digest('hex') === metadata?.['sha256'];
+}
+
+async function empty(): Promise<void> {
+  for (const name of await azurite.names('kills')) await container.deleteBlob(name);
+}
