@@ -4,8 +4,8 @@ import { join } from 'node:path';
 import { VARIABLES } from '../src/variables.ts';
 
 const README = join(import.meta.dirname, '..', 'README.md');
-const BEGIN = '<!-- made by `npm run docs` from src/variables.ts -->';
-const END = '<!-- end -->';
+const BEGIN = '<!-- prettier-ignore-start -->';
+const END = '<!-- prettier-ignore-end -->';
 
 const rows = Object.entries(VARIABLES).map(([name, variable]) => {
   const preset = 'default' in variable ? variable.default : '';

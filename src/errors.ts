@@ -7,8 +7,6 @@ export const ExitCode = {
   etcd: 10,
   verification: 11,
   storage: 12,
-  noSuchSnapshot: 13,
-  unsafe: 20,
 } as const;
 
 /**
