@@ -3,9 +3,10 @@
 import { readFileSync } from 'node:fs';
 import { parse } from 'dotenv';
 import { type CommandLine, helpText, parseCommandLine } from './cli.ts';
-import { type Environment, readConfig, readLogConfig, secretsOf, unknownVariables } from './config.ts';
+import { readConfig, readLogConfig, secretsOf, unknownVariables } from './config.ts';
 import { ExitCode, Interrupted, RunTimeout, UsageError, WorkerError } from './errors.ts';
 import { createLog, type Log } from './log.ts';
+import type { Environment } from './reader.ts';
 import { masker } from './secret.ts';
 
 /** An aborted run has this long for its last words; they include withdrawing a blob that is not proven yet. */

@@ -1,0 +1,154 @@
+import { isIP } from 'node:net';
+import { UsageError } from './errors.ts';
+import { VARIABLES, type VariableName } from './variables.ts';
+
+export type Environment = Readonly<Record<string, string | undefined>>;
+
+/** What a value must look like, and how that is said. */
+export interface Rule {
+  readonly pattern: RegExp;
+  readonly demand: string;
+}
+
+const SECONDS = { s: 1, m: 60, h: 3600, d: 86_400 } as const;
+
+/** Reads single variables and collects what is wrong with them, so that all faults are told at once. */
+export class Reader {
+  readonly #env: Environment;
+  readonly #faults: string[] = [];
+
+  constructor(env: Environment) {
+    this.#env = env;
+  }
+
+  fault(name: VariableName, problem: string): void {
+    const { example } = VARIABLES[name];
+    this.#faults.push(`${name} ${problem} (example: ${example})`);
+  }
+
+  /** Notes the fault and stands in for the value, which nobody gets to see because `throwFaults` comes before. */
+  missing(name: VariableName): string {
+    this.fault(name, 'is not set');
+    return '';
+  }
+
+  throwFaults(): void {
+    if (this.#faults.length === 0) return;
+    const count = this.#faults.length === 1 ? 'one fault' : `${this.#faults.length} faults`;
+    throw new UsageError(
+      `The configuration has ${count}: ${this.#faults.join('; ')}.`,
+      'Correct the variables (in Kubernetes: the Secret) and run again; nothing was done.',
+    );
+  }
+
+  text(name: VariableName, rule?: Rule): string | undefined {
+    const value = cleaned(this.#env[name]);
+    if (value !== undefined && rule !== undefined && !rule.pattern.test(value)) this.fault(name, rule.demand);
+    return value;
+  }
+
+  choice<T extends string>(name: VariableName, choices: readonly T[]): T | undefined {
+    const value = cleaned(this.#env[name]);
+    if (value === undefined) return undefined;
+    const choice = choices.find((candidate) => candidate === value);
+    if (choice === undefined) this.fault(name, `must be one of ${choices.join(', ')}`);
+    return choice;
+  }
+
+  count(name: VariableName): number | undefined {
+    const value = cleaned(this.#env[name]);
+    if (value === undefined) return undefined;
+    if (!/^[1-9]\d{0,5}$/.test(value)) this.fault(name, 'must be a whole number from 1 on');
+    return Number(value);
+  }
+
+  seconds(name: VariableName): number | undefined {
+    const value = cleaned(this.#env[name]);
+    if (value === undefined) return undefined;
+    const match = /^(\d{1,7})([smhd]?)$/.exec(value);
+    const unit = match?.[2] as keyof typeof SECONDS | '' | undefined;
+    const seconds = Number(match?.[1]) * SECONDS[unit || 's'];
+    // A timer of Node holds at most 2^31 ms, which is 24 days.
+    if (match === null || seconds < 1 || seconds > 20 * SECONDS.d) {
+      this.fault(name, 'must be seconds, or a duration such as 90s, 10m or 2h, from 1s to 20d');
+    }
+    return seconds;
+  }
+
+  endpoints(name: VariableName, needed: boolean): string[] {
+    const value = cleaned(this.#env[name]);
+    const parts = (value ?? '').split(',').map((part) => part.trim());
+    const origins = parts
+      .filter((part) => part !== '')
+      .map((part) => this.#origin(name, part, ['http:', 'https:'], '2379'));
+    if (needed && origins.length === 0) this.missing(name);
+    return [...new Set(origins.filter((origin) => origin !== undefined))];
+  }
+
+  origin(name: VariableName): string | undefined {
+    const value = cleaned(this.#env[name]);
+    return value === undefined ? undefined : this.#origin(name, value, ['https:']);
+  }
+
+  blobEndpoint(name: VariableName, account: string | undefined): string | undefined {
+    const value = cleaned(this.#env[name]);
+    if (value === undefined) return undefined;
+    const url = URL.canParse(value) ? new URL(value) : undefined;
+    if (
+      url === undefined ||
+      !/^https?:$/.test(url.protocol) ||
+      url.search !== '' ||
+      url.hash !== '' ||
+      url.username !== ''
+    ) {
+      this.fault(name, 'must be the full URL of the blob service');
+      return undefined;
+    }
+    const host = url.hostname.replace(/^\[|\]$/g, '');
+    const loopback = host === 'localhost' || host === '::1' || host.startsWith('127.');
+    if (url.protocol === 'http:' && !loopback)
+      this.fault(name, 'must be https: over http everybody can read the snapshots');
+    // A host that is a bare address cannot carry the account, so it stands in the path, as with Azurite.
+    if (url.pathname === '/' && (isIP(host) !== 0 || host === 'localhost') && account !== undefined)
+      url.pathname = `/${account}`;
+    return url.href.replace(/\/$/, '');
+  }
+
+  connectionString(name: VariableName, account: string | undefined): string | undefined {
+    const value = cleaned(this.#env[name]);
+    if (value === undefined) return undefined;
+    if (!/(^|;)(AccountName|BlobEndpoint)=/.test(value) || !/(^|;)(AccountKey|SharedAccessSignature)=/.test(value)) {
+      this.fault(name, 'must be a connection string as the portal shows it');
+    }
+    const named = /(?:^|;)AccountName=([^;]*)/.exec(value)?.[1];
+    if (account !== undefined && named !== undefined && named !== account) {
+      this.fault(name, `is for account ${named}, but SNAPSHOT_AZURE_ACCOUNT_NAME is ${account}`);
+    }
+    return value;
+  }
+
+  #origin(name: VariableName, value: string, protocols: readonly string[], defaultPort = ''): string | undefined {
+    const url = URL.canParse(value) ? new URL(value) : undefined;
+    const wanted = protocols.map((protocol) => `${protocol}//`).join(' or ');
+    if (url === undefined || !protocols.includes(url.protocol) || url.hostname === '') {
+      this.fault(name, `must be a URL that begins with ${wanted}`);
+      return undefined;
+    }
+    if (url.pathname !== '/' || url.search !== '' || url.hash !== '' || url.username !== '') {
+      this.fault(name, 'must be protocol, host and port only');
+      return undefined;
+    }
+    // The URL class drops a port that is its protocol's own, so it is looked for in the text.
+    const port = /:(\d+)\/?$/.exec(value)?.[1] ?? defaultPort;
+    return `${url.protocol}//${url.hostname}${port === '' ? '' : `:${port}`}`;
+  }
+}
+
+/** Kubernetes and Docker keep the quotation marks of an env file in the value: one matching pair around it is no part of it. */
+export function cleaned(value: string | undefined): string | undefined {
+  const trimmed = value
+    ?.trim()
+    .replace(/^(["'])(.*)\1$/s, '$2')
+    .trim();
+  return trimmed === '' ? undefined : trimmed;
+}
