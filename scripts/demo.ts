@@ -36,6 +36,7 @@ async function demo(): Promise<void> {
   const variables = { ...cluster.variables, ...azurite.variables('demo'), SNAPSHOT_LOG_FORMAT: 'text' };
   const name = /Backup (\S+) uploaded/.exec(await worker(['backup'], variables))?.[1] ?? 'nothing';
   await worker(['list'], variables);
+  await worker(['verify', name], variables);
 
   say(`Downloading ${name} and asking etcd's own tool about it`);
   const file = join(dir, name);

@@ -1,27 +1,60 @@
-import { parseArgs } from 'node:util';
+import { parseArgs, type ParseArgsOptionsConfig } from 'node:util';
 import { backup } from './commands/backup.ts';
-import type { Command } from './commands/command.ts';
+import type { Arguments, Context, Outcome } from './commands/command.ts';
+import { inspect } from './commands/inspect.ts';
 import { list } from './commands/list.ts';
+import { verify } from './commands/verify.ts';
 import type { Needs } from './config.ts';
 import { UsageError } from './errors.ts';
+import { isFileName } from './source.ts';
 
 interface Verb {
-  readonly run: Command;
-  readonly needs: Needs;
+  readonly run: (context: Context, args: Arguments) => Promise<Outcome>;
+  readonly needs: (args: Arguments) => Needs;
+  /** Its arguments, as the help shows them; those in brackets may be left out. */
+  readonly operands: readonly string[];
   readonly summary: string;
+  readonly options?: ParseArgsOptionsConfig;
 }
 
-const VERBS = {
+const VERBS: Readonly<Record<string, Verb>> = {
   backup: {
     run: backup,
-    needs: { etcd: true },
+    needs: () => ({ etcd: true, storage: true }),
+    operands: [],
     summary: 'take a snapshot, verify it, store it, read it back, apply retention (the default)',
   },
-  list: { run: list, needs: { etcd: false }, summary: 'show the snapshots in the container, newest first' },
-} as const satisfies Record<string, Verb>;
+  list: {
+    run: list,
+    needs: () => ({ etcd: false, storage: true }),
+    operands: [],
+    summary: 'show the snapshots in the container, newest first',
+  },
+  verify: {
+    run: verify,
+    needs: ({ operands }) => ({ etcd: false, storage: !operands.every(isFileName) }),
+    operands: ['NAME|FILE'],
+    summary: 'check every page of a stored snapshot or of a local file',
+  },
+  inspect: {
+    run: inspect,
+    needs: ({ operands }) => ({ etcd: false, storage: !operands.every(isFileName) }),
+    operands: ['NAME|FILE', '[NAME|FILE]'],
+    summary: 'what is in a snapshot, or what differs between two',
+    options: { keys: { type: 'string' }, get: { type: 'string' } },
+  },
+};
+
+const GLOBAL_OPTIONS = {
+  json: { type: 'boolean' },
+  'env-file': { type: 'string' },
+  help: { type: 'boolean', short: 'h' },
+  version: { type: 'boolean', short: 'v' },
+} as const satisfies ParseArgsOptionsConfig;
 
 export interface CommandLine {
-  readonly verb: Verb;
+  readonly run: (context: Context) => Promise<Outcome>;
+  readonly needs: Needs;
   readonly json: boolean;
   /** Named with `--env-file`; undefined = `.env`, if there. */
   readonly envFile: string | undefined;
@@ -29,43 +62,49 @@ export interface CommandLine {
 }
 
 /** @throws UsageError */
-export function parseCommandLine(args: readonly string[]): CommandLine {
-  const { values, positionals } = parse(args);
-  const [name = 'backup', ...surplus] = positionals;
-  if (!Object.hasOwn(VERBS, name)) {
+export function parseCommandLine(words: readonly string[]): CommandLine {
+  const everyOption = Object.assign({}, GLOBAL_OPTIONS, ...Object.values(VERBS).map(({ options }) => options ?? {}));
+  const [name = 'backup'] = parse(words, everyOption).positionals;
+  const verb = Object.hasOwn(VERBS, name) ? VERBS[name] : undefined;
+  if (verb === undefined) {
     throw new UsageError(`There is no command ${name}.`, `Commands: ${Object.keys(VERBS).join(', ')}; see --help.`);
   }
-  if (surplus.length > 0) {
-    throw new UsageError(`${name} takes no argument, but was given ${surplus.join(' ')}.`, 'See --help.');
+  const { values, positionals } = parse(words, { ...GLOBAL_OPTIONS, ...verb.options });
+  const args = { operands: positionals.slice(1), options: values };
+  const ask = values['help'] === true ? 'help' : values['version'] === true ? 'version' : undefined;
+  const least = verb.operands.filter((operand) => !operand.startsWith('[')).length;
+  const isFit = args.operands.length >= least && args.operands.length <= verb.operands.length;
+  if (ask === undefined && !isFit) {
+    const wanted = verb.operands.length === 0 ? 'no argument' : verb.operands.join(' ');
+    throw new UsageError(`${name} takes ${wanted}, but was given ${args.operands.join(' ') || 'none'}.`, 'See --help.');
   }
   return {
-    verb: VERBS[name as keyof typeof VERBS],
-    json: values.json === true,
-    envFile: values['env-file'],
-    ask: values.help === true ? 'help' : values.version === true ? 'version' : undefined,
+    run: async (context) => verb.run(context, args),
+    needs: verb.needs(args),
+    json: values['json'] === true,
+    envFile: typeof values['env-file'] === 'string' ? values['env-file'] : undefined,
+    ask,
   };
 }
 
-function parse(args: readonly string[]) {
+function parse(words: readonly string[], options: ParseArgsOptionsConfig): Parsed {
   try {
-    return parseArgs({
-      args: [...args],
-      allowPositionals: true,
-      options: {
-        json: { type: 'boolean' },
-        'env-file': { type: 'string' },
-        help: { type: 'boolean', short: 'h' },
-        version: { type: 'boolean', short: 'v' },
-      },
-    });
+    return parseArgs({ args: [...words], allowPositionals: true, options });
   } catch (error) {
     const [sentence] = String(error instanceof Error ? error.message : error).split('. ');
     throw new UsageError(`The command line cannot be understood: ${sentence}.`, 'See --help.', error);
   }
 }
 
+interface Parsed {
+  readonly positionals: string[];
+  readonly values: Arguments['options'];
+}
+
 export function helpText(): string {
-  const verbs = Object.entries(VERBS).map(([name, { summary }]) => `  ${name.padEnd(10)}${summary}`);
+  const verbs = Object.entries(VERBS).map(
+    ([name, { operands, summary }]) => `  ${[name, ...operands].join(' ').padEnd(32)}${summary}`,
+  );
   return [
     'etcd-snapshot [command] [options]',
     '',
@@ -75,12 +114,14 @@ export function helpText(): string {
     ...verbs,
     '',
     'Options:',
-    '  --json           the result as one JSON document on stdout',
-    '  --env-file FILE  read variables from FILE too (default: .env in the working directory, if there)',
-    '  -h, --help       this text',
-    '  -v, --version    the version',
+    '  --json                          the result as one JSON document on stdout',
+    '  --env-file FILE                 read variables from FILE too (default: .env in the working directory, if there)',
+    '  --keys PREFIX                   inspect: list the live keys that begin so',
+    '  --get KEY                       inspect: write the value of this key to stdout, as it is',
+    '  -h, --help                      this text',
+    '  -v, --version                   the version',
     '',
     'Exit codes: 0 done, 1 unexpected, 2 usage or configuration, 3 stored but retention incomplete, 10 etcd,',
-    '11 verification, 12 storage, 130/143 interrupted.',
+    '11 verification, 12 storage, 13 no such snapshot, 130/143 interrupted.',
   ].join('\n');
 }

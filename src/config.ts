@@ -38,13 +38,16 @@ export interface StorageConfig {
 }
 
 export interface Config {
-  readonly etcd: EtcdConfig;
-  readonly storage: StorageConfig;
+  /** Undefined where the command does not need it. */
+  readonly etcd: EtcdConfig | undefined;
+  readonly storage: StorageConfig | undefined;
   /** Number of newest snapshots to keep; undefined = nothing is ever deleted. */
   readonly keepLast: number | undefined;
   /** Seconds for the whole run. */
   readonly timeout: number;
   readonly readBack: 'full' | 'off';
+  /** Bytes of database up to which HashKV is compared with other members. */
+  readonly hashKvMaxSize: number;
 }
 
 export interface LogConfig {
@@ -58,9 +61,10 @@ const CLOUDS = {
   usgov: { authority: 'https://login.microsoftonline.us', suffix: 'blob.core.usgovcloudapi.net' },
 } as const;
 
-/** Which halves of the configuration a command needs; the other half may be absent, but not malformed. */
+/** Which halves of the configuration a command needs; another half may be absent, and is not looked at. */
 export interface Needs {
   readonly etcd: boolean;
+  readonly storage: boolean;
 }
 
 /**
@@ -70,11 +74,12 @@ export interface Needs {
 export function readConfig(env: Environment, needs: Needs): Config {
   const reader = new Reader(env);
   const config: Config = {
-    etcd: readEtcd(reader, needs.etcd),
-    storage: readStorage(reader),
+    etcd: needs.etcd ? readEtcd(reader) : undefined,
+    storage: needs.storage ? readStorage(reader) : undefined,
     keepLast: reader.count('SNAPSHOT_KEEP_LAST'),
     timeout: reader.seconds('SNAPSHOT_TIMEOUT') ?? 570,
     readBack: reader.choice('SNAPSHOT_READ_BACK', ['full', 'off']) ?? 'full',
+    hashKvMaxSize: reader.size('SNAPSHOT_HASHKV_MAX_SIZE') ?? 2 ** 30,
   };
   readLogConfig(env, reader);
   reader.throwFaults();
@@ -107,8 +112,8 @@ export function unknownVariables(env: Environment): string[] {
     });
 }
 
-function readEtcd(reader: Reader, needed: boolean): EtcdConfig {
-  const endpoints = reader.endpoints('SNAPSHOT_ETCD_ENDPOINTS', needed);
+function readEtcd(reader: Reader): EtcdConfig {
+  const endpoints = reader.endpoints('SNAPSHOT_ETCD_ENDPOINTS');
   const tls = {
     ca: reader.text('SNAPSHOT_ETCD_CA_FILE') ?? '/etc/kubernetes/certs/ca.crt',
     cert: reader.text('SNAPSHOT_ETCD_CERT_FILE') ?? '/etc/kubernetes/certs/etcdclient.crt',

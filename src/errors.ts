@@ -7,6 +7,7 @@ export const ExitCode = {
   etcd: 10,
   verification: 11,
   storage: 12,
+  noSuchSnapshot: 13,
 } as const;
 
 /**

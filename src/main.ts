@@ -6,6 +6,7 @@ import { type CommandLine, helpText, parseCommandLine } from './cli.ts';
 import { readConfig, readLogConfig, secretsOf, unknownVariables } from './config.ts';
 import { ExitCode, Interrupted, RunTimeout, UsageError, WorkerError } from './errors.ts';
 import { createLog, type Log } from './log.ts';
+import { noProgress, progressBar, type StartProgress } from './progress.ts';
 import type { Environment } from './reader.ts';
 import { masker } from './secret.ts';
 
@@ -34,12 +35,13 @@ async function main(): Promise<number> {
   }
 }
 
-async function run({ verb, json }: CommandLine, env: Environment, log: Log): Promise<number> {
+async function run({ run: command, needs, json }: CommandLine, env: Environment, log: Log): Promise<number> {
   for (const warning of unknownVariables(env)) log.warn(warning);
-  const config = readConfig(env, verb.needs);
+  const config = readConfig(env, needs);
   const signal = abortSignal(config.timeout, log);
-  const outcome = await verb.run({ config, log, signal, version: version() });
-  process.stdout.write(`${json ? JSON.stringify(outcome.json, undefined, 2) : outcome.text}\n`);
+  const outcome = await command({ config, log, signal, startProgress: startProgress(), version: version() });
+  const text = json ? JSON.stringify(outcome.json, undefined, 2) : outcome.text;
+  process.stdout.write(typeof text === 'string' ? `${text}\n` : text);
   return outcome.shortfall === undefined ? ExitCode.done : report(outcome.shortfall, log);
 }
 
@@ -78,6 +80,14 @@ function makeLog(env: Environment): Log {
   const mask = masker(secretsOf(env));
   return createLog(format ?? (process.stderr.isTTY ? 'text' : 'json'), level, (line) =>
     process.stderr.write(mask(line)),
+  );
+}
+
+function startProgress(): StartProgress {
+  if (!process.stderr.isTTY) return noProgress;
+  return progressBar(
+    (text) => process.stderr.write(text),
+    () => performance.now(),
   );
 }
 

@@ -10,6 +10,7 @@ export interface Rule {
   readonly demand: string;
 }
 
+const SIZES = { '': 1, B: 1, KiB: 2 ** 10, MiB: 2 ** 20, GiB: 2 ** 30, TiB: 2 ** 40 } as const;
 const SECONDS = { s: 1, m: 60, h: 3600, d: 86_400 } as const;
 
 /** Reads single variables and collects what is wrong with them, so that all faults are told at once. */
@@ -75,13 +76,22 @@ export class Reader {
     return seconds;
   }
 
-  endpoints(name: VariableName, needed: boolean): string[] {
+  /** Bytes. */
+  size(name: VariableName): number | undefined {
+    const value = cleaned(this.#env[name]);
+    if (value === undefined) return undefined;
+    const match = /^(\d{1,9})(|B|KiB|MiB|GiB|TiB)$/.exec(value);
+    if (match === null) this.fault(name, 'must be a size such as 512MiB or 1GiB');
+    return Number(match?.[1]) * SIZES[match?.[2] as keyof typeof SIZES];
+  }
+
+  endpoints(name: VariableName): string[] {
     const value = cleaned(this.#env[name]);
     const parts = (value ?? '').split(',').map((part) => part.trim());
     const origins = parts
       .filter((part) => part !== '')
       .map((part) => this.#origin(name, part, ['http:', 'https:'], '2379'));
-    if (needed && origins.length === 0) this.missing(name);
+    if (origins.length === 0) this.missing(name);
     return [...new Set(origins.filter((origin) => origin !== undefined))];
   }
 

@@ -1,12 +1,18 @@
-/** Text tables as etcdctl draws them: headings centred, cells to the right. */
-export function drawTable(headings: readonly string[], rows: readonly (readonly string[])[]): string {
+/** Text tables as etcdctl draws them: headings centred, cells to the right, but those of `textColumns` to the left. */
+export function drawTable(
+  headings: readonly string[],
+  rows: readonly (readonly string[])[],
+  textColumns: readonly string[] = [],
+): string {
   const widths = headings.map((heading, column) =>
     Math.max(heading.length, ...rows.map((row) => row[column]?.length ?? 0)),
   );
   const rule = `+${widths.map((width) => '-'.repeat(width + 2)).join('+')}+`;
-  const line = (cells: readonly string[], pad: (cell: string, width: number) => string): string =>
-    `|${widths.map((width, column) => ` ${pad(cells[column] ?? '', width)} `).join('|')}|`;
-  const body = rows.map((row) => line(row, (cell, width) => cell.padStart(width)));
+  const line = (cells: readonly string[], pad: (cell: string, width: number, heading: string) => string): string =>
+    `|${widths.map((width, column) => ` ${pad(cells[column] ?? '', width, headings[column] ?? '')} `).join('|')}|`;
+  const body = rows.map((row) =>
+    line(row, (cell, width, heading) => (textColumns.includes(heading) ? cell.padEnd(width) : cell.padStart(width))),
+  );
   return [rule, line(headings, centred), rule, ...body, rule].join('\n');
 }
 

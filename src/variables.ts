@@ -90,6 +90,12 @@ export const VARIABLES = {
       '`full` reads the stored blob back and compares its sha256 before the run counts as a success; `off` does not.',
     default: '`full`',
   },
+  SNAPSHOT_HASHKV_MAX_SIZE: {
+    example: '2GiB',
+    meaning:
+      "Up to this database size the snapshot's content is compared with the other members' (HashKV reads all of it).",
+    default: '`1GiB`',
+  },
   SNAPSHOT_LOG_FORMAT: { example: 'text', meaning: '`json` or `text`.', default: '`text` on a terminal, else `json`' },
   SNAPSHOT_LOG_LEVEL: { example: 'debug', meaning: '`debug`, `info`, `warn` or `error`.', default: '`info`' },
 } as const satisfies Record<string, Variable>;

@@ -1,6 +1,14 @@
 import { inspect } from 'node:util';
 import t from 'tap';
-import { readConfig, readLogConfig, secretsOf, unknownVariables } from '../src/config.ts';
+import {
+  type Config,
+  type EtcdConfig,
+  readConfig,
+  readLogConfig,
+  secretsOf,
+  type StorageConfig,
+  unknownVariables,
+} from '../src/config.ts';
 import { UsageError } from '../src/errors.ts';
 import { masker, Secret } from '../src/secret.ts';
 
@@ -17,7 +25,15 @@ const BOOK = {
   SNAPSHOT_AZURE_CONTAINER_NAME: 'mycluster',
 };
 
-const NEEDS = { etcd: true };
+const NEEDS = { etcd: true, storage: true };
+
+/** A configuration that must be whole. */
+function whole(env: Record<string, string>): { etcd: EtcdConfig; storage: StorageConfig } & Config {
+  const config = readConfig(env, NEEDS);
+  const { etcd, storage } = config;
+  if (etcd === undefined || storage === undefined) throw new Error('half a configuration');
+  return { ...config, etcd, storage };
+}
 
 function faultsOf(env: Record<string, string>): string {
   try {
@@ -30,7 +46,7 @@ function faultsOf(env: Record<string, string>): string {
 }
 
 t.test("the book's variables, all seven at once", (t) => {
-  const { etcd, storage, keepLast, timeout, readBack } = readConfig(BOOK, NEEDS);
+  const { etcd, storage, keepLast, timeout, readBack } = whole(BOOK);
   t.strictSame(etcd.endpoints, BOOK.SNAPSHOT_ETCD_ENDPOINTS.split(','));
   t.strictSame(etcd.tls, {
     ca: '/etc/kubernetes/certs/ca.crt',
@@ -89,8 +105,7 @@ t.test('container names', (t) => {
 
 t.test('which credential is used', (t) => {
   const connection = `DefaultEndpointsProtocol=https;AccountName=aksenginebackups;AccountKey=${KEY};EndpointSuffix=core.windows.net`;
-  const kind = (more: Record<string, string>): string =>
-    readConfig({ ...BOOK, ...more }, NEEDS).storage.credential.kind;
+  const kind = (more: Record<string, string>): string => whole({ ...BOOK, ...more }).storage.credential.kind;
   t.equal(kind({ SNAPSHOT_AZURE_AUTH: 'principal' }), 'principal');
   t.equal(kind({ SNAPSHOT_AZURE_ACCOUNT_KEY: '' }), 'principal', 'without a key');
   t.equal(kind({ SNAPSHOT_AZURE_CONNECTION_STRING: connection }), 'connection-string');
@@ -111,7 +126,7 @@ t.test('which credential is used', (t) => {
 
 t.test('endpoints', (t) => {
   const endpoints = (value: string): readonly string[] =>
-    readConfig({ ...BOOK, SNAPSHOT_ETCD_ENDPOINTS: value }, NEEDS).etcd.endpoints;
+    whole({ ...BOOK, SNAPSHOT_ETCD_ENDPOINTS: value }).etcd.endpoints;
   t.strictSame(endpoints(' https://a:2379/ , https://a:2379,https://[::1]:1,'), ['https://a:2379', 'https://[::1]:1']);
   t.strictSame(endpoints('https://a'), ['https://a:2379'], "etcd's port is the default");
   t.strictSame(
@@ -119,15 +134,16 @@ t.test('endpoints', (t) => {
     ['https://a:443', 'http://b:80'],
     'also ports of other protocols',
   );
-  const { tls } = readConfig({ ...BOOK, SNAPSHOT_ETCD_ENDPOINTS: 'http://a:2379' }, NEEDS).etcd;
+  const { tls } = whole({ ...BOOK, SNAPSHOT_ETCD_ENDPOINTS: 'http://a:2379' }).etcd;
   t.equal(tls, undefined, 'http needs no certificates');
-  t.strictSame(readConfig({ ...BOOK, SNAPSHOT_ETCD_ENDPOINTS: '' }, { etcd: false }).etcd.endpoints, []);
+  const half = readConfig({ ...BOOK, SNAPSHOT_ETCD_ENDPOINTS: '' }, { etcd: false, storage: true });
+  t.equal(half.etcd, undefined, 'not looked at where it is not needed');
   t.end();
 });
 
 t.test('the blob endpoint', (t) => {
   const endpoint = (value: string, more = {}): string | undefined =>
-    readConfig({ ...BOOK, SNAPSHOT_AZURE_BLOB_ENDPOINT: value, ...more }, NEEDS).storage.endpoint;
+    whole({ ...BOOK, SNAPSHOT_AZURE_BLOB_ENDPOINT: value, ...more }).storage.endpoint;
   t.equal(endpoint('https://x.privatelink.blob.core.windows.net/'), 'https://x.privatelink.blob.core.windows.net');
   t.equal(
     endpoint('http://127.0.0.1:10000'),
@@ -146,7 +162,7 @@ t.test('the blob endpoint', (t) => {
 });
 
 t.test('durations', (t) => {
-  const timeout = (value: string): number => readConfig({ ...BOOK, SNAPSHOT_TIMEOUT: value }, NEEDS).timeout;
+  const timeout = (value: string): number => whole({ ...BOOK, SNAPSHOT_TIMEOUT: value }).timeout;
   t.strictSame(['90', '90s', '10m', '2h', '1d'].map(timeout), [90, 90, 600, 7200, 86_400]);
   for (const bad of ['0', '-5', '1w', '1.5m', '25d', 'ten']) {
     t.match(faultsOf({ ...BOOK, SNAPSHOT_TIMEOUT: bad }), 'SNAPSHOT_TIMEOUT must be', bad);

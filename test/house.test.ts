@@ -9,12 +9,12 @@ const SRC = join(ROOT, 'src');
 
 /** The floors of the house, the lowest first. A file may import from its own floor and those below. */
 const FLOORS = [
-  ['errors.ts', 'log.ts', 'secret.ts', 'table.ts', 'variables.ts'],
+  ['errors.ts', 'log.ts', 'progress.ts', 'secret.ts', 'table.ts', 'variables.ts'],
   ['reader.ts'],
   ['config.ts'],
   ['snapshot/'],
   ['etcd/', 'store/'],
-  ['backup/'],
+  ['backup/', 'source.ts'],
   ['commands/'],
   ['cli.ts'],
   ['main.ts'],
@@ -25,6 +25,8 @@ const DOORS: Record<string, RegExp> = {
   '@azure/': /^store\//,
   etcd3: /^etcd\//,
   cockatiel: /^etcd\//,
+  'protobufjs/': /^etcd\//,
+  '@node-rs/crc32': /^snapshot\//,
   dotenv: /^main\.ts$/,
 };
 
@@ -62,7 +64,7 @@ t.test('each SDK has one door', (t) => {
   const packages = imports().filter(({ to }) => !to.endsWith('.ts') && !to.startsWith('node:'));
   for (const { from, to } of packages) {
     const door = Object.entries(DOORS).find(([name]) => to === name || (name.endsWith('/') && to.startsWith(name)));
-    t.match(from, door?.[1] ?? /^snapshot\//, `${from} imports ${to}`);
+    t.match(from, door?.[1] ?? /^no door$/, `${from} imports ${to}`);
   }
   t.end();
 });

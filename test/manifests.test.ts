@@ -71,7 +71,7 @@ t.test('least privilege', (t) => {
 });
 
 t.test('its times fit together', (t) => {
-  const { timeout } = readConfig(exampleSecret(), { etcd: true });
+  const { timeout } = readConfig(exampleSecret(), { etcd: true, storage: true });
   t.ok(timeout < job.activeDeadlineSeconds, 'the worker ends before its Job does');
   t.ok(job.activeDeadlineSeconds < 6 * 3600);
   t.equal(cronJob.spec.concurrencyPolicy, 'Forbid');
@@ -82,7 +82,7 @@ t.test('its times fit together', (t) => {
 t.test('the example Secret has only known variables, and is a whole configuration', (t) => {
   const env = exampleSecret();
   t.strictSame(unknownVariables(env), []);
-  t.equal(readConfig(env, { etcd: true }).keepLast, 28);
+  t.equal(readConfig(env, { etcd: true, storage: true }).keepLast, 28);
   t.end();
 });
 

@@ -3,16 +3,29 @@ import type { Candidate } from '../etcd/choose.ts';
 import type { MemberStatus } from '../etcd/connection.ts';
 import { snapshotPieces } from '../etcd/snapshot.ts';
 import type { Log } from '../log.ts';
-import type { RecordedMember } from '../snapshot/record.ts';
 import { SnapshotVerifier, type VerifiedSnapshot } from '../snapshot/verify.ts';
 import type { StagedUpload } from '../store/upload.ts';
+import { compareHashKV, type Comparison } from './compare.ts';
 
 export interface StreamedSnapshot {
   readonly source: MemberStatus;
-  readonly members: readonly RecordedMember[];
   readonly snapshot: VerifiedSnapshot;
   /** Holds the snapshot's bytes, staged and not yet visible. */
   readonly upload: StagedUpload;
+  /** What the other members hold at the snapshot's revision; undefined when that would have cost too much. */
+  readonly comparison: Comparison | undefined;
+  /** What an operator should know of other members, in sentences. */
+  readonly findings: readonly string[];
+  /** What is suspicious about the source itself, where there was no better one. */
+  readonly suspicions: readonly string[];
+}
+
+export interface StreamOptions {
+  readonly startUpload: () => StagedUpload;
+  /** Bytes of database up to which the other members are asked for their HashKV. */
+  readonly hashKvMaxSize: number;
+  readonly log: Log;
+  readonly signal: AbortSignal;
 }
 
 /**
@@ -22,26 +35,38 @@ export interface StreamedSnapshot {
  */
 export async function streamFirstSound(
   candidates: readonly Candidate[],
-  startUpload: () => StagedUpload,
-  log: Log,
-  signal: AbortSignal,
+  options: StreamOptions,
 ): Promise<StreamedSnapshot> {
-  const [candidate, ...others] = candidates;
-  if (candidate === undefined) throw new Error('there is no candidate');
-  const upload = startUpload();
-  try {
-    const { endpoint, memberId, version, dbSize } = candidate.status;
-    log.info('the snapshot is streamed', { endpoint, memberId, version, dbSize });
-    const members = await candidate.connection.members();
-    const snapshot = await stream(candidate, upload, signal);
-    return { source: candidate.status, members, snapshot, upload };
-  } catch (error) {
-    upload.abort();
-    const memberFailed = error instanceof EtcdError || error instanceof VerificationError;
-    if (!memberFailed || signal.aborted || others.length === 0) throw error;
-    log.warn(`${error.message} The next member is tried.`, { hint: error.hint });
-    return streamFirstSound(others, startUpload, log, signal);
+  const { log, signal } = options;
+  const findings: string[] = [];
+  for (const [index, candidate] of candidates.entries()) {
+    const isLast = index === candidates.length - 1;
+    const upload = options.startUpload();
+    try {
+      const { endpoint, memberId, version, dbSize } = candidate.status;
+      log.info('the snapshot is streamed', { endpoint, memberId, version, dbSize });
+      const snapshot = await stream(candidate, upload, signal);
+      await demandSameMember(candidate);
+      const others = candidates.filter((other) => other !== candidate);
+      const comparison = await compare(snapshot, others, options.hashKvMaxSize);
+      const contested = isContested(comparison) ? contestedBy(candidate, comparison) : undefined;
+      if (contested !== undefined && !isLast) throw contested;
+      for (const other of contested === undefined ? (comparison?.disagree ?? []) : []) {
+        const finding = `Member ${other} holds other data than the snapshot at the same revision.`;
+        log.warn(finding, { hint: 'That member is corrupt: replace it.' });
+        findings.push(finding);
+      }
+      const suspicions = contested === undefined ? [] : [contested.message];
+      return { source: candidate.status, snapshot, upload, comparison, findings, suspicions };
+    } catch (error) {
+      upload.abort();
+      const memberFailed = error instanceof EtcdError || error instanceof VerificationError;
+      if (!memberFailed || signal.aborted || isLast) throw error;
+      log.warn(`${error.message} The next member is tried.`, { hint: error.hint });
+      findings.push(error.message);
+    }
   }
+  throw new Error('there is no candidate');
 }
 
 async function stream({ connection }: Candidate, upload: StagedUpload, signal: AbortSignal): Promise<VerifiedSnapshot> {
@@ -52,8 +77,47 @@ async function stream({ connection }: Candidate, upload: StagedUpload, signal: A
   }
   const verdict = verifier.finish();
   if (verdict.ok) return verdict.snapshot;
+  const faults = verdict.faults.slice(0, 3).map(({ message }) => message);
+  const more = verdict.report.faultCount - faults.length;
   throw new VerificationError(
-    `The snapshot of ${connection.endpoint} is not sound: ${verdict.faults.map(({ message }) => message).join('; ')}.`,
+    `The snapshot of ${connection.endpoint} ${verdict.undecided ? 'cannot be verified in one pass' : 'is not sound'}: ` +
+      `${faults.join('; ')}${more > 0 ? `; and ${more} more` : ''}.`,
     'Nothing was stored. Run again; if it persists, look at the disk of that member and at what stands between.',
+  );
+}
+
+/**
+ * Without TLS nothing but the snapshot itself is protected against changed bits; the record must not name another cluster.
+ * A member that has died meanwhile has given its snapshot all the same.
+ */
+async function demandSameMember({ connection, status }: Candidate): Promise<void> {
+  const again = await connection.status().catch(() => status);
+  const isSame =
+    again.clusterId === status.clusterId && again.memberId === status.memberId && again.version === status.version;
+  if (isSame) return;
+  throw new EtcdError(
+    `etcd at ${status.endpoint} answered as another member after the snapshot.`,
+    'Name the members themselves, not a load balancer, and use https.',
+  );
+}
+
+/** More members contradict the source than confirm it. */
+function isContested(comparison: Comparison | undefined): comparison is Comparison {
+  return comparison !== undefined && comparison.disagree.length > comparison.agree.length;
+}
+
+async function compare(
+  { facts }: VerifiedSnapshot,
+  others: readonly Candidate[],
+  maxSize: number,
+): Promise<Comparison | undefined> {
+  if (facts.hashKV === undefined || facts.totalSize > maxSize) return undefined;
+  return compareHashKV(facts.hashKV, others);
+}
+
+function contestedBy({ status }: Candidate, { disagree }: Comparison): VerificationError {
+  return new VerificationError(
+    `Member ${status.memberId} at ${status.endpoint} holds other data than ${disagree.join(' and ')} at the same revision.`,
+    'That member is corrupt: replace it (etcdctl endpoint hashkv shows the difference).',
   );
 }

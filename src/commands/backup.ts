@@ -1,68 +1,60 @@
-import { connectAll } from '../etcd/connect.ts';
+import { proveStored } from '../backup/prove.ts';
+import { compareAndRetain } from '../backup/retention.ts';
+import { Stopwatch } from '../backup/stopwatch.ts';
+import { streamFirstSound } from '../backup/stream.ts';
 import { chooseMembers } from '../etcd/choose.ts';
+import { connectAll } from '../etcd/connect.ts';
 import { snapshotName } from '../snapshot/name.ts';
 import { toolName } from '../snapshot/record.ts';
-import { BlobStore } from '../store/store.ts';
-import { drawTable, humanSize } from '../table.ts';
-import { applyRetention } from '../backup/retention.ts';
-import { proveStored } from '../backup/prove.ts';
-import { streamFirstSound } from '../backup/stream.ts';
-import type { Context, Outcome } from './command.ts';
-import { Stopwatch } from '../backup/stopwatch.ts';
+import { type Context, openStore, type Outcome } from './command.ts';
+import { statusTable } from './status.ts';
 
 /**
  * The whole job: choose a member, stream its snapshot through the verifier into staged blocks, commit what passed, read back
- * what was stored, apply retention. Every step throws where it cannot keep its promise, and then nothing later happens.
+ * what was stored, compare it with the earlier ones, apply retention. Every step throws where it cannot keep its promise, and
+ * then nothing later happens.
  */
-export async function backup({ config, log, signal, version }: Context): Promise<Outcome> {
+export async function backup(context: Context): Promise<Outcome> {
+  const { config, log, signal, version } = context;
   const watch = new Stopwatch();
   const takenAt = new Date();
-  const name = snapshotName(config.storage.prefix, takenAt);
 
   const connections = await connectAll(config.etcd);
-  const store = await BlobStore.open(config.storage, signal, log);
+  const store = await openStore(context);
+  const name = snapshotName(store.prefix, takenAt);
   await watch.time('storage', store.demandFree(name));
   const candidates = await watch.time('members', chooseMembers(connections, log));
 
-  const { source, members, snapshot, upload } = await watch.time(
+  const startUpload = () => store.startUpload(name);
+  const options = { startUpload, hashKvMaxSize: config.hashKvMaxSize, log, signal };
+  const { source, snapshot, upload, comparison, findings, suspicions } = await watch.time(
     'stream',
-    streamFirstSound(candidates, () => store.startUpload(name), log, signal),
+    streamFirstSound(candidates, options),
   );
-  const record = {
-    ...snapshot.facts,
-    etcdVersion: source.version,
-    clusterId: source.clusterId,
-    memberId: source.memberId,
-    members,
-    takenAt,
-    tool: toolName(version),
-  };
+
+  const { uploadId } = upload;
+  const { version: etcdVersion, clusterId, memberId, endpoint } = source;
+  const record = { ...snapshot.facts, etcdVersion, clusterId, memberId, takenAt, uploadId, tool: toolName(version) };
   const { etag } = await watch.time('commit', upload.commit(snapshot, record));
   log.info('the snapshot is stored', { name, size: record.size, sha256: record.sha256 });
 
   if (config.readBack === 'full') await watch.time('readBack', proveStored(store, upload, name, etag, snapshot));
   else log.warn('the stored blob is not read back, as SNAPSHOT_READ_BACK=off demands', { name });
 
-  const retention = await watch.time('retention', applyRetention(store, name, record.clusterId, config.keepLast, log));
+  const after = await watch.time('retention', compareAndRetain(store, name, record, suspicions, config.keepLast, log));
 
-  const { size, sha256, totalSize, etcdVersion, clusterId, memberId } = record;
-  const table = drawTable(['HASH', 'REVISION', 'TOTAL KEYS', 'TOTAL SIZE'], [['-', '-', '-', humanSize(totalSize)]]);
+  const { size, sha256, hash, revision, totalKeys, liveKeys, totalSize } = record;
+  const table = statusTable(snapshot.facts);
   return {
-    text: retention.shortfall === undefined ? `${table}\nBackup ${name} uploaded successfully!` : table,
+    text: after.shortfall === undefined ? `${table}\nBackup ${name} uploaded successfully!` : table,
     json: {
-      name,
-      container: store.containerName,
-      size,
-      sha256,
-      totalSize,
-      etcdVersion,
-      clusterId,
-      memberId,
-      endpoint: source.endpoint,
-      takenAt: takenAt.toISOString(),
-      durationsMs: watch.durations(),
-      retention: { kept: retention.kept, removed: retention.removed },
+      ...{ name, container: store.containerName, size, sha256, hash, revision, totalKeys, liveKeys, totalSize },
+      ...{ etcdVersion, clusterId, memberId, endpoint, takenAt, durationsMs: watch.durations() },
+      retention: { kept: after.kept, removed: after.removed },
+      anomalies: after.anomalies,
+      hashKV: comparison ?? null,
+      findings,
     },
-    ...(retention.shortfall === undefined ? {} : { shortfall: retention.shortfall }),
+    ...(after.shortfall === undefined ? {} : { shortfall: after.shortfall }),
   };
 }

@@ -1,25 +1,39 @@
 import type { Config } from '../config.ts';
 import type { WorkerError } from '../errors.ts';
 import type { Log } from '../log.ts';
+import type { StartProgress } from '../progress.ts';
+import { BlobStore } from '../store/store.ts';
 
 /** What every command is given. */
 export interface Context {
   readonly config: Config;
   readonly log: Log;
+  /** Shows how far long work is, where somebody is watching. */
+  readonly startProgress: StartProgress;
   /** Aborted by a signal or when SNAPSHOT_TIMEOUT is over; its reason is the error to end with. */
   readonly signal: AbortSignal;
   /** Of this program, such as `0.1.0`. */
   readonly version: string;
 }
 
+/** What stood behind the command's name on the command line. */
+export interface Arguments {
+  readonly operands: readonly string[];
+  readonly options: Readonly<Record<string, unknown>>;
+}
+
 /** What a command that came to its end has to show. */
 export interface Outcome {
-  /** For people, on stdout. */
-  readonly text: string;
+  /** For people, on stdout; bytes are written as they are. */
+  readonly text: string | Buffer;
   /** For machines, on stdout instead of the text with `--json`. */
   readonly json: unknown;
   /** What nevertheless went wrong: told on stderr, and it decides the exit code. */
   readonly shortfall?: WorkerError;
 }
 
-export type Command = (context: Context) => Promise<Outcome>;
+/** The store of a command whose needs name storage. */
+export async function openStore({ config, log, signal }: Context): Promise<BlobStore> {
+  if (config.storage === undefined) throw new Error('the command did not say that it needs storage');
+  return BlobStore.open(config.storage, signal, log);
+}

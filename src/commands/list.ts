@@ -1,20 +1,24 @@
-import { BlobStore, type StoredBlob } from '../store/store.ts';
+import type { SnapshotRecord } from '../snapshot/record.ts';
+import type { StoredBlob } from '../store/store.ts';
 import { drawTable, humanAge, humanSize } from '../table.ts';
-import type { Context, Outcome } from './command.ts';
+import { type Context, openStore, type Outcome } from './command.ts';
 
 /** The blobs under the prefix, the newest first, with their records. */
-export async function list({ config, log, signal }: Context): Promise<Outcome> {
-  const store = await BlobStore.open(config.storage, signal, log);
+export async function list(context: Context): Promise<Outcome> {
+  const store = await openStore(context);
   const blobs = await store.list();
   const now = Date.now();
-  const headings = ['NAME', 'AGE', 'SIZE', 'ETCD', 'CLUSTER'];
+  const headings = ['NAME', 'AGE', 'SIZE', 'REVISION', 'KEYS', 'ETCD', 'CLUSTER'];
   const rows = blobs.map(({ name, size, takenAt, storedAt, record }) => [
     name,
     humanAge(now - (takenAt ?? storedAt).getTime()),
     humanSize(size),
-    ...(record === undefined ? ['no record', '-'] : [record.etcdVersion, record.clusterId]),
+    ...(record === undefined ? ['no record', '-', '-', '-'] : recordCells(record)),
   ]);
-  return { text: rows.length === 0 ? 'There is no snapshot.' : drawTable(headings, rows), json: blobs.map(entry) };
+  return {
+    text: rows.length === 0 ? 'There is no snapshot.' : drawTable(headings, rows, ['NAME']),
+    json: blobs.map(entry),
+  };
 }
 
 function entry({ name, size, storedAt, takenAt, record }: StoredBlob): object {
@@ -26,4 +30,8 @@ function entry({ name, size, storedAt, takenAt, record }: StoredBlob): object {
     record: record !== undefined,
     ...(record === undefined ? {} : { ...record, takenAt: record.takenAt.toISOString() }),
   };
+}
+
+function recordCells({ revision, liveKeys, totalKeys, etcdVersion, clusterId }: SnapshotRecord): string[] {
+  return [String(revision), String(liveKeys ?? totalKeys), etcdVersion, clusterId];
 }

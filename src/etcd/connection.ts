@@ -1,11 +1,14 @@
 import { noop } from 'cockatiel';
 import { Etcd3 } from 'etcd3';
-import type { RecordedMember } from '../snapshot/record.ts';
+import protobuf from 'protobufjs/minimal.js';
 import { etcdError } from './errors.ts';
 import type { TlsCredentials } from './tls.ts';
 
 /** How long a member may take for a question that it answers from memory. */
 const ANSWER_MS = 5_000;
+
+/** HashKV reads the whole database. */
+const HASH_MS = 60_000;
 
 /**
  * Bytes in flight on a stream before the server waits for us. The default of 64 KiB nearly halves the throughput of a
@@ -27,21 +30,24 @@ export interface MemberStatus {
   readonly dbSize: number;
 }
 
+export interface MemberHash {
+  readonly hash: number;
+  /** -1 while nothing was compacted. */
+  readonly compactRevision: number;
+}
+
 /** One message of the Snapshot stream (specification: the Snapshot RPC). */
 export interface SnapshotMessage {
   /** Database bytes still to come after this message; the trailer is not counted. */
   readonly remaining: number;
   readonly blob: Buffer;
+  /** The server's storage version, the same in every message; empty before 3.6. */
+  readonly version: string;
 }
 
 /** The call's messages; iteration ends without an error only when the server ended the stream with status OK. */
 export interface SnapshotCall extends AsyncIterable<SnapshotMessage> {
   cancel(): void;
-}
-
-interface RawSnapshotCall extends AsyncIterable<{ remaining_bytes: string; blob: Buffer }> {
-  cancel(): void;
-  on(event: 'error', listener: (error: unknown) => void): void;
 }
 
 /**
@@ -83,35 +89,32 @@ export class Connection extends Etcd3 {
     };
   }
 
-  /** The cluster's members as this member knows them. @throws EtcdError */
-  async members(): Promise<RecordedMember[]> {
-    // etcd3 cannot serialize the call without its argument.
-    const { members } = await this.#ask(() => this.cluster.memberList({}));
-    return members.map((member) => ({
-      id: hex(member.ID),
-      name: member.name,
-      peerURLs: member.peerURLs,
-      isLearner: member.isLearner,
-    }));
+  /**
+   * The hash of all keys at a revision, which is the same on every sound member with the same compaction
+   * (specification: HashKV). A member that lags behind or has compacted the revision answers with an error.
+   * @throws EtcdError
+   */
+  async hashKV(revision: number): Promise<MemberHash> {
+    const options = { deadline: Date.now() + HASH_MS };
+    const request = { revision: String(revision) };
+    // etcd3's own method asks for a name that its client does not have.
+    const answer = await this.#ask(async () =>
+      this.pool.exec<{ hash: number; compact_revision: string }>('Maintenance', 'HashKV', request, options),
+    );
+    return { hash: answer.hash, compactRevision: Number(answer.compact_revision) };
   }
 
   /**
-   * Starts the Snapshot call. etcd3's own method sends its metadata as the request and so loses the auth token; the same
-   * connection's stub does not.
+   * Starts the Snapshot call, with the connection and the token of the etcd3 client. Its own method loses the token, and the
+   * message that it knows has no version.
    */
   async snapshot(): Promise<SnapshotCall> {
-    const call = await this.pool.withConnection('Maintenance', ({ client, metadata }) => {
-      const stub = client as typeof client & { snapshot(request: object, metadata: object): RawSnapshotCall };
-      return stub.snapshot({}, metadata);
-    });
+    const call = await this.pool.withConnection('Maintenance', ({ client, metadata }) =>
+      client.makeServerStreamRequest(SNAPSHOT_METHOD, () => Buffer.alloc(0), decodeMessage, undefined, metadata),
+    );
     // A cancelled call emits an error that nobody may be iterating for any more.
     call.on('error', () => {});
-    return {
-      cancel: () => call.cancel(),
-      async *[Symbol.asyncIterator]() {
-        for await (const { remaining_bytes: remaining, blob } of call) yield { remaining: Number(remaining), blob };
-      },
-    };
+    return call;
   }
 
   async #ask<T>(question: () => Promise<T>): Promise<T> {
@@ -121,6 +124,32 @@ export class Connection extends Etcd3 {
       throw etcdError(this.endpoint, error);
     }
   }
+}
+
+const SNAPSHOT_METHOD = '/etcdserverpb.Maintenance/Snapshot';
+
+/** @throws Error for bytes that are no message, which ends the call */
+function decodeMessage(bytes: Buffer): SnapshotMessage {
+  const reader = protobuf.Reader.create(bytes);
+  const message = { remaining: 0, blob: view(new Uint8Array()), version: '' };
+  while (reader.pos < reader.len) {
+    const tag = reader.uint32();
+    if (tag === ((2 << 3) | 0)) message.remaining = toNumber(reader.uint64());
+    else if (tag === ((3 << 3) | 2)) message.blob = view(reader.bytes());
+    else if (tag === ((4 << 3) | 2)) message.version = reader.string();
+    else reader.skipType(tag & 7);
+  }
+  return message;
+}
+
+/** protobufjs gives 64-bit numbers in two halves. A database is far below 2^53 bytes. */
+function toNumber({ high, low }: { readonly high: number; readonly low: number }): number {
+  return (high >>> 0) * 2 ** 32 + (low >>> 0);
+}
+
+/** The same bytes, not copied. */
+function view(bytes: Uint8Array): Buffer {
+  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length);
 }
 
 function hex(decimal: string): string {

@@ -27,12 +27,16 @@ export async function* snapshotPieces(
     signal.throwIfAborted();
     const call = await connection.snapshot();
     let announced: number | undefined;
+    let storageVersion: string | undefined;
     let received = 0;
     let empty = 0;
-    for await (const { remaining, blob } of watched(call, endpoint, signal, stallMs)) {
-      announced ??= remaining + blob.length + TRAILER_SIZE;
+    for await (const { remaining, blob, version } of watched(call, endpoint, signal, stallMs)) {
       received += blob.length;
+      announced ??= remaining + received + TRAILER_SIZE;
+      storageVersion ??= version;
+      const expected = Math.max(0, announced - TRAILER_SIZE - received);
       if (blob.length > 0) {
+        if (remaining !== expected || version !== storageVersion) throw inconsistent(endpoint, received);
         empty = 0;
         yield blob;
       } else if (++empty > EMPTY_MESSAGES) throw stuck(endpoint, 'sends messages without data', received, announced);
@@ -81,6 +85,13 @@ async function* watched(
     clearTimeout(timer);
     call.cancel();
   }
+}
+
+function inconsistent(endpoint: string, received: number): EtcdError {
+  return new EtcdError(
+    `The snapshot stream of ${endpoint} contradicts itself after ${received} bytes.`,
+    'Something between may change data: use https, and name the members themselves.',
+  );
 }
 
 function stuck(endpoint: string, how: string, received: number, announced?: number): EtcdError {

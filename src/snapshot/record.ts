@@ -10,6 +10,13 @@ export interface RecordedMember {
 export interface SnapshotRecord {
   /** Of the whole file in lower-case hex, as `sha256sum` prints it. */
   readonly sha256: string;
+  /** As `etcdctl snapshot status -w table` prints it. */
+  readonly hash: string;
+  readonly revision: number;
+  /** All entries, as etcdctl and etcdutl up to 3.5 count them. */
+  readonly totalKeys: number;
+  /** Keys that a client can get; undefined when there was no memory to count them. */
+  readonly liveKeys: number | undefined;
   /** Bytes of the database, without the sha256 trailer. */
   readonly totalSize: number;
   readonly etcdVersion: string;
@@ -30,11 +37,16 @@ const TOOL = 'etcd-snapshot/';
 export function toMetadata(record: SnapshotRecord): Record<string, string> {
   return {
     sha256: record.sha256,
+    hash: record.hash,
+    revision: String(record.revision),
+    totalkeys: String(record.totalKeys),
+    ...(record.liveKeys === undefined ? {} : { livekeys: String(record.liveKeys) }),
     totalsize: String(record.totalSize),
     etcdversion: record.etcdVersion,
     clusterid: record.clusterId,
     memberid: record.memberId,
-    members: asciiJson(record.members),
+    // What a restore needs of them: metadata has room for 8 KiB in all.
+    members: asciiJson(record.members.map(({ id, name, peerURLs, isLearner }) => ({ id, name, peerURLs, isLearner }))),
     takenat: record.takenAt.toISOString(),
     uploadid: record.uploadId,
     tool: record.tool,
@@ -45,18 +57,21 @@ export function toMetadata(record: SnapshotRecord): Record<string, string> {
 export function fromMetadata(metadata: Readonly<Record<string, string>> | undefined): SnapshotRecord | undefined {
   const value = (name: string): string => metadata?.[name] ?? '';
   const takenAt = new Date(value('takenat'));
-  const totalSize = Number(value('totalsize'));
+  const [revision, totalKeys, totalSize] = [value('revision'), value('totalkeys'), value('totalsize')].map(count);
   const members = parseMembers(value('members'));
   const whole =
     value('tool').startsWith(TOOL) &&
     /^[0-9a-f]{64}$/.test(value('sha256')) &&
     /^[0-9a-f]{1,16}$/.test(value('clusterid')) &&
-    Number.isSafeInteger(totalSize) &&
-    totalSize > 0 &&
     !Number.isNaN(takenAt.getTime());
   if (!whole || members === undefined) return undefined;
+  if (revision === undefined || totalKeys === undefined || totalSize === undefined) return undefined;
   return {
     sha256: value('sha256'),
+    hash: value('hash'),
+    revision,
+    totalKeys,
+    liveKeys: count(value('livekeys')),
     totalSize,
     etcdVersion: value('etcdversion'),
     clusterId: value('clusterid'),
@@ -71,6 +86,10 @@ export function fromMetadata(metadata: Readonly<Record<string, string>> | undefi
 /** The name under which this version of the program signs its records. */
 export function toolName(version: string): string {
   return `${TOOL}${version}`;
+}
+
+function count(text: string): number | undefined {
+  return /^\d{1,16}$/.test(text) ? Number(text) : undefined;
 }
 
 function asciiJson(value: unknown): string {

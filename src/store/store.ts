@@ -52,6 +52,11 @@ export class BlobStore {
     return new BlobStore(container, config.prefix, new Requests(place, signal, log), signal);
   }
 
+  /** Put before every name. */
+  get prefix(): string {
+    return this.#prefix;
+  }
+
   get containerName(): string {
     return this.#container.containerName;
   }
@@ -78,6 +83,21 @@ export class BlobStore {
     return new StagedUpload(this.#container, name, this.#requests, this.#signal);
   }
 
+  /** The blob of this name, with or without the prefix; undefined when there is none. @throws StorageError */
+  async find(name: string): Promise<StoredBlob | undefined> {
+    const full = name.startsWith(this.#prefix) ? name : `${this.#prefix}${name}`;
+    try {
+      const found = await this.#requests.send(`looking for ${full}`, (abortSignal) =>
+        this.#container.getBlobClient(full).getProperties({ abortSignal }),
+      );
+      return this.#stored(full, found.metadata, found);
+    } catch (error) {
+      // An answer to HEAD has no body; where its code is missing too, only the status is left.
+      if (['BlobNotFound', '404'].includes(codeOf(error))) return undefined;
+      throw error;
+    }
+  }
+
   /** All blobs under the prefix, the newest first. @throws StorageError */
   async list(): Promise<StoredBlob[]> {
     const blobs: StoredBlob[] = [];
@@ -91,19 +111,23 @@ export class BlobStore {
         return (await pages.next()).value;
       });
       for (const { name, metadata, properties } of page?.segment.blobItems ?? []) {
-        const record = fromMetadata(metadata);
-        blobs.push({
-          name,
-          size: properties.contentLength ?? 0,
-          etag: properties.etag,
-          storedAt: properties.createdOn ?? properties.lastModified,
-          takenAt: record?.takenAt ?? takenAtOf(this.#prefix, name),
-          record,
-        });
+        blobs.push(this.#stored(name, metadata, properties));
       }
       continuationToken = page?.continuationToken;
     } while (continuationToken !== undefined && continuationToken !== '');
     return blobs.toSorted((a, b) => age(a) - age(b));
+  }
+
+  #stored(name: string, metadata: Record<string, string> | undefined, properties: BlobProperties): StoredBlob {
+    const record = fromMetadata(metadata);
+    return {
+      name,
+      size: properties.contentLength ?? 0,
+      etag: properties.etag ?? '',
+      storedAt: properties.createdOn ?? properties.lastModified ?? new Date(0),
+      takenAt: record?.takenAt ?? takenAtOf(this.#prefix, name),
+      record,
+    };
   }
 
   /**
@@ -159,6 +183,13 @@ export class BlobStore {
       if (codeOf(error) !== 'BlobNotFound') throw error;
     }
   }
+}
+
+interface BlobProperties {
+  readonly contentLength?: number;
+  readonly etag?: string;
+  readonly createdOn?: Date;
+  readonly lastModified?: Date;
 }
 
 function age(blob: StoredBlob): number {

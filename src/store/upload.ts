@@ -72,12 +72,15 @@ export class StagedUpload {
 
   /**
    * Makes the blob visible, with its record as metadata, unless the name is taken.
+   * @param record carries this upload's `uploadId`
    * @throws StorageError, after which nothing of this upload is visible
    */
-  async commit(snapshot: VerifiedSnapshot, record: Omit<SnapshotRecord, 'uploadId'>): Promise<Committed> {
-    if (snapshot.facts.size !== this.#size) throw new Error('the verdict is not over the bytes of this upload');
+  async commit(snapshot: VerifiedSnapshot, record: SnapshotRecord): Promise<Committed> {
+    if (snapshot.facts.size !== this.#size || record.uploadId !== this.uploadId) {
+      throw new Error('verdict or record are not of this upload');
+    }
     try {
-      const committed = await this.#makeVisible(toMetadata({ ...record, uploadId: this.uploadId }));
+      const committed = await this.#makeVisible(toMetadata(record));
       if (this.#signal.reason instanceof Interrupted) throw this.#signal.reason;
       return committed;
     } catch (error) {

@@ -10,7 +10,7 @@ import { EtcdCluster, findEtcd, restoreAndCount } from '../support/etcd.ts';
 import { FakeMember, messagesOf } from '../support/fake-etcd.ts';
 import { DATABASE } from '../support/fixtures.ts';
 import { mustRun } from '../support/process.ts';
-import { runWorker } from '../support/worker.ts';
+import { errorOf, runWorker } from '../support/worker.ts';
 
 interface Result {
   readonly name: string;
@@ -24,6 +24,8 @@ interface Result {
   readonly endpoint: string;
   readonly durationsMs: Record<string, number>;
   readonly retention: { kept: number | null; removed: string[] };
+  readonly hashKV: { agree: string[]; disagree: string[] } | null;
+  readonly findings: string[];
 }
 
 const dir = await mkdtemp(join(tmpdir(), 'backup-'));
@@ -136,7 +138,7 @@ t.test('retention keeps the last, of this cluster, with a record', async (t) => 
   t.teardown(async () => cluster.stop());
   const variables = { ...cluster.variables, ...azurite.variables('retention') };
   const first = await backup(variables);
-  t.strictSame(first.retention, { kept: null, removed: [] });
+  t.strictSame(first.retention, { kept: 1, removed: [] });
   const container = azurite.container('retention');
   await container.getBlockBlobClient('kubernetes-etcd-snapshot_20200101_000000.db').upload('of the book', 11);
   await container.getBlockBlobClient('notes.txt').upload('notes', 5);
@@ -222,4 +224,63 @@ t.test('a real etcd that lost its database file sends empty messages for ever, a
   t.equal(code, 10);
   t.match(stderr, /sends messages without data/);
   t.ok(ms < 10_000);
+});
+
+t.test('a snapshot that is suspicious beside the one before is kept, and nothing is deleted', async (t) => {
+  const cluster = await EtcdCluster.start({ tools, dir: join(dir, 'anomaly') });
+  t.teardown(async () => cluster.stop());
+  const variables = { ...cluster.variables, ...azurite.variables('anomaly'), SNAPSHOT_KEEP_LAST: '1' };
+  const first = await backup(variables);
+  const blob = azurite.container('anomaly').getBlobClient(first.name);
+  const { metadata = {} } = await blob.getProperties();
+  await blob.setMetadata({ ...metadata, revision: '999999', livekeys: '888888' });
+
+  const { code, stdout, stderr } = await runWorker(['--json'], variables);
+  t.equal(code, 3);
+  t.match(JSON.parse(stdout), {
+    anomalies: [/revision went back from 999999 to/, /number of keys fell from 888888 to/],
+    retention: { kept: 2, removed: [] },
+  });
+  t.match(
+    errorOf({ stderr }).message,
+    /stored and proven, but suspicious: the revision went back .* Nothing was deleted/,
+  );
+  await sleep(1000);
+  t.equal((await backup(variables)).retention.removed.length, 2, 'the next run has a sound one to compare with');
+});
+
+t.test('a member whose data differ is no source, and is named', async (t) => {
+  const cluster = await EtcdCluster.start({ tools, dir: join(dir, 'corrupt'), size: 3 });
+  t.teardown(async () => cluster.stop());
+  await cluster.fill(20, 5000);
+  await cluster.etcdctl('put', '/registry/x', 'the value that one member will have wrong');
+  const variables = { ...cluster.variables, ...azurite.variables('corrupt') };
+  const before = await backup(variables);
+  const index = cluster.members.findIndex(({ endpoint }) => endpoint === before.endpoint);
+  const victim = `m${index + 1}`;
+  await cluster.stopMember(victim);
+  const database = join(dir, 'corrupt', victim, 'member', 'snap', 'db');
+  const bytes = await readFile(database);
+  for (let at = bytes.indexOf('one member will'); at >= 0; at = bytes.indexOf('one member will', at))
+    bytes.write('ONE', at);
+  await writeFile(database, bytes);
+  await cluster.startMember(victim);
+
+  const endpoints = [
+    before.endpoint,
+    ...cluster.endpoints.split(',').filter((endpoint) => endpoint !== before.endpoint),
+  ];
+  const after = await backup({ ...variables, SNAPSHOT_ETCD_ENDPOINTS: endpoints.join(',') });
+  t.not(after.memberId, before.memberId, 'its turn was first, as before');
+  t.match(after.hashKV, { disagree: [before.memberId], agree: { length: 1 } });
+  t.match(after.findings, [new RegExp(`Member ${before.memberId} at .* holds other data than`)]);
+
+  // Of two, nobody can tell who is right: the backup is taken, and says so.
+  const two = await runWorker(['--json'], { ...variables, SNAPSHOT_ETCD_ENDPOINTS: endpoints.slice(0, 2).join(',') });
+  t.equal(two.code, 3);
+  t.match(JSON.parse(two.stdout), { anomalies: [/holds other data than/], retention: { removed: [] } });
+  await sleep(1000);
+  const small = await runWorker(['--json'], { ...variables, SNAPSHOT_HASHKV_MAX_SIZE: '1KiB' });
+  t.match(JSON.parse(small.stdout), { hashKV: null }, 'not asked above the limit');
+  t.equal(small.code, 0);
 });

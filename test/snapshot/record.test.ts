@@ -4,6 +4,10 @@ import { fromMetadata, type SnapshotRecord, toMetadata, toolName } from '../../s
 
 const RECORD: SnapshotRecord = {
   sha256: 'ab'.repeat(32),
+  hash: '84e984f3',
+  revision: 293,
+  totalKeys: 287,
+  liveKeys: 127,
   totalSize: 20_480,
   etcdVersion: '3.5.16',
   clusterId: 'cdf818194e3a8c32',
@@ -27,7 +31,16 @@ t.test('a record survives its way through metadata, in lower-case names and ASCI
 t.test('metadata that is not a whole record is none', (t) => {
   t.equal(fromMetadata(undefined), undefined);
   t.equal(fromMetadata({}), undefined);
-  const spoilt = { tool: 'azcopy', sha256: 'xyz', clusterid: '', totalsize: '-1', takenat: 'yesterday', members: '{' };
+  const spoilt = {
+    tool: 'azcopy',
+    sha256: 'xyz',
+    clusterid: '',
+    totalsize: '-1',
+    revision: 'x',
+    totalkeys: '',
+    takenat: 'yesterday',
+    members: '{',
+  };
   for (const [name, value] of Object.entries(spoilt)) {
     t.equal(fromMetadata({ ...toMetadata(RECORD), [name]: value }), undefined, name);
   }

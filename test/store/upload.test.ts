@@ -11,9 +11,14 @@ import { BlobStore } from '../../src/store/store.ts';
 import type { StagedUpload } from '../../src/store/upload.ts';
 import { Azurite } from '../support/azurite.ts';
 import { FaultProxy, type Fault, type Seen } from '../support/fault-proxy.ts';
-import { bigSnapshot, SNAPSHOT } from '../support/fixtures.ts';
+import { takeSnapshot } from '../support/etcd.ts';
+import { SNAPSHOT } from '../support/fixtures.ts';
 
 const RECORD: Omit<SnapshotRecord, 'uploadId'> = {
+  hash: '4e933c72',
+  revision: 293,
+  totalKeys: 287,
+  liveKeys: 350,
   sha256: createHash('sha256').update(SNAPSHOT).digest('hex'),
   totalSize: SNAPSHOT.length - 32,
   etcdVersion: '3.5.30',
@@ -24,10 +29,11 @@ const RECORD: Omit<SnapshotRecord, 'uploadId'> = {
   tool: 'etcd-snapshot/0',
 };
 
+const dir = await mkdtemp(join(tmpdir(), 'upload-'));
 /** Three blocks and a bit. */
-const BIG = bigSnapshot(3.2 * 8 * 1024 * 1024);
+const BIG = await takeSnapshot(dir, 3.2 * 8 * 1024 * 1024);
 
-const azurite = await Azurite.start(await mkdtemp(join(tmpdir(), 'azurite-')));
+const azurite = await Azurite.start(join(dir, 'azurite'));
 t.teardown(async () => azurite.stop());
 let containers = 0;
 
@@ -47,7 +53,8 @@ async function bench(t: Test, rule: (seen: Seen) => Fault, make = true): Promise
   const env = { ...azurite.variables(container), SNAPSHOT_AZURE_BLOB_ENDPOINT: proxy.url };
   const signal = new AbortController();
   const log = createLog('json', 'error', () => {});
-  const { storage } = readConfig(env, { etcd: false });
+  const { storage } = readConfig(env, { etcd: false, storage: true });
+  if (storage === undefined) throw new Error('no storage');
   return { store: await BlobStore.open(storage, signal.signal, log), proxy, container, signal };
 }
 
@@ -66,7 +73,7 @@ async function write(upload: StagedUpload, file: Buffer): Promise<void> {
 async function store({ store }: Bench, file: Buffer, name = 'snapshot.db'): Promise<StagedUpload> {
   const upload = store.startUpload(name);
   await write(upload, file);
-  await upload.commit(verified(file), RECORD);
+  await upload.commit(verified(file), { ...RECORD, uploadId: upload.uploadId });
   return upload;
 }
 
@@ -121,7 +128,7 @@ t.test('a verdict over other bytes commits nothing', async (t) => {
   const place = await bench(t, () => 'pass');
   const upload = place.store.startUpload('snapshot.db');
   await write(upload, SNAPSHOT);
-  await t.rejects(upload.commit(verified(BIG), RECORD), /not over the bytes of this upload/);
+  await t.rejects(upload.commit(verified(BIG), { ...RECORD, uploadId: upload.uploadId }), /not of this upload/);
   t.strictSame(await azurite.names(place.container), []);
 });
 
@@ -195,7 +202,7 @@ t.test('three buffers at most', async (t) => {
     underWay = process.memoryUsage().arrayBuffers - before;
     most = Math.max(most, underWay);
   }
-  await upload.commit(verified(BIG), RECORD);
+  await upload.commit(verified(BIG), { ...RECORD, uploadId: upload.uploadId });
   t.ok(most < 4 * 8 * 1024 * 1024, `${Math.round(most / 1024 / 1024)} MiB of buffers`);
 });
 

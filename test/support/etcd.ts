@@ -1,4 +1,5 @@
 import { accessSync, readdirSync } from 'node:fs';
+import { readFile } from 'node:fs/promises';
 import { execFileSync } from 'node:child_process';
 import { delimiter, join } from 'node:path';
 import type { Authority } from './certificates.ts';
@@ -42,6 +43,7 @@ export interface ClusterOptions {
 interface Member {
   readonly name: string;
   readonly endpoint: string;
+  readonly start: () => Promise<Daemon>;
   daemon: Daemon;
 }
 
@@ -79,7 +81,8 @@ export class EtcdCluster {
         ];
         const ready = async (): Promise<boolean> =>
           (await run(tools.etcdctl, [...clientFlags(client, tls), 'endpoint', 'health'], API)).code === 0;
-        return { name, endpoint: client, daemon: await Daemon.start(tools.etcd, args, ready) };
+        const start = async (): Promise<Daemon> => Daemon.start(tools.etcd, args, ready);
+        return { name, endpoint: client, start, daemon: await start() };
       }),
     );
     return new EtcdCluster(options, members);
@@ -124,6 +127,22 @@ export class EtcdCluster {
     }
   }
 
+  async stopMember(name: string): Promise<void> {
+    await this.#member(name).daemon.stop();
+  }
+
+  /** Starts a member that was stopped, with its data. */
+  async startMember(name: string): Promise<void> {
+    const member = this.#member(name);
+    member.daemon = await member.start();
+  }
+
+  #member(name: string): Member {
+    const member = this.members.find((candidate) => candidate.name === name);
+    if (member === undefined) throw new Error(`no member ${name}`);
+    return member;
+  }
+
   async stop(): Promise<void> {
     await Promise.all(this.members.map(async ({ daemon }) => daemon.stop()));
   }
@@ -137,7 +156,6 @@ export class EtcdCluster {
   /** etcd's JSON gateway takes large transactions faster than a process per key. */
   async #gateway(path: string, body: object): Promise<void> {
     const { request } = this.#tls === undefined ? await import('node:http') : await import('node:https');
-    const { readFile } = await import('node:fs/promises');
     const client = this.#tls?.client;
     const tls =
       client === undefined
@@ -154,6 +172,21 @@ export class EtcdCluster {
       });
       call.on('error', reject).end(JSON.stringify(body));
     });
+  }
+}
+
+/** A snapshot of a real server, of at least so many bytes. */
+export async function takeSnapshot(dir: string, size: number): Promise<Buffer> {
+  const tools = findEtcd().at(-1);
+  if (tools === undefined) throw new Error('no etcd');
+  const cluster = await EtcdCluster.start({ tools, dir: join(dir, 'etcd') });
+  const file = join(dir, 'taken.db');
+  try {
+    await cluster.fill(Math.ceil(size / 50_000), 50_000);
+    await cluster.etcdctl('snapshot', 'save', file);
+    return await readFile(file);
+  } finally {
+    await cluster.stop();
   }
 }
 

@@ -15,7 +15,7 @@ export async function runWorker(args: readonly string[], variables: Variables, c
 }
 
 /** The last entry of a JSON log at level error. */
-export function errorOf({ stderr }: Finished): { message: string; hint: string; exitCode: number } {
+export function errorOf({ stderr }: Pick<Finished, 'stderr'>): { message: string; hint: string; exitCode: number } {
   const entries = stderr
     .trim()
     .split('\n')

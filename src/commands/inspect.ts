@@ -1,0 +1,138 @@
+import { ExitCode, VerificationError, WorkerError } from '../errors.ts';
+import { KeyScanner, type KeyEntry } from '../snapshot/keys.ts';
+import { differenceOf, type LiveKey, LiveKeys, OneKey } from '../snapshot/livekeys.ts';
+import type { SnapshotFacts } from '../snapshot/verify.ts';
+import { drawTable, humanSize } from '../table.ts';
+import type { SnapshotSource } from '../source.ts';
+import type { Arguments, Context, Outcome } from './command.ts';
+import { openSource, passBytes, readThrough } from './read.ts';
+import { statusTable } from './status.ts';
+
+/** How many of the largest keys are shown. */
+const LARGEST = 10;
+
+/**
+ * What is in a snapshot, for a person who must decide which one to restore. It is verified first; then its keys are read in
+ * a second pass. Values are never shown, but for the one key that is asked for by its exact name.
+ */
+export async function inspect(context: Context, { operands, options }: Arguments): Promise<Outcome> {
+  const [first = '', second] = operands;
+  const source = await openSource(context, first);
+  const facts = await verified(context, source);
+  if (second !== undefined) {
+    const other = await openSource(context, second);
+    const before = await liveKeys(context, source, facts);
+    return showDifference(before, await liveKeys(context, other, await verified(context, other)));
+  }
+  if (typeof options['get'] === 'string') return await getValue(context, source, facts, options['get']);
+  const keys = await liveKeys(context, source, facts);
+  if (typeof options['keys'] === 'string') return showKeys(keys, Buffer.from(options['keys']).toString('latin1'));
+  return describe(source, facts, keys);
+}
+
+async function verified(context: Context, source: SnapshotSource): Promise<SnapshotFacts> {
+  const verdict = await readThrough(context, source);
+  if (verdict.ok) return verdict.snapshot.facts;
+  throw new VerificationError(
+    `${source.name} is not a sound snapshot: ${verdict.faults[0].message}.`,
+    `\`etcd-snapshot verify ${source.name}\` shows all that is wrong.`,
+  );
+}
+
+async function scan(
+  context: Context,
+  source: SnapshotSource,
+  { keyPages }: SnapshotFacts,
+  visit: (entry: KeyEntry) => void,
+): Promise<void> {
+  await passBytes(context, source, `reading the keys of ${source.name}`, new KeyScanner(keyPages, visit));
+}
+
+async function liveKeys(context: Context, source: SnapshotSource, facts: SnapshotFacts): Promise<LiveKey[]> {
+  const keys = new LiveKeys();
+  await scan(context, source, facts, (found) => keys.visit(found));
+  return keys.sorted();
+}
+
+async function getValue(context: Context, source: SnapshotSource, facts: SnapshotFacts, key: string): Promise<Outcome> {
+  const one = new OneKey(key);
+  await scan(context, source, facts, (found) => one.visit(found));
+  if (one.value !== undefined) return { text: one.value, json: { key, value: one.value.toString('base64') } };
+  throw new WorkerError(
+    ExitCode.noSuchSnapshot,
+    `There is no key ${printable(Buffer.from(key).toString('latin1'))} in ${source.name}.`,
+    '--keys PREFIX lists the keys that there are.',
+  );
+}
+
+function showKeys(keys: readonly LiveKey[], prefix: string): Outcome {
+  const asked = keys.filter(({ key }) => key.startsWith(prefix));
+  return { text: asked.map(({ key }) => printable(key)).join('\n'), json: asked.map(entry) };
+}
+
+function showDifference(before: readonly LiveKey[], after: readonly LiveKey[]): Outcome {
+  const { added, removed, changed } = differenceOf(before, after);
+  const counts = `${added.length} added, ${removed.length} removed, ${changed.length} changed`;
+  return {
+    text: [...marked('+', added), ...marked('-', removed), ...marked('~', changed), counts].join('\n'),
+    json: { added: added.map(entry), removed: removed.map(entry), changed: changed.map(entry) },
+  };
+}
+
+function marked(mark: string, keys: readonly LiveKey[]): string[] {
+  return keys.map(({ key }) => `${mark} ${printable(key)}`);
+}
+
+function describe({ name, record, size }: SnapshotSource, facts: SnapshotFacts, keys: readonly LiveKey[]): Outcome {
+  const { members, alarms, authEnabled, clusterVersion, storageVersion, compaction, resources, sha256 } = facts;
+  const { hash, revision, effectiveRevision, totalKeys, liveKeys: live, totalSize } = facts;
+  const largest = keys.toSorted((a, b) => b.size - a.size).slice(0, LARGEST);
+  const lines = [
+    name,
+    ...(record === undefined
+      ? ['no record: when it was taken and of which cluster is not known']
+      : [`taken ${record.takenAt.toISOString()} of cluster ${record.clusterId}, etcd ${record.etcdVersion}`]),
+    `cluster version ${clusterVersion ?? 'unknown'}, authentication ${authEnabled ? 'on' : 'off'}`,
+    ...alarms.map(({ memberId, alarm }) => `alarm ${alarm} of member ${memberId}`),
+    ...(compaction.scheduled === compaction.finished ? [] : ['taken in the middle of a compaction']),
+    statusTable(facts),
+    'members:',
+    drawTable(
+      ['ID', 'NAME', 'PEER URLS'],
+      members.map((member) => [member.id, printable(member.name), printable(member.peerURLs.join(','))]),
+      ['NAME', 'PEER URLS'],
+    ),
+    'live keys by resource:',
+    drawTable(
+      ['RESOURCE', 'KEYS', 'SIZE'],
+      (resources ?? []).map((resource) => [printable(resource.name), String(resource.keys), humanSize(resource.bytes)]),
+      ['RESOURCE'],
+    ),
+    'largest values:',
+    drawTable(
+      ['KEY', 'SIZE'],
+      largest.map((key) => [printable(key.key), humanSize(key.size)]),
+      ['KEY'],
+    ),
+  ];
+  return {
+    text: lines.join('\n'),
+    json: {
+      ...{ name, size, sha256, hash, revision, effectiveRevision, totalKeys, liveKeys: live, totalSize },
+      ...{ clusterVersion, storageVersion, compaction, authEnabled, alarms, members },
+      record: record ?? null,
+      resources: resources ?? null,
+      largest: largest.map(entry),
+    },
+  };
+}
+
+function entry({ key, modRevision, version, size }: LiveKey): object {
+  return { key: Buffer.from(key, 'latin1').toString(), modRevision, version, size };
+}
+
+/** Keys are any bytes: what could move a terminal's cursor is shown escaped. */
+function printable(latin1: string): string {
+  const text = Buffer.from(latin1, 'latin1').toString();
+  return text.replace(/\p{C}/gu, (char) => JSON.stringify(char).slice(1, -1));
+}

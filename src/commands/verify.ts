@@ -1,0 +1,30 @@
+import { VerificationError } from '../errors.ts';
+import type { Arguments, Context, Outcome } from './command.ts';
+import { openSource, readThrough } from './read.ts';
+import { statusTable } from './status.ts';
+
+/** Checks every page of a stored snapshot or of a local file, and changes nothing. */
+export async function verify(context: Context, { operands: [operand = ''] }: Arguments): Promise<Outcome> {
+  const source = await openSource(context, operand);
+  const verdict = await readThrough(context, source);
+  const { report } = verdict;
+  const faults: { kind: string; page?: number; message: string }[] = [...report.faults];
+  if (source.record !== undefined && source.record.sha256 !== report.sha256) {
+    faults.push({ kind: 'record', message: `its sha256 is not that of its record, ${source.record.sha256}` });
+  }
+  const count = report.faultCount + faults.length - report.faults.length;
+  const json = { name: source.name, ...report, ok: count === 0, faults, faultCount: count };
+  if (count === 0) return { text: statusTable(report), json };
+  const lines = faults.map(
+    ({ kind, page, message }) => `${kind}${page === undefined ? '' : ` (page ${page})`}: ${message}`,
+  );
+  const text = [...lines, `${count} ${count === 1 ? 'fault' : 'faults'} found`].join('\n');
+  const undecided = !verdict.ok && verdict.undecided;
+  const shortfall = new VerificationError(
+    undecided ? `${source.name} cannot be verified in one pass.` : `${source.name} is not a sound snapshot.`,
+    undecided
+      ? 'Ask etcdutl snapshot status on a machine with memory for the whole file.'
+      : 'Use another snapshot: `etcd-snapshot list` shows what there is.',
+  );
+  return { text, json, shortfall };
+}

@@ -1,0 +1,114 @@
+import { randomBytes } from 'node:crypto';
+
+/** A key of this process, so that nobody can prepare user keys or page keys that collide. */
+const SECRET = randomBytes(8);
+const K0 = SECRET.readInt32LE(0);
+const K1 = SECRET.readInt32LE(4);
+
+/**
+ * Keyed 64-bit hash of bytes that may come in parts, after HalfSipHash-1-3. It stands for keys that are too many to be kept:
+ * two different ones agree with a probability of 2^-64 (2^-63 where a caller needs one bit).
+ */
+export class KeyHash {
+  /** The result, after `end`. */
+  low = 0;
+  high = 0;
+  #v0 = 0;
+  #v1 = 0;
+  #v2 = 0;
+  #v3 = 0;
+  /** Bytes that do not fill a word yet, and how many bits they have. */
+  #word = 0;
+  #bits = 0;
+  #length = 0;
+
+  begin(): void {
+    this.#v0 = K0;
+    this.#v1 = K1 ^ 0xee;
+    this.#v2 = 0x6c796765 ^ K0;
+    this.#v3 = 0x74656462 ^ K1;
+    this.#word = this.#bits = this.#length = 0;
+  }
+
+  /** Adds `bytes` from offset `from` up to `to`. */
+  update(bytes: Uint8Array, from: number, to: number): void {
+    this.#length += to - from;
+    let at = from;
+    for (; this.#bits !== 0 && at < to; at++) this.#add(bytes[at]!);
+    // The same as `#mix` with each word, but with the state in registers.
+    let v0 = this.#v0;
+    let v1 = this.#v1;
+    let v2 = this.#v2;
+    let v3 = this.#v3;
+    for (; at + 4 <= to; at += 4) {
+      const word = bytes[at]! | (bytes[at + 1]! << 8) | (bytes[at + 2]! << 16) | (bytes[at + 3]! << 24);
+      v3 ^= word;
+      v0 = (v0 + v1) | 0;
+      v1 = rotate(v1, 5) ^ v0;
+      v0 = rotate(v0, 16);
+      v2 = (v2 + v3) | 0;
+      v3 = rotate(v3, 8) ^ v2;
+      v0 = (v0 + v3) | 0;
+      v3 = rotate(v3, 7) ^ v0;
+      v2 = (v2 + v1) | 0;
+      v1 = rotate(v1, 13) ^ v2;
+      v2 = rotate(v2, 16);
+      v0 ^= word;
+    }
+    this.#v0 = v0;
+    this.#v1 = v1;
+    this.#v2 = v2;
+    this.#v3 = v3;
+    for (; at < to; at++) this.#add(bytes[at]!);
+  }
+
+  /** Adds one of a sequence of keys: its length, then its bytes, filled up to words. */
+  updateKey(bytes: Uint8Array, from: number, length: number): void {
+    this.#mix(length);
+    this.update(bytes, from, from + length);
+    while (this.#bits !== 0) this.#add(0);
+  }
+
+  end(): void {
+    this.#mix(this.#word | (this.#length << 24));
+    this.#v2 ^= 0xee;
+    for (let round = 0; round < 3; round++) this.#mix(0);
+    this.low = (this.#v1 ^ this.#v3) >>> 0;
+    this.#v1 ^= 0xdd;
+    for (let round = 0; round < 3; round++) this.#mix(0);
+    this.high = (this.#v1 ^ this.#v3) >>> 0;
+  }
+
+  #add(byte: number): void {
+    this.#word |= byte << this.#bits;
+    this.#bits += 8;
+    if (this.#bits < 32) return;
+    this.#mix(this.#word);
+    this.#word = this.#bits = 0;
+  }
+
+  #mix(word: number): void {
+    let v0 = this.#v0;
+    let v1 = this.#v1;
+    let v2 = this.#v2;
+    let v3 = this.#v3 ^ word;
+    v0 = (v0 + v1) | 0;
+    v1 = rotate(v1, 5) ^ v0;
+    v0 = rotate(v0, 16);
+    v2 = (v2 + v3) | 0;
+    v3 = rotate(v3, 8) ^ v2;
+    v0 = (v0 + v3) | 0;
+    v3 = rotate(v3, 7) ^ v0;
+    v2 = (v2 + v1) | 0;
+    v1 = rotate(v1, 13) ^ v2;
+    v2 = rotate(v2, 16);
+    this.#v0 = v0 ^ word;
+    this.#v1 = v1;
+    this.#v2 = v2;
+    this.#v3 = v3;
+  }
+}
+
+function rotate(value: number, bits: number): number {
+  return (value << bits) | (value >>> (32 - bits));
+}

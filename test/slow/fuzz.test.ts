@@ -1,0 +1,14 @@
+import t from 'tap';
+import { fuzzing } from '../support/fuzzing.ts';
+
+/** The seeds begin here; another number tries other mutations. */
+const FIRST = Number(process.env['FUZZ_FIRST'] ?? 100_000);
+const MUTATIONS = Number(process.env['FUZZ_MUTATIONS'] ?? 20_000);
+
+t.setTimeout(1_800_000);
+
+t.test('damaged at random, many times', async (t) => {
+  const outcome = await fuzzing(FIRST, MUTATIONS, Infinity);
+  t.strictSame(outcome.failures, []);
+  t.comment(outcome);
+});

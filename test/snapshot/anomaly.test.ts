@@ -1,0 +1,45 @@
+import t from 'tap';
+import { findAnomalies } from '../../src/snapshot/anomaly.ts';
+import type { SnapshotRecord } from '../../src/snapshot/record.ts';
+
+const RECORD = {
+  clusterId: 'c1',
+  revision: 1000,
+  totalKeys: 800,
+  liveKeys: 400,
+  totalSize: 1_000_000,
+  takenAt: new Date('2026-02-02T00:00:00Z'),
+} as SnapshotRecord;
+
+function anomalies(change: Partial<SnapshotRecord>, ...earlier: Partial<SnapshotRecord>[]): string[] {
+  const takenAt = new Date('2026-02-01T00:00:00Z');
+  return findAnomalies(
+    { ...RECORD, ...change },
+    earlier.map((other) => Object.assign({}, RECORD, { takenAt }, other)),
+  );
+}
+
+t.test('nothing suspicious', (t) => {
+  t.strictSame(anomalies({}), [], 'the first snapshot');
+  t.strictSame(anomalies({}, {}), [], 'nothing happened since');
+  t.strictSame(anomalies({ revision: 2000, liveKeys: 390, totalKeys: 100, totalSize: 300_000 }, {}), [], 'compacted');
+  t.end();
+});
+
+t.test('suspicious', (t) => {
+  t.match(anomalies({ revision: 999 }, {}), ['the revision went back from 1000 to 999']);
+  t.match(anomalies({ liveKeys: 199 }, {}), ['the number of keys fell from 400 to 199']);
+  t.match(anomalies({ liveKeys: undefined, totalKeys: 399 }, {}), ['the number of keys fell from 800 to 399']);
+  t.match(anomalies({ totalSize: 249_999 }, {}), ['the size fell from 1000000 to 249999 bytes']);
+  t.match(anomalies({}, { clusterId: 'c2' }), ['the cluster id is c1, but the snapshots here are of cluster c2']);
+  t.equal(anomalies({ revision: 1, liveKeys: 1, totalSize: 1 }, {}).length, 3);
+  t.end();
+});
+
+t.test('compared with the newest of the same cluster', (t) => {
+  const older = { takenAt: new Date('2026-01-01T00:00:00Z'), revision: 5000 };
+  t.strictSame(anomalies({}, older, {}), []);
+  const foreign = { clusterId: 'c2', takenAt: new Date('2026-02-01T12:00:00Z'), revision: 9999 };
+  t.strictSame(anomalies({}, foreign, {}), []);
+  t.end();
+});

@@ -1,0 +1,16 @@
+import { SnapshotVerifier, type VerifierOptions, type Verdict } from '../../src/snapshot/verify.ts';
+
+/** As an etcd server cuts its snapshots. */
+export const ETCD_PIECE = 32_768;
+
+export function verify(bytes: Uint8Array, pieceSize = ETCD_PIECE, options?: VerifierOptions): Verdict {
+  const verifier = new SnapshotVerifier(options);
+  for (let at = 0; at < bytes.length; at += pieceSize) verifier.push(bytes.subarray(at, at + pieceSize));
+  return verifier.finish();
+}
+
+/** The facts of a snapshot that must be sound. */
+export function factsOf(verdict: Verdict) {
+  if (verdict.ok) return verdict.snapshot.facts;
+  throw new Error(`rejected: ${JSON.stringify(verdict.faults)}`);
+}
