@@ -39,8 +39,10 @@ function imports(): Import[] {
   const files = readdirSync(SRC, { recursive: true, encoding: 'utf8' }).filter((file) => file.endsWith('.ts'));
   return files.flatMap((from) => {
     const text = readFileSync(join(SRC, from), 'utf8');
-    const specifiers = [...text.matchAll(/(?:from|import)\s*\(?\s*'([^']+)'/g)].map((match) => match[1] ?? '');
-    return specifiers.map((to) => ({ from, to: to.startsWith('.') ? join(from, '..', to) : to }));
+    const specifiers = [...text.matchAll(/^(?:import|export)\s[^;'=]*'([^']+)';|\bimport\('([^']+)'\)/gm)];
+    return specifiers
+      .map(([, fixed, lazy]) => fixed ?? lazy ?? '')
+      .map((to) => ({ from, to: to.startsWith('.') ? join(from, '..', to) : to }));
   });
 }
 

@@ -38,6 +38,8 @@ export interface ClusterOptions {
   readonly size?: number;
   /** TLS everywhere, with client certificates required. */
   readonly tls?: Authority;
+  /** More flags for every member. */
+  readonly flags?: readonly string[];
 }
 
 interface Member {
@@ -60,7 +62,7 @@ export class EtcdCluster {
   }
 
   static async start(options: ClusterOptions): Promise<EtcdCluster> {
-    const { dir, tls, tools, size = 1 } = options;
+    const { dir, tls, tools, size = 1, flags = [] } = options;
     const scheme = tls === undefined ? 'http' : 'https';
     const plans = await Promise.all(
       Array.from({ length: size }, async (_, index) => ({
@@ -78,6 +80,7 @@ export class EtcdCluster {
           ...['--listen-peer-urls', peer, '--initial-advertise-peer-urls', peer],
           ...['--initial-cluster', initialCluster, '--initial-cluster-token', dir],
           ...(tls === undefined ? [] : tlsFlags(tls)),
+          ...flags,
         ];
         const ready = async (): Promise<boolean> =>
           (await run(tools.etcdctl, [...clientFlags(client, tls), 'endpoint', 'health'], API)).code === 0;
@@ -123,7 +126,7 @@ export class EtcdCluster {
           value: filler(from + index, valueSize).toString('base64'),
         },
       }));
-      await this.#gateway('/v3/kv/txn', { success: puts });
+      await this.gateway('/v3/kv/txn', { success: puts });
     }
   }
 
@@ -154,7 +157,7 @@ export class EtcdCluster {
   }
 
   /** etcd's JSON gateway takes large transactions faster than a process per key. */
-  async #gateway(path: string, body: object): Promise<void> {
+  async gateway(path: string, body: object): Promise<void> {
     const { request } = this.#tls === undefined ? await import('node:http') : await import('node:https');
     const client = this.#tls?.client;
     const tls =
