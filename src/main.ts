@@ -13,6 +13,8 @@ import { masker } from './secret.ts';
 /** An aborted run has this long for its last words; they include withdrawing a blob that is not proven yet. */
 const FAREWELL_MS = 1_700;
 
+const MIB = 1024 * 1024;
+
 /** Runs one command and returns the exit code. The only place that touches the process. */
 async function main(): Promise<number> {
   let env: Environment = process.env;
@@ -39,7 +41,14 @@ async function run({ run: command, needs, json }: CommandLine, env: Environment,
   for (const warning of unknownVariables(env)) log.warn(warning);
   const config = readConfig(env, needs);
   const signal = abortSignal(config.timeout, log);
-  const outcome = await command({ config, log, signal, startProgress: startProgress(), version: version() });
+  const outcome = await command({
+    config,
+    log,
+    signal,
+    startProgress: startProgress(),
+    memoryBudget: memoryBudget(process.constrainedMemory()),
+    version: version(),
+  });
   const text = json ? JSON.stringify(outcome.json, undefined, 2) : outcome.text;
   process.stdout.write(typeof text === 'string' ? `${text}\n` : text);
   return outcome.shortfall === undefined ? ExitCode.done : report(outcome.shortfall, log);
@@ -81,6 +90,12 @@ function makeLog(env: Environment): Log {
   return createLog(format ?? (process.stderr.isTTY ? 'text' : 'json'), level, (line) =>
     process.stderr.write(mask(line)),
   );
+}
+
+/** What the verifier may take in a container of so many bytes of memory; the rest of the program needs some, too. */
+function memoryBudget(limit: number): number {
+  const left = limit > 0 ? limit - 160 * MIB : Infinity;
+  return Math.max(32 * MIB, Math.min(256 * MIB, left));
 }
 
 function startProgress(): StartProgress {

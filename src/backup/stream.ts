@@ -24,6 +24,8 @@ export interface StreamOptions {
   readonly startUpload: () => StagedUpload;
   /** Bytes of database up to which the other members are asked for their HashKV. */
   readonly hashKvMaxSize: number;
+  /** Bytes of memory for the verifier. */
+  readonly memoryBudget: number;
   readonly log: Log;
   readonly signal: AbortSignal;
 }
@@ -45,7 +47,7 @@ export async function streamFirstSound(
     try {
       const { endpoint, memberId, version, dbSize } = candidate.status;
       log.info('the snapshot is streamed', { endpoint, memberId, version, dbSize });
-      const snapshot = await stream(candidate, upload, signal);
+      const snapshot = await stream(candidate, upload, options);
       await demandSameMember(candidate);
       const others = candidates.filter((other) => other !== candidate);
       const comparison = await compare(snapshot, others, options.hashKvMaxSize);
@@ -69,8 +71,12 @@ export async function streamFirstSound(
   throw new Error('there is no candidate');
 }
 
-async function stream({ connection }: Candidate, upload: StagedUpload, signal: AbortSignal): Promise<VerifiedSnapshot> {
-  const verifier = new SnapshotVerifier();
+async function stream(
+  { connection }: Candidate,
+  upload: StagedUpload,
+  { memoryBudget, signal }: StreamOptions,
+): Promise<VerifiedSnapshot> {
+  const verifier = new SnapshotVerifier({ memoryBudget });
   for await (const piece of snapshotPieces(connection, signal)) {
     verifier.push(piece);
     await upload.write(piece);

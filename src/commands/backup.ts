@@ -15,7 +15,7 @@ import { statusTable } from './status.ts';
  * then nothing later happens.
  */
 export async function backup(context: Context): Promise<Outcome> {
-  const { config, log, signal, version } = context;
+  const { config, log, signal, memoryBudget, version } = context;
   const watch = new Stopwatch();
   const takenAt = new Date();
 
@@ -26,7 +26,7 @@ export async function backup(context: Context): Promise<Outcome> {
   const candidates = await watch.time('members', chooseMembers(connections, log));
 
   const startUpload = () => store.startUpload(name);
-  const options = { startUpload, hashKvMaxSize: config.hashKvMaxSize, log, signal };
+  const options = { startUpload, hashKvMaxSize: config.hashKvMaxSize, memoryBudget, log, signal };
   const { source, snapshot, upload, comparison, findings, suspicions } = await watch.time(
     'stream',
     streamFirstSound(candidates, options),

@@ -12,6 +12,8 @@ export interface Context {
   readonly startProgress: StartProgress;
   /** Aborted by a signal or when SNAPSHOT_TIMEOUT is over; its reason is the error to end with. */
   readonly signal: AbortSignal;
+  /** Bytes of memory that the verifier may take for its facts. */
+  readonly memoryBudget: number;
   /** Of this program, such as `0.1.0`. */
   readonly version: string;
 }

@@ -9,7 +9,7 @@ export async function openSource(context: Context, operand: string): Promise<Sna
 
 /** Verifies all of a snapshot. */
 export async function readThrough(context: Context, source: SnapshotSource): Promise<Verdict> {
-  const verifier = new SnapshotVerifier();
+  const verifier = new SnapshotVerifier({ memoryBudget: context.memoryBudget });
   await passBytes(context, source, `verifying ${source.name}`, verifier);
   return verifier.finish();
 }
