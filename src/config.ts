@@ -9,11 +9,18 @@ export interface TlsFiles {
   readonly key: string;
 }
 
+export interface EtcdUser {
+  readonly name: string;
+  readonly password: Secret;
+}
+
 export interface EtcdConfig {
   /** Origins such as `https://10.0.0.5:2379`, in the given order, without repeats. */
   readonly endpoints: readonly string[];
-  /** Only where an endpoint speaks https. */
-  readonly tls: TlsFiles | undefined;
+  /** Only where an endpoint speaks https; a file that is not named is looked for in the known places. */
+  readonly tls: Partial<TlsFiles> | undefined;
+  /** Besides the client certificate, or instead of it. */
+  readonly user: EtcdUser | undefined;
 }
 
 export type StorageCredential =
@@ -114,12 +121,21 @@ export function unknownVariables(env: Environment): string[] {
 
 function readEtcd(reader: Reader): EtcdConfig {
   const endpoints = reader.endpoints('SNAPSHOT_ETCD_ENDPOINTS');
-  const tls = {
-    ca: reader.text('SNAPSHOT_ETCD_CA_FILE') ?? '/etc/kubernetes/certs/ca.crt',
-    cert: reader.text('SNAPSHOT_ETCD_CERT_FILE') ?? '/etc/kubernetes/certs/etcdclient.crt',
-    key: reader.text('SNAPSHOT_ETCD_KEY_FILE') ?? '/etc/kubernetes/certs/etcdclient.key',
+  const [ca, cert, key] = [
+    reader.text('SNAPSHOT_ETCD_CA_FILE'),
+    reader.text('SNAPSHOT_ETCD_CERT_FILE'),
+    reader.text('SNAPSHOT_ETCD_KEY_FILE'),
+  ];
+  const tls = { ...(ca && { ca }), ...(cert && { cert }), ...(key && { key }) };
+  const name = reader.text('SNAPSHOT_ETCD_USERNAME');
+  const password = reader.text('SNAPSHOT_ETCD_PASSWORD');
+  if (name !== undefined && password === undefined) reader.missing('SNAPSHOT_ETCD_PASSWORD');
+  if (name === undefined && password !== undefined) reader.missing('SNAPSHOT_ETCD_USERNAME');
+  return {
+    endpoints,
+    tls: endpoints.some((endpoint) => endpoint.startsWith('https:')) ? tls : undefined,
+    user: name === undefined || password === undefined ? undefined : { name, password: new Secret(password) },
   };
-  return { endpoints, tls: endpoints.some((endpoint) => endpoint.startsWith('https:')) ? tls : undefined };
 }
 
 function readStorage(reader: Reader): StorageConfig {

@@ -16,18 +16,23 @@ export const VARIABLES = {
   SNAPSHOT_ETCD_CA_FILE: {
     example: '/etc/kubernetes/pki/etcd/ca.crt',
     meaning: "CA that signed the members' certificates, PEM.",
-    default: '`/etc/kubernetes/certs/ca.crt`',
+    default: '`/etc/kubernetes/certs/ca.crt`, or found',
   },
   SNAPSHOT_ETCD_CERT_FILE: {
     example: '/etc/kubernetes/pki/etcd/healthcheck-client.crt',
     meaning: 'Client certificate, PEM.',
-    default: '`/etc/kubernetes/certs/etcdclient.crt`',
+    default: '`/etc/kubernetes/certs/etcdclient.crt`, or found',
   },
   SNAPSHOT_ETCD_KEY_FILE: {
     example: '/etc/kubernetes/pki/etcd/healthcheck-client.key',
     meaning: "The client certificate's private key, PEM, not encrypted.",
-    default: '`/etc/kubernetes/certs/etcdclient.key`',
+    default: '`/etc/kubernetes/certs/etcdclient.key`, or found',
   },
+  SNAPSHOT_ETCD_USERNAME: {
+    example: 'backup',
+    meaning: 'User with the role `root`, where authentication is on and the client certificate names no such user.',
+  },
+  SNAPSHOT_ETCD_PASSWORD: { example: "the user's password", meaning: "The user's password.", secret: true },
   SNAPSHOT_AZURE_ACCOUNT_NAME: { example: 'aksenginebackups', meaning: 'Storage account.' },
   SNAPSHOT_AZURE_ACCOUNT_KEY: {
     example: 'the 88 characters of key1',

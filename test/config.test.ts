@@ -48,11 +48,8 @@ function faultsOf(env: Record<string, string>): string {
 t.test("the book's variables, all seven at once", (t) => {
   const { etcd, storage, keepLast, timeout, readBack } = whole(BOOK);
   t.strictSame(etcd.endpoints, BOOK.SNAPSHOT_ETCD_ENDPOINTS.split(','));
-  t.strictSame(etcd.tls, {
-    ca: '/etc/kubernetes/certs/ca.crt',
-    cert: '/etc/kubernetes/certs/etcdclient.crt',
-    key: '/etc/kubernetes/certs/etcdclient.key',
-  });
+  t.strictSame(etcd.tls, {}, 'no file is named, so the known places are looked at');
+  t.equal(etcd.user, undefined);
   t.equal(storage.credential.kind, 'key', 'the key is used for the data, as the book did');
   t.equal(storage.credential.kind === 'key' && storage.credential.key.reveal(), KEY, 'without its quotation marks');
   t.strictSame(storage.unused, ['principal']);
@@ -141,6 +138,15 @@ t.test('endpoints', (t) => {
   t.end();
 });
 
+t.test('sizes', (t) => {
+  const size = (value: string): number => whole({ ...BOOK, SNAPSHOT_HASHKV_MAX_SIZE: value }).hashKvMaxSize;
+  t.strictSame(['', '0', '512MiB', '2GiB', '1024'].map(size), [2 ** 30, 0, 2 ** 29, 2 ** 31, 1024]);
+  for (const bad of ['1GB', 'big', '-1', '1.5GiB']) {
+    t.match(faultsOf({ ...BOOK, SNAPSHOT_HASHKV_MAX_SIZE: bad }), 'SNAPSHOT_HASHKV_MAX_SIZE must be a size', bad);
+  }
+  t.end();
+});
+
 t.test('the blob endpoint', (t) => {
   const endpoint = (value: string, more = {}): string | undefined =>
     whole({ ...BOOK, SNAPSHOT_AZURE_BLOB_ENDPOINT: value, ...more }).storage.endpoint;
@@ -158,6 +164,23 @@ t.test('the blob endpoint', (t) => {
     faultsOf({ ...BOOK, SNAPSHOT_AZURE_BLOB_ENDPOINT: 'https://x/?sig=1' }),
     'BLOB_ENDPOINT must be the full URL',
   );
+  t.end();
+});
+
+t.test('etcd user and certificate files', (t) => {
+  const named = {
+    SNAPSHOT_ETCD_CA_FILE: '/a/ca',
+    SNAPSHOT_ETCD_CERT_FILE: '/a/cert',
+    SNAPSHOT_ETCD_KEY_FILE: '/a/key',
+    SNAPSHOT_ETCD_USERNAME: 'backup',
+    SNAPSHOT_ETCD_PASSWORD: 'a password',
+  };
+  const { etcd } = whole({ ...BOOK, ...named });
+  t.strictSame(etcd.tls, { ca: '/a/ca', cert: '/a/cert', key: '/a/key' });
+  t.equal(etcd.user?.name, 'backup');
+  t.equal(etcd.user?.password.reveal(), 'a password');
+  t.match(faultsOf({ ...BOOK, ...named, SNAPSHOT_ETCD_PASSWORD: '' }), 'SNAPSHOT_ETCD_PASSWORD is not set');
+  t.match(faultsOf({ ...BOOK, ...named, SNAPSHOT_ETCD_USERNAME: '' }), 'SNAPSHOT_ETCD_USERNAME is not set');
   t.end();
 });
 

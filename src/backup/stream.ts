@@ -2,6 +2,8 @@ import { EtcdError, VerificationError } from '../errors.ts';
 import type { Candidate } from '../etcd/choose.ts';
 import type { MemberStatus } from '../etcd/connection.ts';
 import { snapshotPieces } from '../etcd/snapshot.ts';
+import { isCorrupt } from '../etcd/rank.ts';
+import type { Findings } from '../findings.ts';
 import type { Log } from '../log.ts';
 import { SnapshotVerifier, type VerifiedSnapshot } from '../snapshot/verify.ts';
 import type { StagedUpload } from '../store/upload.ts';
@@ -14,10 +16,21 @@ export interface StreamedSnapshot {
   readonly upload: StagedUpload;
   /** What the other members hold at the snapshot's revision; undefined when that would have cost too much. */
   readonly comparison: Comparison | undefined;
-  /** What an operator should know of other members, in sentences. */
-  readonly findings: readonly string[];
+  /** Every member that was asked for a snapshot, in order; the last one gave it. */
+  readonly attempts: readonly Attempt[];
   /** What is suspicious about the source itself, where there was no better one. */
   readonly suspicions: readonly string[];
+}
+
+export interface Attempt {
+  readonly endpoint: string;
+  readonly memberId: string;
+  /** Why it was chosen, in words that follow "it". */
+  readonly reason: string;
+  /** Undefined for the one that succeeded. */
+  readonly failure?: string;
+  /** Seconds for which the member held a read transaction. */
+  readonly readTransactionSeconds: number;
 }
 
 export interface StreamOptions {
@@ -27,6 +40,7 @@ export interface StreamOptions {
   /** Bytes of memory for the verifier. */
   readonly memoryBudget: number;
   readonly log: Log;
+  readonly findings: Findings;
   readonly signal: AbortSignal;
 }
 
@@ -39,33 +53,47 @@ export async function streamFirstSound(
   candidates: readonly Candidate[],
   options: StreamOptions,
 ): Promise<StreamedSnapshot> {
-  const { log, signal } = options;
-  const findings: string[] = [];
+  const { log, signal, findings } = options;
+  const attempts: Attempt[] = [];
   for (const [index, candidate] of candidates.entries()) {
     const isLast = index === candidates.length - 1;
     const upload = options.startUpload();
+    const { endpoint, memberId, version, dbSize } = candidate.status;
+    const start = performance.now();
+    let streamedMs: number | undefined;
+    const note = (failure?: string): void => {
+      const readTransactionSeconds = Math.round(streamedMs ?? performance.now() - start) / 1000;
+      attempts.push({
+        endpoint,
+        memberId,
+        reason: candidate.reason,
+        ...(failure && { failure }),
+        readTransactionSeconds,
+      });
+    };
     try {
-      const { endpoint, memberId, version, dbSize } = candidate.status;
-      log.info('the snapshot is streamed', { endpoint, memberId, version, dbSize });
+      log.info(`the snapshot is streamed from a member that ${candidate.reason}`, {
+        endpoint,
+        memberId,
+        version,
+        dbSize,
+      });
       const snapshot = await stream(candidate, upload, options);
+      streamedMs = performance.now() - start;
       await demandSameMember(candidate);
       const others = candidates.filter((other) => other !== candidate);
       const comparison = await compare(snapshot, others, options.hashKvMaxSize);
-      const contested = isContested(comparison) ? contestedBy(candidate, comparison) : undefined;
-      if (contested !== undefined && !isLast) throw contested;
-      for (const other of contested === undefined ? (comparison?.disagree ?? []) : []) {
-        const finding = `Member ${other} holds other data than the snapshot at the same revision.`;
-        log.warn(finding, { hint: 'That member is corrupt: replace it.' });
-        findings.push(finding);
-      }
-      const suspicions = contested === undefined ? [] : [contested.message];
-      return { source: candidate.status, snapshot, upload, comparison, findings, suspicions };
+      const suspicions = suspicionsOf(candidate, comparison);
+      if (isContested(comparison) && !isLast) throw contestedBy(candidate, comparison);
+      if (!isContested(comparison)) tellOfDifferent(comparison, findings);
+      note();
+      return { source: candidate.status, snapshot, upload, comparison, attempts, suspicions };
     } catch (error) {
       upload.abort();
       const memberFailed = error instanceof EtcdError || error instanceof VerificationError;
       if (!memberFailed || signal.aborted || isLast) throw error;
-      log.warn(`${error.message} The next member is tried.`, { hint: error.hint });
-      findings.push(error.message);
+      findings.add(`${error.message} The next member was tried.`, error.hint);
+      note(error.message);
     }
   }
   throw new Error('there is no candidate');
@@ -119,6 +147,19 @@ async function compare(
 ): Promise<Comparison | undefined> {
   if (facts.hashKV === undefined || facts.totalSize > maxSize) return undefined;
   return compareHashKV(facts.hashKV, others);
+}
+
+/** Reasons to hold retention although there was no better source. */
+function suspicionsOf(candidate: Candidate, comparison: Comparison | undefined): string[] {
+  const corrupt = isCorrupt(candidate.status) ? [`Member ${candidate.status.memberId} has the alarm CORRUPT.`] : [];
+  return isContested(comparison) ? [...corrupt, contestedBy(candidate, comparison).message] : corrupt;
+}
+
+function tellOfDifferent(comparison: Comparison | undefined, findings: Findings): void {
+  for (const memberId of comparison?.disagree ?? []) {
+    const sentence = `Member ${memberId} holds other data than the snapshot at the same revision.`;
+    findings.add(sentence, 'That member is corrupt: replace it.');
+  }
 }
 
 function contestedBy({ status }: Candidate, { disagree }: Comparison): VerificationError {

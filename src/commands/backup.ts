@@ -4,6 +4,7 @@ import { Stopwatch } from '../backup/stopwatch.ts';
 import { streamFirstSound } from '../backup/stream.ts';
 import { chooseMembers } from '../etcd/choose.ts';
 import { connectAll } from '../etcd/connect.ts';
+import { Findings } from '../findings.ts';
 import { snapshotName } from '../snapshot/name.ts';
 import { toolName } from '../snapshot/record.ts';
 import { type Context, openStore, type Outcome } from './command.ts';
@@ -19,18 +20,18 @@ export async function backup(context: Context): Promise<Outcome> {
   const watch = new Stopwatch();
   const takenAt = new Date();
 
-  const connections = await connectAll(config.etcd);
+  const findings = new Findings(log);
+
+  const connections = await connectAll(config.etcd, takenAt, findings);
   const store = await openStore(context);
   const name = snapshotName(store.prefix, takenAt);
   await watch.time('storage', store.demandFree(name));
-  const candidates = await watch.time('members', chooseMembers(connections, log));
+  const { candidates, standings } = await watch.time('members', chooseMembers(connections, log, findings));
 
   const startUpload = () => store.startUpload(name);
-  const options = { startUpload, hashKvMaxSize: config.hashKvMaxSize, memoryBudget, log, signal };
-  const { source, snapshot, upload, comparison, findings, suspicions } = await watch.time(
-    'stream',
-    streamFirstSound(candidates, options),
-  );
+  const options = { startUpload, hashKvMaxSize: config.hashKvMaxSize, memoryBudget, log, findings, signal };
+  const streamed = await watch.time('stream', streamFirstSound(candidates, options));
+  const { source, snapshot, upload, comparison, attempts, suspicions } = streamed;
 
   const { uploadId } = upload;
   const { version: etcdVersion, clusterId, memberId, endpoint } = source;
@@ -53,7 +54,9 @@ export async function backup(context: Context): Promise<Outcome> {
       retention: { kept: after.kept, removed: after.removed },
       anomalies: after.anomalies,
       hashKV: comparison ?? null,
-      findings,
+      members: standings,
+      attempts,
+      findings: findings.sentences,
     },
     ...(after.shortfall === undefined ? {} : { shortfall: after.shortfall }),
   };

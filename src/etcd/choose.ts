@@ -1,53 +1,102 @@
 import { EtcdError, UsageError } from '../errors.ts';
+import type { Findings } from '../findings.ts';
 import type { Log } from '../log.ts';
 import type { Connection, MemberStatus } from './connection.ts';
+import { type Ranked, rankMembers } from './rank.ts';
 
 /** A member that can be the source of a snapshot. */
-export interface Candidate {
+export interface Candidate extends Ranked {
   readonly connection: Connection;
-  readonly status: MemberStatus;
+}
+
+export interface Choice {
+  /** The best first; never empty. */
+  readonly candidates: readonly Candidate[];
+  /** How each endpoint stands, with the reason, for the result. */
+  readonly standings: readonly Standing[];
+}
+
+export interface Standing {
+  readonly endpoint: string;
+  readonly memberId: string | null;
+  readonly standing: Ranked['standing'] | 'unreachable';
+  readonly reason: string;
 }
 
 /**
- * Asks all endpoints at once and returns those that can be a source, the best first.
+ * Asks all endpoints at once and puts those that can be a source in order, the best first.
  * @throws EtcdError when none can, with the reason of each; UsageError when they belong to different clusters
  */
-export async function chooseMembers(connections: readonly Connection[], log: Log): Promise<Candidate[]> {
-  const answers = await Promise.allSettled(connections.map((connection) => connection.status()));
-  const candidates: Candidate[] = [];
-  const failures: EtcdError[] = [];
-  for (const [index, connection] of connections.entries()) {
-    const answer = answers[index];
-    if (answer?.status === 'fulfilled') {
-      log.debug('a member answered', { ...answer.value });
-      if (answer.value.isLearner) failures.push(passedOver(connection, 'it is a learner'));
-      else candidates.push({ connection, status: answer.value });
-    } else if (answer?.reason instanceof EtcdError) failures.push(answer.reason);
-    else throw answer?.reason;
-  }
-  for (const failure of failures) log.warn(failure.message, { hint: failure.hint });
-  demandOneCluster(candidates);
+export async function chooseMembers(connections: readonly Connection[], log: Log, findings: Findings): Promise<Choice> {
+  const answers = await Promise.all(connections.map(ask));
+  const byStatus = new Map(
+    answers.flatMap(({ connection, status }) => (status === undefined ? [] : [[status, connection]])),
+  );
+  const statuses = [...byStatus.keys()];
+  demandOneCluster(statuses);
+  const ranked = rankMembers(statuses);
+  const failures = [
+    ...answers.flatMap(({ failure }) => failure ?? []),
+    ...ranked.filter(({ standing }) => standing === 'unfit').map(passedOver),
+  ];
+  for (const { message, hint } of failures) log.warn(message, { hint });
+  for (const { status, standing, reason } of ranked) log.debug(`a member ${reason}`, { ...status, standing });
+  const candidates = ranked.flatMap((member) => {
+    const connection = byStatus.get(member.status);
+    return connection === undefined || member.standing === 'unfit' ? [] : [{ connection, ...member }];
+  });
   if (candidates.length === 0) throw noneUsable(failures);
-  return candidates.toSorted((a, b) => preference(a.status) - preference(b.status));
+  const standings = [
+    ...ranked.map(({ status: { endpoint, memberId }, standing, reason }) => ({ endpoint, memberId, standing, reason })),
+    ...answers.flatMap(({ connection: { endpoint }, failure }) =>
+      failure === undefined
+        ? []
+        : [{ endpoint, memberId: null, standing: 'unreachable' as const, reason: failure.message }],
+    ),
+  ];
+  tellOfCluster(statuses, findings);
+  return { candidates, standings };
 }
 
-/** Lower is better: a follower carries less load than the leader; a member that sees no leader may lag behind the others. */
-export function preference({ hasLeader, isLeader }: MemberStatus): number {
-  if (!hasLeader) return 2;
-  return isLeader ? 1 : 0;
+interface Answer {
+  readonly connection: Connection;
+  readonly status?: MemberStatus;
+  readonly failure?: EtcdError;
 }
 
-function passedOver({ endpoint }: Connection, why: string): EtcdError {
-  return new EtcdError(`etcd at ${endpoint} cannot be the source: ${why}.`, 'Name the endpoints of voting members.');
+async function ask(connection: Connection): Promise<Answer> {
+  try {
+    return { connection, status: await connection.status() };
+  } catch (error) {
+    if (error instanceof EtcdError) return { connection, failure: error };
+    throw error;
+  }
 }
 
-function demandOneCluster(candidates: readonly Candidate[]): void {
-  const [first, ...others] = candidates;
-  const foreign = others.find(({ status }) => status.clusterId !== first?.status.clusterId);
+function tellOfCluster(statuses: readonly MemberStatus[], findings: Findings): void {
+  if (!statuses.some(({ hasLeader }) => hasLeader)) {
+    findings.add('The cluster has no leader: the snapshot is what one member knew last.');
+  }
+  const alarms = statuses.flatMap(({ alarms: known }) =>
+    known.map(({ memberId, alarm }) => `${memberId} has the alarm ${alarm}`),
+  );
+  for (const alarm of new Set(alarms)) findings.add(`Member ${alarm}.`);
+}
+
+function passedOver({ status: { endpoint }, reason }: Ranked): EtcdError {
+  return new EtcdError(
+    `etcd at ${endpoint} cannot be the source: it ${reason}.`,
+    'Name the endpoints of voting members.',
+  );
+}
+
+function demandOneCluster(statuses: readonly MemberStatus[]): void {
+  const [first, ...others] = statuses;
+  const foreign = others.find(({ clusterId }) => clusterId !== first?.clusterId);
   if (first === undefined || foreign === undefined) return;
   throw new UsageError(
-    `SNAPSHOT_ETCD_ENDPOINTS names two clusters: ${first.status.endpoint} belongs to ${first.status.clusterId}, ` +
-      `${foreign.status.endpoint} to ${foreign.status.clusterId}.`,
+    `SNAPSHOT_ETCD_ENDPOINTS names two clusters: ${first.endpoint} belongs to ${first.clusterId}, ` +
+      `${foreign.endpoint} to ${foreign.clusterId}.`,
     'Name the members of one cluster only.',
   );
 }

@@ -1,6 +1,6 @@
-import { noop } from 'cockatiel';
-import { Etcd3 } from 'etcd3';
-import protobuf from 'protobufjs/minimal.js';
+import type { IAuthenticateResponse, IHashKVResponse, IStatusResponse, Services } from 'etcd3';
+import type { EtcdUser } from '../config.ts';
+import { Client, type SnapshotCall } from './client.ts';
 import { etcdError } from './errors.ts';
 import type { TlsCredentials } from './tls.ts';
 
@@ -10,12 +10,6 @@ const ANSWER_MS = 5_000;
 /** HashKV reads the whole database. */
 const HASH_MS = 60_000;
 
-/**
- * Bytes in flight on a stream before the server waits for us. The default of 64 KiB nearly halves the throughput of a
- * snapshot, which holds etcd's read transaction open for as long as it takes.
- */
-const FLOW_CONTROL_WINDOW = 8 * 1024 * 1024;
-
 /** What a member says of itself. Ids are lower-case hex without padding, as etcdctl prints them. */
 export interface MemberStatus {
   readonly endpoint: string;
@@ -24,10 +18,21 @@ export interface MemberStatus {
   readonly version: string;
   readonly isLeader: boolean;
   readonly isLearner: boolean;
-  /** False while the cluster has no quorum. */
+  /** False while the member sees no leader, as without quorum. */
   readonly hasLeader: boolean;
   /** Bytes of the database file. */
   readonly dbSize: number;
+  /** Entries of the raft log that the member has, and those of them that are in its database. */
+  readonly raftIndex: number;
+  readonly raftAppliedIndex: number;
+  /** Alarms of the whole cluster, as this member knows them. */
+  readonly alarms: readonly MemberAlarm[];
+}
+
+export interface MemberAlarm {
+  readonly memberId: string;
+  /** `NOSPACE` or `CORRUPT`. */
+  readonly alarm: string;
 }
 
 export interface MemberHash {
@@ -36,47 +41,22 @@ export interface MemberHash {
   readonly compactRevision: number;
 }
 
-/** One message of the Snapshot stream (specification: the Snapshot RPC). */
-export interface SnapshotMessage {
-  /** Database bytes still to come after this message; the trailer is not counted. */
-  readonly remaining: number;
-  readonly blob: Buffer;
-  /** The server's storage version, the same in every message; empty before 3.6. */
-  readonly version: string;
-}
-
-/** The call's messages; iteration ends without an error only when the server ended the stream with status OK. */
-export interface SnapshotCall extends AsyncIterable<SnapshotMessage> {
-  cancel(): void;
-}
-
-/**
- * The connection to one member. It is the etcd3 client, one per endpoint because that client picks among several at random,
- * without its retries because the run itself goes on to the next member.
- */
-export class Connection extends Etcd3 {
+/** The connection to one member, with the token of its user if there is one. */
+export class Connection {
   readonly endpoint: string;
+  readonly #client: Client;
+  readonly #user: EtcdUser | undefined;
+  #token: Promise<string | undefined> | undefined;
 
-  constructor(endpoint: string, tls: TlsCredentials | undefined) {
-    super({
-      hosts: endpoint,
-      ...(tls === undefined || !endpoint.startsWith('https:')
-        ? {}
-        : { credentials: { rootCertificate: tls.ca, privateKey: tls.key, certChain: tls.cert } }),
-      defaultCallOptions: ({ isStream }) => (isStream ? {} : { deadline: Date.now() + ANSWER_MS }),
-      faultHandling: { global: noop, host: () => noop },
-      grpcOptions: {
-        'grpc-node.flow_control_window': FLOW_CONTROL_WINDOW,
-        // etcd is on the cluster's own network, whatever proxy the environment names for Azure.
-        'grpc.enable_http_proxy': 0,
-      },
-    });
+  constructor(endpoint: string, tls: TlsCredentials | undefined, user?: EtcdUser) {
     this.endpoint = endpoint;
+    this.#client = new Client(endpoint, tls);
+    this.#user = user;
   }
 
   /** @throws EtcdError */
   async status(): Promise<MemberStatus> {
-    const status = await this.#ask(() => this.maintenance.status());
+    const status = await this.#ask<IStatusResponse>('Maintenance', 'status', {}, ANSWER_MS);
     return {
       endpoint: this.endpoint,
       clusterId: hex(status.header.cluster_id),
@@ -86,6 +66,12 @@ export class Connection extends Etcd3 {
       isLearner: status.isLearner,
       hasLeader: status.leader !== '0',
       dbSize: Number(status.dbSize),
+      raftIndex: Number(status.raftIndex),
+      raftAppliedIndex: Number(status.raftAppliedIndex),
+      alarms: status.errors.flatMap((error) => {
+        const [, memberId, alarm] = /memberID:(\d+) alarm:(\w+)/.exec(error) ?? [];
+        return memberId === undefined || alarm === undefined ? [] : { memberId: hex(memberId), alarm };
+      }),
     };
   }
 
@@ -95,61 +81,63 @@ export class Connection extends Etcd3 {
    * @throws EtcdError
    */
   async hashKV(revision: number): Promise<MemberHash> {
-    const options = { deadline: Date.now() + HASH_MS };
     const request = { revision: String(revision) };
-    // etcd3's own method asks for a name that its client does not have.
-    const answer = await this.#ask(async () =>
-      this.pool.exec<{ hash: number; compact_revision: string }>('Maintenance', 'HashKV', request, options),
-    );
-    return { hash: answer.hash, compactRevision: Number(answer.compact_revision) };
+    const answer = await this.#ask<IHashKVResponse>('Maintenance', 'HashKV', request, HASH_MS);
+    return { hash: Number(answer.hash), compactRevision: Number(answer.compact_revision) };
   }
 
-  /**
-   * Starts the Snapshot call, with the connection and the token of the etcd3 client. Its own method loses the token, and the
-   * message that it knows has no version.
-   */
+  /** Starts the Snapshot call. @throws EtcdError when no token can be had for it */
   async snapshot(): Promise<SnapshotCall> {
-    const call = await this.pool.withConnection('Maintenance', ({ client, metadata }) =>
-      client.makeServerStreamRequest(SNAPSHOT_METHOD, () => Buffer.alloc(0), decodeMessage, undefined, metadata),
-    );
-    // A cancelled call emits an error that nobody may be iterating for any more.
-    call.on('error', () => {});
-    return call;
+    return this.#client.snapshot(await this.#currentToken());
   }
 
-  async #ask<T>(question: () => Promise<T>): Promise<T> {
+  /** Whether an error says that the token is no longer good; if so, the next call gets a new one. */
+  dropsToken(error: unknown): boolean {
+    const isRefused = this.#token !== undefined && /invalid auth token/.test(String(error));
+    if (isRefused) this.#token = undefined;
+    return isRefused;
+  }
+
+  close(): void {
+    this.#client.close();
+  }
+
+  async #ask<T>(service: keyof typeof Services, method: string, request: object, ms: number): Promise<T> {
+    const ask = async (): Promise<T> => this.#client.call<T>(service, method, request, await this.#currentToken(), ms);
     try {
-      return await question();
+      return await ask().catch((error: unknown) => {
+        if (this.dropsToken(error)) return ask();
+        throw error;
+      });
     } catch (error) {
       throw etcdError(this.endpoint, error);
     }
   }
-}
 
-const SNAPSHOT_METHOD = '/etcdserverpb.Maintenance/Snapshot';
-
-/** @throws Error for bytes that are no message, which ends the call */
-function decodeMessage(bytes: Buffer): SnapshotMessage {
-  const reader = protobuf.Reader.create(bytes);
-  const message = { remaining: 0, blob: view(new Uint8Array()), version: '' };
-  while (reader.pos < reader.len) {
-    const tag = reader.uint32();
-    if (tag === ((2 << 3) | 0)) message.remaining = toNumber(reader.uint64());
-    else if (tag === ((3 << 3) | 2)) message.blob = view(reader.bytes());
-    else if (tag === ((4 << 3) | 2)) message.version = reader.string();
-    else reader.skipType(tag & 7);
+  async #currentToken(): Promise<string | undefined> {
+    if (this.#user === undefined) return undefined;
+    return (this.#token ??= this.#authenticate(this.#user));
   }
-  return message;
-}
 
-/** protobufjs gives 64-bit numbers in two halves. A database is far below 2^53 bytes. */
-function toNumber({ high, low }: { readonly high: number; readonly low: number }): number {
-  return (high >>> 0) * 2 ** 32 + (low >>> 0);
-}
-
-/** The same bytes, not copied. */
-function view(bytes: Uint8Array): Buffer {
-  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length);
+  /** Logging in goes through raft: without quorum nobody gets a token. */
+  async #authenticate({ name, password }: EtcdUser): Promise<string | undefined> {
+    try {
+      const request = { name, password: password.reveal() };
+      const answer = await this.#client.call<IAuthenticateResponse>(
+        'Auth',
+        'authenticate',
+        request,
+        undefined,
+        ANSWER_MS,
+      );
+      return answer.token;
+    } catch (error) {
+      this.#token = undefined;
+      // A cluster that demands no user needs no token.
+      if (/authentication is not enabled/.test(String(error))) return undefined;
+      throw etcdError(this.endpoint, error);
+    }
+  }
 }
 
 function hex(decimal: string): string {

@@ -31,10 +31,21 @@ const MEANINGS: readonly (readonly [pattern: RegExp, why: string, hint: string])
     'Check https:// or http:// in SNAPSHOT_ETCD_ENDPOINTS, and that the port is the client port (2379).',
   ],
   [
-    /user name is empty|permission denied|invalid auth token|invalid user ID/i,
-    'it demands a user that may take snapshots',
-    'Authentication is on: use a client certificate whose common name is a user with the role root.',
+    /user name is empty/,
+    'authentication is on and no user was named',
+    'Set SNAPSHOT_ETCD_USERNAME and _PASSWORD, or use a client certificate whose common name is a user with the role root.',
   ],
+  [
+    /permission denied/i,
+    'the user may not take snapshots',
+    'Only the role root may: etcdctl user grant-role USER root.',
+  ],
+  [
+    /invalid user ID or password/,
+    'it refused the user name or the password',
+    'Check SNAPSHOT_ETCD_USERNAME and SNAPSHOT_ETCD_PASSWORD.',
+  ],
+  [/invalid auth token/, 'it refused a token that it had just given', 'Are the clocks and the members in order?'],
   [/DEADLINE_EXCEEDED|Deadline/, 'it did not answer in time', 'Is the member overloaded, or a firewall in between?'],
   [
     /ECONNRESET|socket hang up|Connection dropped|RST_STREAM|UNAVAILABLE|CANCELLED/,

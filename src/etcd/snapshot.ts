@@ -1,5 +1,6 @@
 import { EtcdError } from '../errors.ts';
-import type { Connection, SnapshotCall, SnapshotMessage } from './connection.ts';
+import type { SnapshotCall, SnapshotMessage } from './client.ts';
+import type { Connection } from './connection.ts';
 import { etcdError } from './errors.ts';
 
 /** How long a stream may make no progress. */
@@ -22,33 +23,49 @@ export async function* snapshotPieces(
   signal: AbortSignal,
   stallMs = STALL_MS,
 ): AsyncGenerator<Buffer, void, void> {
+  let hasBegun = false;
+  for (let renewed = false; ; renewed = true) {
+    try {
+      signal.throwIfAborted();
+      for await (const piece of oneStream(connection, signal, stallMs)) {
+        hasBegun = true;
+        yield piece;
+      }
+      return;
+    } catch (error) {
+      const isExpired = !hasBegun && !renewed && connection.dropsToken(error);
+      if (signal.aborted || !isExpired) throw etcdError(connection.endpoint, signal.aborted ? signal.reason : error);
+    }
+  }
+}
+
+async function* oneStream(
+  connection: Connection,
+  signal: AbortSignal,
+  stallMs: number,
+): AsyncGenerator<Buffer, void, void> {
   const { endpoint } = connection;
-  try {
-    signal.throwIfAborted();
-    const call = await connection.snapshot();
-    let announced: number | undefined;
-    let storageVersion: string | undefined;
-    let received = 0;
-    let empty = 0;
-    for await (const { remaining, blob, version } of watched(call, endpoint, signal, stallMs)) {
-      received += blob.length;
-      announced ??= remaining + received + TRAILER_SIZE;
-      storageVersion ??= version;
-      const expected = Math.max(0, announced - TRAILER_SIZE - received);
-      if (blob.length > 0) {
-        if (remaining !== expected || version !== storageVersion) throw inconsistent(endpoint, received);
-        empty = 0;
-        yield blob;
-      } else if (++empty > EMPTY_MESSAGES) throw stuck(endpoint, 'sends messages without data', received, announced);
-    }
-    if (received !== announced) {
-      throw new EtcdError(
-        `The snapshot stream of ${endpoint} ended after ${received} of ${announced ?? 'unknown'} bytes.`,
-        'A proxy or load balancer between may have cut it: name the members themselves.',
-      );
-    }
-  } catch (error) {
-    throw etcdError(endpoint, signal.aborted ? signal.reason : error);
+  const call = await connection.snapshot();
+  let announced: number | undefined;
+  let storageVersion: string | undefined;
+  let received = 0;
+  let empty = 0;
+  for await (const { remaining, blob, version } of watched(call, endpoint, signal, stallMs)) {
+    received += blob.length;
+    announced ??= remaining + received + TRAILER_SIZE;
+    storageVersion ??= version;
+    const expected = Math.max(0, announced - TRAILER_SIZE - received);
+    if (blob.length > 0) {
+      if (remaining !== expected || version !== storageVersion) throw inconsistent(endpoint, received);
+      empty = 0;
+      yield blob;
+    } else if (++empty > EMPTY_MESSAGES) throw stuck(endpoint, 'sends messages without data', received, announced);
+  }
+  if (received !== announced) {
+    throw new EtcdError(
+      `The snapshot stream of ${endpoint} ended after ${received} of ${announced ?? 'unknown'} bytes.`,
+      'A proxy or load balancer between may have cut it: name the members themselves.',
+    );
   }
 }
 

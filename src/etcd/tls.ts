@@ -1,7 +1,8 @@
-import { X509Certificate, createPrivateKey } from 'node:crypto';
+import { createPrivateKey, X509Certificate } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
-import { UsageError } from '../errors.ts';
 import type { TlsFiles } from '../config.ts';
+import { UsageError } from '../errors.ts';
+import { findLayout } from './layouts.ts';
 
 /** PEM bytes of the CA, the client certificate (with its chain) and its key. */
 export interface TlsCredentials {
@@ -10,11 +11,15 @@ export interface TlsCredentials {
   readonly key: Buffer;
 }
 
+const WARN_DAYS = 14;
+const DAY_MS = 86_400_000;
+
 /**
  * Reads the three files and checks that they are what they should be and belong together, before anything is asked of etcd.
  * @throws UsageError naming the file and its variable
  */
-export async function loadTls(files: TlsFiles): Promise<TlsCredentials> {
+export async function loadTls(named: Partial<TlsFiles>, now: Date): Promise<TlsCredentials> {
+  const files = { ...(await findLayout(named)), ...named };
   const ca = await load(files.ca, 'CA file', 'SNAPSHOT_ETCD_CA_FILE');
   const cert = await load(files.cert, 'client certificate', 'SNAPSHOT_ETCD_CERT_FILE');
   const key = await load(files.key, 'client key', 'SNAPSHOT_ETCD_KEY_FILE');
@@ -25,8 +30,8 @@ export async function loadTls(files: TlsFiles): Promise<TlsCredentials> {
     'a PEM certificate',
     () => new X509Certificate(cert),
   );
-  const encrypted = key.includes('ENCRYPTED');
-  const expected = encrypted ? 'a private key without a passphrase' : 'a PEM private key';
+  const isEncrypted = key.includes('ENCRYPTED');
+  const expected = isEncrypted ? 'a private key without a passphrase' : 'a PEM private key';
   const privateKey = parse(files.key, 'SNAPSHOT_ETCD_KEY_FILE', expected, () => createPrivateKey(key));
   if (!certificate.checkPrivateKey(privateKey)) {
     throw new UsageError(
@@ -34,7 +39,24 @@ export async function loadTls(files: TlsFiles): Promise<TlsCredentials> {
       'Point SNAPSHOT_ETCD_CERT_FILE and SNAPSHOT_ETCD_KEY_FILE to a pair that was issued together.',
     );
   }
+  const { validFromDate, validToDate } = certificate;
+  if (validToDate < now || validFromDate > now) {
+    const [what, when] = validToDate < now ? ['expired on', validToDate] : ['is not valid before', validFromDate];
+    throw new UsageError(
+      `The client certificate ${files.cert} ${what} ${when.toISOString()}.`,
+      'Renew it (kubeadm certs renew, or what issued it), and check the clock of this host.',
+    );
+  }
   return { ca, cert, key };
+}
+
+/** A sentence for the certificate and the CA, each, if it expires within two weeks. */
+export function certificateWarnings({ ca, cert }: TlsCredentials, now: Date): string[] {
+  return Object.entries({ 'client certificate': cert, 'CA certificate': ca }).flatMap(([what, pem]) => {
+    const { validToDate } = new X509Certificate(pem);
+    const days = Math.floor((validToDate.getTime() - now.getTime()) / DAY_MS);
+    return days < WARN_DAYS ? [`The ${what} for etcd expires in ${days} days, on ${validToDate.toISOString()}.`] : [];
+  });
 }
 
 async function load(path: string, what: string, variable: string): Promise<Buffer> {

@@ -20,6 +20,8 @@ export interface SnapshotRecord {
   /** Bytes of the database, without the sha256 trailer. */
   readonly totalSize: number;
   readonly etcdVersion: string;
+  /** Of the data's format, since etcd 3.6: an older etcd cannot be restored from it. */
+  readonly storageVersion: string | undefined;
   readonly clusterId: string;
   /** The member that was the source. */
   readonly memberId: string;
@@ -43,6 +45,7 @@ export function toMetadata(record: SnapshotRecord): Record<string, string> {
     ...(record.liveKeys === undefined ? {} : { livekeys: String(record.liveKeys) }),
     totalsize: String(record.totalSize),
     etcdversion: record.etcdVersion,
+    ...(record.storageVersion === undefined ? {} : { storageversion: record.storageVersion }),
     clusterid: record.clusterId,
     memberid: record.memberId,
     // What a restore needs of them: metadata has room for 8 KiB in all.
@@ -74,6 +77,7 @@ export function fromMetadata(metadata: Readonly<Record<string, string>> | undefi
     liveKeys: count(value('livekeys')),
     totalSize,
     etcdVersion: value('etcdversion'),
+    storageVersion: value('storageversion') || undefined,
     clusterId: value('clusterid'),
     memberId: value('memberid'),
     members,

@@ -222,7 +222,8 @@ t.test('a real etcd that lost its database file sends empty messages for ever, a
   await rename(join(dir, 'endless', 'm1', 'member', 'snap', 'db'), join(dir, 'endless', 'elsewhere'));
   const { code, stderr, ms } = await runWorker([], { ...cluster.variables, ...azurite.variables('endless') });
   t.equal(code, 10);
-  t.match(stderr, /sends messages without data/);
+  // On a busy machine the flood may break the connection before it is recognised.
+  t.match(stderr, /sends messages without data|connection broke/);
   t.ok(ms < 10_000);
 });
 

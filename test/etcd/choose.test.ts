@@ -1,6 +1,7 @@
 import t from 'tap';
 import { chooseMembers } from '../../src/etcd/choose.ts';
 import { Connection } from '../../src/etcd/connection.ts';
+import { Findings } from '../../src/findings.ts';
 import { createLog } from '../../src/log.ts';
 import { FakeMember } from '../support/fake-etcd.ts';
 import { freePort } from '../support/process.ts';
@@ -11,7 +12,7 @@ const QUIET = createLog('json', 'error', () => {});
 async function choose(endpoints: readonly string[]): Promise<string[]> {
   const connections = endpoints.map((endpoint) => new Connection(endpoint, undefined));
   try {
-    const candidates = await chooseMembers(connections, QUIET);
+    const { candidates } = await chooseMembers(connections, QUIET, new Findings(QUIET));
     return candidates.map(({ status }) => status.endpoint);
   } finally {
     for (const connection of connections) connection.close();

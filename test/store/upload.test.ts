@@ -22,6 +22,7 @@ const RECORD: Omit<SnapshotRecord, 'uploadId'> = {
   sha256: createHash('sha256').update(SNAPSHOT).digest('hex'),
   totalSize: SNAPSHOT.length - 32,
   etcdVersion: '3.5.30',
+  storageVersion: undefined,
   clusterId: 'c1',
   memberId: 'a1',
   members: [],

@@ -1,0 +1,109 @@
+import { noop } from 'cockatiel';
+import { Etcd3, type Services } from 'etcd3';
+import protobuf from 'protobufjs/minimal.js';
+import type { TlsCredentials } from './tls.ts';
+
+/**
+ * Bytes in flight on a stream before the server waits for us. The default of 64 KiB nearly halves the throughput of a
+ * snapshot, which holds etcd's read transaction open for as long as it takes.
+ */
+const FLOW_CONTROL_WINDOW = 8 * 1024 * 1024;
+
+/** One message of the Snapshot stream (specification: the Snapshot RPC). */
+export interface SnapshotMessage {
+  /** Database bytes still to come after this message; the trailer is not counted. */
+  readonly remaining: number;
+  readonly blob: Buffer;
+  /** The server's storage version, the same in every message; empty before 3.6. */
+  readonly version: string;
+}
+
+/** The call's messages; iteration ends without an error only when the server ended the stream with status OK. */
+export interface SnapshotCall extends AsyncIterable<SnapshotMessage> {
+  cancel(): void;
+}
+
+type Callback = (error: Error | null, response: unknown) => void;
+type Method = (request: object, metadata: object, options: { deadline: number }, callback: Callback) => void;
+
+/**
+ * The etcd3 client of one endpoint, for it picks among several at random; without its retries, for the run itself goes on to
+ * the next member. Some of its own methods lose the token or ask for a name that does not exist, so calls go through its
+ * connection directly.
+ */
+export class Client extends Etcd3 {
+  constructor(endpoint: string, tls: TlsCredentials | undefined) {
+    super({
+      hosts: endpoint,
+      ...(tls === undefined || !endpoint.startsWith('https:')
+        ? {}
+        : { credentials: { rootCertificate: tls.ca, privateKey: tls.key, certChain: tls.cert } }),
+      faultHandling: { global: noop, host: () => noop },
+      grpcOptions: {
+        'grpc-node.flow_control_window': FLOW_CONTROL_WINDOW,
+        // etcd is on the cluster's own network, whatever proxy the environment names for Azure.
+        'grpc.enable_http_proxy': 0,
+      },
+    });
+  }
+
+  /**
+   * One call with one answer, as etcd3's definition of the services describes them.
+   * @param ms how long it may take
+   */
+  async call<T>(
+    service: keyof typeof Services,
+    method: string,
+    request: object,
+    token: string | undefined,
+    ms: number,
+  ): Promise<T> {
+    return this.pool.withConnection(service, async ({ client, metadata }) => {
+      if (token !== undefined) metadata.set('token', token);
+      const methods = client as typeof client & Record<string, Method>;
+      return new Promise<T>((resolve, reject) => {
+        methods[method]?.(request, metadata, { deadline: Date.now() + ms }, (error, response) => {
+          if (error === null) resolve(response as T);
+          else reject(error);
+        });
+      });
+    });
+  }
+
+  /** Starts the Snapshot call. The message that etcd3 knows has no version, so it is read here. */
+  async snapshot(token: string | undefined): Promise<SnapshotCall> {
+    const call = await this.pool.withConnection('Maintenance', ({ client, metadata }) => {
+      if (token !== undefined) metadata.set('token', token);
+      return client.makeServerStreamRequest(SNAPSHOT, () => Buffer.alloc(0), decodeMessage, undefined, metadata);
+    });
+    // A cancelled call emits an error that nobody may be iterating for any more.
+    call.on('error', () => {});
+    return call;
+  }
+}
+
+const SNAPSHOT = '/etcdserverpb.Maintenance/Snapshot';
+
+/** @throws Error for bytes that are no message, which ends the call */
+function decodeMessage(bytes: Buffer): SnapshotMessage {
+  const reader = protobuf.Reader.create(bytes);
+  const message = { remaining: 0, blob: view(new Uint8Array()), version: '' };
+  while (reader.pos < reader.len) {
+    const tag = reader.uint32();
+    if (tag === ((2 << 3) | 0)) message.remaining = toNumber(reader.uint64());
+    else if (tag === ((3 << 3) | 2)) message.blob = view(reader.bytes());
+    else if (tag === ((4 << 3) | 2)) message.version = reader.string();
+    else reader.skipType(tag & 7);
+  }
+  return message;
+}
+
+/** protobufjs gives 64-bit numbers in two halves. A database is far below 2^53 bytes. */
+function toNumber({ high, low }: { readonly high: number; readonly low: number }): number {
+  return (high >>> 0) * 2 ** 32 + (low >>> 0);
+}
+
+/** The same bytes, not copied. */
+function view(bytes: Uint8Array): Buffer {
+  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length);
+}
