@@ -17,9 +17,9 @@ export interface Comparison {
 export async function compareHashKV(snapshot: HashKV, others: readonly Candidate[]): Promise<Comparison> {
   const comparison = { agree: [] as string[], disagree: [] as string[], skipped: [] as string[] };
   await Promise.all(
-    others.map(async ({ connection, status: { memberId } }) => {
+    others.map(async ({ connection, status: { memberId, dbSize } }) => {
       try {
-        const { hash, compactRevision } = await connection.hashKV(snapshot.revision);
+        const { hash, compactRevision } = await connection.hashKV(snapshot.revision, dbSize);
         if (compactRevision !== snapshot.compactRevision) comparison.skipped.push(`${memberId}: another compaction`);
         else comparison[hash === snapshot.hash ? 'agree' : 'disagree'].push(memberId);
       } catch (error) {

@@ -55,6 +55,7 @@ export async function streamFirstSound(
 ): Promise<StreamedSnapshot> {
   const { log, signal, findings } = options;
   const attempts: Attempt[] = [];
+  const broken = new Set<Candidate>();
   for (const [index, candidate] of candidates.entries()) {
     const isLast = index === candidates.length - 1;
     const upload = options.startUpload();
@@ -81,7 +82,8 @@ export async function streamFirstSound(
       const snapshot = await stream(candidate, upload, options);
       streamedMs = performance.now() - start;
       await demandSameMember(candidate);
-      const others = candidates.filter((other) => other !== candidate);
+      // A member that was silent a moment ago would only cost time again; one that contradicts may be right about the next.
+      const others = candidates.filter((other) => other !== candidate && !broken.has(other));
       const comparison = await compare(snapshot, others, options.hashKvMaxSize);
       const suspicions = suspicionsOf(candidate, comparison);
       if (isContested(comparison) && !isLast) throw contestedBy(candidate, comparison);
@@ -94,6 +96,7 @@ export async function streamFirstSound(
       if (!memberFailed || signal.aborted || isLast) throw error;
       findings.add(`${error.message} The next member was tried.`, error.hint);
       note(error.message);
+      if (error instanceof EtcdError) broken.add(candidate);
     }
   }
   throw new Error('there is no candidate');

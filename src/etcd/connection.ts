@@ -7,8 +7,8 @@ import type { TlsCredentials } from './tls.ts';
 /** How long a member may take for a question that it answers from memory. */
 const ANSWER_MS = 5_000;
 
-/** HashKV reads the whole database. */
-const HASH_MS = 60_000;
+/** HashKV reads the whole database: bytes a millisecond that even a slow member reads. */
+const HASH_BYTES_PER_MS = 50_000;
 
 /** What a member says of itself. Ids are lower-case hex without padding, as etcdctl prints them. */
 export interface MemberStatus {
@@ -78,11 +78,13 @@ export class Connection {
   /**
    * The hash of all keys at a revision, which is the same on every sound member with the same compaction
    * (specification: HashKV). A member that lags behind or has compacted the revision answers with an error.
+   * @param dbSize bytes of the database, which tell how long it may take
    * @throws EtcdError
    */
-  async hashKV(revision: number): Promise<MemberHash> {
+  async hashKV(revision: number, dbSize: number): Promise<MemberHash> {
     const request = { revision: String(revision) };
-    const answer = await this.#ask<IHashKVResponse>('Maintenance', 'HashKV', request, HASH_MS);
+    const ms = ANSWER_MS + dbSize / HASH_BYTES_PER_MS;
+    const answer = await this.#ask<IHashKVResponse>('Maintenance', 'HashKV', request, ms);
     return { hash: Number(answer.hash), compactRevision: Number(answer.compact_revision) };
   }
 

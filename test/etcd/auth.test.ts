@@ -65,7 +65,7 @@ for (const tools of findEtcd()) {
     await connection.status();
     // A restart forgets all tokens, as time does.
     await cluster.stopMember('m1');
-    await cluster.startMember('m1', false);
+    await cluster.startMember('m1', tools, false);
     let size = 0;
     for await (const piece of snapshotPieces(connection, new AbortController().signal)) size += piece.length;
     t.ok(size > 20_000, 'the token is renewed');

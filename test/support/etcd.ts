@@ -46,7 +46,7 @@ export interface ClusterOptions {
 interface Member {
   readonly name: string;
   readonly endpoint: string;
-  readonly start: (isHealthy?: () => Promise<boolean>) => Promise<Daemon>;
+  readonly start: (version: EtcdTools, isReady?: () => Promise<boolean>) => Promise<Daemon>;
   daemon: Daemon;
 }
 
@@ -55,6 +55,7 @@ export class EtcdCluster {
   readonly tools: EtcdTools;
   readonly members: readonly Member[];
   readonly #tls: Authority | undefined;
+  readonly #learners: Daemon[] = [];
 
   private constructor({ tools, tls }: ClusterOptions, members: readonly Member[]) {
     this.tools = tools;
@@ -73,7 +74,7 @@ export class EtcdCluster {
       })),
     );
     const initialCluster = plans.map(({ name, peer }) => `${name}=${peer}`).join(',');
-    const members = await Promise.all(
+    const started = await Promise.allSettled(
       plans.map(async ({ name, client, peer }) => {
         const args = [
           ...['--name', name, '--data-dir', join(dir, name)],
@@ -85,11 +86,17 @@ export class EtcdCluster {
         ];
         const ready = async (): Promise<boolean> =>
           (await run(tools.etcdctl, [...clientFlags(client, tls), 'endpoint', 'health'], API)).code === 0;
-        const start = async (isReady = ready): Promise<Daemon> => Daemon.start(tools.etcd, args, isReady);
-        return { name, endpoint: client, start, daemon: await start() };
+        const start = async (version: EtcdTools, isReady = ready): Promise<Daemon> =>
+          Daemon.start(version.etcd, args, isReady);
+        return { name, endpoint: client, start, daemon: await start(tools) };
       }),
     );
-    return new EtcdCluster(options, members);
+    const members = started.flatMap((member) => (member.status === 'fulfilled' ? [member.value] : []));
+    const cluster = new EtcdCluster(options, members);
+    const failed = started.find(({ status }) => status === 'rejected');
+    if (failed?.status !== 'rejected') return cluster;
+    await cluster.stop();
+    throw failed.reason;
   }
 
   get endpoints(): string {
@@ -113,7 +120,10 @@ export class EtcdCluster {
 
   /** Runs etcdctl against the first running member. */
   async etcdctl(...args: string[]): Promise<string> {
-    const { endpoint } = this.members.find(({ daemon }) => daemon.running) ?? this.#first;
+    return this.etcdctlAt((this.members.find(({ daemon }) => daemon.running) ?? this.#first).endpoint, ...args);
+  }
+
+  async etcdctlAt(endpoint: string, ...args: string[]): Promise<string> {
     return mustRun(this.tools.etcdctl, [...clientFlags(endpoint, this.#tls), ...args], API);
   }
 
@@ -131,27 +141,48 @@ export class EtcdCluster {
     }
   }
 
+  /** Adds and starts a learner; returns its endpoint. */
+  async addLearner(dir: string): Promise<string> {
+    const scheme = this.#tls === undefined ? 'http' : 'https';
+    const client = `${scheme}://127.0.0.1:${await freePort()}`;
+    const peer = `${scheme}://127.0.0.1:${await freePort()}`;
+    const added = await this.etcdctl('member', 'add', 'learner', '--learner', '--peer-urls', peer);
+    const initialCluster = /ETCD_INITIAL_CLUSTER="([^"]+)"/.exec(added)?.[1] ?? '';
+    const args = [
+      ...['--name', 'learner', '--data-dir', dir, '--initial-cluster', initialCluster],
+      ...['--listen-client-urls', client, '--advertise-client-urls', client],
+      ...['--listen-peer-urls', peer, '--initial-advertise-peer-urls', peer],
+      ...['--initial-cluster-state', 'existing'],
+      ...(this.#tls === undefined ? [] : tlsFlags(this.#tls)),
+    ];
+    this.#learners.push(await Daemon.start(this.tools.etcd, args, async () => accepts(client)));
+    return client;
+  }
+
   async stopMember(name: string): Promise<void> {
-    await this.#member(name).daemon.stop();
+    await this.member(name).daemon.stop();
   }
 
   /**
    * Starts a member that was stopped, with its data.
+   * @param version of the server, for an upgrade
    * @param asksHealth false where authentication keeps etcdctl from asking: then a port that accepts will do
    */
-  async startMember(name: string, asksHealth = true): Promise<void> {
-    const member = this.#member(name);
-    member.daemon = await (asksHealth ? member.start() : member.start(async () => accepts(member.endpoint)));
+  async startMember(name: string, version = this.tools, asksHealth = true): Promise<void> {
+    const member = this.member(name);
+    const isReady = asksHealth ? undefined : async (): Promise<boolean> => accepts(member.endpoint);
+    member.daemon = await member.start(version, isReady);
   }
 
-  #member(name: string): Member {
+  member(name: string): Member {
     const member = this.members.find((candidate) => candidate.name === name);
     if (member === undefined) throw new Error(`no member ${name}`);
     return member;
   }
 
   async stop(): Promise<void> {
-    await Promise.all(this.members.map(async ({ daemon }) => daemon.stop()));
+    const daemons = [...this.members.map(({ daemon }) => daemon), ...this.#learners];
+    await Promise.all(daemons.map(async (daemon) => daemon.stop()));
   }
 
   get #first(): Member {

@@ -58,15 +58,28 @@ export async function mustRun(command: string, args: readonly string[], variable
   return stdout;
 }
 
-/** A port on loopback that was free a moment ago. */
+const taken = new Set<number>();
+
+/**
+ * A port on loopback that was free a moment ago. It is below those that systems give to outgoing connections, which would
+ * otherwise take it before the server does that it is for.
+ */
 export async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const address = server.address();
-  server.close();
-  await once(server, 'close');
-  if (address === null || typeof address === 'string') throw new Error('no port');
-  return address.port;
+  for (;;) {
+    const port = 10_000 + Math.floor(Math.random() * 22_000);
+    if (!taken.has(port) && (await isFree(port))) {
+      taken.add(port);
+      return port;
+    }
+  }
+}
+
+async function isFree(port: number): Promise<boolean> {
+  return new Promise((resolve) => {
+    const server = createServer();
+    server.once('error', () => resolve(false));
+    server.listen(port, '127.0.0.1', () => server.close(() => resolve(true)));
+  });
 }
 
 const running = new Set<ChildProcess>();

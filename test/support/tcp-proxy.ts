@@ -1,39 +1,30 @@
-import { createServer, connect, type Server, type Socket } from 'node:net';
+import { connect, createServer, type Server, type Socket } from 'node:net';
 import { once } from 'node:events';
+import { setTimeout as sleep } from 'node:timers/promises';
 
-/** What a proxy does with the bytes of a server's answers; called with each chunk, in order. */
-export type Tamper = (chunk: Buffer) => Buffer;
+/** What a proxy does with the bytes of a server's answers; called with each chunk, in order, for each connection anew. */
+export type Tamper = () => (chunk: Buffer) => Buffer;
 
-/** A TCP proxy before one server that changes what the server sends. */
+/** A TCP proxy before one server that changes, delays or withholds what passes. */
 export class TcpProxy {
+  /** Bytes that the server has sent so far, over all connections. */
+  passed = 0;
+  /** Milliseconds that each chunk takes longer, either way. */
+  latency = 0;
+  /** Directions in which nothing passes any more; the connections stay open. */
+  readonly frozen = new Set<'to client' | 'to server'>();
   readonly #server: Server;
+  readonly #target: URL;
+  readonly #tamper: Tamper;
   readonly #sockets = new Set<Socket>();
 
-  private constructor(target: string, tamper: () => Tamper) {
-    const { hostname, port } = new URL(target);
-    this.#server = createServer((client) => {
-      const server = connect(Number(port), hostname);
-      const change = tamper();
-      for (const socket of [client, server]) {
-        this.#sockets.add(socket);
-        socket.on('error', () => {});
-        socket.on('close', () => {
-          this.#sockets.delete(socket);
-          client.destroy();
-          server.destroy();
-        });
-      }
-      client.pipe(server);
-      server.on('data', (chunk) => {
-        if (!client.write(change(chunk))) server.pause();
-      });
-      client.on('drain', () => server.resume());
-      server.on('end', () => client.end());
-    });
+  private constructor(target: string, tamper: Tamper) {
+    this.#target = new URL(target);
+    this.#tamper = tamper;
+    this.#server = createServer((client) => this.#serve(client));
   }
 
-  /** `tamper` makes the function for each new connection. */
-  static async start(target: string, tamper: () => Tamper): Promise<TcpProxy> {
+  static async start(target: string, tamper: Tamper = () => (chunk) => chunk): Promise<TcpProxy> {
     const proxy = new TcpProxy(target, tamper);
     proxy.#server.listen(0, '127.0.0.1');
     await once(proxy.#server, 'listening');
@@ -43,12 +34,57 @@ export class TcpProxy {
   get url(): string {
     const address = this.#server.address();
     if (address === null || typeof address === 'string') throw new Error('not listening');
-    return `http://127.0.0.1:${address.port}`;
+    return `${this.#target.protocol}//127.0.0.1:${address.port}`;
   }
 
   async stop(): Promise<void> {
     for (const socket of this.#sockets) socket.destroy();
     this.#server.close();
     await once(this.#server, 'close');
+  }
+
+  #serve(client: Socket): void {
+    const server = connect(Number(this.#target.port), this.#target.hostname);
+    for (const socket of [client, server]) {
+      this.#sockets.add(socket);
+      socket.on('error', () => {});
+      socket.on('close', () => {
+        this.#sockets.delete(socket);
+        client.destroy();
+        server.destroy();
+      });
+    }
+    const change = this.#tamper();
+    void this.#pass(client, server, 'to server', (chunk) => chunk);
+    void this.#pass(server, client, 'to client', (chunk) => {
+      this.passed += chunk.length;
+      return change(chunk);
+    });
+  }
+
+  async #pass(
+    from: Socket,
+    to: Socket,
+    direction: 'to client' | 'to server',
+    change: (chunk: Buffer) => Buffer,
+  ): Promise<void> {
+    // One after the other, and each as much later than it came: latency takes nothing from the throughput.
+    let before = Promise.resolve();
+    const deliver = async (chunk: Buffer, due: number): Promise<void> => {
+      const early = due - performance.now();
+      if (early > 0) await sleep(early);
+      while (this.frozen.has(direction) && !to.destroyed) await sleep(20);
+      if (to.destroyed || to.write(change(chunk))) return;
+      from.pause();
+      await Promise.race([once(to, 'drain'), once(to, 'close')]).catch(() => {});
+      from.resume();
+    };
+    from.on('data', (chunk: Buffer) => {
+      const due = performance.now() + this.latency;
+      before = before.then(async () => deliver(chunk, due));
+    });
+    await once(from, 'end').catch(() => {});
+    await before;
+    to.end();
   }
 }
