@@ -1,18 +1,13 @@
 // The product's main job, for real, on this machine: a three-member etcd with TLS and Azurite, both on loopback, a backup,
 // the list, and etcd's own verdict over what was stored.
-import { rmSync } from 'node:fs';
-import { mkdtemp } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Azurite } from '../test/support/azurite.ts';
 import { makeAuthority } from '../test/support/certificates.ts';
 import { EtcdCluster, findEtcd } from '../test/support/etcd.ts';
-import { mustRun } from '../test/support/process.ts';
+import { mustRun, temporaryFolder } from '../test/support/process.ts';
 import { runWorker } from '../test/support/worker.ts';
 
-const dir = await mkdtemp(join(tmpdir(), 'etcd-snapshot-demo-'));
-// The servers end with this process, Ctrl-C included; then their files go.
-process.on('exit', () => rmSync(dir, { recursive: true, force: true, maxRetries: 5 }));
+const dir = temporaryFolder('demo');
 
 try {
   await demo();

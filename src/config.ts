@@ -53,6 +53,8 @@ export interface Config {
   /** Seconds for the whole run. */
   readonly timeout: number;
   readonly readBack: 'full' | 'off';
+  /** Where to spill what the upload is too slow for; undefined = nowhere. */
+  readonly spoolDir: string | undefined;
   /** Bytes of database up to which HashKV is compared with other members. */
   readonly hashKvMaxSize: number;
 }
@@ -86,6 +88,7 @@ export function readConfig(env: Environment, needs: Needs): Config {
     keepLast: reader.count('SNAPSHOT_KEEP_LAST'),
     timeout: reader.seconds('SNAPSHOT_TIMEOUT') ?? 570,
     readBack: reader.choice('SNAPSHOT_READ_BACK', ['full', 'off']) ?? 'full',
+    spoolDir: reader.text('SNAPSHOT_SPOOL_DIR'),
     hashKvMaxSize: reader.size('SNAPSHOT_HASHKV_MAX_SIZE') ?? 2 ** 30,
   };
   readLogConfig(env, reader);

@@ -89,6 +89,12 @@ export const VARIABLES = {
     meaning: "Time for the whole run; plain numbers are seconds. Keep it below the Job's `activeDeadlineSeconds`.",
     default: '`570s`',
   },
+  SNAPSHOT_SPOOL_DIR: {
+    example: '/spool',
+    meaning:
+      'Where a slow upload may park what etcd has sent already: one encrypted, unlinked file. Without it etcd waits.',
+    default: 'none',
+  },
   SNAPSHOT_READ_BACK: {
     example: 'full',
     meaning:

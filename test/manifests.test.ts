@@ -31,7 +31,12 @@ t.test("a drop-in for the book's CronJob", (t) => {
     envFrom: [{ secretRef: { name: 'etcd-snapshot-azure-blob-job-secrets' } }],
     volumeMounts: [{ mountPath: '/etc/kubernetes/certs', readOnly: true }],
   });
-  t.match(pod.volumes, [{ hostPath: { path: '/etc/kubernetes/certs', type: 'Directory' } }]);
+  const certs = pod.volumes.find(({ name }: { name: string }) => name === 'certs');
+  t.match(certs, { hostPath: { path: '/etc/kubernetes/certs', type: 'Directory' } });
+  t.strictSame(
+    unknownVariables(Object.fromEntries(container.env.map(({ name }: { name: string }) => [name, 'x']))),
+    [],
+  );
   t.end();
 });
 

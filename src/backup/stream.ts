@@ -5,9 +5,13 @@ import { snapshotPieces } from '../etcd/snapshot.ts';
 import { isCorrupt } from '../etcd/rank.ts';
 import type { Findings } from '../findings.ts';
 import type { Log } from '../log.ts';
-import { SnapshotVerifier, type VerifiedSnapshot } from '../snapshot/verify.ts';
+import { SnapshotVerifier, type Verdict, type VerifiedSnapshot } from '../snapshot/verify.ts';
+import { SpoolQueue } from '../spool/queue.ts';
 import type { StagedUpload } from '../store/upload.ts';
 import { compareHashKV, type Comparison } from './compare.ts';
+
+/** Bytes that wait in memory for the upload before any are spilled: some tenths of a second of a fast stream. */
+const QUEUE_BYTES = 16 * 1024 * 1024;
 
 export interface StreamedSnapshot {
   readonly source: MemberStatus;
@@ -18,6 +22,8 @@ export interface StreamedSnapshot {
   readonly comparison: Comparison | undefined;
   /** Every member that was asked for a snapshot, in order; the last one gave it. */
   readonly attempts: readonly Attempt[];
+  /** Bytes that went through the spool, because the upload was slow. */
+  readonly spilledBytes: number;
   /** What is suspicious about the source itself, where there was no better one. */
   readonly suspicions: readonly string[];
 }
@@ -37,6 +43,8 @@ export interface StreamOptions {
   readonly startUpload: () => StagedUpload;
   /** Bytes of database up to which the other members are asked for their HashKV. */
   readonly hashKvMaxSize: number;
+  /** Where to spill what the upload is too slow for; undefined = nowhere, and etcd waits. */
+  readonly spoolDir: string | undefined;
   /** Bytes of memory for the verifier. */
   readonly memoryBudget: number;
   readonly log: Log;
@@ -61,9 +69,9 @@ export async function streamFirstSound(
     const upload = options.startUpload();
     const { endpoint, memberId, version, dbSize } = candidate.status;
     const start = performance.now();
-    let streamedMs: number | undefined;
+    let readMs: number | undefined;
     const note = (failure?: string): void => {
-      const readTransactionSeconds = Math.round(streamedMs ?? performance.now() - start) / 1000;
+      const readTransactionSeconds = Math.round(readMs ?? performance.now() - start) / 1000;
       attempts.push({
         endpoint,
         memberId,
@@ -79,8 +87,9 @@ export async function streamFirstSound(
         version,
         dbSize,
       });
-      const snapshot = await stream(candidate, upload, options);
-      streamedMs = performance.now() - start;
+      const sound = await stream(candidate, upload, options);
+      const { snapshot, spilledBytes } = sound;
+      readMs = sound.readMs;
       await demandSameMember(candidate);
       // A member that was silent a moment ago would only cost time again; one that contradicts may be right about the next.
       const others = candidates.filter((other) => other !== candidate && !broken.has(other));
@@ -89,7 +98,7 @@ export async function streamFirstSound(
       if (isContested(comparison) && !isLast) throw contestedBy(candidate, comparison);
       if (!isContested(comparison)) tellOfDifferent(comparison, findings);
       note();
-      return { source: candidate.status, snapshot, upload, comparison, attempts, suspicions };
+      return { source: candidate.status, snapshot, upload, comparison, attempts, suspicions, spilledBytes };
     } catch (error) {
       upload.abort();
       const memberFailed = error instanceof EtcdError || error instanceof VerificationError;
@@ -102,23 +111,59 @@ export async function streamFirstSound(
   throw new Error('there is no candidate');
 }
 
-async function stream(
-  { connection }: Candidate,
-  upload: StagedUpload,
-  { memoryBudget, signal }: StreamOptions,
-): Promise<VerifiedSnapshot> {
+interface Sound {
+  readonly snapshot: VerifiedSnapshot;
+  /** Milliseconds until etcd had sent everything: so long its read transaction was open. */
+  readonly readMs: number;
+  /** Bytes that the upload was too slow for. */
+  readonly spilledBytes: number;
+}
+
+/**
+ * Takes what etcd sends into a queue as fast as it comes, while verifier and upload take from the queue what they can: a slow
+ * uplink must not keep etcd's read transaction open.
+ */
+async function stream({ connection, status }: Candidate, upload: StagedUpload, options: StreamOptions): Promise<Sound> {
+  const { memoryBudget, spoolDir, log, signal } = options;
   const verifier = new SnapshotVerifier({ memoryBudget });
-  for await (const piece of snapshotPieces(connection, signal)) {
-    verifier.push(piece);
-    await upload.write(piece);
+  const start = performance.now();
+  let received = 0;
+  const remaining = (): number => Math.max(0, status.dbSize - received);
+  const queue = new SpoolQueue({ dir: spoolDir, memoryBytes: QUEUE_BYTES, log, remaining });
+  let readMs = 0;
+  const drain = async (): Promise<void> => {
+    try {
+      for await (const piece of snapshotPieces(connection, signal)) {
+        received += piece.length;
+        await queue.push(piece);
+      }
+      queue.end();
+    } catch (error) {
+      queue.fail(error);
+    }
+    readMs = performance.now() - start;
+  };
+  const draining = drain();
+  try {
+    for await (const block of queue) {
+      verifier.push(block);
+      await upload.write(block);
+    }
+  } finally {
+    await queue.close();
+    await draining;
   }
   const verdict = verifier.finish();
-  if (verdict.ok) return verdict.snapshot;
-  const faults = verdict.faults.slice(0, 3).map(({ message }) => message);
-  const more = verdict.report.faultCount - faults.length;
-  throw new VerificationError(
-    `The snapshot of ${connection.endpoint} ${verdict.undecided ? 'cannot be verified in one pass' : 'is not sound'}: ` +
-      `${faults.join('; ')}${more > 0 ? `; and ${more} more` : ''}.`,
+  if (verdict.ok) return { snapshot: verdict.snapshot, readMs, spilledBytes: queue.spilledBytes };
+  throw unsound(connection.endpoint, verdict);
+}
+
+function unsound(endpoint: string, { faults, report, undecided }: Verdict & { ok: false }): VerificationError {
+  const told = faults.slice(0, 3).map(({ message }) => message);
+  const more = report.faultCount - told.length;
+  return new VerificationError(
+    `The snapshot of ${endpoint} ${undecided ? 'cannot be verified in one pass' : 'is not sound'}: ` +
+      `${told.join('; ')}${more > 0 ? `; and ${more} more` : ''}.`,
     'Nothing was stored. Run again; if it persists, look at the disk of that member and at what stands between.',
   );
 }

@@ -17,6 +17,7 @@ import { statusTable } from './status.ts';
  */
 export async function backup(context: Context): Promise<Outcome> {
   const { config, log, signal, memoryBudget, version } = context;
+  const { hashKvMaxSize, spoolDir } = config;
   const watch = new Stopwatch();
   const takenAt = new Date();
 
@@ -29,9 +30,9 @@ export async function backup(context: Context): Promise<Outcome> {
   const { candidates, standings } = await watch.time('members', chooseMembers(connections, log, findings));
 
   const startUpload = () => store.startUpload(name);
-  const options = { startUpload, hashKvMaxSize: config.hashKvMaxSize, memoryBudget, log, findings, signal };
+  const options = { startUpload, hashKvMaxSize, spoolDir, memoryBudget, log, findings, signal };
   const streamed = await watch.time('stream', streamFirstSound(candidates, options));
-  const { source, snapshot, upload, comparison, attempts, suspicions } = streamed;
+  const { source, snapshot, upload, comparison, attempts, spilledBytes, suspicions } = streamed;
 
   const { uploadId } = upload;
   const { version: etcdVersion, clusterId, memberId, endpoint } = source;
@@ -56,6 +57,7 @@ export async function backup(context: Context): Promise<Outcome> {
       hashKV: comparison ?? null,
       members: standings,
       attempts,
+      spilledBytes,
       findings: findings.sentences,
     },
     ...(after.shortfall === undefined ? {} : { shortfall: after.shortfall }),

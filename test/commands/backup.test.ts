@@ -1,6 +1,5 @@
 import { createHash } from 'node:crypto';
-import { mkdtemp, readFile, rename, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { readFile, rename, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import t from 'tap';
@@ -9,7 +8,7 @@ import { makeAuthority } from '../support/certificates.ts';
 import { EtcdCluster, findEtcd, restoreAndCount } from '../support/etcd.ts';
 import { FakeMember, messagesOf } from '../support/fake-etcd.ts';
 import { DATABASE } from '../support/fixtures.ts';
-import { mustRun } from '../support/process.ts';
+import { mustRun, temporaryFolder } from '../support/process.ts';
 import { errorOf, runWorker } from '../support/worker.ts';
 
 interface Result {
@@ -28,7 +27,7 @@ interface Result {
   readonly findings: string[];
 }
 
-const dir = await mkdtemp(join(tmpdir(), 'backup-'));
+const dir = temporaryFolder('backup');
 const authority = await makeAuthority(join(dir, 'certs'));
 const azurite = await Azurite.start(join(dir, 'azurite'));
 t.teardown(async () => azurite.stop());

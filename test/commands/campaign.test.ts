@@ -1,12 +1,10 @@
-import { mkdtemp } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import t, { type Test } from 'tap';
 import { Azurite } from '../support/azurite.ts';
 import { makeAuthority } from '../support/certificates.ts';
 import { EtcdCluster, findEtcd } from '../support/etcd.ts';
-import { collect, mustRun } from '../support/process.ts';
+import { collect, mustRun, temporaryFolder } from '../support/process.ts';
 import { type Tamper, TcpProxy } from '../support/tcp-proxy.ts';
 import { startWorker } from '../support/worker.ts';
 
@@ -25,7 +23,7 @@ interface Result {
   readonly anomalies: string[];
 }
 
-const dir = await mkdtemp(join(tmpdir(), 'campaign-'));
+const dir = temporaryFolder('campaign');
 const authority = await makeAuthority(join(dir, 'certs'));
 const azurite = await Azurite.start(join(dir, 'azurite'));
 t.teardown(async () => azurite.stop());

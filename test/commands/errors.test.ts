@@ -1,7 +1,6 @@
-import { copyFile, mkdir, mkdtemp, writeFile } from 'node:fs/promises';
+import { copyFile, mkdir, writeFile } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import { once } from 'node:events';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
 import { Azurite } from '../support/azurite.ts';
@@ -9,10 +8,10 @@ import { makeAuthority } from '../support/certificates.ts';
 import { TokenEndpoint } from '../support/entra.ts';
 import { EtcdCluster, findEtcd } from '../support/etcd.ts';
 import { FaultProxy, type Fault } from '../support/fault-proxy.ts';
-import { type Finished, freePort, run, type Variables } from '../support/process.ts';
+import { type Finished, freePort, run, type Variables, temporaryFolder } from '../support/process.ts';
 import { errorOf, MAIN, runWorker } from '../support/worker.ts';
 
-const dir = await mkdtemp(join(tmpdir(), 'errors-'));
+const dir = temporaryFolder('errors');
 const authority = await makeAuthority(join(dir, 'certs'));
 const stranger = await makeAuthority(join(dir, 'strange-certs'), 'another CA');
 const [tools] = findEtcd();

@@ -1,13 +1,12 @@
 import { createHash } from 'node:crypto';
-import { mkdtemp, readFile, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
 import { Azurite } from '../support/azurite.ts';
 import { EtcdCluster, findEtcd } from '../support/etcd.ts';
 import { SNAPSHOT } from '../support/fixtures.ts';
 import { FaultProxy } from '../support/fault-proxy.ts';
-import { launch, mustRun, type Variables } from '../support/process.ts';
+import { launch, mustRun, type Variables, temporaryFolder } from '../support/process.ts';
 import { errorOf, MAIN, runWorker } from '../support/worker.ts';
 
 interface Report {
@@ -21,7 +20,7 @@ interface Report {
   readonly faults: { kind: string; page?: number; message: string }[];
 }
 
-const dir = await mkdtemp(join(tmpdir(), 'read-'));
+const dir = temporaryFolder('read');
 const azurite = await Azurite.start(join(dir, 'azurite'));
 t.teardown(async () => azurite.stop());
 const sound = join(dir, 'sound.db');

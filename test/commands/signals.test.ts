@@ -1,5 +1,3 @@
-import { mkdtemp } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import t, { type Test } from 'tap';
@@ -8,10 +6,10 @@ import { EtcdCluster, findEtcd } from '../support/etcd.ts';
 import { FakeMember } from '../support/fake-etcd.ts';
 import { DATABASE } from '../support/fixtures.ts';
 import { FaultProxy, type Fault, type Seen } from '../support/fault-proxy.ts';
-import { collect, type Finished, type Variables } from '../support/process.ts';
+import { collect, type Finished, type Variables, temporaryFolder } from '../support/process.ts';
 import { runWorker, startWorker } from '../support/worker.ts';
 
-const dir = await mkdtemp(join(tmpdir(), 'signals-'));
+const dir = temporaryFolder('signals');
 const [tools] = findEtcd();
 if (tools === undefined) throw new Error('no etcd');
 const cluster = await EtcdCluster.start({ tools, dir: join(dir, 'etcd') });

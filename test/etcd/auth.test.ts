@@ -1,5 +1,3 @@
-import { mkdtemp } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import t from 'tap';
 import { Secret } from '../../src/secret.ts';
@@ -9,8 +7,9 @@ import { Azurite } from '../support/azurite.ts';
 import { makeAuthority } from '../support/certificates.ts';
 import { EtcdCluster, findEtcd } from '../support/etcd.ts';
 import { errorOf, runWorker } from '../support/worker.ts';
+import { temporaryFolder } from '../support/process.ts';
 
-const dir = await mkdtemp(join(tmpdir(), 'auth-'));
+const dir = temporaryFolder('auth');
 const authority = await makeAuthority(join(dir, 'certs'));
 const azurite = await Azurite.start(join(dir, 'azurite'));
 t.teardown(async () => azurite.stop());

@@ -1,13 +1,13 @@
 import { generateKeyPairSync } from 'node:crypto';
-import { mkdir, mkdtemp, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { mkdir, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import t from 'tap';
 import { findLayout } from '../../src/etcd/layouts.ts';
 import { certificateWarnings, loadTls } from '../../src/etcd/tls.ts';
 import { makeAuthority } from '../support/certificates.ts';
+import { temporaryFolder } from '../support/process.ts';
 
-const dir = await mkdtemp(join(tmpdir(), 'tls-'));
+const dir = temporaryFolder('tls');
 const authority = await makeAuthority(join(dir, 'certs'));
 const now = new Date();
 const DAY = 86_400_000;
@@ -47,7 +47,7 @@ t.test('an encrypted key', async (t) => {
 
 t.test('the one known layout of a host is found', async (t) => {
   const host = async (...files: string[]): Promise<string> => {
-    const root = await mkdtemp(join(tmpdir(), 'host-'));
+    const root = temporaryFolder('host');
     for (const file of files) {
       await mkdir(dirname(join(root, file)), { recursive: true });
       await writeFile(join(root, file), '');

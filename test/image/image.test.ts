@@ -1,5 +1,4 @@
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import t from 'tap';
@@ -7,12 +6,12 @@ import { Azurite } from '../support/azurite.ts';
 import { makeAuthority } from '../support/certificates.ts';
 import { EtcdCluster, findEtcd } from '../support/etcd.ts';
 import { FaultProxy } from '../support/fault-proxy.ts';
-import { collect, type Finished, launch, mustRun, run } from '../support/process.ts';
+import { collect, type Finished, launch, mustRun, run, temporaryFolder } from '../support/process.ts';
 
 const IMAGE = 'etcd-snapshot-azure-blob:test';
 const SCRIPTS = join(import.meta.dirname, '..', '..', 'scripts');
 
-const dir = await mkdtemp(join(tmpdir(), 'image-'));
+const dir = temporaryFolder('image');
 const [tools] = findEtcd();
 if (tools === undefined) throw new Error('no etcd');
 await mustRun(join(SCRIPTS, 'image-build.sh'), [IMAGE], { STAND_IN_BASE: '1' });
@@ -21,7 +20,6 @@ const cluster = await EtcdCluster.start({ tools, dir: join(dir, 'etcd'), tls: au
 const azurite = await Azurite.start(join(dir, 'azurite'));
 t.teardown(async () => {
   await Promise.all([cluster.stop(), azurite.stop()]);
-  await rm(dir, { recursive: true });
 });
 
 /** The options of the README's one-off run: the book's mount, and its Secret file with the quotation marks. */

@@ -1,15 +1,14 @@
-import { mkdtemp } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import t from 'tap';
 import { Azurite } from '../support/azurite.ts';
 import { EtcdCluster, findEtcd } from '../support/etcd.ts';
 import { errorOf, runWorker } from '../support/worker.ts';
 import { TcpProxy } from '../support/tcp-proxy.ts';
+import { temporaryFolder } from '../support/process.ts';
 
 const RUNS = 500;
 
-const dir = await mkdtemp(join(tmpdir(), 'flips-'));
+const dir = temporaryFolder('flips');
 const azurite = await Azurite.start(join(dir, 'azurite'));
 t.teardown(async () => azurite.stop());
 

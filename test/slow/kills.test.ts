@@ -1,17 +1,16 @@
 import { createHash } from 'node:crypto';
-import { mkdtemp, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import t from 'tap';
 import { Azurite } from '../support/azurite.ts';
 import { EtcdCluster, findEtcd } from '../support/etcd.ts';
-import { collect, mustRun } from '../support/process.ts';
+import { collect, mustRun, temporaryFolder } from '../support/process.ts';
 import { runWorker, startWorker } from '../support/worker.ts';
 
 const KILLS = 200;
 
-const dir = await mkdtemp(join(tmpdir(), 'kills-'));
+const dir = temporaryFolder('kills');
 const tools = findEtcd().at(-1);
 if (tools === undefined) throw new Error('no etcd');
 const azurite = await Azurite.start(join(dir, 'azurite'));

@@ -1,6 +1,4 @@
 import { createHash } from 'node:crypto';
-import { mkdtemp } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
 import { readConfig } from '../../src/config.ts';
@@ -13,6 +11,7 @@ import { Azurite } from '../support/azurite.ts';
 import { FaultProxy, type Fault, type Seen } from '../support/fault-proxy.ts';
 import { takeSnapshot } from '../support/etcd.ts';
 import { SNAPSHOT } from '../support/fixtures.ts';
+import { temporaryFolder } from '../support/process.ts';
 
 const RECORD: Omit<SnapshotRecord, 'uploadId'> = {
   hash: '4e933c72',
@@ -30,7 +29,7 @@ const RECORD: Omit<SnapshotRecord, 'uploadId'> = {
   tool: 'etcd-snapshot/0',
 };
 
-const dir = await mkdtemp(join(tmpdir(), 'upload-'));
+const dir = temporaryFolder('upload');
 /** Three blocks and a bit. */
 const BIG = await takeSnapshot(dir, 3.2 * 8 * 1024 * 1024);
 

@@ -1,5 +1,13 @@
-import { createServer, type IncomingMessage, request, type Server, type ServerResponse } from 'node:http';
+import {
+  type ClientRequest,
+  createServer,
+  type IncomingMessage,
+  request,
+  type Server,
+  type ServerResponse,
+} from 'node:http';
 import { once } from 'node:events';
+import { setTimeout as sleep } from 'node:timers/promises';
 
 /** What happens to one request on its way to Azurite. */
 export type Fault =
@@ -14,6 +22,8 @@ export type Fault =
   | 'flip'
   /** The answer's body breaks off in the middle. */
   | 'cut'
+  /** The requests' bodies pass no faster than this. */
+  | { readonly bytesPerSecond: number }
   | { readonly status: number; readonly code?: string; readonly retryAfter?: number };
 
 export interface Seen {
@@ -29,6 +39,7 @@ export class FaultProxy {
   readonly #server: Server;
   readonly #target: URL;
   readonly #rule: (seen: Seen) => Fault;
+  #lineFreeAt = 0;
 
   private constructor(target: string, rule: (seen: Seen) => Fault) {
     this.#target = new URL(target);
@@ -70,7 +81,7 @@ export class FaultProxy {
       incoming.once('end', () => incoming.socket.destroy());
       return;
     }
-    if (typeof fault === 'object') {
+    if (typeof fault === 'object' && 'status' in fault) {
       const code = fault.code === undefined ? {} : { 'x-ms-error-code': fault.code };
       const wait = fault.retryAfter === undefined ? {} : { 'retry-after': String(fault.retryAfter) };
       incoming.resume().once('end', () => {
@@ -85,11 +96,27 @@ export class FaultProxy {
         return;
       }
       outgoing.writeHead(answer.statusCode ?? 500, answer.headers);
-      if (fault === 'pass') answer.pipe(outgoing);
-      else spoil(answer, outgoing, fault);
+      if (fault === 'flip' || fault === 'cut') spoil(answer, outgoing, fault);
+      else answer.pipe(outgoing);
     });
     forward.on('error', () => outgoing.destroy());
-    incoming.pipe(forward);
+    if (typeof fault === 'object') void this.#throttle(incoming, forward, fault.bytesPerSecond);
+    else incoming.pipe(forward);
+  }
+
+  /** All requests together are no faster than this, as on one line. */
+  async #throttle(from: IncomingMessage, to: ClientRequest, bytesPerSecond: number): Promise<void> {
+    try {
+      for await (const chunk of from as AsyncIterable<Buffer>) {
+        const now = performance.now();
+        this.#lineFreeAt = Math.max(now, this.#lineFreeAt) + (chunk.length / bytesPerSecond) * 1000;
+        await sleep(this.#lineFreeAt - now);
+        to.write(chunk);
+      }
+      to.end();
+    } catch {
+      to.destroy();
+    }
   }
 }
 

@@ -1,11 +1,11 @@
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { SnapshotVerifier, type Verdict } from '../../src/snapshot/verify.ts';
 import { fuzz, type Fuzzed } from './fuzz.ts';
 import { Random } from './random.ts';
 import { tools, type Tool } from './tools.ts';
 import { snapshotOf } from './vectors.ts';
+import { temporaryFolder } from './process.ts';
 
 const BUDGET = 16 * 1024 * 1024;
 const SLOWEST = 5_000;
@@ -39,30 +39,26 @@ export async function fuzzing(first: number, mutations: number, askUpTo: number)
   const outcome: Outcome = { mutations, accepted: 0, undecided: 0, asked: 0, failures: [] };
   const bases = BASES.map(snapshotOf);
   const oracles = tools();
-  const folder = mkdtempSync(join(tmpdir(), 'fuzzing-'));
+  const folder = temporaryFolder('fuzzing');
   const asking = new Set<Promise<void>>();
-  try {
-    for (let seed = first; seed < first + mutations; seed++) {
-      const mutated = fuzz(new Random(seed).of(bases), seed);
-      const verdict = attempt(mutated, new Random(seed), outcome.failures);
-      if (verdict === undefined) continue;
-      if (!verdict.ok && verdict.undecided) outcome.undecided++;
-      if (!verdict.ok) continue;
-      outcome.accepted++;
-      if (outcome.accepted > askUpTo || oracles.length === 0) continue;
-      const file = join(folder, `${seed}.snap`);
-      writeFileSync(file, mutated.bytes);
-      const asked = ask(oracles, file, mutated, verdict, outcome).finally(() => {
-        rmSync(file);
-        asking.delete(asked);
-      });
-      asking.add(asked);
-      if (asking.size >= 2) await Promise.race(asking);
-    }
-    await Promise.all(asking);
-  } finally {
-    rmSync(folder, { recursive: true });
+  for (let seed = first; seed < first + mutations; seed++) {
+    const mutated = fuzz(new Random(seed).of(bases), seed);
+    const verdict = attempt(mutated, new Random(seed), outcome.failures);
+    if (verdict === undefined) continue;
+    if (!verdict.ok && verdict.undecided) outcome.undecided++;
+    if (!verdict.ok) continue;
+    outcome.accepted++;
+    if (outcome.accepted > askUpTo || oracles.length === 0) continue;
+    const file = join(folder, `${seed}.snap`);
+    writeFileSync(file, mutated.bytes);
+    const asked = ask(oracles, file, mutated, verdict, outcome).finally(() => {
+      rmSync(file);
+      asking.delete(asked);
+    });
+    asking.add(asked);
+    if (asking.size >= 2) await Promise.race(asking);
   }
+  await Promise.all(asking);
   return outcome;
 }
 

@@ -1,6 +1,9 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
+import { mkdtempSync, rmSync } from 'node:fs';
 import { createServer } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 
 export interface Finished {
@@ -39,6 +42,13 @@ export async function run(
   cwd?: string,
 ): Promise<Finished> {
   return collect(launch(command, args, variables, cwd));
+}
+
+/** A new folder that is removed when the process ends. */
+export function temporaryFolder(name: string): string {
+  const folder = mkdtempSync(join(tmpdir(), `etcd-snapshot-${name}-`));
+  folders.add(folder);
+  return folder;
 }
 
 /** Gathers what a child prints until it ends. */
@@ -83,10 +93,12 @@ async function isFree(port: number): Promise<boolean> {
 }
 
 const running = new Set<ChildProcess>();
+const folders = new Set<string>();
 
-// However a test or the demo ends, its servers end with it.
+// However a test or the demo ends, its servers and their files end with it.
 process.on('exit', () => {
   for (const child of running) child.kill('SIGKILL');
+  for (const folder of folders) rmSync(folder, { recursive: true, force: true, maxRetries: 5, retryDelay: 100 });
 });
 process.once('SIGINT', () => process.exit(130));
 process.once('SIGTERM', () => process.exit(143));
