@@ -1,3 +1,4 @@
+import { findFreeName } from '../backup/name.ts';
 import { proveStored } from '../backup/prove.ts';
 import { compareAndRetain } from '../backup/retention.ts';
 import { Stopwatch } from '../backup/stopwatch.ts';
@@ -5,7 +6,6 @@ import { streamFirstSound } from '../backup/stream.ts';
 import { chooseMembers } from '../etcd/choose.ts';
 import { connectAll } from '../etcd/connect.ts';
 import { Findings } from '../findings.ts';
-import { snapshotName } from '../snapshot/name.ts';
 import { toolName } from '../snapshot/record.ts';
 import { type Context, openStore, type Outcome } from './command.ts';
 import { statusTable } from './status.ts';
@@ -19,14 +19,12 @@ export async function backup(context: Context): Promise<Outcome> {
   const { config, log, signal, memoryBudget, version } = context;
   const { hashKvMaxSize, spoolDir } = config;
   const watch = new Stopwatch();
-  const takenAt = new Date();
 
   const findings = new Findings(log);
 
-  const connections = await connectAll(config.etcd, takenAt, findings);
+  const connections = await connectAll(config.etcd, new Date(), findings);
   const store = await openStore(context);
-  const name = snapshotName(store.prefix, takenAt);
-  await watch.time('storage', store.demandFree(name));
+  const { name, takenAt } = await watch.time('storage', findFreeName(store, signal));
   const { candidates, standings } = await watch.time('members', chooseMembers(connections, log, findings));
 
   const startUpload = () => store.startUpload(name);

@@ -4,7 +4,7 @@ import type { Log } from '../log.ts';
 import { takenAtOf } from '../snapshot/name.ts';
 import { fromMetadata, type SnapshotRecord } from '../snapshot/record.ts';
 import { CREDENTIAL_NAMES, openContainer } from './credentials.ts';
-import { codeOf, nameTaken } from './errors.ts';
+import { codeOf } from './errors.ts';
 import { Requests, transferMs } from './requests.ts';
 import { StagedUpload } from './upload.ts';
 
@@ -64,19 +64,19 @@ export class BlobStore {
   /**
    * Asks for a blob of this name before etcd is bothered: a wrong account, key or endpoint shows here. What an identity that
    * may only write is not told is no fault.
-   * @throws StorageError also when the name is taken
+   * @throws StorageError
    */
-  async demandFree(name: string): Promise<void> {
+  async isFree(name: string): Promise<boolean> {
     const harmless = ['BlobNotFound', 'ContainerNotFound', 'AuthorizationPermissionMismatch', '404'];
     try {
       await this.#requests.send('asking for the name of the new snapshot', (abortSignal) =>
         this.#container.getBlobClient(name).getProperties({ abortSignal }),
       );
+      return false;
     } catch (error) {
-      if (harmless.includes(codeOf(error))) return;
+      if (harmless.includes(codeOf(error))) return true;
       throw error;
     }
-    throw nameTaken(name);
   }
 
   startUpload(name: string): StagedUpload {

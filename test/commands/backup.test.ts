@@ -132,6 +132,28 @@ t.test('the book’s Secret file works unchanged, with all of its variables and 
   t.equal((await azurite.names('book')).length, 3);
 });
 
+t.test('workers that begin in the same second do not get into each other’s way', async (t) => {
+  const cluster = await EtcdCluster.start({ tools, dir: join(dir, 'together') });
+  t.teardown(async () => cluster.stop());
+  const variables = { ...cluster.variables, ...azurite.variables('together') };
+  await backup(variables);
+  for (let round = 0; round < 3; round++) {
+    const before = await azurite.names('together');
+    const ends = await Promise.all([1, 2, 3].map(async () => runWorker([], variables)));
+    const good = ends.filter(({ code }) => code === 0);
+    t.ok(good.length > 0);
+    for (const end of ends.filter(({ code }) => code !== 0))
+      t.match(errorOf(end), { exitCode: 12, message: /exists already/ });
+    t.equal(
+      (await azurite.names('together')).length,
+      before.length + good.length,
+      'each success has a blob of its own',
+    );
+    const again = await runWorker([], variables);
+    t.equal(again.code, 0, 'and who comes right behind takes the next second');
+  }
+});
+
 t.test('retention keeps the last, of this cluster, with a record', async (t) => {
   const cluster = await EtcdCluster.start({ tools, dir: join(dir, 'retention') });
   t.teardown(async () => cluster.stop());

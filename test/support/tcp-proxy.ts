@@ -76,7 +76,13 @@ export class TcpProxy {
       while (this.frozen.has(direction) && !to.destroyed) await sleep(20);
       if (to.destroyed || to.write(change(chunk))) return;
       from.pause();
-      await Promise.race([once(to, 'drain'), once(to, 'close')]).catch(() => {});
+      await new Promise<void>((resolve) => {
+        const done = (): void => {
+          to.off('drain', done).off('close', done);
+          resolve();
+        };
+        to.on('drain', done).on('close', done);
+      });
       from.resume();
     };
     from.on('data', (chunk: Buffer) => {
