@@ -19,20 +19,28 @@ export function isFileName(operand: string): boolean {
   return /^\.{0,2}\//.test(operand) || existsSync(operand);
 }
 
-/** @throws WorkerError (no such snapshot) */
+/** Opening and reading throw WorkerError (no such snapshot); reading also the abort's reason. */
 export async function openFile(path: string, signal: AbortSignal): Promise<SnapshotSource> {
   try {
     const file = await open(path);
     const { size } = await file.stat().finally(async () => file.close());
-    return {
-      name: path,
-      size,
-      record: undefined,
-      read: () => createReadStream(path, { highWaterMark: 1024 * 1024, signal }),
-    };
+    return { name: path, size, record: undefined, read: () => readFile(path, signal) };
   } catch (error) {
-    throw noSuchSnapshot(`The file ${path} cannot be read.`, 'Check the path and its permissions.', error);
+    throw unreadable(path, error);
   }
+}
+
+async function* readFile(path: string, signal: AbortSignal): AsyncGenerator<Buffer, void, void> {
+  try {
+    yield* createReadStream(path, { highWaterMark: 1024 * 1024, signal });
+  } catch (error) {
+    // A stream that is aborted throws an error of its own instead of the reason.
+    throw signal.aborted ? signal.reason : unreadable(path, error);
+  }
+}
+
+function unreadable(path: string, error: unknown): WorkerError {
+  return noSuchSnapshot(`The file ${path} cannot be read.`, 'Check the path and its permissions.', error);
 }
 
 /** A blob by its name, with or without the prefix. @throws WorkerError (no such snapshot), StorageError */

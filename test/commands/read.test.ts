@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto';
-import { readFile, writeFile } from 'node:fs/promises';
+import { readFile, truncate, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import t, { type Test } from 'tap';
 import { Azurite } from '../support/azurite.ts';
 import { EtcdCluster, findEtcd } from '../support/etcd.ts';
@@ -60,6 +61,9 @@ t.test('verify tells all faults, then their count', async (t) => {
 });
 
 t.test('what is not there', async (t) => {
+  const folder = await runWorker(['verify', dir], {});
+  t.equal(folder.code, 13, 'a folder is no snapshot');
+  t.match(errorOf(folder).message, /cannot be read/);
   t.equal((await runWorker(['verify', join(dir, 'nothing')], {})).code, 13);
   t.equal((await runWorker(['verify'], {})).code, 2);
   await azurite.container('read').createIfNotExists();
@@ -212,6 +216,18 @@ t.test('SIGINT ends a verification', async (t) => {
   const ended = new Promise((resolve) => worker.on('close', resolve));
   while (!proxy.seen.some((operation) => operation.startsWith('GET')))
     await new Promise((resolve) => setTimeout(resolve, 20));
+  worker.kill('SIGINT');
+  t.equal(await ended, 130);
+});
+
+t.test('SIGINT ends the verification of a file', async (t) => {
+  // Holes take no room on the disk, and a long time to read.
+  const holes = join(dir, 'holes.db');
+  await writeFile(holes, '');
+  await truncate(holes, 100 * 2 ** 30);
+  const worker = launch(process.execPath, [MAIN, 'verify', holes], {});
+  const ended = new Promise((resolve) => worker.on('close', resolve));
+  await sleep(1500);
   worker.kill('SIGINT');
   t.equal(await ended, 130);
 });
