@@ -63,8 +63,8 @@ export class Interrupted extends WorkerError {
   constructor(signal: 'SIGINT' | 'SIGTERM') {
     super(
       signal === 'SIGINT' ? 130 : 143,
-      `Interrupted by ${signal}; nothing of this run is left under a snapshot name.`,
-      'Run the command again.',
+      `Interrupted by ${signal} before the work was done.`,
+      'Run the command again; `etcd-snapshot list` shows what is stored.',
     );
   }
 }
