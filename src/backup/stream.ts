@@ -66,49 +66,57 @@ export async function streamFirstSound(
   const broken = new Set<Candidate>();
   for (const [index, candidate] of candidates.entries()) {
     const isLast = index === candidates.length - 1;
+    // A member that was silent a moment ago would only cost time again; one that contradicts may be right about the next.
+    const others = candidates.filter((other) => other !== candidate && !broken.has(other));
     const upload = options.startUpload();
-    const { endpoint, memberId, version, dbSize } = candidate.status;
     const start = performance.now();
     let readMs: number | undefined;
-    const note = (failure?: string): void => {
-      const readTransactionSeconds = Math.round(readMs ?? performance.now() - start) / 1000;
-      attempts.push({
-        endpoint,
-        memberId,
-        reason: candidate.reason,
-        ...(failure && { failure }),
-        readTransactionSeconds,
-      });
-    };
     try {
-      log.info(`the snapshot is streamed from a member that ${candidate.reason}`, {
-        endpoint,
-        memberId,
-        version,
-        dbSize,
-      });
+      tellOfSource(candidate, log);
       const sound = await stream(candidate, upload, options);
       const { snapshot, spilledBytes } = sound;
       readMs = sound.readMs;
-      await demandSameMember(candidate);
-      // A member that was silent a moment ago would only cost time again; one that contradicts may be right about the next.
-      const others = candidates.filter((other) => other !== candidate && !broken.has(other));
-      const comparison = await compare(snapshot, others, options.hashKvMaxSize);
-      const suspicions = suspicionsOf(candidate, comparison);
-      if (isContested(comparison) && !isLast) throw contestedBy(candidate, comparison);
-      if (!isContested(comparison)) tellOfDifferent(comparison, findings);
-      note();
-      return { source: candidate.status, snapshot, upload, comparison, attempts, suspicions, spilledBytes };
+      const opinion = await askOthers(candidate, others, snapshot, isLast, options);
+      attempts.push(attempt(candidate, readMs));
+      return { source: candidate.status, snapshot, upload, ...opinion, attempts, spilledBytes };
     } catch (error) {
       upload.abort();
       const memberFailed = error instanceof EtcdError || error instanceof VerificationError;
       if (!memberFailed || signal.aborted || isLast) throw error;
       findings.add(`${error.message} The next member was tried.`, error.hint);
-      note(error.message);
+      attempts.push(attempt(candidate, readMs ?? performance.now() - start, error.message));
       if (error instanceof EtcdError) broken.add(candidate);
     }
   }
   throw new Error('there is no candidate');
+}
+
+function tellOfSource({ reason, status: { endpoint, memberId, version, dbSize } }: Candidate, log: Log): void {
+  log.info(`the snapshot is streamed from a member that ${reason}`, { endpoint, memberId, version, dbSize });
+}
+
+function attempt({ reason, status: { endpoint, memberId } }: Candidate, readMs: number, failure?: string): Attempt {
+  const readTransactionSeconds = Math.round(readMs) / 1000;
+  return { endpoint, memberId, reason, ...(failure && { failure }), readTransactionSeconds };
+}
+
+/**
+ * What the other members say of a sound snapshot.
+ * @throws VerificationError when they contradict it and there is another one to ask; EtcdError when its source is no longer the same
+ */
+async function askOthers(
+  candidate: Candidate,
+  others: readonly Candidate[],
+  snapshot: VerifiedSnapshot,
+  isLast: boolean,
+  { hashKvMaxSize, findings }: StreamOptions,
+): Promise<Pick<StreamedSnapshot, 'comparison' | 'suspicions'>> {
+  await demandSameMember(candidate);
+  const comparison = await compare(snapshot, others, hashKvMaxSize);
+  const isDoubtful = isContested(comparison);
+  if (isDoubtful && !isLast) throw contestedBy(candidate, comparison);
+  if (!isDoubtful) tellOfDifferent(comparison, findings);
+  return { comparison, suspicions: suspicionsOf(candidate, comparison) };
 }
 
 interface Sound {

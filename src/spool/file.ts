@@ -23,25 +23,26 @@ export class SpoolError extends WorkerError {
   }
 }
 
-interface SealedRecord {
+/** Where a record lies in the file, and what it must be. */
+export interface SealedRecord {
   /** Makes its nonce, so that no record passes for another one, not even for an earlier one at the same offset. */
   readonly sequence: number;
   readonly offset: number;
+  /** Bytes. */
   readonly length: number;
   /** Kept in memory: what is on the disk alone can be neither read nor forged. */
   readonly tag: Buffer;
 }
 
 /**
- * Records on disk, first in, first out, in a file without a name: it vanishes with the process, however that ends, and its
- * key with it. A place that was read is written again, so the file is never larger than the most that was in it at a time.
- * One writer and one reader, which need not wait for each other.
+ * Records on disk in a file without a name: it vanishes with the process, however that ends, and its key with it. The place
+ * of a record that was read is written again, so the file is never larger than the most that was in it at a time. Several
+ * records may be on their way at once.
  */
 export class SpoolFile {
   readonly #handle: FileHandle;
   readonly #maxRecord: number;
   readonly #key = randomBytes(32);
-  readonly #records: SealedRecord[] = [];
   readonly #freeOffsets: number[] = [];
   #end = 0;
   #sequence = 0;
@@ -74,30 +75,28 @@ export class SpoolFile {
     return new SpoolFile(handle, maxRecord);
   }
 
-  get isEmpty(): boolean {
-    return this.#records.length === 0;
-  }
-
-  /** Adds a record. @throws Error of the file system: then the record is not in the file, all earlier ones are */
-  async write(record: Buffer): Promise<void> {
-    const { length } = record;
+  /**
+   * Writes a record that consists of these pieces.
+   * @throws Error of the file system: then the record is not in the file, all others are
+   */
+  async write(pieces: readonly Uint8Array[]): Promise<SealedRecord> {
     const sequence = this.#sequence++;
-    const offset = this.#freeOffsets.pop() ?? this.#end;
+    const offset = this.#freeOffsets.pop() ?? this.#grow();
     const cipher = createCipheriv(CIPHER, this.#key, nonceOf(sequence));
-    const sealed = cipher.update(record);
+    const sealed = pieces.map((piece) => cipher.update(piece));
     cipher.final();
+    const length = sealed.reduce((sum, { byteLength }) => sum + byteLength, 0);
+    let { bytesWritten: done } = await this.#handle.writev(sealed, offset);
     // Up to a full disk a write succeeds with fewer bytes; the next one says why.
-    for (let done = 0; done < length;) {
-      done += (await this.#handle.write(sealed, done, length - done, offset + done)).bytesWritten;
+    const rest = done < length ? Buffer.concat(sealed) : undefined;
+    while (rest !== undefined && done < length) {
+      done += (await this.#handle.write(rest, done, length - done, offset + done)).bytesWritten;
     }
-    if (offset === this.#end) this.#end += this.#maxRecord;
-    this.#records.push({ sequence, offset, length, tag: cipher.getAuthTag() });
+    return { sequence, offset, length, tag: cipher.getAuthTag() };
   }
 
-  /** Takes the oldest record out. Must not be called while the file is empty. @throws SpoolError */
-  async read(): Promise<Buffer> {
-    const record = this.#records.shift();
-    if (record === undefined) throw new Error('the spool file is empty');
+  /** Takes a record out; its place is free then. @throws SpoolError */
+  async read(record: SealedRecord): Promise<Buffer> {
     const bytes = this.#open(record, await this.#readSealed(record));
     this.#freeOffsets.push(record.offset);
     return bytes;
@@ -106,6 +105,12 @@ export class SpoolFile {
   /** Frees the disk, once a read or write under way has ended. May be called again. */
   async close(): Promise<void> {
     await this.#handle.close();
+  }
+
+  #grow(): number {
+    const offset = this.#end;
+    this.#end += this.#maxRecord;
+    return offset;
   }
 
   async #readSealed({ offset, length }: SealedRecord): Promise<Buffer> {

