@@ -86,12 +86,8 @@ export class SpoolFile {
     const sealed = pieces.map((piece) => cipher.update(piece));
     cipher.final();
     const length = sealed.reduce((sum, { byteLength }) => sum + byteLength, 0);
-    let { bytesWritten: done } = await this.#handle.writev(sealed, offset);
-    // Up to a full disk a write succeeds with fewer bytes; the next one says why.
-    const rest = done < length ? Buffer.concat(sealed) : undefined;
-    while (rest !== undefined && done < length) {
-      done += (await this.#handle.write(rest, done, length - done, offset + done)).bytesWritten;
-    }
+    const { bytesWritten } = await this.#handle.writev(sealed, offset);
+    if (bytesWritten < length) await this.#writeRest(Buffer.concat(sealed), bytesWritten, offset);
     return { sequence, offset, length, tag: cipher.getAuthTag() };
   }
 
@@ -105,6 +101,13 @@ export class SpoolFile {
   /** Frees the disk, once a read or write under way has ended. May be called again. */
   async close(): Promise<void> {
     await this.#handle.close();
+  }
+
+  /** Up to a full disk a write succeeds with fewer bytes; the next one says why. */
+  async #writeRest(bytes: Buffer, written: number, offset: number): Promise<void> {
+    for (let done = written; done < bytes.length;) {
+      done += (await this.#handle.write(bytes, done, bytes.length - done, offset + done)).bytesWritten;
+    }
   }
 
   #grow(): number {
