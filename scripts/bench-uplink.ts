@@ -1,6 +1,6 @@
 /**
  * How long a backup over a slow uplink keeps etcd's read transaction open, beside readers of the same snapshot that do nothing
- * else, interleaved. etcd's own metric tells the time, so nothing of the reader's side is in it.
+ * else, interleaved, all over TLS. etcd's own metric tells the time, so nothing of the reader's side is in it.
  *
  *   node scripts/bench-uplink.ts [--megabytes 500] [--rate 5000000] [--runs 5] [--dir /dev/shm]
  *
@@ -11,9 +11,10 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
 import { Azurite } from '../test/support/azurite.ts';
+import { makeAuthority } from '../test/support/certificates.ts';
 import { EtcdCluster, findEtcd } from '../test/support/etcd.ts';
 import { FaultProxy } from '../test/support/fault-proxy.ts';
-import { collect, launch } from '../test/support/process.ts';
+import { collect, freePort, launch } from '../test/support/process.ts';
 import { startWorker } from '../test/support/worker.ts';
 
 const { values: options } = parseArgs({
@@ -28,9 +29,11 @@ const { values: options } = parseArgs({
 const METRIC = 'etcd_disk_backend_snapshot_duration_seconds';
 
 const READER = `
+  import { readFileSync } from 'node:fs';
   import { Connection } from ${JSON.stringify(new URL('../src/etcd/connection.ts', import.meta.url))};
   import { snapshotPieces } from ${JSON.stringify(new URL('../src/etcd/snapshot.ts', import.meta.url))};
-  const connection = new Connection(process.argv[1]);
+  const [endpoint, ca, cert, key] = process.argv.slice(1);
+  const connection = new Connection(endpoint, { ca: readFileSync(ca), cert: readFileSync(cert), key: readFileSync(key) });
   for await (const piece of snapshotPieces(connection, new AbortController().signal)) piece.length;
   connection.close();`;
 
@@ -38,7 +41,10 @@ const tools = findEtcd().at(-1);
 if (tools === undefined) throw new Error('no etcd');
 const dir = mkdtempSync(join(options.dir, 'etcd-snapshot-bench-'));
 process.on('exit', () => rmSync(dir, { recursive: true, force: true }));
-const cluster = await EtcdCluster.start({ tools, dir: join(dir, 'etcd') });
+const tls = await makeAuthority(join(dir, 'certs'));
+const metrics = `http://127.0.0.1:${await freePort()}`;
+const flags = ['--listen-metrics-urls', metrics];
+const cluster = await EtcdCluster.start({ tools, dir: join(dir, 'etcd'), tls, flags });
 const azurite = await Azurite.start(join(dir, 'azurite'));
 const bytesPerSecond = Number(options.rate);
 const proxy = await FaultProxy.start(azurite.url, ({ method }) => (method === 'PUT' ? { bytesPerSecond } : 'pass'));
@@ -51,7 +57,7 @@ interface Snapshots {
 
 /** The snapshots that the member has sent so far, and for how long it held its read transaction for them. */
 async function snapshots(): Promise<Snapshots> {
-  const text = await (await fetch(`${cluster.endpoints}/metrics`)).text();
+  const text = await (await fetch(`${metrics}/metrics`)).text();
   const value = (name: string): number => Number(new RegExp(`^${METRIC}_${name} (\\S+)$`, 'm').exec(text)?.[1]);
   return { count: value('count'), seconds: value('sum') };
 }
@@ -69,7 +75,9 @@ async function readTransaction(start: () => Promise<() => Promise<unknown>>): Pr
 const rows: Record<string, { start: () => Promise<() => Promise<unknown>>; seconds: number[] }> = {
   'a reader that does nothing': {
     start: async () => {
-      const ended = collect(launch(process.execPath, ['--input-type=module', '-e', READER, cluster.endpoints]));
+      const { ca, cert, key } = tls.client;
+      const args = ['--input-type=module', '-e', READER, cluster.endpoints, ca, cert, key];
+      const ended = collect(launch(process.execPath, args));
       return async () => ended;
     },
     seconds: [],

@@ -82,3 +82,7 @@ export class RunTimeout extends Error {
     this.seconds = seconds;
   }
 }
+
+export function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}

@@ -1,10 +1,9 @@
-import { createCipheriv, createDecipheriv, randomBytes } from 'node:crypto';
+import { createDecipheriv, randomBytes } from 'node:crypto';
 import { type FileHandle, open, statfs, unlink } from 'node:fs/promises';
 import { join } from 'node:path';
-import { ExitCode, WorkerError } from '../errors.ts';
-
-/** Confidential, as a snapshot holds every Secret, and authenticated: other bytes than the written ones are never returned. */
-const CIPHER = 'aes-256-gcm';
+import { ExitCode, messageOf, WorkerError } from '../errors.ts';
+import { CIPHER, nonceOf, type Piece } from './seal.ts';
+import { SealingThread } from './thread.ts';
 
 /**
  * The part of a file system that stays free: below `nodefs.available` of 10 % the kubelet evicts pods (its default hard
@@ -23,6 +22,16 @@ export class SpoolError extends WorkerError {
   }
 }
 
+/** A record that the disk did not take; its bytes come back. */
+export class Unwritten extends Error {
+  readonly pieces: Buffer[];
+
+  constructor(message: string, pieces: readonly Piece[]) {
+    super(message);
+    this.pieces = pieces.map(({ buffer, byteOffset, byteLength }) => Buffer.from(buffer, byteOffset, byteLength));
+  }
+}
+
 /** Where a record lies in the file, and what it must be. */
 export interface SealedRecord {
   /** Makes its nonce, so that no record passes for another one, not even for an earlier one at the same offset. */
@@ -31,7 +40,7 @@ export interface SealedRecord {
   /** Bytes. */
   readonly length: number;
   /** Kept in memory: what is on the disk alone can be neither read nor forged. */
-  readonly tag: Buffer;
+  readonly tag: Uint8Array;
 }
 
 /**
@@ -43,6 +52,7 @@ export class SpoolFile {
   readonly #handle: FileHandle;
   readonly #maxRecord: number;
   readonly #key = randomBytes(32);
+  readonly #thread: SealingThread;
   readonly #freeOffsets: number[] = [];
   #end = 0;
   #sequence = 0;
@@ -50,6 +60,7 @@ export class SpoolFile {
   private constructor(handle: FileHandle, maxRecord: number) {
     this.#handle = handle;
     this.#maxRecord = maxRecord;
+    this.#thread = new SealingThread(handle.fd, this.#key);
   }
 
   /**
@@ -76,19 +87,19 @@ export class SpoolFile {
   }
 
   /**
-   * Writes a record that consists of these pieces.
-   * @throws Error of the file system: then the record is not in the file, all others are
+   * Writes a record that consists of these pieces, and takes their memory.
+   * @throws Unwritten when it is not in the file, and all others are; SpoolError when its bytes are lost
    */
-  async write(pieces: readonly Uint8Array[]): Promise<SealedRecord> {
+  async write(pieces: readonly Buffer[]): Promise<SealedRecord> {
     const sequence = this.#sequence++;
     const offset = this.#freeOffsets.pop() ?? this.#grow();
-    const cipher = createCipheriv(CIPHER, this.#key, nonceOf(sequence));
-    const sealed = pieces.map((piece) => cipher.update(piece));
-    cipher.final();
-    const length = sealed.reduce((sum, { byteLength }) => sum + byteLength, 0);
-    const { bytesWritten } = await this.#handle.writev(sealed, offset);
-    if (bytesWritten < length) await this.#writeRest(Buffer.concat(sealed), bytesWritten, offset);
-    return { sequence, offset, length, tag: cipher.getAuthTag() };
+    const length = pieces.reduce((sum, { byteLength }) => sum + byteLength, 0);
+    const order = { sequence, offset, pieces: pieces.map(movable) };
+    const sealing = await this.#thread.seal(order).catch((error: unknown) => {
+      throw new SpoolError(`The thread that writes the spool file ended: ${messageOf(error)}.`, error);
+    });
+    if ('failure' in sealing) throw new Unwritten(sealing.failure, sealing.pieces);
+    return { sequence, offset, length, tag: sealing.tag };
   }
 
   /** Takes a record out; its place is free then. @throws SpoolError */
@@ -100,14 +111,8 @@ export class SpoolFile {
 
   /** Frees the disk, once a read or write under way has ended. May be called again. */
   async close(): Promise<void> {
+    await this.#thread.end();
     await this.#handle.close();
-  }
-
-  /** Up to a full disk a write succeeds with fewer bytes; the next one says why. */
-  async #writeRest(bytes: Buffer, written: number, offset: number): Promise<void> {
-    for (let done = written; done < bytes.length;) {
-      done += (await this.#handle.write(bytes, done, bytes.length - done, offset + done)).bytesWritten;
-    }
   }
 
   #grow(): number {
@@ -142,13 +147,10 @@ export class SpoolFile {
   }
 }
 
-/** Unique under a key that is used for one file only, which is all that GCM asks of a nonce (NIST SP 800-38D, 8.2.1). */
-function nonceOf(sequence: number): Buffer {
-  const nonce = Buffer.alloc(12);
-  nonce.writeUIntBE(sequence, 6, 6);
-  return nonce;
-}
-
-export function messageOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
+/** The piece, if it fills most of the memory that it lies in, or else a copy: no more than that is handed over. */
+function movable(piece: Buffer): Piece {
+  const { buffer, byteOffset, byteLength } = piece;
+  if (buffer instanceof ArrayBuffer && byteLength > buffer.byteLength / 2)
+    return new Uint8Array(buffer, byteOffset, byteLength);
+  return new Uint8Array(piece);
 }

@@ -1,5 +1,6 @@
 import type { Log } from '../log.ts';
-import { messageOf, type SealedRecord, SpoolFile } from './file.ts';
+import { messageOf } from '../errors.ts';
+import { type SealedRecord, SpoolError, SpoolFile, Unwritten } from './file.ts';
 
 /** Large enough that a disk writes at full speed, small beside the memory that a run takes. */
 const BLOCK_SIZE = 1024 * 1024;
@@ -21,7 +22,7 @@ export interface SpoolOptions {
 
 /** A run of bytes that stay together: pieces in memory, or a record on disk. */
 interface Block {
-  readonly pieces: Buffer[];
+  pieces: Buffer[];
   /** Of all pieces. */
   bytes: number;
   place: 'memory' | 'on its way' | SealedRecord;
@@ -63,8 +64,8 @@ export class SpoolQueue implements AsyncIterable<Buffer> {
   }
 
   /**
-   * Takes a piece, which must not change any more. Waits for the disk where it is slower than the stream, and for the
-   * consumer only when neither memory nor disk have room.
+   * Takes a piece and all the memory that it lies in, where nothing may be that somebody still wants. Waits for the disk where
+   * it is slower than the stream, and for the consumer only when neither memory nor disk have room.
    * @throws Error when the queue was closed, as it is when the consumer leaves
    */
   async push(piece: Buffer): Promise<void> {
@@ -73,7 +74,9 @@ export class SpoolQueue implements AsyncIterable<Buffer> {
       await this.#makeRoom();
       if (this.#closed) throw new Error('nobody reads the queue any more');
       const block = this.#openBlock() ?? this.#beginBlock();
-      const part = piece.subarray(taken, taken + this.#blockSize - block.bytes);
+      const room = this.#blockSize - block.bytes;
+      // A block gives its memory away when it is spilled, so no two blocks may have a piece in common.
+      const part = piece.length > room || taken > 0 ? Buffer.from(piece.subarray(taken, taken + room)) : piece;
       block.pieces.push(part);
       block.bytes += part.length;
       this.#held += part.length;
@@ -194,9 +197,11 @@ export class SpoolQueue implements AsyncIterable<Buffer> {
       if (dir === undefined) throw new Error('SNAPSHOT_SPOOL_DIR is not set');
       this.#file ??= this.#createFile(dir, block.bytes + remaining());
       block.place = await (await this.#file).write(block.pieces);
-      block.pieces.length = 0;
+      block.pieces = [];
       this.#spilledBytes += block.bytes;
     } catch (error) {
+      if (error instanceof SpoolError) this.fail(error);
+      if (error instanceof Unwritten) block.pieces = error.pieces;
       block.place = 'memory';
       this.#held += block.bytes;
       this.#giveUpDisk(error);
