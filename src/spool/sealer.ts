@@ -22,11 +22,16 @@ parentPort?.on('message', ({ sequence, offset, pieces }: Order) => {
 });
 
 function write(sealed: readonly Buffer[], offset: number): void {
-  let done = writevSync(fd, sealed, offset);
+  const written = writevSync(fd, sealed, offset);
   const length = sealed.reduce((sum, { byteLength }) => sum + byteLength, 0);
   // Up to a full disk a write succeeds with fewer bytes; the next one says why.
-  const all = done < length ? Buffer.concat(sealed) : undefined;
-  while (all !== undefined && done < length) done += writeSync(fd, all, done, length - done, offset + done);
+  if (written < length) writeRest(Buffer.concat(sealed), written, offset);
+}
+
+function writeRest(bytes: Buffer, written: number, offset: number): void {
+  for (let done = written; done < bytes.length;) {
+    done += writeSync(fd, bytes, done, bytes.length - done, offset + done);
+  }
 }
 
 function answer(sealing: Sealing, pieces: readonly Piece[] = []): void {
