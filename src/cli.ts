@@ -20,7 +20,7 @@ interface Verb {
 const VERBS: Readonly<Record<string, Verb>> = {
   backup: {
     run: backup,
-    needs: () => ({ etcd: true, storage: true }),
+    needs: () => ({ etcd: true, storage: true, writes: true }),
     operands: [],
     summary: 'take a snapshot, verify it, store it, read it back, apply retention (the default)',
   },

@@ -1,3 +1,5 @@
+import { type Access, readAccess } from './azure/credential.ts';
+import { CONTAINER_RULE } from './azure/rules.ts';
 import { LOG_FORMATS, LOG_LEVELS, type LogFormat, type LogLevel } from './log.ts';
 import { cleaned, type Environment, Reader, type Rule } from './reader.ts';
 import { Secret } from './secret.ts';
@@ -23,23 +25,7 @@ export interface EtcdConfig {
   readonly user: EtcdUser | undefined;
 }
 
-export type StorageCredential =
-  | { readonly kind: 'key'; readonly account: string; readonly key: Secret }
-  | { readonly kind: 'connection-string'; readonly connectionString: Secret }
-  | {
-      readonly kind: 'principal';
-      readonly appId: string;
-      readonly password: Secret;
-      readonly tenant: string;
-      readonly authorityHost: string;
-    };
-
-export interface StorageConfig {
-  readonly credential: StorageCredential;
-  /** Credentials that are set too and are not used: named in the log. */
-  readonly unused: readonly StorageCredential['kind'][];
-  /** URL of the blob service; a connection string brings its own. */
-  readonly endpoint: string | undefined;
+export interface StorageConfig extends Access {
   readonly container: string;
   readonly prefix: string;
 }
@@ -64,16 +50,12 @@ export interface LogConfig {
   readonly level: LogLevel;
 }
 
-const CLOUDS = {
-  public: { authority: 'https://login.microsoftonline.com', suffix: 'blob.core.windows.net' },
-  china: { authority: 'https://login.chinacloudapi.cn', suffix: 'blob.core.chinacloudapi.cn' },
-  usgov: { authority: 'https://login.microsoftonline.us', suffix: 'blob.core.usgovcloudapi.net' },
-} as const;
-
 /** Which halves of the configuration a command needs; another half may be absent, and is not looked at. */
 export interface Needs {
   readonly etcd: boolean;
   readonly storage: boolean;
+  /** Whether it stores snapshots. */
+  readonly writes?: boolean;
 }
 
 /**
@@ -84,7 +66,7 @@ export function readConfig(env: Environment, needs: Needs): Config {
   const reader = new Reader(env);
   const config: Config = {
     etcd: needs.etcd ? readEtcd(reader) : undefined,
-    storage: needs.storage ? readStorage(reader) : undefined,
+    storage: needs.storage ? readStorage(reader, needs.writes === true) : undefined,
     keepLast: reader.count('SNAPSHOT_KEEP_LAST'),
     timeout: reader.seconds('SNAPSHOT_TIMEOUT') ?? 570,
     readBack: reader.choice('SNAPSHOT_READ_BACK', ['full', 'off']) ?? 'full',
@@ -104,12 +86,33 @@ export function readLogConfig(env: Environment, reader = new Reader(env)): LogCo
   };
 }
 
-/** Every secret that is set, used or not: what no output may contain. */
+const SECRETS_WITHIN = [/AccountKey=([^;]+)/g, /SharedAccessSignature=([^;]+)/g, /\bsig=([^&;]+)/g];
+const PROXIES = ['HTTPS_PROXY', 'HTTP_PROXY', 'ALL_PROXY'].flatMap((name) => [name, name.toLowerCase()]);
+
+/**
+ * Every secret that is set, used or not: what no output may contain. Besides our own these are the password of a proxy and
+ * the header by which the endpoint of a managed identity knows us.
+ */
 export function secretsOf(env: Environment): Secret[] {
   const names = (Object.keys(VARIABLES) as VariableName[]).filter((name) => 'secret' in VARIABLES[name]);
-  const values = names.map((name) => cleaned(env[name])).filter((value) => value !== undefined);
-  const keysInside = values.flatMap((value) => [...value.matchAll(/(?:AccountKey|SharedAccessSignature)=([^;]+)/g)]);
-  return [...values, ...keysInside.map((match) => match[1] ?? '')].map((value) => new Secret(value));
+  const values = [...names, 'IDENTITY_HEADER'].map((name) => cleaned(env[name])).filter((value) => value !== undefined);
+  const within = values.flatMap((value) =>
+    SECRETS_WITHIN.flatMap((pattern) => [...value.matchAll(pattern)].map((match) => match[1] ?? '')),
+  );
+  const proxies = PROXIES.map((name) => env[name] ?? '').filter((value) => URL.canParse(value));
+  const passwords = proxies.map((value) => new URL(value).password);
+  return [...values, ...within, ...passwords]
+    .flatMap((value) => [value, decoded(value)])
+    .map((value) => new Secret(value));
+}
+
+/** A signature or a password stands percent-encoded in a URL. */
+function decoded(value: string): string {
+  try {
+    return decodeURIComponent(value);
+  } catch {
+    return value;
+  }
 }
 
 /** A sentence for every `SNAPSHOT_…` variable that means nothing to this program. */
@@ -141,92 +144,15 @@ function readEtcd(reader: Reader): EtcdConfig {
   };
 }
 
-function readStorage(reader: Reader): StorageConfig {
-  const cloud = CLOUDS[reader.choice('SNAPSHOT_AZURE_CLOUD', ['public', 'china', 'usgov']) ?? 'public'];
-  const account = reader.text('SNAPSHOT_AZURE_ACCOUNT_NAME', ACCOUNT_RULE);
-  const { credential, unused } = readCredential(reader, account, cloud.authority);
-  const endpoint = reader.blobEndpoint('SNAPSHOT_AZURE_BLOB_ENDPOINT', account);
-  if (credential.kind === 'principal' && account === undefined && endpoint === undefined) {
-    reader.missing('SNAPSHOT_AZURE_ACCOUNT_NAME');
-  }
-  if (credential.kind === 'principal' && endpoint?.startsWith('http:') === true) {
-    reader.fault(
-      'SNAPSHOT_AZURE_BLOB_ENDPOINT',
-      'must be https for a service principal: its token would travel in clear',
-    );
-  }
+function readStorage(reader: Reader, writes: boolean): StorageConfig {
   return {
-    credential,
-    unused,
-    endpoint: endpoint ?? (account === undefined ? undefined : `https://${account}.${cloud.suffix}`),
+    ...readAccess(reader, writes),
     container:
       reader.text('SNAPSHOT_AZURE_CONTAINER_NAME', CONTAINER_RULE) ?? reader.missing('SNAPSHOT_AZURE_CONTAINER_NAME'),
     prefix: reader.text('SNAPSHOT_BLOB_PREFIX', PREFIX_RULE) ?? '',
   };
 }
 
-/** The first complete set wins in the order connection string, key, principal, unless SNAPSHOT_AZURE_AUTH names one. */
-function readCredential(
-  reader: Reader,
-  account: string | undefined,
-  authority: string,
-): { credential: StorageCredential; unused: StorageCredential['kind'][] } {
-  const connectionString = reader.connectionString('SNAPSHOT_AZURE_CONNECTION_STRING', account);
-  const key = reader.text('SNAPSHOT_AZURE_ACCOUNT_KEY', KEY_RULE);
-  const appId = reader.text('SNAPSHOT_AZURE_PRINCIPAL_APPID', DIRECTORY_ID_RULE);
-  const password = reader.text('SNAPSHOT_AZURE_PRINCIPAL_PASSWORD');
-  const tenant = reader.text('SNAPSHOT_AZURE_PRINCIPAL_TENANT', DIRECTORY_ID_RULE);
-  const authorityHost = reader.origin('SNAPSHOT_AZURE_AUTHORITY_HOST') ?? authority;
-  const present: StorageCredential['kind'][] = [];
-  if (connectionString !== undefined) present.push('connection-string');
-  if (key !== undefined) present.push('key');
-  if (appId !== undefined || password !== undefined || tenant !== undefined) present.push('principal');
-
-  const asked = reader.choice('SNAPSHOT_AZURE_AUTH', ['auto', 'key', 'connection-string', 'principal']) ?? 'auto';
-  const kind = asked === 'auto' ? (present[0] ?? 'key') : asked;
-  const unused = present.filter((other) => other !== kind);
-  switch (kind) {
-    case 'connection-string':
-      return {
-        credential: {
-          kind,
-          connectionString: new Secret(connectionString ?? reader.missing('SNAPSHOT_AZURE_CONNECTION_STRING')),
-        },
-        unused,
-      };
-    case 'key':
-      return {
-        credential: {
-          kind,
-          account: account ?? reader.missing('SNAPSHOT_AZURE_ACCOUNT_NAME'),
-          key: new Secret(key ?? reader.missing('SNAPSHOT_AZURE_ACCOUNT_KEY')),
-        },
-        unused,
-      };
-    case 'principal':
-      return {
-        credential: {
-          kind,
-          appId: appId ?? reader.missing('SNAPSHOT_AZURE_PRINCIPAL_APPID'),
-          password: new Secret(password ?? reader.missing('SNAPSHOT_AZURE_PRINCIPAL_PASSWORD')),
-          tenant: tenant ?? reader.missing('SNAPSHOT_AZURE_PRINCIPAL_TENANT'),
-          authorityHost,
-        },
-        unused,
-      };
-  }
-}
-
-const ACCOUNT_RULE: Rule = { pattern: /^[a-z0-9]{3,24}$/, demand: 'must be 3 to 24 lower-case letters and digits' };
-const KEY_RULE: Rule = {
-  pattern: /^[A-Za-z0-9+/]{86}==$/,
-  demand: 'must be the base64 text of 64 bytes, as the portal shows it (88 characters)',
-};
-const CONTAINER_RULE: Rule = {
-  pattern: /^(?!.*--)[a-z0-9][a-z0-9-]{1,61}[a-z0-9]$/,
-  demand: 'must be 3 to 63 lower-case letters, digits and single hyphens inside',
-};
-const DIRECTORY_ID_RULE: Rule = { pattern: /^[A-Za-z0-9.-]+$/, demand: 'must be an id such as the example' };
 const PREFIX_RULE: Rule = {
   pattern: /^(?!.*(\/\/|\.\/|\.$))[A-Za-z0-9][A-Za-z0-9._/-]{0,199}$/,
   demand:

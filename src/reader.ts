@@ -1,4 +1,3 @@
-import { isIP } from 'node:net';
 import { UsageError } from './errors.ts';
 import { VARIABLES, type VariableName } from './variables.ts';
 
@@ -46,6 +45,10 @@ export class Reader {
     const value = cleaned(this.#env[name]);
     if (value !== undefined && rule !== undefined && !rule.pattern.test(value)) this.fault(name, rule.demand);
     return value;
+  }
+
+  isSet(name: VariableName): boolean {
+    return cleaned(this.#env[name]) !== undefined;
   }
 
   choice<T extends string>(name: VariableName, choices: readonly T[]): T | undefined {
@@ -98,43 +101,6 @@ export class Reader {
   origin(name: VariableName): string | undefined {
     const value = cleaned(this.#env[name]);
     return value === undefined ? undefined : this.#origin(name, value, ['https:']);
-  }
-
-  blobEndpoint(name: VariableName, account: string | undefined): string | undefined {
-    const value = cleaned(this.#env[name]);
-    if (value === undefined) return undefined;
-    const url = URL.canParse(value) ? new URL(value) : undefined;
-    if (
-      url === undefined ||
-      !/^https?:$/.test(url.protocol) ||
-      url.search !== '' ||
-      url.hash !== '' ||
-      url.username !== ''
-    ) {
-      this.fault(name, 'must be the full URL of the blob service');
-      return undefined;
-    }
-    const host = url.hostname.replace(/^\[|\]$/g, '');
-    const loopback = host === 'localhost' || host === '::1' || host.startsWith('127.');
-    if (url.protocol === 'http:' && !loopback)
-      this.fault(name, 'must be https: over http everybody can read the snapshots');
-    // A host that is a bare address cannot carry the account, so it stands in the path, as with Azurite.
-    if (url.pathname === '/' && (isIP(host) !== 0 || host === 'localhost') && account !== undefined)
-      url.pathname = `/${account}`;
-    return url.href.replace(/\/$/, '');
-  }
-
-  connectionString(name: VariableName, account: string | undefined): string | undefined {
-    const value = cleaned(this.#env[name]);
-    if (value === undefined) return undefined;
-    if (!/(^|;)(AccountName|BlobEndpoint)=/.test(value) || !/(^|;)(AccountKey|SharedAccessSignature)=/.test(value)) {
-      this.fault(name, 'must be a connection string as the portal shows it');
-    }
-    const named = /(?:^|;)AccountName=([^;]*)/.exec(value)?.[1];
-    if (account !== undefined && named !== undefined && named !== account) {
-      this.fault(name, `is for account ${named}, but SNAPSHOT_AZURE_ACCOUNT_NAME is ${account}`);
-    }
-    return value;
   }
 
   #origin(name: VariableName, value: string, protocols: readonly string[], defaultPort = ''): string | undefined {

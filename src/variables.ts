@@ -56,27 +56,60 @@ export const VARIABLES = {
     example: '86be0945-a0f3-44c2-8868-9b6aa96b0b62',
     meaning: 'Directory (tenant) id of the service principal.',
   },
+  SNAPSHOT_AZURE_PRINCIPAL_CERTIFICATE_FILE: {
+    example: '/etc/etcd-snapshot/principal.pem',
+    meaning:
+      "The service principal's certificate and its RSA key, not encrypted, in one PEM file; goes before the secret.",
+  },
   SNAPSHOT_AZURE_CONNECTION_STRING: {
     example: 'AccountName=aksenginebackups;AccountKey=…;EndpointSuffix=core.windows.net',
-    meaning: 'Connection string of the storage account, instead of name and key.',
+    meaning: 'Connection string of the storage account, with `AccountKey` or `SharedAccessSignature`.',
     secret: true,
+  },
+  SNAPSHOT_AZURE_SAS_TOKEN: {
+    example: 'sv=2024-11-04&sr=c&sp=rcwl&se=2027-01-01&spr=https&sig=…',
+    meaning: 'SAS token for the account or the container.',
+    secret: true,
+  },
+  SNAPSHOT_AZURE_MANAGED_IDENTITY_CLIENT_ID: {
+    example: '5bd3a0fb-7c5c-4a4e-8b2e-2f4c0a4f6a55',
+    meaning: 'Client id of a user-assigned managed identity.',
+    default: 'the system-assigned one',
   },
   SNAPSHOT_AZURE_AUTH: {
     example: 'principal',
     meaning:
-      '`key`, `connection-string` or `principal`; `auto` takes the first that is set of connection string, key, principal.',
+      '`connection-string`, `key`, `sas`, `principal`, `workload-identity` or `managed-identity`; `auto` takes the first complete one of these, but never a managed identity.',
     default: '`auto`',
   },
   SNAPSHOT_AZURE_CLOUD: { example: 'usgov', meaning: '`public`, `china` or `usgov`.', default: '`public`' },
   SNAPSHOT_AZURE_AUTHORITY_HOST: {
     example: 'https://login.microsoftonline.us',
-    meaning: 'Where service principals get their tokens.',
+    meaning: 'Where service principals and workload identities get their tokens.',
     default: "the cloud's",
   },
   SNAPSHOT_AZURE_BLOB_ENDPOINT: {
     example: 'https://aksenginebackups.privatelink.blob.core.windows.net',
     meaning: 'Full URL of the blob service: private endpoints, Azurite (`http://` on loopback only).',
     default: "the account's in the cloud",
+  },
+  AZURE_FEDERATED_TOKEN_FILE: {
+    example: '/var/run/secrets/azure/tokens/azure-identity-token',
+    meaning:
+      'Workload identity: the service-account token. The webhook in the cluster sets this variable and the next three.',
+  },
+  AZURE_CLIENT_ID: {
+    example: '5bd3a0fb-7c5c-4a4e-8b2e-2f4c0a4f6a55',
+    meaning: 'Workload identity: client id of the application or the managed identity.',
+  },
+  AZURE_TENANT_ID: {
+    example: '86be0945-a0f3-44c2-8868-9b6aa96b0b62',
+    meaning: 'Workload identity: directory (tenant) id.',
+  },
+  AZURE_AUTHORITY_HOST: {
+    example: 'https://login.microsoftonline.com/',
+    meaning: 'Workload identity: where it gets its tokens, unless `SNAPSHOT_AZURE_AUTHORITY_HOST` is set.',
+    default: "the cloud's",
   },
   SNAPSHOT_BLOB_PREFIX: { example: 'prod-eu/', meaning: 'Put before every blob name.', default: 'none' },
   SNAPSHOT_KEEP_LAST: {

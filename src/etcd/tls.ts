@@ -1,7 +1,7 @@
-import { createPrivateKey, X509Certificate } from 'node:crypto';
-import { readFile } from 'node:fs/promises';
+import { X509Certificate } from 'node:crypto';
 import type { TlsFiles } from '../config.ts';
 import { UsageError } from '../errors.ts';
+import { assertValid, certificateIn, privateKeyIn, readNamed } from '../keyfile.ts';
 import { findLayout } from './layouts.ts';
 
 /** PEM bytes of the CA, the client certificate (with its chain) and its key. */
@@ -23,30 +23,16 @@ export async function loadTls(named: Partial<TlsFiles>, now: Date): Promise<TlsC
   const ca = await load(files.ca, 'CA file', 'SNAPSHOT_ETCD_CA_FILE');
   const cert = await load(files.cert, 'client certificate', 'SNAPSHOT_ETCD_CERT_FILE');
   const key = await load(files.key, 'client key', 'SNAPSHOT_ETCD_KEY_FILE');
-  parse(files.ca, 'SNAPSHOT_ETCD_CA_FILE', 'a PEM certificate', () => new X509Certificate(ca));
-  const certificate = parse(
-    files.cert,
-    'SNAPSHOT_ETCD_CERT_FILE',
-    'a PEM certificate',
-    () => new X509Certificate(cert),
-  );
-  const isEncrypted = key.includes('ENCRYPTED');
-  const expected = isEncrypted ? 'a private key without a passphrase' : 'a PEM private key';
-  const privateKey = parse(files.key, 'SNAPSHOT_ETCD_KEY_FILE', expected, () => createPrivateKey(key));
-  if (!certificate.checkPrivateKey(privateKey)) {
+  certificateIn(ca, files.ca, 'SNAPSHOT_ETCD_CA_FILE');
+  const certificate = certificateIn(cert, files.cert, 'SNAPSHOT_ETCD_CERT_FILE');
+  if (!certificate.checkPrivateKey(privateKeyIn(key, files.key, 'SNAPSHOT_ETCD_KEY_FILE'))) {
     throw new UsageError(
       `The client key ${files.key} does not belong to the client certificate ${files.cert}.`,
       'Point SNAPSHOT_ETCD_CERT_FILE and SNAPSHOT_ETCD_KEY_FILE to a pair that was issued together.',
     );
   }
-  const { validFromDate, validToDate } = certificate;
-  if (validToDate < now || validFromDate > now) {
-    const [what, when] = validToDate < now ? ['expired on', validToDate] : ['is not valid before', validFromDate];
-    throw new UsageError(
-      `The client certificate ${files.cert} ${what} ${when.toISOString()}.`,
-      'Renew it (kubeadm certs renew, or what issued it), and check the clock of this host.',
-    );
-  }
+  const hint = 'Renew it (kubeadm certs renew, or what issued it), and check the clock of this host.';
+  assertValid(certificate, `client certificate ${files.cert}`, now, hint);
   return { ca, cert, key };
 }
 
@@ -60,28 +46,5 @@ export function certificateWarnings({ ca, cert }: TlsCredentials, now: Date): st
 }
 
 async function load(path: string, what: string, variable: string): Promise<Buffer> {
-  try {
-    return await readFile(path);
-  } catch (error) {
-    const code = error instanceof Error && 'code' in error ? String(error.code) : 'unknown';
-    const why =
-      code === 'ENOENT'
-        ? 'does not exist'
-        : code === 'EACCES'
-          ? 'may not be read by this user'
-          : `cannot be read (${code})`;
-    throw new UsageError(
-      `The ${what} ${path} ${why}.`,
-      `Mount the directory with etcd's certificates, or name the file with ${variable}.`,
-      error,
-    );
-  }
-}
-
-function parse<T>(path: string, variable: string, expected: string, read: () => T): T {
-  try {
-    return read();
-  } catch (error) {
-    throw new UsageError(`${path} is not ${expected}.`, `Check ${variable}.`, error);
-  }
+  return readNamed(path, what, `Mount the directory with etcd's certificates, or name the file with ${variable}.`);
 }

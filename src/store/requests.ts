@@ -1,6 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Log } from '../log.ts';
-import { codeOf, isTransient, type Place, retryAfterMs, storageError, TryTimeout } from './errors.ts';
+import { codeOf, isAnswer, isTransient, retryAfterMs, storageError, TryTimeout } from './errors.ts';
+import type { Place } from './failure.ts';
 
 /** While the store has never answered, a fault is more likely in the configuration than passing: say so soon. */
 const FIRST_PATIENCE_MS = 8_000;
@@ -42,13 +43,16 @@ export class Requests {
     signal = this.#signal,
   ): Promise<T> {
     const start = performance.now();
+    let failure: unknown;
     for (let attempt = 0; ; attempt++) {
       try {
         const result = await oneTry(request, this.#answered ? tryMs : Math.min(tryMs, FIRST_PATIENCE_MS), signal);
         this.#answered = true;
         return result;
       } catch (error) {
-        if (signal.aborted) throw storageError(this.place, doing, signal.reason);
+        if (signal.aborted) throw storageError(this.place, doing, signal.reason, failure);
+        failure = error;
+        if (isAnswer(error)) this.#answered = true;
         const patience = this.#answered ? PATIENCE_MS : FIRST_PATIENCE_MS;
         const left = patience - (performance.now() - start);
         const pause = retryAfterMs(error) ?? Math.random() * Math.min(LONGEST_PAUSE_MS, FIRST_PAUSE_MS * 2 ** attempt);
@@ -59,7 +63,7 @@ export class Requests {
           attempt: attempt + 1,
         });
         await sleep(pause, undefined, { signal }).catch(() => {
-          throw storageError(this.place, doing, signal.reason);
+          throw storageError(this.place, doing, signal.reason, error);
         });
       }
     }
@@ -80,7 +84,7 @@ async function oneTry<T>(request: (signal: AbortSignal) => Promise<T>, ms: numbe
     signal.throwIfAborted();
     return await request(controller.signal);
   } catch (error) {
-    throw controller.signal.aborted && !signal.aborted ? new TryTimeout(ms) : error;
+    throw controller.signal.aborted && !signal.aborted ? new TryTimeout(ms, error) : error;
   } finally {
     clearTimeout(timer);
     signal.removeEventListener('abort', abort);

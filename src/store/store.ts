@@ -1,9 +1,10 @@
 import type { ContainerClient } from '@azure/storage-blob';
+import { CREDENTIAL_NAMES } from '../azure/source.ts';
 import type { StorageConfig } from '../config.ts';
 import type { Log } from '../log.ts';
 import { takenAtOf } from '../snapshot/name.ts';
 import { fromMetadata, type SnapshotRecord } from '../snapshot/record.ts';
-import { CREDENTIAL_NAMES, openContainer } from './credentials.ts';
+import { openContainer } from './credentials.ts';
 import { codeOf } from './errors.ts';
 import { Requests, transferMs } from './requests.ts';
 import { StagedUpload } from './upload.ts';
@@ -40,9 +41,10 @@ export class BlobStore {
   /** Makes no request yet. @throws UsageError */
   static async open(config: StorageConfig, signal: AbortSignal, log: Log): Promise<BlobStore> {
     const container = await openContainer(config);
-    const credential = CREDENTIAL_NAMES[config.credential.kind];
+    const { source } = config;
+    const credential = CREDENTIAL_NAMES[source];
     const { host } = new URL(container.url);
-    const place = { host, account: container.accountName, container: config.container, credential };
+    const place = { host, account: container.accountName, container: config.container, source, credential };
     const unused = config.unused.map((kind) => CREDENTIAL_NAMES[kind]);
     log.info(`Azure is accessed with the ${credential}`, {
       account: place.account,

@@ -45,6 +45,18 @@ export async function makeAuthority(dir: string, name = 'test CA'): Promise<Auth
   };
 }
 
+/** A certificate with its RSA key in one file, as a service principal proves itself with. */
+export async function makePrincipalFile(path: string, days = 365): Promise<string> {
+  const { private: key, cert } = await generate([{ name: 'commonName', value: 'etcd-snapshot' }], {
+    keyType: 'rsa',
+    algorithm: 'sha256',
+    notBeforeDate: new Date(Date.now() - 2 * DAY),
+    notAfterDate: new Date(Date.now() + days * DAY),
+  });
+  await writeFile(path, `${cert}\n${key}`, { mode: 0o600 });
+  return path;
+}
+
 async function issue(commonName: string, isCa: boolean, signer?: Pair): Promise<Pair> {
   const now = Date.now();
   const { private: key, cert } = await generate([{ name: 'commonName', value: commonName }], {
