@@ -100,27 +100,6 @@ t.test('container names', (t) => {
   t.end();
 });
 
-t.test('which credential is used', (t) => {
-  const connection = `DefaultEndpointsProtocol=https;AccountName=aksenginebackups;AccountKey=${KEY};EndpointSuffix=core.windows.net`;
-  const kind = (more: Record<string, string>): string => whole({ ...BOOK, ...more }).storage.credential.kind;
-  t.equal(kind({ SNAPSHOT_AZURE_AUTH: 'principal' }), 'principal');
-  t.equal(kind({ SNAPSHOT_AZURE_ACCOUNT_KEY: '' }), 'principal', 'without a key');
-  t.equal(kind({ SNAPSHOT_AZURE_CONNECTION_STRING: connection }), 'connection-string');
-  t.equal(kind({ SNAPSHOT_AZURE_CONNECTION_STRING: connection, SNAPSHOT_AZURE_AUTH: 'key' }), 'key');
-  t.match(
-    faultsOf({ ...BOOK, SNAPSHOT_AZURE_CONNECTION_STRING: connection.replace('aksengine', 'other') }),
-    'is for account otherbackups, but SNAPSHOT_AZURE_ACCOUNT_NAME is aksenginebackups',
-  );
-  t.match(
-    faultsOf({ ...BOOK, SNAPSHOT_AZURE_ACCOUNT_KEY: '', SNAPSHOT_AZURE_PRINCIPAL_TENANT: '' }),
-    'one fault: SNAPSHOT_AZURE_PRINCIPAL_TENANT is not set',
-    'an incomplete principal names what is missing',
-  );
-  t.match(faultsOf({ ...BOOK, SNAPSHOT_AZURE_AUTH: 'connection-string' }), 'CONNECTION_STRING is not set');
-  t.match(faultsOf({ ...BOOK, SNAPSHOT_AZURE_ACCOUNT_KEY: 'abc' }), 'ACCOUNT_KEY must be the base64 text of 64 bytes');
-  t.end();
-});
-
 t.test('endpoints', (t) => {
   const endpoints = (value: string): readonly string[] =>
     whole({ ...BOOK, SNAPSHOT_ETCD_ENDPOINTS: value }).etcd.endpoints;
@@ -144,26 +123,6 @@ t.test('sizes', (t) => {
   for (const bad of ['1GB', 'big', '-1', '1.5GiB']) {
     t.match(faultsOf({ ...BOOK, SNAPSHOT_HASHKV_MAX_SIZE: bad }), 'SNAPSHOT_HASHKV_MAX_SIZE must be a size', bad);
   }
-  t.end();
-});
-
-t.test('the blob endpoint', (t) => {
-  const endpoint = (value: string, more = {}): string | undefined =>
-    whole({ ...BOOK, SNAPSHOT_AZURE_BLOB_ENDPOINT: value, ...more }).storage.endpoint;
-  t.equal(endpoint('https://x.privatelink.blob.core.windows.net/'), 'https://x.privatelink.blob.core.windows.net');
-  t.equal(
-    endpoint('http://127.0.0.1:10000'),
-    'http://127.0.0.1:10000/aksenginebackups',
-    'the account goes into the path',
-  );
-  t.equal(endpoint('http://127.0.0.1:10000/devstoreaccount1'), 'http://127.0.0.1:10000/devstoreaccount1');
-  t.equal(endpoint('', { SNAPSHOT_AZURE_CLOUD: 'china' }), 'https://aksenginebackups.blob.core.chinacloudapi.cn');
-  t.equal(endpoint('', { SNAPSHOT_AZURE_CLOUD: 'usgov' }), 'https://aksenginebackups.blob.core.usgovcloudapi.net');
-  t.match(faultsOf({ ...BOOK, SNAPSHOT_AZURE_BLOB_ENDPOINT: 'http://10.0.0.1/x' }), 'BLOB_ENDPOINT must be https');
-  t.match(
-    faultsOf({ ...BOOK, SNAPSHOT_AZURE_BLOB_ENDPOINT: 'https://x/?sig=1' }),
-    'BLOB_ENDPOINT must be the full URL',
-  );
   t.end();
 });
 

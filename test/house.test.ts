@@ -43,7 +43,7 @@ function imports(): Import[] {
   const files = readdirSync(SRC, { recursive: true, encoding: 'utf8' }).filter((file) => file.endsWith('.ts'));
   return files.flatMap((from) => {
     const text = readFileSync(join(SRC, from), 'utf8');
-    const specifiers = [...text.matchAll(/^(?:import|export)\s[^;'=]*'([^']+)';|\bimport\('([^']+)'\)/gm)];
+    const specifiers = [...text.matchAll(/^(?:import|export)\s(?:[^;'=]*\sfrom\s)?'([^']+)';|\bimport\('([^']+)'\)/gm)];
     return specifiers
       .map(([, fixed, lazy]) => fixed ?? lazy ?? '')
       .map((to) => ({ from, to: to.startsWith('.') ? join(from, '..', to) : to }));

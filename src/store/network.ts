@@ -15,7 +15,8 @@ export function networkFault({ place, code, text, host, doing }: Failure): Sente
   const who = isStore ? `Azure at ${host}` : `The token endpoint at ${host}`;
   if (UNTRUSTED.test(code)) {
     return [
-      `The TLS certificate of ${host} is not trusted: ${text}.`,
+      // What follows is Node's advice.
+      `The TLS certificate of ${host} is not trusted: ${text.split(';')[0]}.`,
       'Set NODE_EXTRA_CA_CERTS to the CA of your endpoint, or of the proxy that opens TLS.',
     ];
   }

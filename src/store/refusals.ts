@@ -47,7 +47,7 @@ const BY_CODE: Readonly<Record<string, (failure: Failure) => Sentence>> = {
     // An answer without a body does not say which of the two it is.
     /not authorized to perform this operation/i.test(text)
       ? `Account ${place.account} does not accept this network address.`
-      : `Account ${place.account} refused this network address, or the ${place.credential}.`,
+      : `Azure refused the ${place.credential} or this network address for account ${place.account}.`,
     'Allow the address in the storage firewall, or use the private endpoint; check the credential.',
   ],
   AuthorizationPermissionMismatch: ({ place, doing }) => [

@@ -11,24 +11,32 @@ import type { Identity } from '../azure/identity.ts';
 import { UsageError } from '../errors.ts';
 import { assertValid, certificateIn, privateKeyIn, readNamed } from '../keyfile.ts';
 
-type Options = NonNullable<Parameters<TokenCredential['getToken']>[1]>;
+type Sdk = typeof import('@azure/identity');
+type AbortSignalLike = NonNullable<Parameters<TokenCredential['getToken']>[1]>['abortSignal'];
 
 /**
- * The SDK's credential of an identity, whose failures say what happened.
+ * The SDK's credential of an identity, whose failures say what happened. `@azure/identity` takes long to load, so it is
+ * loaded only where a token is needed.
  * @throws UsageError for an unusable file
  */
 export async function tokenCredential(identity: Identity): Promise<TokenCredential> {
   await checkFile(identity);
-  const line = new TokenLine();
-  const credential = await sdkCredential(identity, line);
+  const sdk = await import('@azure/identity');
   return {
-    getToken: async (scopes, options = {}) => line.get(async () => credential.getToken(scopes, options), options),
+    // The SDK remembers for a minute that it was told 429 or 5xx and refuses to ask again, so each token is got anew; the
+    // blob client keeps it for as long as it is good.
+    async getToken(scopes, options = {}) {
+      const line = new TokenLine(options.abortSignal);
+      try {
+        return await sdkCredential(sdk, identity, line).getToken(scopes, options);
+      } catch (error) {
+        throw line.failure(error);
+      }
+    },
   };
 }
 
-/** `@azure/identity` takes long to load, so it is loaded only where a token is needed. */
-async function sdkCredential(identity: Identity, httpClient: HttpClient): Promise<TokenCredential> {
-  const sdk = await import('@azure/identity');
+function sdkCredential(sdk: Sdk, identity: Identity, httpClient: HttpClient): TokenCredential {
   // Requests does the retries. The operator names the authority, so nobody else is asked whether it exists: a cloud that is
   // cut off from the public one could not ask, either.
   const options = { httpClient, retryOptions: { maxRetries: 0 }, disableInstanceDiscovery: true };
@@ -83,27 +91,18 @@ async function checkFile(identity: Identity): Promise<void> {
 }
 
 /**
- * Where the SDK sends its requests for tokens. Of a failure the SDK keeps little: a wrong tenant, a name that does not
+ * Where the SDK sends its requests for one token. Of a failure the SDK keeps little: a wrong tenant, a name that does not
  * resolve, a refused connection and an untrusted certificate are one text to it. So the line remembers what really came of
- * the last request, and that is what is thrown. It also ends with the try that it serves, which the SDK's requests do not.
+ * the last request. It also ends with the try that it serves, which the SDK's requests do not.
  */
 class TokenLine implements HttpClient {
   readonly #client = createDefaultHttpClient();
+  readonly #signal: AbortSignalLike;
   #request: PipelineRequest | undefined;
   #failure: RestError | undefined;
-  #signal: Options['abortSignal'];
 
-  /** @throws RestError with the request to the token endpoint, if there was one */
-  async get<T>(token: () => Promise<T>, { abortSignal }: Options): Promise<T> {
-    this.#request = undefined;
-    this.#failure = undefined;
-    this.#signal = abortSignal;
-    try {
-      return await token();
-    } catch (error) {
-      if (this.#failure === undefined && this.#request !== undefined) this.#failure = asRestError(error, this.#request);
-      throw this.#failure ?? error;
-    }
+  constructor(signal: AbortSignalLike) {
+    this.#signal = signal;
   }
 
   async sendRequest(request: PipelineRequest): Promise<PipelineResponse> {
@@ -119,6 +118,11 @@ class TokenLine implements HttpClient {
       this.#failure = asRestError(error, request);
       throw error;
     }
+  }
+
+  /** What the SDK's error really means, with the request to the token endpoint, if there was one. */
+  failure(error: unknown): unknown {
+    return this.#failure ?? (this.#request === undefined ? error : asRestError(error, this.#request));
   }
 }
 

@@ -1,5 +1,6 @@
-import { mkdir, writeFile } from 'node:fs/promises';
+import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { getCACertificates, setDefaultCACertificates } from 'node:tls';
 import { generate } from 'selfsigned';
 
 interface Pair {
@@ -43,6 +44,11 @@ export async function makeAuthority(dir: string, name = 'test CA'): Promise<Auth
     server: await save('etcdserver', await issue('localhost', false, authority)),
     client: await save('etcdclient', await issue('root', false, authority)),
   };
+}
+
+/** Makes this process trust what the authority has signed; for others there is NODE_EXTRA_CA_CERTS. */
+export async function trust(authority: Authority): Promise<void> {
+  setDefaultCACertificates([...getCACertificates(), await readFile(authority.ca, 'utf8')]);
 }
 
 /** A certificate with its RSA key in one file, as a service principal proves itself with. */
