@@ -27,6 +27,9 @@ export class Secret {
   }
 }
 
+/** Tokens are got on the way, so they are known by their look only. */
+const JSON_WEB_TOKEN = /\bey[\w-]+\.[\w-]+\.[\w-]+/g;
+
 /**
  * A last net under the wrapping, for text of libraries that quote what they were given: replaces every form in which the
  * secrets could stand in a message.
@@ -42,5 +45,6 @@ export function masker(secrets: readonly Secret[]): (text: string) => string {
     ];
   });
   const longestFirst = [...new Set(forms)].filter((form) => form !== '').toSorted((a, b) => b.length - a.length);
-  return (text) => longestFirst.reduce((masked, form) => masked.replaceAll(form, HIDDEN), text);
+  return (text) =>
+    longestFirst.reduce((masked, form) => masked.replaceAll(form, HIDDEN), text).replace(JSON_WEB_TOKEN, HIDDEN);
 }

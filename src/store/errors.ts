@@ -75,6 +75,7 @@ export function storageError(place: Place, doing: string, error: unknown, before
     text: error instanceof Error ? error.message : String(error),
     host: hostOf(error) ?? place.host,
     minutesOff: minutesOff(error),
+    retryAfterMs: retryAfterMs(error),
   });
   return new StorageError(
     code,
@@ -85,14 +86,16 @@ export function storageError(place: Place, doing: string, error: unknown, before
 }
 
 function explain(failure: Failure): Sentence {
-  return (
-    networkFault(failure) ??
-    tokenRefusal(failure) ??
-    refusal(failure) ?? [
-      `Azure failed while ${failure.doing}.`,
-      'Look the code up in the documentation of Azure Blob Storage; without a request id it came from a proxy.',
-    ]
-  );
+  return networkFault(failure) ?? tokenRefusal(failure) ?? refusal(failure) ?? anythingElse(failure);
+}
+
+function anythingElse({ doing, retryAfterMs }: Failure): Sentence {
+  return [
+    `Azure failed while ${doing}.`,
+    retryAfterMs === undefined
+      ? 'Look the code up in the documentation of Azure Blob Storage; without a request id it came from a proxy.'
+      : `Azure is too busy and asks to wait ${Math.ceil(retryAfterMs / 1000)} s: run the command after that.`,
+  ];
 }
 
 /** The name of a new snapshot is in use; the blob that has it is left as it is. */

@@ -4,7 +4,7 @@ import { codeOf, isAnswer, isTransient, retryAfterMs, storageError, TryTimeout }
 import type { Place } from './failure.ts';
 
 /** While the store has never answered, a fault is more likely in the configuration than passing: say so soon. */
-const FIRST_PATIENCE_MS = 8_000;
+const FIRST_PATIENCE_MS = 6_000;
 const PATIENCE_MS = 120_000;
 
 /** One small request; its answer comes within a fraction of a second. */
