@@ -3,7 +3,10 @@ import type { Log } from '../log.ts';
 import { codeOf, isAnswer, isTransient, retryAfterMs, storageError, TryTimeout } from './errors.ts';
 import type { Place } from './failure.ts';
 
-/** While the store has never answered, a fault is more likely in the configuration than passing: say so soon. */
+/**
+ * While Azure has never answered, be it with a refusal, a fault is more likely in the configuration than passing: say so
+ * soon.
+ */
 const FIRST_PATIENCE_MS = 6_000;
 const PATIENCE_MS = 120_000;
 

@@ -223,7 +223,7 @@ t.test('every refusal of a token has its sentence', { buffered: true }, async (t
   ]);
 });
 
-t.test('a managed identity that nobody answers, within ten seconds', { buffered: true }, async (t) => {
+t.test('a managed identity that nobody answers is given up soon', { buffered: true }, async (t) => {
   const mute = createServer(() => {}).listen(0, '127.0.0.1');
   await once(mute, 'listening');
   t.teardown(() => {
@@ -241,7 +241,9 @@ t.test('a managed identity that nobody answers, within ten seconds', { buffered:
   });
   t.equal(finished.code, 12);
   t.match(errorOf(finished).message, new RegExp(`token endpoint at 127.0.0.1:${port} gave no answer within 6 s`));
-  t.ok(finished.ms < 10_000, `${Math.round(finished.ms)} ms`);
+  // Not the time that the process takes to start, which says more of a busy machine.
+  const times = [...finished.stderr.matchAll(/"time":"([^"]+)"/g)].map(([, time = '']) => Date.parse(time));
+  t.ok(Math.max(...times) - Math.min(...times) < 8_000);
 });
 
 t.test('no output holds a secret, whichever credential fails', { buffered: true }, async (t) => {
