@@ -1,4 +1,5 @@
 import { type Access, readAccess } from './azure/credential.ts';
+import { judgeProxy, proxyPasswords } from './azure/proxy.ts';
 import { CONTAINER_RULE } from './azure/rules.ts';
 import { LOG_FORMATS, LOG_LEVELS, type LogFormat, type LogLevel } from './log.ts';
 import { cleaned, type Environment, Reader, type Rule } from './reader.ts';
@@ -73,6 +74,7 @@ export function readConfig(env: Environment, needs: Needs): Config {
     spoolDir: reader.text('SNAPSHOT_SPOOL_DIR'),
     hashKvMaxSize: reader.size('SNAPSHOT_HASHKV_MAX_SIZE') ?? 2 ** 30,
   };
+  if (needs.storage) judgeProxy(reader, env);
   readLogConfig(env, reader);
   reader.throwFaults();
   return config;
@@ -87,7 +89,6 @@ export function readLogConfig(env: Environment, reader = new Reader(env)): LogCo
 }
 
 const SECRETS_WITHIN = [/AccountKey=([^;]+)/g, /SharedAccessSignature=([^;]+)/g, /\bsig=([^&;]+)/g];
-const PROXIES = ['HTTPS_PROXY', 'HTTP_PROXY', 'ALL_PROXY'].flatMap((name) => [name, name.toLowerCase()]);
 
 /**
  * Every secret that is set, used or not: what no output may contain. Besides our own these are the password of a proxy and
@@ -99,9 +100,7 @@ export function secretsOf(env: Environment): Secret[] {
   const within = values.flatMap((value) =>
     SECRETS_WITHIN.flatMap((pattern) => [...value.matchAll(pattern)].map((match) => match[1] ?? '')),
   );
-  const proxies = PROXIES.map((name) => env[name] ?? '').filter((value) => URL.canParse(value));
-  const passwords = proxies.map((value) => new URL(value).password);
-  return [...values, ...within, ...passwords]
+  return [...values, ...within, ...proxyPasswords(env)]
     .flatMap((value) => [value, decoded(value)])
     .map((value) => new Secret(value));
 }

@@ -111,6 +111,22 @@ export const VARIABLES = {
     meaning: 'Workload identity: where it gets its tokens, unless `SNAPSHOT_AZURE_AUTHORITY_HOST` is set.',
     default: "the cloud's",
   },
+  HTTPS_PROXY: {
+    example: 'http://user:password@proxy.example.com:3128',
+    meaning:
+      'Proxy on the way to Azure, for tokens and for blobs; never for etcd. This variable and the next two count in the environment of the process only, not in a file of `--env-file`.',
+    default: 'none',
+  },
+  NO_PROXY: {
+    example: '.privatelink.blob.core.windows.net',
+    meaning: 'Hosts that are reached directly: whole names, or suffixes with a dot before them, separated by commas.',
+    default: 'none',
+  },
+  NODE_EXTRA_CA_CERTS: {
+    example: '/etc/ssl/certs/company.pem',
+    meaning: 'PEM file with further CAs, for a private endpoint or a proxy that opens TLS.',
+    default: 'none',
+  },
   SNAPSHOT_BLOB_PREFIX: { example: 'prod-eu/', meaning: 'Put before every blob name.', default: 'none' },
   SNAPSHOT_KEEP_LAST: {
     example: '28',

@@ -39,8 +39,9 @@ function judge(reader: Reader, { account: own, key, sas, endpoint }: ConnectionS
   if (endpoint === undefined || (key ?? sas) === undefined || (key !== undefined && own === undefined)) {
     reader.fault(NAME, 'must be a connection string as the portal shows it');
   }
-  if (key !== undefined && !KEY_RULE.pattern.test(key))
-    reader.fault(NAME, 'has an AccountKey that is not 88 characters');
+  if (key !== undefined && !KEY_RULE.pattern.test(key)) {
+    reader.fault(NAME, 'has an AccountKey that is not the base64 text of 64 bytes');
+  }
   if (account !== undefined && own !== undefined && own !== account) {
     reader.fault(NAME, `is for account ${own}, but SNAPSHOT_AZURE_ACCOUNT_NAME is ${account}`);
   }

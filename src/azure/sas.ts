@@ -24,8 +24,8 @@ export function sasFaults(token: string, { endpoint, writes, now }: SasUse): str
     const value = fields.get(field);
     return value === null || letters.test(value);
   };
-  // A token for an account names services and kinds of resource, one for a container says sr=c.
-  if (!allows('sr', /c/) || !allows('ss', /b/) || !allows('srt', /o/)) {
+  // A token for an account names services and kinds of resource; sr=d is a directory, and so a prefix.
+  if (!allows('sr', /^[cd]$/) || !allows('ss', /b/) || !allows('srt', /o/)) {
     faults.push('must be for a container, or for the blob service of the account with its objects');
   }
   if (writes && !allows('sp', /[cw]/)) faults.push('gives no right to write (w) or create (c)');

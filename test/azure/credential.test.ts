@@ -202,7 +202,7 @@ t.test('connection strings', (t) => {
   t.match(faults(ofSas.replace('2099', '2020')), /CONNECTION_STRING expired on 2020/);
   t.match(faults(text.replace('=https', '=http')), /CONNECTION_STRING must be https/);
   t.match(faults(ofSas.replaceAll('https:', 'http:')), /CONNECTION_STRING must be https/);
-  t.match(faults(text.replace(KEY, 'abc')), /CONNECTION_STRING has an AccountKey that is not 88 characters/);
+  t.match(faults(text.replace(KEY, 'abc')), /CONNECTION_STRING has an AccountKey that is not the base64 text/);
   for (const part of ['AccountName=aksenginebackups;', `AccountKey=${KEY};`]) {
     t.match(faults(text.replace(part, '')), /must be a connection string as the portal shows it/, part.slice(0, 12));
   }
@@ -250,6 +250,19 @@ t.test('the blob endpoint', (t) => {
   for (const identity of [PRINCIPAL, WORKLOAD, managed]) {
     t.match(faults('http://127.0.0.1:10000/x', identity), 'must be https: the token would travel in clear');
   }
+  t.end();
+});
+
+t.test('a proxy that is no URL is told before the SDK fails over it', (t) => {
+  const key = { ...ACCOUNT, SNAPSHOT_AZURE_ACCOUNT_KEY: KEY };
+  for (const value of ['proxy.example.org:3128', '10.0.0.1:3128', '"http://10.0.0.1:3128"', 'socks5://10.0.0.1']) {
+    const message = faultsOf({ ...key, HTTPS_PROXY: value });
+    t.match(message, 'HTTPS_PROXY (or what stands in for it) must be a URL that begins with http:// or https://');
+    t.notMatch(message, value);
+  }
+  const proxy = 'http://worker:secret@10.0.0.1:3128';
+  for (const name of ['https_proxy', 'HTTP_PROXY', 'all_proxy']) t.equal(faultsOf({ ...key, [name]: proxy }), '', name);
+  t.equal(faultsOf({ ...key, HTTPS_PROXY: proxy, ALL_PROXY: 'socks5://10.0.0.1' }), '', 'which is not looked at');
   t.end();
 });
 

@@ -1,0 +1,21 @@
+import type { Environment, Reader } from '../reader.ts';
+
+/** In the order in which the SDK looks for them. */
+const NAMES = ['HTTPS_PROXY', 'ALL_PROXY', 'HTTP_PROXY'].flatMap((name) => [name, name.toLowerCase()]);
+
+/** The SDK takes the value as it is, quotation marks included, and of one that is no URL it says nothing that helps. */
+export function judgeProxy(reader: Reader, env: Environment): void {
+  const [value] = valuesIn(env);
+  if (value === undefined || (/^https?:\/\//.test(value) && URL.canParse(value))) return;
+  reader.fault('HTTPS_PROXY', '(or what stands in for it) must be a URL that begins with http:// or https://');
+}
+
+export function proxyPasswords(env: Environment): string[] {
+  return valuesIn(env)
+    .filter((value) => URL.canParse(value))
+    .map((value) => new URL(value).password);
+}
+
+function valuesIn(env: Environment): string[] {
+  return NAMES.map((name) => env[name] ?? '').filter((value) => value !== '');
+}
