@@ -75,7 +75,7 @@ export function storageError(place: Place, doing: string, error: unknown, before
     text: error instanceof Error ? error.message : String(error),
     host: hostOf(error) ?? place.host,
     minutesOff: minutesOff(error),
-    retryAfterMs: retryAfterMs(error),
+    waitMs: retryAfterMs(error),
   });
   return new StorageError(
     code,
@@ -89,12 +89,12 @@ function explain(failure: Failure): Sentence {
   return networkFault(failure) ?? tokenRefusal(failure) ?? refusal(failure) ?? anythingElse(failure);
 }
 
-function anythingElse({ doing, retryAfterMs }: Failure): Sentence {
+function anythingElse({ doing, waitMs }: Failure): Sentence {
   return [
     `Azure failed while ${doing}.`,
-    retryAfterMs === undefined
+    waitMs === undefined
       ? 'Look the code up in the documentation of Azure Blob Storage; without a request id it came from a proxy.'
-      : `Azure is too busy and asks to wait ${Math.ceil(retryAfterMs / 1000)} s: run the command after that.`,
+      : `Azure is too busy and asks to wait ${Math.ceil(waitMs / 1000)} s: run the command after that.`,
   ];
 }
 

@@ -24,7 +24,7 @@ export interface Failure {
   /** Whole minutes between the clock of this host and the service's; 0 where that did not tell its time. */
   readonly minutesOff: number;
   /** Milliseconds that the service asked us to wait, if it did. */
-  readonly retryAfterMs: number | undefined;
+  readonly waitMs: number | undefined;
 }
 
 /** What failed and why, and what to do. */

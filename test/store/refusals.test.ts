@@ -2,9 +2,10 @@ import { createServer } from 'node:http';
 import { once } from 'node:events';
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import t, { type Test } from 'tap';
 import { readConfig } from '../../src/config.ts';
-import { StorageError } from '../../src/errors.ts';
+import { RunTimeout, StorageError } from '../../src/errors.ts';
 import { createLog } from '../../src/log.ts';
 import { BlobStore } from '../../src/store/store.ts';
 import { type BlobAnswer, BlobService, EMPTY_LIST } from '../support/blob-service.ts';
@@ -154,13 +155,14 @@ t.test('what passes is tried again, after as long as the service asks', { buffer
 
 t.test("the run's end says what the last try failed with", { buffered: true }, async (t) => {
   const blobs = await service([{ status: 503, code: 'ServerBusy' }]);
-  const variables = { ...KEY, SNAPSHOT_AZURE_BLOB_ENDPOINT: blobs.url, NODE_EXTRA_CA_CERTS: authority.ca };
-  const { code, stderr } = await runWorker(['list'], { ...variables, SNAPSHOT_TIMEOUT: '2' });
-  t.equal(code, 12);
-  t.match(
-    errorOf({ stderr }).message,
-    /TIMEOUT of 2 s is over while listing.*; the last try failed: .*\[ServerBusy, req/,
-  );
+  const run = new AbortController();
+  const store = await open({ ...KEY, SNAPSHOT_AZURE_BLOB_ENDPOINT: blobs.url }, run.signal);
+  const listed = t.rejects(store.list(), {
+    message: /TIMEOUT of 2 s is over while listing the container; the last try failed: .*\[ServerBusy, request azure/,
+  });
+  while (blobs.times.length < 2) await sleep(20);
+  run.abort(new RunTimeout(2));
+  await listed;
 });
 
 t.test('every refusal of a token has its sentence', { buffered: true }, async (t) => {
