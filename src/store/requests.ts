@@ -49,7 +49,8 @@ export class Requests {
     let failure: unknown;
     for (let attempt = 0; ; attempt++) {
       try {
-        const result = await oneTry(request, this.#answered ? tryMs : Math.min(tryMs, FIRST_PATIENCE_MS), signal);
+        const isPatient = this.#answered || tryMs > TRY_MS;
+        const result = await oneTry(request, isPatient ? tryMs : Math.min(tryMs, FIRST_PATIENCE_MS), signal);
         this.#answered = true;
         return result;
       } catch (error) {

@@ -11,6 +11,9 @@ import {
   StorageSharedKeyCredential,
 } from '@azure/storage-blob';
 import t, { type Test } from 'tap';
+import { readConfig } from '../../src/config.ts';
+import { createLog } from '../../src/log.ts';
+import { BlobStore } from '../../src/store/store.ts';
 import { Azurite } from '../support/azurite.ts';
 import { makeAuthority, makePrincipalFile, trust } from '../support/certificates.ts';
 import { ConnectProxy } from '../support/connect-proxy.ts';
@@ -74,11 +77,19 @@ async function succeeds(
   return finished;
 }
 
-async function refuses(t: Test, variables: Variables, code: number, message: RegExp): Promise<Finished> {
+async function refuses(t: Test, variables: Variables, message: RegExp): Promise<Finished> {
   const finished = await runWorker(['list'], { ...PLACE, ...variables });
-  t.equal(finished.code, code);
+  t.equal(finished.code, 12);
   t.match(errorOf(finished).message, message);
   return finished;
+}
+
+/** What the files of an identity lack shows before anything is asked. */
+async function unusable(t: Test, variables: Variables, message: RegExp): Promise<void> {
+  const { storage } = readConfig({ ...PLACE, ...variables }, { etcd: false, storage: true });
+  if (storage === undefined) throw new Error('no storage');
+  const log = createLog('json', 'error', () => {});
+  await t.rejects(BlobStore.open(storage, new AbortController().signal, log), { exitCode: 2, message });
 }
 
 t.test('account key, without loading what is for tokens', async (t) => {
@@ -140,18 +151,14 @@ t.test('service principal with a certificate', async (t) => {
   const [onlyCertificate = '', onlyKey = ''] = pem.split(/(?=-----BEGIN (?:RSA )?PRIVATE KEY)/);
   const expired = await makePrincipalFile(join(dir, 'expired.pem'), -1);
   const other = await makePrincipalFile(join(dir, 'other.pem'));
-  await Promise.all([
-    refuses(t, named(join(dir, 'missing.pem')), 2, /certificate .*missing.pem does not exist/),
-    refuses(t, await file('text.pem', 'nonsense'), 2, /text.pem is not a PEM certificate/),
-    refuses(t, await file('bare.pem', onlyCertificate), 2, /bare.pem is not a PEM private key/),
-    refuses(t, await file('key.pem', onlyKey), 2, /key.pem is not a PEM certificate/),
-  ]);
   const mixed = `${onlyCertificate}${(await readFile(other, 'utf8')).slice(onlyCertificate.length)}`;
-  await Promise.all([
-    refuses(t, await file('mixed.pem', mixed), 2, /has no RSA key of its own/),
-    refuses(t, named(expired), 2, /certificate .*expired.pem expired on 20/),
-    refuses(t, named(other), 12, /Entra ID does not know the certificate.*AADSTS700027/),
-  ]);
+  await unusable(t, named(join(dir, 'missing.pem')), /certificate .*missing.pem does not exist/);
+  await unusable(t, await file('text.pem', 'nonsense'), /text.pem is not a PEM certificate/);
+  await unusable(t, await file('bare.pem', onlyCertificate), /bare.pem is not a PEM private key/);
+  await unusable(t, await file('key.pem', onlyKey), /key.pem is not a PEM certificate/);
+  await unusable(t, await file('mixed.pem', mixed), /has no RSA key of its own/);
+  await unusable(t, named(expired), /certificate .*expired.pem expired on 20/);
+  await refuses(t, named(other), /Entra ID does not know the certificate.*AADSTS700027/);
 });
 
 t.test('workload identity', async (t) => {
@@ -161,11 +168,9 @@ t.test('workload identity', async (t) => {
   const empty = join(dir, 'empty-token');
   await writeFile(empty, '\n');
   const named = (file: string): Variables => ({ ...WORKLOAD, AZURE_FEDERATED_TOKEN_FILE: file });
-  await Promise.all([
-    refuses(t, named(strange), 12, /no federated credential of the identity matches it/),
-    refuses(t, named(empty), 2, /service-account token .*empty-token is empty/),
-    refuses(t, named(join(dir, 'no-token')), 2, /service-account token .*no-token does not exist/),
-  ]);
+  await refuses(t, named(strange), /no federated credential of the identity matches it/);
+  await unusable(t, named(empty), /service-account token .*empty-token is empty/);
+  await unusable(t, named(join(dir, 'no-token')), /service-account token .*no-token does not exist/);
 });
 
 t.test('managed identity', async (t) => {
@@ -177,7 +182,7 @@ t.test('managed identity', async (t) => {
   await succeeds(t, 'managed identity', { ...VIRTUAL_MACHINE, ...assigned }, []);
   await succeeds(t, 'managed identity', { ...MANAGED, ...assigned, ...machine.appService }, [machine.header]);
   const unknown = { ...VIRTUAL_MACHINE, SNAPSHOT_AZURE_MANAGED_IDENTITY_CLIENT_ID: entra.appId };
-  await refuses(t, unknown, 12, /identity endpoint at 127.0.0.1:\d+ gave no token: Identity not found/);
+  await refuses(t, unknown, /identity endpoint at 127.0.0.1:\d+ gave no token: Identity not found/);
 });
 
 t.test('through a proxy go tokens and blobs, and never etcd', async (t) => {
@@ -191,7 +196,7 @@ t.test('through a proxy go tokens and blobs, and never etcd', async (t) => {
   t.strictSame(hosts(), [blobs], 'without the hosts of NO_PROXY');
 
   const wrong = { ...entra.variables, HTTPS_PROXY: proxy.url('another~password') };
-  const refused = await refuses(t, wrong, 12, /The proxy wants a user name and a password/);
+  const refused = await refuses(t, wrong, /The proxy wants a user name and a password/);
   t.notMatch(refused.stderr, 'another~password');
 });
 
