@@ -195,9 +195,7 @@ t.test('storage', async (t) => {
   const port = await freePort();
   await fails(t, 'wrong key', { SNAPSHOT_AZURE_ACCOUNT_KEY: WRONG_KEY }, 12, /refused the account key/);
   const gone = { SNAPSHOT_AZURE_BLOB_ENDPOINT: `http://127.0.0.1:${port}/testaccount` };
-  await fails(t, 'endpoint down', gone, 12, /cannot be reached/);
   const unknown = { SNAPSHOT_AZURE_ACCOUNT_NAME: 'nosuchaccount', SNAPSHOT_AZURE_BLOB_ENDPOINT: '' };
-  await fails(t, 'unknown account', unknown, 12, /Host nosuchaccount.blob.core.windows.net cannot be resolved/);
   const other = {
     SNAPSHOT_AZURE_ACCOUNT_NAME: 'other',
     SNAPSHOT_AZURE_BLOB_ENDPOINT: azurite.url.replace('testaccount', 'other'),
@@ -220,9 +218,13 @@ t.test('storage', async (t) => {
   const mayNotWrite = await refuses(denied, (method) => method === 'PUT');
   await fails(t, 'missing right', mayNotWrite, 12, /may not do this on container errors \(storing the snapshot\)/);
   const down = await refuses({ status: 503, code: 'ServerBusy' }, () => true);
-  await fails(t, 'busy for ever', down, 12, /failed.*ServerBusy/);
   const hanging = await refuses('hang', () => true);
-  await fails(t, 'hangs', hanging, 12, /no answer within/);
+  await Promise.all([
+    fails(t, 'endpoint down', gone, 12, /cannot be reached/),
+    fails(t, 'unknown account', unknown, 12, /Host nosuchaccount.blob.core.windows.net cannot be resolved/),
+    fails(t, 'busy for ever', down, 12, /failed.*ServerBusy/),
+    fails(t, 'hangs', hanging, 12, /no answer within/),
+  ]);
 });
 
 t.test('service principal', async (t) => {

@@ -1,10 +1,10 @@
 import { readdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import {
-  ContainerSASPermissions,
   AccountSASPermissions,
   AccountSASResourceTypes,
   AccountSASServices,
+  ContainerSASPermissions,
   generateAccountSASQueryParameters,
   generateBlobSASQueryParameters,
   SASProtocol,

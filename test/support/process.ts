@@ -26,7 +26,7 @@ export function launch(
   variables: Variables = {},
   cwd?: string,
 ): ChildProcess {
-  const inherited = Object.entries(process.env).filter(([name]) => !name.startsWith('SNAPSHOT_'));
+  const inherited = Object.entries(process.env).filter(([name]) => !/^(SNAPSHOT|AZURE|IDENTITY)_|_PROXY$/i.test(name));
   return spawn('env', ['-u', 'NODE_OPTIONS', command, ...args], {
     env: { ...Object.fromEntries(inherited), ...variables },
     cwd,
