@@ -3,6 +3,7 @@ import { backup } from './commands/backup.ts';
 import type { Arguments, Context, Outcome } from './commands/command.ts';
 import { inspect } from './commands/inspect.ts';
 import { list } from './commands/list.ts';
+import { prune } from './commands/prune.ts';
 import { verify } from './commands/verify.ts';
 import type { Needs } from './config.ts';
 import { UsageError } from './errors.ts';
@@ -29,6 +30,13 @@ const VERBS: Readonly<Record<string, Verb>> = {
     needs: () => ({ etcd: false, storage: true }),
     operands: [],
     summary: 'show the snapshots in the container, newest first',
+  },
+  prune: {
+    run: prune,
+    needs: () => ({ etcd: false, storage: true }),
+    operands: [],
+    summary: 'apply retention without a backup, with the reasons for what stays and what goes',
+    options: { 'dry-run': { type: 'boolean' }, 'cluster-id': { type: 'string', multiple: true } },
   },
   verify: {
     run: verify,
@@ -116,6 +124,8 @@ export function helpText(): string {
     'Options:',
     '  --json                          the result as one JSON document on stdout',
     '  --env-file FILE                 read variables from FILE too (default: .env in the working directory, if there)',
+    '  --dry-run                       prune: delete nothing, and show what would go',
+    '  --cluster-id ID                 prune: an id that this cluster had before (may be repeated)',
     '  --keys PREFIX                   inspect: list the live keys that begin so',
     '  --get KEY                       inspect: write the value of this key to stdout, as it is',
     '  -h, --help                      this text',

@@ -31,12 +31,30 @@ export interface StorageConfig extends Access {
   readonly prefix: string;
 }
 
+/** How many to keep: the newest ones, or the newest of each of the newest periods. A snapshot kept by any rule stays. */
+export interface RetentionRules {
+  readonly last: number | undefined;
+  readonly hourly: number | undefined;
+  readonly daily: number | undefined;
+  readonly weekly: number | undefined;
+  readonly monthly: number | undefined;
+  readonly yearly: number | undefined;
+  /** Seconds before the newest snapshot. */
+  readonly within: number | undefined;
+}
+
+export interface RetentionConfig {
+  /** None set = nothing is ever deleted. */
+  readonly rules: RetentionRules;
+  /** Cluster ids, in lower-case hex, of earlier lives of this cluster: their snapshots age out as its own do. */
+  readonly previousClusterIds: readonly string[];
+}
+
 export interface Config {
   /** Undefined where the command does not need it. */
   readonly etcd: EtcdConfig | undefined;
   readonly storage: StorageConfig | undefined;
-  /** Number of newest snapshots to keep; undefined = nothing is ever deleted. */
-  readonly keepLast: number | undefined;
+  readonly retention: RetentionConfig;
   /** Seconds for the whole run. */
   readonly timeout: number;
   readonly readBack: 'full' | 'off';
@@ -68,7 +86,7 @@ export function readConfig(env: Environment, needs: Needs): Config {
   const config: Config = {
     etcd: needs.etcd ? readEtcd(reader) : undefined,
     storage: needs.storage ? readStorage(reader, needs.writes === true) : undefined,
-    keepLast: reader.count('SNAPSHOT_KEEP_LAST'),
+    retention: readRetention(reader),
     timeout: reader.seconds('SNAPSHOT_TIMEOUT') ?? 570,
     readBack: reader.choice('SNAPSHOT_READ_BACK', ['full', 'off']) ?? 'full',
     spoolDir: reader.text('SNAPSHOT_SPOOL_DIR'),
@@ -152,6 +170,26 @@ function readStorage(reader: Reader, writes: boolean): StorageConfig {
   };
 }
 
+function readRetention(reader: Reader): RetentionConfig {
+  const previous = reader.text('SNAPSHOT_PREVIOUS_CLUSTER_IDS', CLUSTER_IDS_RULE) ?? '';
+  return {
+    rules: {
+      last: reader.count('SNAPSHOT_KEEP_LAST'),
+      hourly: reader.count('SNAPSHOT_KEEP_HOURLY'),
+      daily: reader.count('SNAPSHOT_KEEP_DAILY'),
+      weekly: reader.count('SNAPSHOT_KEEP_WEEKLY'),
+      monthly: reader.count('SNAPSHOT_KEEP_MONTHLY'),
+      yearly: reader.count('SNAPSHOT_KEEP_YEARLY'),
+      within: reader.age('SNAPSHOT_KEEP_WITHIN'),
+    },
+    previousClusterIds: previous.split(/[\s,]+/).filter((id) => id !== ''),
+  };
+}
+
+const CLUSTER_IDS_RULE: Rule = {
+  pattern: /^[0-9a-f]{1,16}(\s*,\s*[0-9a-f]{1,16})*$/,
+  demand: 'must be cluster ids as `list` shows them, separated by commas',
+};
 const PREFIX_RULE: Rule = {
   pattern: /^(?!.*(\/\/|\.\/|\.$))[A-Za-z0-9][A-Za-z0-9._/-]{0,199}$/,
   demand:

@@ -56,6 +56,11 @@ export class StorageError extends WorkerError {
     super(ExitCode.storage, message, hint, cause);
     this.code = code;
   }
+
+  /** The identity is known, and has no right to do this. */
+  get isForbidden(): boolean {
+    return /^Authorization(Permission|ResourceType)Mismatch$/.test(this.code);
+  }
 }
 
 /** A signal ended the run; the exit code is 128 + the signal's number, as a shell reports it. */

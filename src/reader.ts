@@ -79,6 +79,21 @@ export class Reader {
     return seconds;
   }
 
+  /**
+   * Seconds of an age that things may reach. The unit must be named and hours are the least, because elsewhere a plain number
+   * means days and `6m` half a year: what is misunderstood here is deleted.
+   */
+  age(name: VariableName): number | undefined {
+    const value = cleaned(this.#env[name]);
+    if (value === undefined) return undefined;
+    const match = /^(\d{1,7})([smhd])$/.exec(value);
+    const seconds = Number(match?.[1]) * SECONDS[match?.[2] as keyof typeof SECONDS];
+    if (match === null || seconds < SECONDS.h) {
+      this.fault(name, 'must be a duration such as 36h or 14d, from 1h on (m is minutes)');
+    }
+    return seconds;
+  }
+
   /** Bytes. */
   size(name: VariableName): number | undefined {
     const value = cleaned(this.#env[name]);

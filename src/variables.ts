@@ -130,8 +130,28 @@ export const VARIABLES = {
   SNAPSHOT_BLOB_PREFIX: { example: 'prod-eu/', meaning: 'Put before every blob name.', default: 'none' },
   SNAPSHOT_KEEP_LAST: {
     example: '28',
-    meaning: 'How many of the newest proven snapshots of this cluster to keep.',
-    default: 'nothing is ever deleted',
+    meaning: 'How many of the newest snapshots of this cluster to keep.',
+    default: 'no rule; without any, nothing is ever deleted',
+  },
+  SNAPSHOT_KEEP_HOURLY: {
+    example: '24',
+    meaning: 'Keeps the newest snapshot of each of so many hours that have one.',
+    default: 'no rule',
+  },
+  SNAPSHOT_KEEP_DAILY: { example: '14', meaning: 'The same for days, in UTC.', default: 'no rule' },
+  SNAPSHOT_KEEP_WEEKLY: { example: '8', meaning: 'The same for ISO weeks.', default: 'no rule' },
+  SNAPSHOT_KEEP_MONTHLY: { example: '12', meaning: 'The same for months.', default: 'no rule' },
+  SNAPSHOT_KEEP_YEARLY: { example: '3', meaning: 'The same for years.', default: 'no rule' },
+  SNAPSHOT_KEEP_WITHIN: {
+    example: '14d',
+    meaning: 'Keeps all snapshots taken within this time before the newest one. Units: `m` (minutes), `h`, `d`.',
+    default: 'no rule',
+  },
+  SNAPSHOT_PREVIOUS_CLUSTER_IDS: {
+    example: 'cdf818194e3a8c32',
+    meaning:
+      'Cluster ids that this cluster had before it was restored, separated by commas: their snapshots age out with its own.',
+    default: 'none',
   },
   SNAPSHOT_TIMEOUT: {
     example: '10m',

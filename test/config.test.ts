@@ -11,6 +11,7 @@ import {
 } from '../src/config.ts';
 import { UsageError } from '../src/errors.ts';
 import { masker, Secret } from '../src/secret.ts';
+import { hasRule } from '../src/snapshot/retention.ts';
 
 const KEY = `${'k'.repeat(86)}==`;
 
@@ -46,7 +47,7 @@ function faultsOf(env: Record<string, string>): string {
 }
 
 t.test("the book's variables, all seven at once", (t) => {
-  const { etcd, storage, keepLast, timeout, readBack } = whole(BOOK);
+  const { etcd, storage, retention, timeout, readBack } = whole(BOOK);
   t.strictSame(etcd.endpoints, BOOK.SNAPSHOT_ETCD_ENDPOINTS.split(','));
   t.strictSame(etcd.tls, {}, 'no file is named, so the known places are looked at');
   t.equal(etcd.user, undefined);
@@ -55,7 +56,8 @@ t.test("the book's variables, all seven at once", (t) => {
   t.strictSame(storage.unused, ['principal']);
   t.equal(storage.endpoint, 'https://aksenginebackups.blob.core.windows.net');
   t.equal(storage.prefix, '');
-  t.equal(keepLast, undefined, 'nothing is ever deleted');
+  t.notOk(hasRule(retention.rules), 'nothing is ever deleted');
+  t.strictSame(retention.previousClusterIds, []);
   t.equal(timeout, 570);
   t.equal(readBack, 'full');
   t.end();
@@ -148,6 +150,34 @@ t.test('durations', (t) => {
   t.strictSame(['90', '90s', '10m', '2h', '1d'].map(timeout), [90, 90, 600, 7200, 86_400]);
   for (const bad of ['0', '-5', '1w', '1.5m', '25d', 'ten']) {
     t.match(faultsOf({ ...BOOK, SNAPSHOT_TIMEOUT: bad }), 'SNAPSHOT_TIMEOUT must be', bad);
+  }
+  t.end();
+});
+
+t.test('retention', (t) => {
+  const { rules, previousClusterIds } = whole({
+    ...BOOK,
+    SNAPSHOT_KEEP_LAST: '1',
+    SNAPSHOT_KEEP_HOURLY: '"24"',
+    SNAPSHOT_KEEP_DAILY: '7',
+    SNAPSHOT_KEEP_WEEKLY: '5',
+    SNAPSHOT_KEEP_MONTHLY: '12',
+    SNAPSHOT_KEEP_YEARLY: '999',
+    SNAPSHOT_KEEP_WITHIN: '400d',
+    SNAPSHOT_PREVIOUS_CLUSTER_IDS: 'cdf818194e3a8c32, 1',
+  }).retention;
+  const within = 400 * 86_400;
+  t.strictSame(rules, { last: 1, hourly: 24, daily: 7, weekly: 5, monthly: 12, yearly: 999, within });
+  t.strictSame(previousClusterIds, ['cdf818194e3a8c32', '1']);
+  for (const name of ['LAST', 'HOURLY', 'DAILY', 'WEEKLY', 'MONTHLY', 'YEARLY']) {
+    t.match(faultsOf({ ...BOOK, [`SNAPSHOT_KEEP_${name}`]: '-1' }), `SNAPSHOT_KEEP_${name} must be a whole number`);
+  }
+  // A unit forgotten or taken for another must not delete nearly everything.
+  for (const bad of ['14', '0d', '6m', '1y', '2w', '1h30m', '1.5d']) {
+    t.match(faultsOf({ ...BOOK, SNAPSHOT_KEEP_WITHIN: bad }), 'SNAPSHOT_KEEP_WITHIN must be a duration', bad);
+  }
+  for (const bad of ['xyz', 'CDF818194E3A8C32', '0xcdf8', '1,,2', 'cdf818194e3a8c321']) {
+    t.match(faultsOf({ ...BOOK, SNAPSHOT_PREVIOUS_CLUSTER_IDS: bad }), 'must be cluster ids', bad);
   }
   t.end();
 });

@@ -87,7 +87,7 @@ t.test('its times fit together', (t) => {
 t.test('the example Secret has only known variables, and is a whole configuration', (t) => {
   const env = exampleSecret();
   t.strictSame(unknownVariables(env), []);
-  t.equal(readConfig(env, { etcd: true, storage: true }).keepLast, 28);
+  t.equal(readConfig(env, { etcd: true, storage: true }).retention.rules.last, 28);
   t.end();
 });
 

@@ -1,27 +1,41 @@
 import { createHash } from 'node:crypto';
+import type { Config } from '../config.ts';
 import { Interrupted, StorageError } from '../errors.ts';
 import type { VerifiedSnapshot } from '../snapshot/verify.ts';
 import type { BlobStore } from '../store/store.ts';
 import { type StagedUpload, WITHDRAW_MS } from '../store/upload.ts';
+
+export interface StoredSnapshot {
+  readonly name: string;
+  readonly etag: string;
+  readonly upload: StagedUpload;
+  readonly snapshot: VerifiedSnapshot;
+}
+
+export interface Proof {
+  readonly readBack: 'done' | 'off' | 'not permitted';
+  /** What to end with where reading is not permitted: nothing is known of the stored blob then. */
+  readonly refusal?: StorageError;
+}
 
 /**
  * Reads the whole stored blob back and compares its sha256 with that of etcd's stream.
  * A blob that reads back differently twice, or whose proof is interrupted by a signal, is withdrawn: what is visible is proven.
  * @throws StorageError
  */
-export async function proveStored(
-  store: BlobStore,
-  upload: StagedUpload,
-  name: string,
-  etag: string,
-  { facts }: VerifiedSnapshot,
-): Promise<void> {
+export async function proveStored(store: BlobStore, stored: StoredSnapshot, mode: Config['readBack']): Promise<Proof> {
+  const { name, etag, upload, snapshot } = stored;
+  const { size, sha256 } = snapshot.facts;
+  if (mode === 'off') return { readBack: 'off' };
   try {
     // Once more before the blob is given up: the fault may be in the reading.
-    if ((await sha256Of(store, name, etag, facts.size)) === facts.sha256) return;
-    if ((await sha256Of(store, name, etag, facts.size)) === facts.sha256) return;
+    if ((await sha256Of(store, name, etag, size)) === sha256) return { readBack: 'done' };
+    if ((await sha256Of(store, name, etag, size)) === sha256) return { readBack: 'done' };
   } catch (error) {
     if (error instanceof Interrupted) await upload.withdraw(WITHDRAW_MS);
+    if (error instanceof StorageError && error.isForbidden) {
+      return { readBack: 'not permitted', refusal: unproven(name, error) };
+    }
     throw error;
   }
   const withdrawn = await upload.withdraw(20_000);
@@ -29,6 +43,15 @@ export async function proveStored(
     'ReadBackMismatch',
     `The stored blob ${name} reads back differently from what was sent${withdrawn ? ' and was removed' : ''}.`,
     withdrawn ? 'Run again; look for a proxy that changes data.' : `Delete ${name}: it is not a sound snapshot.`,
+  );
+}
+
+function unproven(name: string, error: StorageError): StorageError {
+  return new StorageError(
+    error.code,
+    `The backup ${name} is stored, but not proven, for reading it back is not permitted. [${error.code}]`,
+    'Give this identity the right to read, or set SNAPSHOT_READ_BACK=off to do without the proof.',
+    error,
   );
 }
 

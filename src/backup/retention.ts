@@ -1,79 +1,101 @@
 import { ExitCode, StorageError, WorkerError } from '../errors.ts';
+import type { Findings } from '../findings.ts';
 import type { Log } from '../log.ts';
-import { findAnomalies } from '../snapshot/anomaly.ts';
-import type { SnapshotRecord } from '../snapshot/record.ts';
-import { decideRetention } from '../snapshot/retention.ts';
-import type { BlobStore, StoredBlob } from '../store/store.ts';
+import type { RetentionPlan } from '../snapshot/plan.ts';
+import type { Decision } from '../snapshot/retention.ts';
+import type { StoredBlob } from '../store/catalogue.ts';
+import type { BlobStore } from '../store/store.ts';
 
-export interface Aftermath {
-  /** What is suspicious about the new snapshot beside the earlier ones, in sentences. */
-  readonly anomalies: readonly string[];
-  /** How many of this cluster's snapshots are left; null where nobody could count. */
+/** What became of a plan. */
+export interface Retention {
+  /** `off`: no rule is set; `held`: nothing may be deleted in this run; `planned`: only shown. */
+  readonly state: 'applied' | 'off' | 'held' | 'planned' | 'incomplete';
+  /** How many snapshots of this cluster are left; null where nobody could count. */
   readonly kept: number | null;
   /** Names of the blobs that were deleted. */
   readonly removed: readonly string[];
-  /** Why retention was held or could not be completed; the backup itself is good. */
-  readonly shortfall?: WorkerError;
+  /** What stays and what goes (held or planned: would go), with all reasons. */
+  readonly decisions: readonly Decision<StoredBlob>[];
+  /** What ended it before everything was deleted. */
+  readonly failure?: StorageError;
+}
+
+export interface RetentionOptions {
+  /** Deletes nothing, and only says what would be done. */
+  readonly dryRun: boolean;
+  readonly findings: Findings;
+  readonly log: Log;
 }
 
 /**
- * What follows a proven backup: it is compared with the earlier snapshots, and if nothing is suspicious, retention is applied,
- * with a reason in the log for every snapshot that goes.
- * @param suspicions what is suspicious about the snapshot already
+ * Deletes what the plan says, unless something is suspicious. What keeps a single blob from going is a finding; the first
+ * refusal that concerns them all, such as a missing right, ends it.
  */
-export async function compareAndRetain(
+export async function applyRetention(
   store: BlobStore,
-  name: string,
-  record: SnapshotRecord,
-  suspicions: readonly string[],
-  keepLast: number | undefined,
-  log: Log,
-): Promise<Aftermath> {
-  const removed: string[] = [];
-  let anomalies = [...suspicions];
-  let kept: number | null = null;
+  plan: RetentionPlan<StoredBlob>,
+  { dryRun, findings, log }: RetentionOptions,
+): Promise<Retention> {
+  const reason = plan.isOff ? 'off' : plan.anomalies.length > 0 ? 'held' : dryRun ? 'planned' : undefined;
+  if (reason !== undefined) return { state: reason, kept: plan.own.length, removed: [], decisions: plan.decisions };
+  const removed = new Set<StoredBlob>();
+  const obstacles = new Map<StoredBlob, string>();
+  let failure: StorageError | undefined;
   try {
-    const catalogue = await store.list();
-    const isNew = (blob: StoredBlob): boolean => blob.name === name && blob.record?.uploadId === record.uploadId;
-    const earlier = catalogue.filter((blob) => !isNew(blob)).flatMap((blob) => blob.record ?? []);
-    anomalies = [...suspicions, ...findAnomalies(record, earlier)];
-    const own = catalogue.filter((blob) => blob.record?.clusterId === record.clusterId);
-    kept = own.length;
-    if (anomalies.length > 0) return { anomalies, kept, removed, shortfall: suspicious(name, anomalies) };
-    if (keepLast === undefined) return { anomalies, kept, removed };
-    if (!catalogue.some(isNew)) {
-      throw new StorageError('BlobNotFound', `The new blob ${name} is not listed.`, 'Was it deleted by somebody else?');
-    }
-    for (const { snapshot, keep, reason } of decideRetention(catalogue, record.clusterId, { keepLast })) {
-      if (keep) {
-        log.debug('a snapshot is kept', { name: snapshot.name, reason });
+    for (const { snapshot, reasons } of plan.decisions.filter(({ keep }) => !keep)) {
+      const obstacle = await store.remove(snapshot.name, snapshot.etag);
+      if (obstacle !== undefined) {
+        obstacles.set(snapshot, obstacle);
         continue;
       }
-      await store.remove(snapshot.name, snapshot.etag);
-      log.info('a snapshot was deleted', { name: snapshot.name, reason });
-      removed.push(snapshot.name);
-      kept--;
+      removed.add(snapshot);
+      log.info('a snapshot was deleted', { name: snapshot.name, reasons });
     }
-    return { anomalies, kept, removed };
   } catch (error) {
     if (!(error instanceof StorageError)) throw error;
-    return { anomalies, kept, removed, shortfall: incomplete(name, error) };
+    failure = error;
   }
+  tellOfObstacles([...obstacles.values()], findings);
+  return {
+    state: failure === undefined ? 'applied' : 'incomplete',
+    kept: plan.own.length - removed.size,
+    removed: [...removed].map(({ name }) => name),
+    decisions: plan.decisions.map((decision) => {
+      const { keep, snapshot } = decision;
+      if (keep || removed.has(snapshot)) return decision;
+      return { snapshot, keep: true, reasons: [obstacles.get(snapshot) ?? 'could not be deleted'] };
+    }),
+    ...(failure && { failure }),
+  };
 }
 
-function suspicious(name: string, anomalies: readonly string[]): WorkerError {
+/** @param subject what is incomplete, as the beginning of a sentence */
+export function incomplete(subject: string, failure: StorageError): WorkerError {
+  const message = `${subject} is incomplete: ${failure.message}`;
+  return new WorkerError(ExitCode.retentionIncomplete, message, failure.hint, failure);
+}
+
+/** @param subject what is suspicious, as the beginning of a sentence */
+export function suspicious(subject: string, anomalies: readonly string[]): WorkerError {
   return new WorkerError(
     ExitCode.retentionIncomplete,
-    `The backup ${name} is stored and proven, but suspicious: ${anomalies.join('; ')}. Nothing was deleted.`,
+    `${subject} suspicious: ${anomalies.join('; ')}. Nothing was deleted.`,
     'Find out whether that was meant. The next run compares with this snapshot.',
   );
 }
 
-function incomplete(name: string, error: StorageError): WorkerError {
-  return new WorkerError(
-    ExitCode.retentionIncomplete,
-    `The backup ${name} is stored and proven, but retention is incomplete: ${error.message}`,
-    error.hint,
-    error,
+/** Dates cannot be relied upon when a clock was wrong. */
+export function tellOfFutureDated({ futureDated }: RetentionPlan<StoredBlob>, findings: Findings): void {
+  const [first] = futureDated;
+  if (first === undefined) return;
+  findings.add(
+    `${futureDated.length} snapshots are dated in the future, such as ${first.name}: they stay, and count for no rule.`,
+    'Check the clocks of the hosts that take snapshots; delete these by hand when they are of no use.',
   );
+}
+
+function tellOfObstacles(obstacles: readonly string[], findings: Findings): void {
+  for (const [obstacle, { length }] of Map.groupBy(obstacles, (text) => text)) {
+    findings.add(`${length} snapshots that no rule keeps are still there: ${obstacle}.`, 'The next run tries again.');
+  }
 }

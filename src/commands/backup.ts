@@ -1,6 +1,6 @@
+import { compareAndRetain, holdUnproven } from '../backup/aftermath.ts';
 import { findFreeName } from '../backup/name.ts';
 import { proveStored } from '../backup/prove.ts';
-import { compareAndRetain } from '../backup/retention.ts';
 import { Stopwatch } from '../backup/stopwatch.ts';
 import { streamFirstSound } from '../backup/stream.ts';
 import { chooseMembers } from '../etcd/choose.ts';
@@ -8,6 +8,7 @@ import { connectAll } from '../etcd/connect.ts';
 import { Findings } from '../findings.ts';
 import { toolName } from '../snapshot/record.ts';
 import { type Context, openStore, type Outcome } from './command.ts';
+import { retentionJson } from './retention.ts';
 import { statusTable } from './status.ts';
 
 /**
@@ -38,26 +39,31 @@ export async function backup(context: Context): Promise<Outcome> {
   const { etag } = await watch.time('commit', upload.commit(snapshot, record));
   log.info('the snapshot is stored', { name, size: record.size, sha256: record.sha256 });
 
-  if (config.readBack === 'full') await watch.time('readBack', proveStored(store, upload, name, etag, snapshot));
-  else log.warn('the stored blob is not read back, as SNAPSHOT_READ_BACK=off demands', { name });
+  const stored = { name, etag, upload, snapshot };
+  const { readBack, refusal } = await watch.time('readBack', proveStored(store, stored, config.readBack));
+  if (readBack === 'off') log.warn('the stored blob is not read back, as SNAPSHOT_READ_BACK=off demands', { name });
 
-  const after = await watch.time('retention', compareAndRetain(store, name, record, suspicions, config.keepLast, log));
+  const fresh = { name, uploadId, suspicions };
+  const { anomalies, retention, shortfall } =
+    refusal === undefined
+      ? await watch.time('retention', compareAndRetain(store, fresh, config.retention, findings, log))
+      : holdUnproven(suspicions, refusal);
 
   const { size, sha256, hash, revision, totalKeys, liveKeys, totalSize } = record;
   const table = statusTable(snapshot.facts);
   return {
-    text: after.shortfall === undefined ? `${table}\nBackup ${name} uploaded successfully!` : table,
+    text: shortfall === undefined ? `${table}\nBackup ${name} uploaded successfully!` : table,
     json: {
       ...{ name, container: store.containerName, size, sha256, hash, revision, totalKeys, liveKeys, totalSize },
-      ...{ etcdVersion, clusterId, memberId, endpoint, takenAt, durationsMs: watch.durations() },
-      retention: { kept: after.kept, removed: after.removed },
-      anomalies: after.anomalies,
+      ...{ etcdVersion, clusterId, memberId, endpoint, takenAt, durationsMs: watch.durations(), readBack },
+      retention: retentionJson(retention),
+      anomalies,
       hashKV: comparison ?? null,
       members: standings,
       attempts,
       spilledBytes,
       findings: findings.sentences,
     },
-    ...(after.shortfall === undefined ? {} : { shortfall: after.shortfall }),
+    ...(shortfall && { shortfall }),
   };
 }

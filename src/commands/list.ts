@@ -1,27 +1,45 @@
+import { tellOfFutureDated } from '../backup/retention.ts';
+import { Findings } from '../findings.ts';
+import { planRetention } from '../snapshot/plan.ts';
 import type { SnapshotRecord } from '../snapshot/record.ts';
-import type { StoredBlob } from '../store/store.ts';
+import type { Decision } from '../snapshot/retention.ts';
+import type { StoredBlob } from '../store/catalogue.ts';
 import { drawTable, humanAge, humanSize } from '../table.ts';
 import { type Context, openStore, type Outcome } from './command.ts';
+import { decisionText, notesOfOthers } from './retention.ts';
 
-/** The blobs under the prefix, the newest first, with their records. */
+/** The blobs under the prefix, the newest first, with their records and what retention would do with them now. */
 export async function list(context: Context): Promise<Outcome> {
   const store = await openStore(context);
-  const blobs = await store.list();
-  const now = Date.now();
-  const headings = ['NAME', 'AGE', 'SIZE', 'REVISION', 'KEYS', 'ETCD', 'CLUSTER'];
-  const rows = blobs.map(({ name, size, takenAt, storedAt, record }) => [
-    name,
-    humanAge(now - (takenAt ?? storedAt).getTime()),
-    humanSize(size),
-    ...(record === undefined ? ['no record', '-', '-', '-'] : recordCells(record)),
+  const now = new Date();
+  const plan = planRetention(await store.list(), context.config.retention, now);
+  tellOfFutureDated(plan, new Findings(context.log));
+  const { decisions, isOff, anomalies } = plan;
+  const headings = ['NAME', 'AGE', 'SIZE', 'REVISION', 'KEYS', 'ETCD', 'CLUSTER', 'RETENTION'];
+  const rows = decisions.map((decision) => [
+    ...blobCells(decision.snapshot, now),
+    isOff ? '-' : decisionText(decision),
   ]);
+  const table = drawTable(headings, rows, ['NAME', 'RETENTION']);
+  const held =
+    isOff || anomalies.length === 0 ? [] : [`Retention is held: the newest is suspicious: ${anomalies.join('; ')}.`];
   return {
-    text: rows.length === 0 ? 'There is no snapshot.' : drawTable(headings, rows, ['NAME']),
-    json: blobs.map(entry),
+    text: rows.length === 0 ? 'There is no snapshot.' : [table, ...held, ...notesOfOthers(plan)].join('\n'),
+    json: decisions.map((decision) => entry(decision, isOff)),
   };
 }
 
-function entry({ name, size, storedAt, takenAt, record }: StoredBlob): object {
+function blobCells({ name, takenAt, storedAt, size, record }: StoredBlob, now: Date): string[] {
+  const age = humanAge(now.getTime() - (takenAt ?? storedAt).getTime());
+  return [name, age, humanSize(size), ...(record === undefined ? ['no record', '-', '-', '-'] : recordCells(record))];
+}
+
+function recordCells({ revision, liveKeys, totalKeys, etcdVersion, clusterId }: SnapshotRecord): string[] {
+  return [String(revision), String(liveKeys ?? totalKeys), etcdVersion, clusterId];
+}
+
+function entry({ snapshot, keep, reasons }: Decision<StoredBlob>, isOff: boolean): object {
+  const { name, size, storedAt, takenAt, record } = snapshot;
   return {
     name,
     size,
@@ -29,9 +47,6 @@ function entry({ name, size, storedAt, takenAt, record }: StoredBlob): object {
     takenAt: takenAt?.toISOString() ?? null,
     record: record !== undefined,
     ...(record === undefined ? {} : { ...record, takenAt: record.takenAt.toISOString() }),
+    retention: isOff ? null : { keep, reasons },
   };
-}
-
-function recordCells({ revision, liveKeys, totalKeys, etcdVersion, clusterId }: SnapshotRecord): string[] {
-  return [String(revision), String(liveKeys ?? totalKeys), etcdVersion, clusterId];
 }

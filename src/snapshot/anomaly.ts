@@ -7,14 +7,20 @@ const SIZE_LEFT = 1 / 4;
 
 /**
  * What is suspicious about a sound snapshot beside the records of earlier ones, in sentences; nothing for the first one.
- * It is compared with the newest record of its own cluster, or else it is suspicious that there are only others'.
+ * It is compared with the newest record of its own cluster, or else it is suspicious that the newest is another's: a restored
+ * cluster has a new id.
+ * @param previousClusterIds ids that the cluster is known to have had before
  */
-export function findAnomalies(current: SnapshotRecord, earlier: readonly SnapshotRecord[]): string[] {
+export function findAnomalies(
+  current: SnapshotRecord,
+  earlier: readonly SnapshotRecord[],
+  previousClusterIds: readonly string[],
+): string[] {
   const newestFirst = earlier.toSorted((a, b) => b.takenAt.getTime() - a.takenAt.getTime());
   const previous = newestFirst.find(({ clusterId }) => clusterId === current.clusterId);
   const [other] = newestFirst;
   if (previous === undefined) {
-    return other === undefined
+    return other === undefined || previousClusterIds.includes(other.clusterId)
       ? []
       : [`the cluster id is ${current.clusterId}, but the snapshots here are of cluster ${other.clusterId}`];
   }

@@ -65,7 +65,7 @@ export function fromMetadata(metadata: Readonly<Record<string, string>> | undefi
   const whole =
     value('tool').startsWith(TOOL) &&
     /^[0-9a-f]{64}$/.test(value('sha256')) &&
-    /^[0-9a-f]{1,16}$/.test(value('clusterid')) &&
+    isClusterId(value('clusterid')) &&
     !Number.isNaN(takenAt.getTime());
   if (!whole || members === undefined) return undefined;
   if (revision === undefined || totalKeys === undefined || totalSize === undefined) return undefined;
@@ -85,6 +85,11 @@ export function fromMetadata(metadata: Readonly<Record<string, string>> | undefi
     uploadId: value('uploadid'),
     tool: value('tool'),
   };
+}
+
+/** Whether it looks like an id of etcd: lower-case hex, as etcdctl prints it. */
+export function isClusterId(text: string): boolean {
+  return /^[0-9a-f]{1,16}$/.test(text);
 }
 
 /** The name under which this version of the program signs its records. */

@@ -2,8 +2,7 @@ import type { ContainerClient } from '@azure/storage-blob';
 import { CREDENTIAL_NAMES } from '../azure/source.ts';
 import type { StorageConfig } from '../config.ts';
 import type { Log } from '../log.ts';
-import { takenAtOf } from '../snapshot/name.ts';
-import { fromMetadata, type SnapshotRecord } from '../snapshot/record.ts';
+import { listBlobs, type StoredBlob, storedBlob } from './catalogue.ts';
 import { openContainer } from './credentials.ts';
 import { codeOf } from './errors.ts';
 import { Requests, transferMs } from './requests.ts';
@@ -12,17 +11,14 @@ import { StagedUpload } from './upload.ts';
 /** Bytes asked for at once when a blob is read. */
 const RANGE_SIZE = 8 * 1024 * 1024;
 
-/** A blob under the prefix. Without a record it is none of this tool's, and is never changed. */
-export interface StoredBlob {
-  readonly name: string;
-  /** Bytes. */
-  readonly size: number;
-  readonly etag: string;
-  readonly storedAt: Date;
-  /** From the record, or else from a name of our pattern. */
-  readonly takenAt: Date | undefined;
-  readonly record: SnapshotRecord | undefined;
-}
+/** Azure's codes for what keeps a single blob from being deleted and is none of our business: no lease is broken. */
+const OBSTACLES: Readonly<Record<string, string>> = {
+  BlobImmutableDueToPolicy: 'protected by an immutability policy',
+  BlobImmutableDueToLegalHold: 'protected by a legal hold',
+  LeaseIdMissing: 'leased by somebody',
+  BlobBeingRehydrated: 'being rehydrated',
+  ConditionNotMet: 'changed by somebody meanwhile',
+};
 
 /** The container that holds a cluster's snapshots, seen through one credential, for the length of one run. */
 export class BlobStore {
@@ -92,7 +88,7 @@ export class BlobStore {
       const found = await this.#requests.send(`looking for ${full}`, (abortSignal) =>
         this.#container.getBlobClient(full).getProperties({ abortSignal }),
       );
-      return this.#stored(full, found.metadata, found);
+      return storedBlob(this.#prefix, full, found.metadata, found);
     } catch (error) {
       // An answer to HEAD has no body; where its code is missing too, only the status is left.
       if (['BlobNotFound', '404'].includes(codeOf(error))) return undefined;
@@ -102,34 +98,7 @@ export class BlobStore {
 
   /** All blobs under the prefix, the newest first. @throws StorageError */
   async list(): Promise<StoredBlob[]> {
-    const blobs: StoredBlob[] = [];
-    let continuationToken: string | undefined;
-    do {
-      const page = await this.#requests.send('listing the container', async (abortSignal) => {
-        const options = { prefix: this.#prefix, includeMetadata: true, abortSignal };
-        const pages = this.#container
-          .listBlobsFlat(options)
-          .byPage(continuationToken === undefined ? {} : { continuationToken });
-        return (await pages.next()).value;
-      });
-      for (const { name, metadata, properties } of page?.segment.blobItems ?? []) {
-        blobs.push(this.#stored(name, metadata, properties));
-      }
-      continuationToken = page?.continuationToken;
-    } while (continuationToken !== undefined && continuationToken !== '');
-    return blobs.toSorted((a, b) => age(a) - age(b));
-  }
-
-  #stored(name: string, metadata: Record<string, string> | undefined, properties: BlobProperties): StoredBlob {
-    const record = fromMetadata(metadata);
-    return {
-      name,
-      size: properties.contentLength ?? 0,
-      etag: properties.etag ?? '',
-      storedAt: properties.createdOn ?? properties.lastModified ?? new Date(0),
-      takenAt: record?.takenAt ?? takenAtOf(this.#prefix, name),
-      record,
-    };
+    return listBlobs(this.#container, this.#prefix, this.#requests);
   }
 
   /**
@@ -174,26 +143,23 @@ export class BlobStore {
     }
   }
 
-  /** Deletes a blob unless it was changed since; one that is gone already is a success. @throws StorageError */
-  async remove(name: string, etag: string): Promise<void> {
+  /**
+   * Deletes a blob unless it was changed since; one that is gone already is a success.
+   * @returns why it stays although we may delete it; undefined when it is gone
+   * @throws StorageError
+   */
+  async remove(name: string, etag: string): Promise<string | undefined> {
     try {
       const options = { conditions: { ifMatch: etag }, deleteSnapshots: 'include' } as const;
       await this.#requests.send(`deleting ${name}`, (abortSignal) =>
         this.#container.getBlobClient(name).delete({ ...options, abortSignal }),
       );
+      return undefined;
     } catch (error) {
-      if (codeOf(error) !== 'BlobNotFound') throw error;
+      const code = codeOf(error);
+      if (code === 'BlobNotFound') return undefined;
+      if (code in OBSTACLES) return OBSTACLES[code];
+      throw error;
     }
   }
-}
-
-interface BlobProperties {
-  readonly contentLength?: number;
-  readonly etag?: string;
-  readonly createdOn?: Date;
-  readonly lastModified?: Date;
-}
-
-function age(blob: StoredBlob): number {
-  return -(blob.takenAt ?? blob.storedAt).getTime();
 }

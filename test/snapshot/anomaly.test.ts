@@ -12,10 +12,19 @@ const RECORD = {
 } as SnapshotRecord;
 
 function anomalies(change: Partial<SnapshotRecord>, ...earlier: Partial<SnapshotRecord>[]): string[] {
+  return anomaliesAfter([], change, ...earlier);
+}
+
+function anomaliesAfter(
+  previousClusterIds: string[],
+  change: Partial<SnapshotRecord>,
+  ...earlier: Partial<SnapshotRecord>[]
+): string[] {
   const takenAt = new Date('2026-02-01T00:00:00Z');
   return findAnomalies(
     { ...RECORD, ...change },
     earlier.map((other) => Object.assign({}, RECORD, { takenAt }, other)),
+    previousClusterIds,
   );
 }
 
@@ -41,5 +50,15 @@ t.test('compared with the newest of the same cluster', (t) => {
   t.strictSame(anomalies({}, older, {}), []);
   const foreign = { clusterId: 'c2', takenAt: new Date('2026-02-01T12:00:00Z'), revision: 9999 };
   t.strictSame(anomalies({}, foreign, {}), []);
+  t.end();
+});
+
+t.test('a restored cluster whose earlier id is named', (t) => {
+  const before = { clusterId: 'c0', revision: 5000, totalSize: 9_000_000, liveKeys: 9000 };
+  t.match(anomalies({}, before), ['the cluster id is c1, but the snapshots here are of cluster c0']);
+  t.strictSame(anomaliesAfter(['c0'], {}, before), [], 'what it was before is not compared');
+  t.match(anomaliesAfter(['c0'], { revision: 9 }, { revision: 10 }, before), ['the revision went back from 10 to 9']);
+  const stranger = { clusterId: 'c2', takenAt: new Date('2026-02-01T12:00:00Z') };
+  t.match(anomaliesAfter(['c0'], {}, before, stranger), ['but the snapshots here are of cluster c2']);
   t.end();
 });

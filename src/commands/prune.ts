@@ -1,0 +1,74 @@
+import { applyRetention, incomplete, type Retention, suspicious, tellOfFutureDated } from '../backup/retention.ts';
+import { UsageError, type WorkerError } from '../errors.ts';
+import { Findings } from '../findings.ts';
+import { planRetention, type RetentionPlan } from '../snapshot/plan.ts';
+import { isClusterId } from '../snapshot/record.ts';
+import type { StoredBlob } from '../store/catalogue.ts';
+import { drawTable, humanAge } from '../table.ts';
+import { type Arguments, type Context, openStore, type Outcome } from './command.ts';
+import { decisionText, notesOfOthers, retentionJson } from './retention.ts';
+
+/** Retention on its own: deletes what no rule keeps, or only shows it. "This cluster" is that of the newest snapshot. */
+export async function prune(context: Context, { options }: Arguments): Promise<Outcome> {
+  const { config, log } = context;
+  const { rules, previousClusterIds } = config.retention;
+  const named = readClusterIds(options['cluster-id']);
+  const store = await openStore(context);
+  const findings = new Findings(log);
+  const now = new Date();
+
+  const plan = planRetention(await store.list(), { rules, previousClusterIds: [...previousClusterIds, ...named] }, now);
+  tellOfFutureDated(plan, findings);
+  const dryRun = options['dry-run'] === true;
+  const retention = await applyRetention(store, plan, { dryRun, findings, log });
+  const shortfall = shortfallOf(plan, retention);
+  return {
+    text: [table(retention, now), ending(retention), ...notesOfOthers(plan)].join('\n'),
+    json: {
+      container: store.containerName,
+      clusterId: plan.current?.record.clusterId ?? null,
+      ...retentionJson(retention),
+      anomalies: plan.anomalies,
+      findings: findings.sentences,
+    },
+    ...(shortfall && { shortfall }),
+  };
+}
+
+function readClusterIds(option: unknown): string[] {
+  const ids = Array.isArray(option) ? option.map(String) : [];
+  const wrong = ids.find((id) => !isClusterId(id));
+  if (wrong === undefined) return ids;
+  throw new UsageError(
+    `--cluster-id ${wrong} is no cluster id.`,
+    '`etcd-snapshot list` shows the ids, in lower-case hex.',
+  );
+}
+
+function table({ decisions }: Retention, now: Date): string {
+  const rows = decisions.map((decision) => {
+    const { name, takenAt, storedAt, record } = decision.snapshot;
+    const age = humanAge(now.getTime() - (takenAt ?? storedAt).getTime());
+    return [name, age, record?.clusterId ?? '-', decisionText(decision)];
+  });
+  return drawTable(['NAME', 'AGE', 'CLUSTER', 'RETENTION'], rows, ['NAME', 'RETENTION']);
+}
+
+function ending({ state, kept, removed }: Retention): string {
+  switch (state) {
+    case 'off':
+      return 'No retention rule is set (SNAPSHOT_KEEP_…): nothing is ever deleted.';
+    case 'held':
+      return 'Retention is held: nothing was deleted.';
+    case 'planned':
+      return 'Dry run: nothing was deleted.';
+    case 'applied':
+    case 'incomplete':
+      return `${removed.length} deleted; ${kept} of this cluster are left.`;
+  }
+}
+
+function shortfallOf({ current, anomalies }: RetentionPlan<StoredBlob>, retention: Retention): WorkerError | undefined {
+  if (retention.failure !== undefined) return incomplete('Retention', retention.failure);
+  return retention.state === 'held' ? suspicious(`The newest snapshot ${current?.name} is`, anomalies) : undefined;
+}

@@ -1,0 +1,24 @@
+import type { Retention } from '../backup/retention.ts';
+import type { RetentionPlan } from '../snapshot/plan.ts';
+import type { Decision } from '../snapshot/retention.ts';
+import type { StoredBlob } from '../store/catalogue.ts';
+
+/** What becomes of a snapshot and why, for one cell of a table. */
+export function decisionText({ keep, reasons }: Decision<StoredBlob>): string {
+  return `${keep ? 'keep' : 'remove'}: ${reasons.join(', ')}`;
+}
+
+/** What a table's readers should know of snapshots that no rule can touch, in lines. */
+export function notesOfOthers({ current, otherClusterIds }: RetentionPlan<StoredBlob>): string[] {
+  if (current === undefined || otherClusterIds.length === 0) return [];
+  return [
+    `This cluster is ${current.record.clusterId}; snapshots of ${otherClusterIds.join(', ')} are of another one and stay.`,
+    'A restored cluster has a new id. Ids that this one had before belong into SNAPSHOT_PREVIOUS_CLUSTER_IDS, or once into',
+    '`prune --cluster-id ID`: then their snapshots age out with its own.',
+  ];
+}
+
+export function retentionJson({ state, kept, removed, decisions }: Retention): object {
+  const told = decisions.map(({ snapshot, keep, reasons }) => ({ name: snapshot.name, keep, reasons }));
+  return { state, kept, removed, decisions: told };
+}
