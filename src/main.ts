@@ -50,8 +50,19 @@ async function run({ run: command, needs, json }: CommandLine, env: Environment,
     version: version(),
   });
   const text = json ? JSON.stringify(outcome.json, undefined, 2) : outcome.text;
-  process.stdout.write(typeof text === 'string' ? `${text}\n` : text);
+  await print(typeof text === 'string' ? `${text}\n` : text);
   return outcome.shortfall === undefined ? ExitCode.done : report(outcome.shortfall, log);
+}
+
+/** Ends when all of it is written, for a pipe takes little at once. Its reader may leave early, as `head` does. */
+async function print(text: string | Buffer): Promise<void> {
+  process.stdout.on('error', () => {});
+  await new Promise<void>((resolve, reject) => {
+    process.stdout.write(text, (error: NodeJS.ErrnoException | null | undefined) => {
+      if (error && error.code !== 'EPIPE') reject(error);
+      else resolve();
+    });
+  });
 }
 
 /** Aborts the run on SIGINT, SIGTERM and when its time is over, and ends the process when it does not end by itself. */

@@ -22,6 +22,9 @@ interface BlobProperties {
   readonly lastModified?: Date;
 }
 
+/** Blobs that are asked for at once. Of 5,000, which is the most, parsing the answer alone takes hundreds of megabytes. */
+const PAGE_SIZE = 500;
+
 /** What the service says of a blob, as a snapshot. */
 export function storedBlob(
   prefix: string,
@@ -48,7 +51,7 @@ export async function listBlobs(container: ContainerClient, prefix: string, requ
     const page = await requests.send('listing the container', async (abortSignal) => {
       const pages = container
         .listBlobsFlat({ prefix, includeMetadata: true, abortSignal })
-        .byPage(continuationToken === undefined ? {} : { continuationToken });
+        .byPage({ maxPageSize: PAGE_SIZE, ...(continuationToken === undefined ? {} : { continuationToken }) });
       return (await pages.next()).value;
     });
     for (const { name, metadata, properties } of page?.segment.blobItems ?? []) {

@@ -1,0 +1,52 @@
+import type { ContainerClient } from '@azure/storage-blob';
+
+export interface Stored {
+  /** Put before the name. */
+  readonly prefix?: string;
+  /** Of the record, besides the usual: metadata as the service has it. */
+  readonly metadata?: Readonly<Record<string, string>>;
+}
+
+/** Stores a blob that looks like a snapshot of cluster c1 with its whole record; returns its name. */
+export async function putSnapshot(
+  container: ContainerClient,
+  takenAt: Date,
+  { prefix = '', metadata = {} }: Stored = {},
+): Promise<string> {
+  const digits = takenAt.toISOString().replace(/\D/g, '');
+  const name = `${prefix}kubernetes-etcd-snapshot_${digits.slice(0, 8)}_${digits.slice(8, 14)}.db`;
+  await container.getBlockBlobClient(name).upload('bytes', 5, { metadata: { ...recordOf(takenAt), ...metadata } });
+  return name;
+}
+
+/** As large as that of a cluster with three members. */
+function recordOf(takenAt: Date): Record<string, string> {
+  const members = ['8e9e05c52164694d', '91bc3c398fb3c146', 'fd422379fda50e48'].map((id, index) => {
+    return { id, name: `etcd-${index}`, peerURLs: [`https://10.255.255.${index}:2380`], isLearner: false };
+  });
+  return {
+    sha256: 'ab'.repeat(32),
+    hash: '4e933c72',
+    revision: '1000',
+    totalkeys: '900',
+    livekeys: '800',
+    totalsize: '3000000',
+    etcdversion: '3.5.30',
+    clusterid: 'c1',
+    memberid: '8e9e05c52164694d',
+    members: JSON.stringify(members),
+    takenat: takenAt.toISOString(),
+    uploadid: '0123456789abcdef0123456789abcdef',
+    tool: 'etcd-snapshot/0.1.0',
+  };
+}
+
+/** Stores so many of them, an hour apart, the newest taken an hour ago. */
+export async function putHourly(container: ContainerClient, count: number, stored: Stored = {}): Promise<void> {
+  const now = Date.now();
+  let next = 1;
+  const putNext = async (): Promise<void> => {
+    while (next <= count) await putSnapshot(container, new Date(now - next++ * 3_600_000), stored);
+  };
+  await Promise.all(Array.from({ length: 16 }, putNext));
+}
