@@ -158,6 +158,8 @@ export class BlobStore {
     } catch (error) {
       const code = codeOf(error);
       if (code === 'BlobNotFound') return undefined;
+      // When the answer to a deletion is lost, its repetition finds no blob of that etag.
+      if (code === 'ConditionNotMet' && (await this.find(name)) === undefined) return undefined;
       if (code in OBSTACLES) return OBSTACLES[code];
       throw error;
     }
