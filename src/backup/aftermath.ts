@@ -5,6 +5,7 @@ import type { Log } from '../log.ts';
 import { planRetention } from '../snapshot/plan.ts';
 import { hasRule, isRecorded } from '../snapshot/retention.ts';
 import type { BlobStore } from '../store/store.ts';
+import type { Proof } from './prove.ts';
 import { applyRetention, incomplete, type Retention, suspicious, tellOfFutureDated } from './retention.ts';
 
 export interface Aftermath {
@@ -18,22 +19,24 @@ export interface Aftermath {
 export interface NewSnapshot {
   readonly name: string;
   readonly uploadId: string;
+  readonly proof: Proof;
   /** What is suspicious about it without any comparison. */
   readonly suspicions: readonly string[];
 }
 
 /**
- * What follows a proven backup: it is compared with the earlier snapshots, and if nothing is suspicious, retention is applied,
- * with a reason in the log for every snapshot that goes.
+ * What follows a backup: it is compared with the earlier snapshots, and if nothing is suspicious, retention is applied, with
+ * a reason in the log for every snapshot that goes. On account of one that could not be proven nothing is deleted.
  */
 export async function compareAndRetain(
   store: BlobStore,
-  { name, uploadId, suspicions }: NewSnapshot,
+  { name, uploadId, proof, suspicions }: NewSnapshot,
   config: RetentionConfig,
   findings: Findings,
   log: Log,
 ): Promise<Aftermath> {
-  const proven = `The backup ${name} is stored and proven, but`;
+  if (proof.refusal !== undefined) return unseen(suspicions, 'held', proof.refusal);
+  const backup = `The backup ${name} is ${proof.readBack === 'done' ? 'stored and proven' : 'stored'}, but`;
   try {
     const catalogue = await store.list();
     const snapshot = catalogue
@@ -47,21 +50,19 @@ export async function compareAndRetain(
     const { anomalies } = plan;
     const retention = await applyRetention(store, plan, { dryRun: false, findings, log });
     const { failure } = retention;
-    if (anomalies.length > 0) return { anomalies, retention, shortfall: suspicious(proven, anomalies) };
-    return { anomalies, retention, ...(failure && { shortfall: incomplete(`${proven} retention`, failure) }) };
+    if (anomalies.length > 0) return { anomalies, retention, shortfall: suspicious(backup, anomalies) };
+    return { anomalies, retention, ...(failure && { shortfall: incomplete(`${backup} retention`, failure) }) };
   } catch (error) {
     if (!(error instanceof StorageError)) throw error;
     if (hasRule(config.rules) || !error.isForbidden) {
-      return unseen(suspicions, 'incomplete', incomplete(`${proven} retention`, error));
+      return unseen(suspicions, 'incomplete', incomplete(`${backup} retention`, error));
     }
-    findings.add('The earlier snapshots could not be looked at, so nothing was compared.', error.hint);
-    return unseen(suspicions, 'off', suspicions.length > 0 ? suspicious(proven, suspicions) : undefined);
+    findings.add(
+      'The earlier snapshots could not be looked at, so nothing was compared.',
+      'Give this identity the right to list as well.',
+    );
+    return unseen(suspicions, 'off', suspicions.length > 0 ? suspicious(backup, suspicions) : undefined);
   }
-}
-
-/** What follows a backup that could not be proven: nothing may be deleted on its account. */
-export function holdUnproven(suspicions: readonly string[], shortfall: WorkerError): Aftermath {
-  return unseen(suspicions, 'held', shortfall);
 }
 
 /** Nobody knows what else is in the container. */

@@ -1,4 +1,4 @@
-import { compareAndRetain, holdUnproven } from '../backup/aftermath.ts';
+import { compareAndRetain } from '../backup/aftermath.ts';
 import { findFreeName } from '../backup/name.ts';
 import { proveStored } from '../backup/prove.ts';
 import { Stopwatch } from '../backup/stopwatch.ts';
@@ -40,14 +40,13 @@ export async function backup(context: Context): Promise<Outcome> {
   log.info('the snapshot is stored', { name, size: record.size, sha256: record.sha256 });
 
   const stored = { name, etag, upload, snapshot };
-  const { readBack, refusal } = await watch.time('readBack', proveStored(store, stored, config.readBack));
+  const proof = await watch.time('readBack', proveStored(store, stored, config.readBack));
+  const { readBack } = proof;
   if (readBack === 'off') log.warn('the stored blob is not read back, as SNAPSHOT_READ_BACK=off demands', { name });
 
-  const fresh = { name, uploadId, suspicions };
-  const { anomalies, retention, shortfall } =
-    refusal === undefined
-      ? await watch.time('retention', compareAndRetain(store, fresh, config.retention, findings, log))
-      : holdUnproven(suspicions, refusal);
+  const fresh = { name, uploadId, proof, suspicions };
+  const compared = compareAndRetain(store, fresh, config.retention, findings, log);
+  const { anomalies, retention, shortfall } = await watch.time('retention', compared);
 
   const { size, sha256, hash, revision, totalKeys, liveKeys, totalSize } = record;
   const table = statusTable(snapshot.facts);

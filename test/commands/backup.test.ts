@@ -22,7 +22,7 @@ interface Result {
   readonly memberId: string;
   readonly endpoint: string;
   readonly durationsMs: Record<string, number>;
-  readonly retention: { kept: number | null; removed: string[] };
+  readonly retention: { kept: number | null; removed: string[]; decisions: object[] };
   readonly hashKV: { agree: string[]; disagree: string[] } | null;
   readonly findings: string[];
 }
@@ -159,7 +159,7 @@ t.test('retention keeps the last, of this cluster, with a record', async (t) => 
   t.teardown(async () => cluster.stop());
   const variables = { ...cluster.variables, ...azurite.variables('retention') };
   const first = await backup(variables);
-  t.strictSame(first.retention, { kept: 1, removed: [] });
+  t.match(first, { readBack: 'done', retention: { state: 'off', kept: 1, removed: [] } });
   const container = azurite.container('retention');
   await container.getBlockBlobClient('kubernetes-etcd-snapshot_20200101_000000.db').upload('of the book', 11);
   await container.getBlockBlobClient('notes.txt').upload('notes', 5);
@@ -170,7 +170,8 @@ t.test('retention keeps the last, of this cluster, with a record', async (t) => 
 
   const second = await backup(variables);
   const third = await backup({ ...variables, SNAPSHOT_KEEP_LAST: '2' });
-  t.strictSame(third.retention, { kept: 2, removed: [first.name] });
+  t.match(third.retention, { state: 'applied', kept: 2, removed: [first.name] });
+  t.match(third.retention.decisions[0], { name: third.name, keep: true, reasons: ['newest', 'last 2'] });
   t.strictSame(
     (await azurite.names('retention')).toSorted(),
     [

@@ -1,0 +1,123 @@
+import { join } from 'node:path';
+import {
+  ContainerSASPermissions,
+  generateBlobSASQueryParameters,
+  StorageSharedKeyCredential,
+} from '@azure/storage-blob';
+import t, { type Test } from 'tap';
+import { Azurite } from '../support/azurite.ts';
+import { putSnapshot } from '../support/catalogue.ts';
+import { EtcdCluster, findEtcd } from '../support/etcd.ts';
+import { type Finished, type Variables, temporaryFolder } from '../support/process.ts';
+import { errorOf, runWorker } from '../support/worker.ts';
+
+const dir = temporaryFolder('rights');
+const tools = findEtcd().at(-1);
+if (tools === undefined) throw new Error('no etcd');
+const cluster = await EtcdCluster.start({ tools, dir: join(dir, 'etcd') });
+const azurite = await Azurite.start(join(dir, 'azurite'));
+t.teardown(async () => Promise.all([cluster.stop(), azurite.stop()]));
+
+/** The worker's variables with a SAS that has these rights on this container, and none beyond it. */
+function withRights(container: string, rights: string): Variables {
+  const signature = generateBlobSASQueryParameters(
+    {
+      containerName: container,
+      permissions: ContainerSASPermissions.parse(rights),
+      expiresOn: new Date(Date.now() + 3_600_000),
+    },
+    new StorageSharedKeyCredential(azurite.account, azurite.key),
+  );
+  return {
+    ...cluster.variables,
+    SNAPSHOT_AZURE_CONNECTION_STRING: `BlobEndpoint=${azurite.url};SharedAccessSignature=${signature.toString()}`,
+    SNAPSHOT_AZURE_CONTAINER_NAME: container,
+    SNAPSHOT_LOG_LEVEL: 'debug',
+  };
+}
+
+/** A backup with these rights, which must end with this code; `successfully` stands for exit code 0 alone. */
+async function backup(t: Test, variables: Variables, code: number): Promise<Finished & { json: unknown }> {
+  const finished = await runWorker(['--json'], variables);
+  t.equal(finished.code, code, finished.stderr);
+  const signature = /sig=([^&]+)/.exec(variables['SNAPSHOT_AZURE_CONNECTION_STRING'] ?? '')?.[1] ?? '';
+  t.notOk(`${finished.stdout}${finished.stderr}`.includes(signature), 'no secret in any output');
+  return { ...finished, json: finished.stdout === '' ? undefined : JSON.parse(finished.stdout) };
+}
+
+t.test('a container that is there needs nobody who may create it', async (t) => {
+  await azurite.container('there').create();
+  const variables = { ...withRights('there', 'rcwdl'), SNAPSHOT_KEEP_LAST: '1' };
+  t.match((await backup(t, variables, 0)).json, { readBack: 'done', retention: { state: 'applied', kept: 1 } });
+  t.match((await backup(t, variables, 0)).json, { retention: { kept: 1, removed: { length: 1 } } });
+  const missing = await backup(t, withRights('missing', 'rcwdl'), 12);
+  t.match(
+    errorOf(missing).message,
+    /Container missing does not exist in account testaccount, and the \S+ ?\S* may not create it/,
+  );
+});
+
+t.test('who may only write stores a backup, and cannot prove it', async (t) => {
+  await azurite.container('only-write').create();
+  for (const rights of ['w', 'cw']) {
+    const full = await backup(t, { ...withRights('only-write', rights), SNAPSHOT_BLOB_PREFIX: `${rights}/` }, 12);
+    t.match(full.json, { readBack: 'not permitted', retention: { state: 'held', kept: null, removed: [] } });
+    t.match(errorOf(full), {
+      message: /^The backup \S+ is stored, but not proven, for reading it back is not permitted/,
+      hint: /right to read, or set SNAPSHOT_READ_BACK=off/,
+    });
+  }
+  const variables = withRights('only-write', 'w');
+  const person = await runWorker([], { ...variables, SNAPSHOT_BLOB_PREFIX: 'person/' });
+  t.equal(person.code, 12);
+  t.match(person.stdout, /TOTAL SIZE/);
+  t.notMatch(person.stdout, 'successfully');
+
+  const off = { ...variables, SNAPSHOT_READ_BACK: 'off' };
+  const unread = await backup(t, { ...off, SNAPSHOT_BLOB_PREFIX: 'off/' }, 0);
+  t.match(unread.json, {
+    readBack: 'off',
+    retention: { state: 'off', kept: null },
+    findings: [/earlier snapshots could not be looked at, so nothing was compared/],
+  });
+  const ruled = await backup(t, { ...off, SNAPSHOT_BLOB_PREFIX: 'ruled/', SNAPSHOT_KEEP_LAST: '1' }, 3);
+  t.match(ruled.json, { readBack: 'off', retention: { state: 'incomplete', kept: null, removed: [] } });
+  t.match(errorOf(ruled).message, /is stored, but retention is incomplete: .* \(listing the container\)/);
+  t.equal((await azurite.names('only-write')).length, 5, 'all of them are stored');
+});
+
+t.test('who may not list proves the backup, and compares it with nothing', async (t) => {
+  await azurite.container('no-list').create();
+  const variables = withRights('no-list', 'rcwd');
+  t.match((await backup(t, variables, 0)).json, {
+    readBack: 'done',
+    findings: [/earlier snapshots could not be looked at/],
+  });
+  const [name = ''] = await azurite.names('no-list');
+  t.equal((await runWorker(['verify', name], variables)).code, 0);
+  t.match((await backup(t, { ...variables, SNAPSHOT_KEEP_DAILY: '1' }, 3)).json, {
+    retention: { state: 'incomplete' },
+  });
+});
+
+t.test('who may not delete keeps everything, and the backup is good', async (t) => {
+  await azurite.container('no-delete').create();
+  const variables = { ...withRights('no-delete', 'rcwl'), SNAPSHOT_KEEP_LAST: '1' };
+  t.match((await backup(t, variables, 0)).json, { retention: { state: 'applied', kept: 1 } });
+  const second = await backup(t, variables, 3);
+  t.match(second.json, { readBack: 'done', retention: { state: 'incomplete', kept: 2, removed: [] } });
+  t.match(errorOf(second).message, /stored and proven, but retention is incomplete: .* \(deleting /);
+});
+
+t.test('who may only read lists, verifies and plans', async (t) => {
+  await azurite.container('no-write').create();
+  await putSnapshot(azurite.container('no-write'), new Date('2026-01-01T00:00:00Z'));
+  const variables = { ...withRights('no-write', 'rl'), SNAPSHOT_KEEP_LAST: '1' };
+  for (const args of [['list'], ['prune']]) {
+    const finished = await runWorker(args, variables);
+    t.equal(finished.code, 0, finished.stderr);
+    t.match(finished.stdout, /keep: newest, last 1/);
+  }
+  const refused = await backup(t, variables, 12);
+  t.match(errorOf(refused).message, /may not do this on container no-write \(storing the snapshot\)/);
+});
