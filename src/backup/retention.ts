@@ -89,13 +89,14 @@ export function tellOfFutureDated({ futureDated }: RetentionPlan<StoredBlob>, fi
   const [first] = futureDated;
   if (first === undefined) return;
   findings.add(
-    `${futureDated.length} snapshots are dated in the future, such as ${first.name}: they stay, and count for no rule.`,
+    `Dated in the future, and so kept and counted for no rule: ${futureDated.length}, such as ${first.name}.`,
     'Check the clocks of the hosts that take snapshots; delete these by hand when they are of no use.',
   );
 }
 
 function tellOfObstacles(obstacles: readonly string[], findings: Findings): void {
   for (const [obstacle, { length }] of Map.groupBy(obstacles, (text) => text)) {
-    findings.add(`${length} snapshots that no rule keeps are still there: ${obstacle}.`, 'The next run tries again.');
+    const sentence = `Of the snapshots that no rule keeps, ${length} could not be deleted: ${obstacle}.`;
+    findings.add(sentence, 'The next run tries again.');
   }
 }

@@ -155,7 +155,7 @@ t.test('snapshots from the future stay, are a finding, and push out nothing', as
   const ahead = await putSnapshot(azurite.container(container), daysAgo(-400));
   const result = await prune([], { ...variables, SNAPSHOT_KEEP_LAST: '2' });
   t.strictSame(result.removed, [names[2]]);
-  t.match(result, { kept: 3, findings: [new RegExp(`1 snapshots are dated in the future, such as ${ahead}`)] });
+  t.match(result, { kept: 3, findings: [new RegExp(`^Dated in the future, .*: 1, such as ${ahead}`)] });
 });
 
 t.test('what the service keeps stays, with one warning for each reason, and the others go', async (t) => {
@@ -170,13 +170,16 @@ t.test('what the service keeps stays, with one warning for each reason, and the 
   t.match(result, { state: 'applied', kept: 7 });
   t.strictSame(result.removed, [names[7]]);
   t.match(result.decisions[2], { name: names[2], keep: true, reasons: ['protected by an immutability policy'] });
-  const stay = 'snapshots that no rule keeps are still there';
-  t.strictSame(result.findings, [
-    `2 ${stay}: protected by an immutability policy.`,
-    `1 ${stay}: protected by a legal hold.`,
-    `1 ${stay}: being rehydrated.`,
-    `1 ${stay}: changed by somebody meanwhile.`,
-  ]);
+  const reasons = [
+    '2 could not be deleted: protected by an immutability policy.',
+    '1 could not be deleted: protected by a legal hold.',
+    '1 could not be deleted: being rehydrated.',
+    '1 could not be deleted: changed by somebody meanwhile.',
+  ];
+  t.strictSame(
+    result.findings,
+    reasons.map((reason) => `Of the snapshots that no rule keeps, ${reason}`),
+  );
   t.match(result.stderr.match(/"level":"warn"/g), { length: 4 });
 });
 
@@ -187,7 +190,11 @@ t.test('a leased blob is left to who holds the lease; one with snapshots goes, a
   await client.getBlobClient(leased).getBlobLeaseClient().acquireLease(-1);
   await client.getBlobClient(withSnapshots).createSnapshot();
   const result = await prune([], { ...variables, SNAPSHOT_KEEP_LAST: '1' });
-  t.match(result, { state: 'applied', removed: [withSnapshots], findings: [/1 snapshots .* leased by somebody/] });
+  t.match(result, {
+    state: 'applied',
+    removed: [withSnapshots],
+    findings: [/1 could not be deleted: leased by somebody/],
+  });
   t.equal((await client.getBlobClient(leased).getProperties()).leaseState, 'leased');
 });
 
