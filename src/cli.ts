@@ -1,6 +1,7 @@
 import { parseArgs, type ParseArgsOptionsConfig } from 'node:util';
 import { backup } from './commands/backup.ts';
 import type { Arguments, Context, Outcome } from './commands/command.ts';
+import { health } from './commands/health.ts';
 import { inspect } from './commands/inspect.ts';
 import { list } from './commands/list.ts';
 import { prune } from './commands/prune.ts';
@@ -50,6 +51,12 @@ const VERBS: Readonly<Record<string, Verb>> = {
     operands: ['NAME|FILE', '[NAME|FILE]'],
     summary: 'what is in a snapshot, or what differs between two',
     options: { keys: { type: 'string' }, get: { type: 'string' } },
+  },
+  health: {
+    run: health,
+    needs: () => ({ etcd: true, storage: false }),
+    operands: [],
+    summary: 'how every member of the cluster is, and what its quorum bears',
   },
 };
 
@@ -132,6 +139,6 @@ export function helpText(): string {
     '  -v, --version                   the version',
     '',
     'Exit codes: 0 done, 1 unexpected, 2 usage or configuration, 3 stored but retention incomplete, 10 etcd,',
-    '11 verification, 12 storage, 13 no such snapshot, 130/143 interrupted.',
+    '11 verification, 12 storage, 13 no such snapshot, 20 cluster unhealthy or step unsafe, 130/143 interrupted.',
   ].join('\n');
 }

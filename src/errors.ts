@@ -8,6 +8,7 @@ export const ExitCode = {
   verification: 11,
   storage: 12,
   noSuchSnapshot: 13,
+  unsafe: 20,
 } as const;
 
 /**
@@ -60,6 +61,13 @@ export class StorageError extends WorkerError {
   /** The identity is known, and has no right to do this. */
   get isForbidden(): boolean {
     return /^Authorization(Permission|ResourceType)Mismatch$/.test(this.code);
+  }
+}
+
+/** The cluster is not healthy, or the step would endanger it and was not done. */
+export class UnsafeError extends WorkerError {
+  constructor(message: string, hint: string, cause?: unknown) {
+    super(ExitCode.unsafe, message, hint, cause);
   }
 }
 

@@ -15,7 +15,7 @@ const FLOORS = [
   ['config.ts'],
   ['snapshot/'],
   ['etcd/', 'store/', 'spool/'],
-  ['backup/', 'source.ts'],
+  ['backup/', 'members/', 'source.ts'],
   ['commands/'],
   ['cli.ts'],
   ['main.ts'],

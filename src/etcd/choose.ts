@@ -1,6 +1,7 @@
-import { EtcdError, UsageError } from '../errors.ts';
+import { EtcdError } from '../errors.ts';
 import type { Findings } from '../findings.ts';
 import type { Log } from '../log.ts';
+import { askAll, demandOneCluster, noneCan } from './ask.ts';
 import type { Connection, MemberStatus } from './connection.ts';
 import { type Ranked, rankMembers } from './rank.ts';
 
@@ -28,7 +29,7 @@ export interface Standing {
  * @throws EtcdError when none can, with the reason of each; UsageError when they belong to different clusters
  */
 export async function chooseMembers(connections: readonly Connection[], log: Log, findings: Findings): Promise<Choice> {
-  const answers = await Promise.all(connections.map(ask));
+  const answers = await askAll(connections);
   const byStatus = new Map(
     answers.flatMap(({ connection, status }) => (status === undefined ? [] : [[status, connection]])),
   );
@@ -45,7 +46,7 @@ export async function chooseMembers(connections: readonly Connection[], log: Log
     const connection = byStatus.get(member.status);
     return connection === undefined || member.standing === 'unfit' ? [] : [{ connection, ...member }];
   });
-  if (candidates.length === 0) throw noneUsable(failures);
+  if (candidates.length === 0) throw noneCan('be the source', failures);
   const standings = [
     ...ranked.map(({ status: { endpoint, memberId }, standing, reason }) => ({ endpoint, memberId, standing, reason })),
     ...answers.flatMap(({ connection: { endpoint }, failure }) =>
@@ -56,21 +57,6 @@ export async function chooseMembers(connections: readonly Connection[], log: Log
   ];
   tellOfCluster(statuses, findings);
   return { candidates, standings };
-}
-
-interface Answer {
-  readonly connection: Connection;
-  readonly status?: MemberStatus;
-  readonly failure?: EtcdError;
-}
-
-async function ask(connection: Connection): Promise<Answer> {
-  try {
-    return { connection, status: await connection.status() };
-  } catch (error) {
-    if (error instanceof EtcdError) return { connection, failure: error };
-    throw error;
-  }
 }
 
 function tellOfCluster(statuses: readonly MemberStatus[], findings: Findings): void {
@@ -87,26 +73,5 @@ function passedOver({ status: { endpoint }, reason }: Ranked): EtcdError {
   return new EtcdError(
     `etcd at ${endpoint} cannot be the source: it ${reason}.`,
     'Name the endpoints of voting members.',
-  );
-}
-
-function demandOneCluster(statuses: readonly MemberStatus[]): void {
-  const [first, ...others] = statuses;
-  const foreign = others.find(({ clusterId }) => clusterId !== first?.clusterId);
-  if (first === undefined || foreign === undefined) return;
-  throw new UsageError(
-    `SNAPSHOT_ETCD_ENDPOINTS names two clusters: ${first.endpoint} belongs to ${first.clusterId}, ` +
-      `${foreign.endpoint} to ${foreign.clusterId}.`,
-    'Name the members of one cluster only.',
-  );
-}
-
-function noneUsable(failures: readonly EtcdError[]): EtcdError {
-  const [first, ...others] = failures;
-  if (first !== undefined && others.length === 0) return first;
-  return new EtcdError(
-    `None of the ${failures.length} endpoints can be the source: ${failures.map(({ message }) => message).join(' ')}`,
-    first?.hint ?? 'Check SNAPSHOT_ETCD_ENDPOINTS.',
-    first,
   );
 }

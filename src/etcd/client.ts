@@ -41,6 +41,8 @@ export class Client extends Etcd3 {
       faultHandling: { global: noop, host: () => noop },
       grpcOptions: {
         'grpc-node.flow_control_window': FLOW_CONTROL_WINDOW,
+        // Whoever waits for a member that is being started should not wait longer than that takes.
+        'grpc.max_reconnect_backoff_ms': 1_000,
         // etcd is on the cluster's own network, whatever proxy the environment names for Azure.
         'grpc.enable_http_proxy': 0,
       },

@@ -3,11 +3,37 @@ import type { Findings } from '../findings.ts';
 import { Connection } from './connection.ts';
 import { certificateWarnings, loadTls } from './tls.ts';
 
-/** A connection for each endpoint; nothing is sent yet. @throws UsageError for certificate files that cannot be used */
-export async function connectAll(config: EtcdConfig | undefined, now: Date, findings: Findings): Promise<Connection[]> {
+/** The connections to a cluster's members, all with the same credentials; nothing is sent before something is asked. */
+export class Connections {
+  /** To the configured endpoints, in their order. */
+  readonly configured: readonly Connection[];
+  readonly #make: (endpoint: string) => Connection;
+  readonly #others = new Map<string, Connection>();
+
+  constructor(endpoints: readonly string[], make: (endpoint: string) => Connection) {
+    this.configured = endpoints.map(make);
+    this.#make = make;
+  }
+
+  /** To any endpoint; the same one whenever it is asked for again. */
+  to(endpoint: string): Connection {
+    const known = this.configured.find((connection) => connection.endpoint === endpoint) ?? this.#others.get(endpoint);
+    if (known !== undefined) return known;
+    const connection = this.#make(endpoint);
+    this.#others.set(endpoint, connection);
+    return connection;
+  }
+
+  close(): void {
+    for (const connection of [...this.configured, ...this.#others.values()]) connection.close();
+  }
+}
+
+/** @throws UsageError for certificate files that cannot be used */
+export async function connectAll(config: EtcdConfig | undefined, now: Date, findings: Findings): Promise<Connections> {
   if (config === undefined) throw new Error('the command did not say that it needs etcd');
   const { endpoints, tls, user } = config;
   const credentials = tls === undefined ? undefined : await loadTls(tls, now);
   if (credentials !== undefined) for (const warning of certificateWarnings(credentials, now)) findings.add(warning);
-  return endpoints.map((endpoint) => new Connection(endpoint, credentials, user));
+  return new Connections(endpoints, (endpoint) => new Connection(endpoint, credentials, user));
 }

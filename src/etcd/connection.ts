@@ -1,14 +1,18 @@
 import type { IAuthenticateResponse, IHashKVResponse, IStatusResponse, Services } from 'etcd3';
 import type { EtcdUser } from '../config.ts';
+import { EtcdError } from '../errors.ts';
 import { Client, type SnapshotCall } from './client.ts';
 import { etcdError } from './errors.ts';
 import type { TlsCredentials } from './tls.ts';
 
 /** How long a member may take for a question that it answers from memory. */
-const ANSWER_MS = 5_000;
+export const ANSWER_MS = 5_000;
 
 /** HashKV reads the whole database: bytes a millisecond that even a slow member reads. */
 const HASH_BYTES_PER_MS = 50_000;
+
+/** How an alarm stands among the errors of a status. */
+const ALARM = /memberID:(\d+) alarm:(\w+)/;
 
 /** What a member says of itself. Ids are lower-case hex without padding, as etcdctl prints them. */
 export interface MemberStatus {
@@ -20,13 +24,19 @@ export interface MemberStatus {
   readonly isLearner: boolean;
   /** False while the member sees no leader, as without quorum. */
   readonly hasLeader: boolean;
-  /** Bytes of the database file. */
+  /** Bytes of the database file, and those of them that are in use: defragmentation gives back the rest. */
   readonly dbSize: number;
+  readonly dbSizeInUse: number;
+  /** Of the store, as far as this member has applied it. */
+  readonly revision: number;
+  readonly raftTerm: number;
   /** Entries of the raft log that the member has, and those of them that are in its database. */
   readonly raftIndex: number;
   readonly raftAppliedIndex: number;
   /** Alarms of the whole cluster, as this member knows them. */
   readonly alarms: readonly MemberAlarm[];
+  /** What else it finds wrong with itself, in etcd's words. */
+  readonly errors: readonly string[];
 }
 
 export interface MemberAlarm {
@@ -56,7 +66,7 @@ export class Connection {
 
   /** @throws EtcdError */
   async status(): Promise<MemberStatus> {
-    const status = await this.#ask<IStatusResponse>('Maintenance', 'status', {}, ANSWER_MS);
+    const status = await this.ask<IStatusResponse>('Maintenance', 'status', {}, ANSWER_MS);
     return {
       endpoint: this.endpoint,
       clusterId: hex(status.header.cluster_id),
@@ -66,12 +76,16 @@ export class Connection {
       isLearner: status.isLearner,
       hasLeader: status.leader !== '0',
       dbSize: Number(status.dbSize),
+      dbSizeInUse: Number(status.dbSizeInUse),
+      revision: Number(status.header.revision),
+      raftTerm: Number(status.raftTerm),
       raftIndex: Number(status.raftIndex),
       raftAppliedIndex: Number(status.raftAppliedIndex),
       alarms: status.errors.flatMap((error) => {
-        const [, memberId, alarm] = /memberID:(\d+) alarm:(\w+)/.exec(error) ?? [];
+        const [, memberId, alarm] = ALARM.exec(error) ?? [];
         return memberId === undefined || alarm === undefined ? [] : { memberId: hex(memberId), alarm };
       }),
+      errors: status.errors.filter((error) => !ALARM.test(error)),
     };
   }
 
@@ -84,7 +98,7 @@ export class Connection {
   async hashKV(revision: number, dbSize: number): Promise<MemberHash> {
     const request = { revision: String(revision) };
     const ms = ANSWER_MS + dbSize / HASH_BYTES_PER_MS;
-    const answer = await this.#ask<IHashKVResponse>('Maintenance', 'HashKV', request, ms);
+    const answer = await this.ask<IHashKVResponse>('Maintenance', 'HashKV', request, ms);
     return { hash: Number(answer.hash), compactRevision: Number(answer.compact_revision) };
   }
 
@@ -104,7 +118,8 @@ export class Connection {
     this.#client.close();
   }
 
-  async #ask<T>(service: keyof typeof Services, method: string, request: object, ms: number): Promise<T> {
+  /** Any other call with one answer. @param ms how long it may take @throws EtcdError */
+  async ask<T>(service: keyof typeof Services, method: string, request: object, ms: number): Promise<T> {
     const ask = async (): Promise<T> => this.#client.call<T>(service, method, request, await this.#currentToken(), ms);
     try {
       return await ask().catch((error: unknown) => {
@@ -137,11 +152,21 @@ export class Connection {
       this.#token = undefined;
       // A cluster that demands no user needs no token.
       if (/authentication is not enabled/.test(String(error))) return undefined;
+      if (/DEADLINE_EXCEEDED|no leader|request timed out/.test(String(error)))
+        throw loginTimedOut(this.endpoint, error);
       throw etcdError(this.endpoint, error);
     }
   }
 }
 
-function hex(decimal: string): string {
+function loginTimedOut(endpoint: string, cause: unknown): EtcdError {
+  return new EtcdError(
+    `etcd at ${endpoint} did not log the user in in time: without quorum it cannot.`,
+    'A client certificate whose common name is a user with the role root needs no login.',
+    cause,
+  );
+}
+
+export function hex(decimal: string): string {
   return BigInt(decimal).toString(16);
 }

@@ -37,7 +37,7 @@ const MEANINGS: readonly (readonly [pattern: RegExp, why: string, hint: string])
   ],
   [
     /permission denied/i,
-    'the user may not take snapshots',
+    'the user lacks the role root',
     'Only the role root may: etcdctl user grant-role USER root.',
   ],
   [
@@ -46,6 +46,21 @@ const MEANINGS: readonly (readonly [pattern: RegExp, why: string, hint: string])
     'Check SNAPSHOT_ETCD_USERNAME and SNAPSHOT_ETCD_PASSWORD.',
   ],
   [/invalid auth token/, 'it refused a token that it had just given', 'Are the clocks and the members in order?'],
+  [
+    /rpc not supported for learner/,
+    'it is a learner, which answers few questions',
+    'Name the endpoints of voting members.',
+  ],
+  [
+    /etcdserver: (no leader|request timed out)/,
+    'the cluster did not agree in time',
+    'Does a majority of the members work? See `etcd-snapshot health`.',
+  ],
+  [
+    /unhealthy cluster/,
+    'it has not been connected to all voting members for five seconds',
+    'etcd changes its members only when all of them are: see `etcd-snapshot health`, and run again.',
+  ],
   [/DEADLINE_EXCEEDED|Deadline/, 'it did not answer in time', 'Is the member overloaded, or a firewall in between?'],
   [
     /ECONNRESET|socket hang up|Connection dropped|RST_STREAM|UNAVAILABLE|CANCELLED/,

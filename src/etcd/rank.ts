@@ -1,7 +1,7 @@
 import type { MemberStatus } from './connection.ts';
 
 /** Entries of the raft log by which a member may be behind; under load some are always on the way. */
-const LAG = 1000;
+export const LAG = 1000;
 
 /** How a member stands as a source, the best first. */
 export const STANDINGS = ['follower', 'leader', 'last resort', 'unfit'] as const;

@@ -18,10 +18,8 @@ const ROOT = 'root-password-that-no-output-may-show';
 const GUEST = 'guest-password-that-no-output-may-show';
 
 async function enableAuthentication(cluster: EtcdCluster): Promise<void> {
-  await cluster.etcdctl('user', 'add', `root:${ROOT}`);
-  await cluster.etcdctl('user', 'grant-role', 'root', 'root');
   await cluster.etcdctl('user', 'add', `guest:${GUEST}`);
-  await cluster.etcdctl('auth', 'enable');
+  await cluster.enableAuthentication(ROOT);
 }
 
 for (const tools of findEtcd()) {
@@ -50,7 +48,7 @@ for (const tools of findEtcd()) {
     t.equal(ends.good.code, 0, ends.good.stderr);
     for (const [who, message] of [
       ['wrong', /refused the user name or the password/],
-      ['guest', /the user may not take snapshots/],
+      ['guest', /the user lacks the role root/],
       ['nobody', /authentication is on and no user was named/],
     ] as const) {
       t.equal(ends[who].code, 10, who);

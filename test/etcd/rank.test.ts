@@ -12,9 +12,13 @@ function member(name: string, change: Partial<MemberStatus> = {}): MemberStatus 
     isLearner: false,
     hasLeader: true,
     dbSize: 1,
+    dbSizeInUse: 1,
+    revision: 1,
+    raftTerm: 1,
     raftIndex: 100_000,
     raftAppliedIndex: 100_000,
     alarms: [],
+    errors: [],
     ...change,
   };
 }

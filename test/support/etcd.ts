@@ -55,7 +55,7 @@ export class EtcdCluster {
   readonly tools: EtcdTools;
   readonly members: readonly Member[];
   readonly #tls: Authority | undefined;
-  readonly #learners: Daemon[] = [];
+  readonly #joined: Daemon[] = [];
 
   private constructor({ tools, tls }: ClusterOptions, members: readonly Member[]) {
     this.tools = tools;
@@ -141,22 +141,42 @@ export class EtcdCluster {
     }
   }
 
+  /** A URL of this cluster's scheme on a free port. */
+  async freeUrl(): Promise<string> {
+    return `${this.#tls === undefined ? 'http' : 'https'}://127.0.0.1:${await freePort()}`;
+  }
+
   /** Adds and starts a learner; returns its endpoint. */
   async addLearner(dir: string): Promise<string> {
-    const scheme = this.#tls === undefined ? 'http' : 'https';
-    const client = `${scheme}://127.0.0.1:${await freePort()}`;
-    const peer = `${scheme}://127.0.0.1:${await freePort()}`;
+    const peer = await this.freeUrl();
     const added = await this.etcdctl('member', 'add', 'learner', '--learner', '--peer-urls', peer);
-    const initialCluster = /ETCD_INITIAL_CLUSTER="([^"]+)"/.exec(added)?.[1] ?? '';
+    return this.join({
+      name: 'learner',
+      'data-dir': dir,
+      'initial-cluster': /ETCD_INITIAL_CLUSTER="([^"]+)"/.exec(added)?.[1] ?? '',
+      'initial-cluster-state': 'existing',
+      'initial-advertise-peer-urls': peer,
+      'listen-peer-urls': peer,
+    });
+  }
+
+  /** Starts the etcd of a member that was added, with these settings by the names of etcd's flags; returns its endpoint. */
+  async join(settings: Readonly<Record<string, string>>): Promise<string> {
+    const client = await this.freeUrl();
     const args = [
-      ...['--name', 'learner', '--data-dir', dir, '--initial-cluster', initialCluster],
+      ...Object.entries(settings).flatMap(([flag, value]) => [`--${flag}`, value]),
       ...['--listen-client-urls', client, '--advertise-client-urls', client],
-      ...['--listen-peer-urls', peer, '--initial-advertise-peer-urls', peer],
-      ...['--initial-cluster-state', 'existing'],
       ...(this.#tls === undefined ? [] : tlsFlags(this.#tls)),
     ];
-    this.#learners.push(await Daemon.start(this.tools.etcd, args, async () => accepts(client)));
+    this.#joined.push(await Daemon.start(this.tools.etcd, args, async () => accepts(client)));
     return client;
+  }
+
+  /** From now on only root may ask, by this password or by a certificate in its name. */
+  async enableAuthentication(password: string): Promise<void> {
+    await this.etcdctl('user', 'add', `root:${password}`);
+    await this.etcdctl('user', 'grant-role', 'root', 'root');
+    await this.etcdctl('auth', 'enable');
   }
 
   async stopMember(name: string): Promise<void> {
@@ -181,7 +201,7 @@ export class EtcdCluster {
   }
 
   async stop(): Promise<void> {
-    const daemons = [...this.members.map(({ daemon }) => daemon), ...this.#learners];
+    const daemons = [...this.members.map(({ daemon }) => daemon), ...this.#joined];
     await Promise.all(daemons.map(async (daemon) => daemon.stop()));
   }
 

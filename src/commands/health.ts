@@ -1,0 +1,88 @@
+import { UnsafeError } from '../errors.ts';
+import { connectAll } from '../etcd/connect.ts';
+import { Findings } from '../findings.ts';
+import { type ClusterHealth, hasStarted, isHealthy, type MemberHealth, title } from '../members/health.ts';
+import { hasQuorum, quorumInWords } from '../members/quorum.ts';
+import { surveyCluster } from '../members/survey.ts';
+import { drawTable, humanSize } from '../table.ts';
+import type { Context, Outcome } from './command.ts';
+
+/** How every member of the cluster is, and what its quorum bears. Changes nothing. */
+export async function health({ config, log }: Context): Promise<Outcome> {
+  const connections = await connectAll(config.etcd, new Date(), new Findings(log));
+  const cluster = await surveyCluster(connections);
+  const troubles = [
+    ...cluster.members.filter((member) => !isHealthy(member)).map(trouble),
+    ...cluster.alarms.map(alarm),
+  ];
+  return {
+    text: [memberTable(cluster), urlTable(cluster), ...troubles, `${quorumInWords(cluster.quorum)}.`].join('\n'),
+    json: {
+      healthy: troubles.length === 0,
+      quorum: cluster.quorum.needed,
+      hasQuorum: hasQuorum(cluster.quorum),
+      summary: quorumInWords(cluster.quorum),
+      clusterId: cluster.clusterId,
+      members: cluster.members.map(entry),
+      alarms: cluster.alarms,
+    },
+    ...(troubles.length === 0 ? {} : { shortfall: shortfall(cluster, troubles) }),
+  };
+}
+
+/** A member as the JSON documents have it; null for what an unreachable one does not tell. */
+export function entry(member: MemberHealth): object {
+  const { id, name, peerURLs, clientURLs, status, errors } = member;
+  return {
+    ...{ id, name, health: member.health, leader: status?.isLeader ?? false, learner: member.isLearner },
+    ...{ started: hasStarted(member), version: status?.version ?? null },
+    ...{ dbSize: status?.dbSize ?? null, dbSizeInUse: status?.dbSizeInUse ?? null },
+    ...{ revision: status?.revision ?? null, lag: member.lag ?? null, raftTerm: status?.raftTerm ?? null },
+    ...{ endpoint: status?.endpoint ?? null, peerURLs, clientURLs, errors },
+  };
+}
+
+const MEMBER_HEADINGS = ['NAME', 'HEALTH', 'ROLE', 'VERSION', 'DB SIZE', 'IN USE', 'REVISION', 'LAG', 'TERM'];
+const URL_HEADINGS = ['NAME', 'ID', 'PEER URLS', 'CLIENT URLS'];
+
+function memberTable({ members }: ClusterHealth): string {
+  const rows = members.map((member) => [member.name, member.health, role(member), ...statusCells(member)]);
+  return drawTable(MEMBER_HEADINGS, rows, ['NAME', 'HEALTH', 'ROLE']);
+}
+
+function urlTable({ members }: ClusterHealth): string {
+  const rows = members.map(({ name, id, peerURLs, clientURLs }) => [name, id, peerURLs.join(), clientURLs.join()]);
+  return drawTable(URL_HEADINGS, rows, URL_HEADINGS);
+}
+
+function statusCells({ status, lag }: MemberHealth): string[] {
+  if (status === undefined) return ['-', '-', '-', '-', '-', '-'];
+  const { version, dbSize, dbSizeInUse, revision, raftTerm } = status;
+  return [version, humanSize(dbSize), humanSize(dbSizeInUse), String(revision), String(lag), String(raftTerm)];
+}
+
+function role({ isLearner, status }: MemberHealth): string {
+  if (isLearner) return 'learner';
+  if (status === undefined) return '-';
+  return status.isLeader ? 'leader' : 'follower';
+}
+
+function trouble(member: MemberHealth): string {
+  return `Member ${title(member)} is ${member.health}: ${member.errors.join(' ')}`;
+}
+
+function alarm({ memberId, alarm: kind }: ClusterHealth['alarms'][number]): string {
+  return `Member ${memberId} has the alarm ${kind}.`;
+}
+
+function shortfall({ members, alarms, quorum }: ClusterHealth, troubles: readonly string[]): UnsafeError {
+  const ill = members.filter((member) => !isHealthy(member)).length;
+  const what = [
+    ...(ill === 0 ? [] : [`${ill} of ${members.length} members not healthy`]),
+    ...(alarms.length === 0 ? [] : [`${alarms.length} ${alarms.length === 1 ? 'alarm' : 'alarms'}`]),
+  ];
+  const hint = hasQuorum(quorum)
+    ? "A member that is lost for good is replaced with `etcd-snapshot replace-member`; alarms are in etcd's manual."
+    : 'Start the members that are down; if too many are lost for good, restore a snapshot on new ones (see the README).';
+  return new UnsafeError(`The cluster is not healthy (${what.join(', ')}): ${troubles[0]}`, hint);
+}

@@ -1,0 +1,41 @@
+import type { IMember, IMemberAddResponse, IMemberListResponse } from 'etcd3';
+import type { Member } from '../snapshot/content.ts';
+import { ANSWER_MS, type Connection, hex } from './connection.ts';
+
+/** How long a change of the members may take: it goes through raft, and etcd itself gives up after seven seconds. */
+const CHANGE_MS = 15_000;
+
+/** The list as this member knows it, which needs no quorum. A learner refuses. @throws EtcdError */
+export async function listMembers(connection: Connection): Promise<Member[]> {
+  const { members } = await connection.ask<IMemberListResponse>('Cluster', 'memberList', {}, ANSWER_MS);
+  return members.map(fromAnswer);
+}
+
+/** @throws EtcdError, also when the cluster refuses, as while one of its voting members is not connected */
+export async function addMember(
+  connection: Connection,
+  peerURLs: readonly string[],
+  isLearner: boolean,
+): Promise<Member> {
+  const request = { peerURLs, isLearner };
+  const { member } = await connection.ask<IMemberAddResponse>('Cluster', 'memberAdd', request, CHANGE_MS);
+  return fromAnswer(member);
+}
+
+/** @throws EtcdError */
+export async function removeMember(connection: Connection, id: string): Promise<void> {
+  await connection.ask('Cluster', 'memberRemove', { ID: decimal(id) }, CHANGE_MS);
+}
+
+/** Makes a learner a voting member. @throws EtcdError, also when it has not caught up with the leader yet */
+export async function promoteMember(connection: Connection, id: string): Promise<void> {
+  await connection.ask('Cluster', 'memberPromote', { ID: decimal(id) }, CHANGE_MS);
+}
+
+function fromAnswer({ ID, name, peerURLs, clientURLs, isLearner }: IMember): Member {
+  return { id: hex(ID), name, peerURLs, clientURLs, isLearner };
+}
+
+function decimal(id: string): string {
+  return BigInt(`0x${id}`).toString();
+}
