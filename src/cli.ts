@@ -5,6 +5,7 @@ import { health } from './commands/health.ts';
 import { inspect } from './commands/inspect.ts';
 import { list } from './commands/list.ts';
 import { prune } from './commands/prune.ts';
+import { replaceMember } from './commands/replace-member.ts';
 import { verify } from './commands/verify.ts';
 import type { Needs } from './config.ts';
 import { UsageError } from './errors.ts';
@@ -57,6 +58,23 @@ const VERBS: Readonly<Record<string, Verb>> = {
     needs: () => ({ etcd: true, storage: false }),
     operands: [],
     summary: 'how every member of the cluster is, and what its quorum bears',
+  },
+  'replace-member': {
+    run: replaceMember,
+    needs: ({ options }) => ({ etcd: true, storage: options['no-backup'] === true ? false : 'if set', writes: true }),
+    operands: ['ID|NAME'],
+    summary: 'remove a failed member and add its replacement, safely and step by step',
+    options: {
+      name: { type: 'string' },
+      'peer-urls': { type: 'string' },
+      'client-urls': { type: 'string' },
+      'data-dir': { type: 'string' },
+      voter: { type: 'boolean' },
+      wait: { type: 'boolean' },
+      'dry-run': { type: 'boolean' },
+      yes: { type: 'boolean' },
+      'no-backup': { type: 'boolean' },
+    },
   },
 };
 
@@ -131,10 +149,16 @@ export function helpText(): string {
     'Options:',
     '  --json                          the result as one JSON document on stdout',
     '  --env-file FILE                 read variables from FILE too (default: .env in the working directory, if there)',
-    '  --dry-run                       prune: delete nothing, and show what would go',
+    '  --dry-run                       prune, replace-member: change nothing, and show what would be done',
     '  --cluster-id ID                 prune: an id that this cluster had before (may be repeated)',
     '  --keys PREFIX                   inspect: list the live keys that begin so',
     '  --get KEY                       inspect: write the value of this key to stdout, as it is',
+    '  --name NEW, --peer-urls URL     replace-member: name and peer URL of the new member (both needed)',
+    '  --data-dir DIR                  replace-member: its data directory (default: /var/lib/etcd/NEW)',
+    '  --client-urls URL               replace-member: its client URL, where the settings are to name it',
+    '  --voter                         replace-member: add it as a voting member at once, not as a learner first',
+    '  --wait                          replace-member: wait until the new member is started, healthy and promoted',
+    '  --yes, --no-backup              replace-member: do not ask before each step; do not take a backup first',
     '  -h, --help                      this text',
     '  -v, --version                   the version',
     '',

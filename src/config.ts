@@ -72,7 +72,8 @@ export interface LogConfig {
 /** Which halves of the configuration a command needs; another half may be absent, and is not looked at. */
 export interface Needs {
   readonly etcd: boolean;
-  readonly storage: boolean;
+  /** `if set`: used where any of its variables is set, and absent otherwise. */
+  readonly storage: boolean | 'if set';
   /** Whether it stores snapshots. */
   readonly writes?: boolean;
 }
@@ -83,16 +84,17 @@ export interface Needs {
  */
 export function readConfig(env: Environment, needs: Needs): Config {
   const reader = new Reader(env);
+  const needsStorage = needs.storage === 'if set' ? isStorageSet(env) : needs.storage;
   const config: Config = {
     etcd: needs.etcd ? readEtcd(reader) : undefined,
-    storage: needs.storage ? readStorage(reader, needs.writes === true) : undefined,
+    storage: needsStorage ? readStorage(reader, needs.writes === true) : undefined,
     retention: readRetention(reader),
     timeout: reader.seconds('SNAPSHOT_TIMEOUT') ?? 570,
     readBack: reader.choice('SNAPSHOT_READ_BACK', ['full', 'off']) ?? 'full',
     spoolDir: reader.text('SNAPSHOT_SPOOL_DIR'),
     hashKvMaxSize: reader.size('SNAPSHOT_HASHKV_MAX_SIZE') ?? 2 ** 30,
   };
-  if (needs.storage) judgeProxy(reader, env);
+  if (needsStorage) judgeProxy(reader, env);
   readLogConfig(env, reader);
   reader.throwFaults();
   return config;
@@ -140,6 +142,12 @@ export function unknownVariables(env: Environment): string[] {
       const nearest = nearestName(name);
       return `${name} is not a known variable and is ignored${nearest === undefined ? '' : `; did you mean ${nearest}?`}`;
     });
+}
+
+function isStorageSet(env: Environment): boolean {
+  return Object.entries(env).some(
+    ([name, value]) => name.startsWith('SNAPSHOT_AZURE_') && cleaned(value) !== undefined,
+  );
 }
 
 function readEtcd(reader: Reader): EtcdConfig {

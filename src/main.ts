@@ -1,8 +1,11 @@
 #!/usr/bin/env -S node --
 // The dashes keep Node from taking our --env-file for its own.
+import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
+import { createInterface } from 'node:readline/promises';
 import { parse } from 'dotenv';
 import { type CommandLine, helpText, parseCommandLine } from './cli.ts';
+import type { Context } from './commands/command.ts';
 import { readConfig, readLogConfig, secretsOf, unknownVariables } from './config.ts';
 import { ExitCode, Interrupted, RunTimeout, UsageError, WorkerError } from './errors.ts';
 import { createLog, type Log } from './log.ts';
@@ -46,6 +49,7 @@ async function run({ run: command, needs, json }: CommandLine, env: Environment,
     log,
     signal,
     startProgress: startProgress(),
+    confirm: confirm(signal),
     memoryBudget: memoryBudget(process.constrainedMemory()),
     version: version(),
   });
@@ -115,6 +119,23 @@ function startProgress(): StartProgress {
     (text) => process.stderr.write(text),
     () => performance.now(),
   );
+}
+
+/** Asks on the terminal. Anything but a yes is a no, also the end of the input. */
+function confirm(signal: AbortSignal): Context['confirm'] {
+  if (!process.stdin.isTTY || !process.stderr.isTTY) return undefined;
+  return async (question) => {
+    // Without line editing the terminal itself turns Ctrl-C into a signal.
+    const terminal = createInterface({ input: process.stdin, output: process.stderr, terminal: false });
+    try {
+      const ended = once(terminal, 'close').then(() => '');
+      const answered = terminal.question(`${question} [y/N] `, { signal }).catch(() => '');
+      const answer = await Promise.race([answered, ended]);
+      return /^y(es)?$/i.test(answer.trim());
+    } finally {
+      terminal.close();
+    }
+  };
 }
 
 function readEnvFile(named: string | undefined): Environment {

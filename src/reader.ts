@@ -119,20 +119,30 @@ export class Reader {
   }
 
   #origin(name: VariableName, value: string, protocols: readonly string[], defaultPort = ''): string | undefined {
-    const url = URL.canParse(value) ? new URL(value) : undefined;
-    const wanted = protocols.map((protocol) => `${protocol}//`).join(' or ');
-    if (url === undefined || !protocols.includes(url.protocol) || url.hostname === '') {
-      this.fault(name, `must be a URL that begins with ${wanted}`);
-      return undefined;
-    }
-    if (url.pathname !== '/' || url.search !== '' || url.hash !== '' || url.username !== '') {
-      this.fault(name, 'must be protocol, host and port only');
-      return undefined;
-    }
-    // The URL class drops a port that is its protocol's own, so it is looked for in the text.
-    const port = /:(\d+)\/?$/.exec(value)?.[1] ?? defaultPort;
-    return `${url.protocol}//${url.hostname}${port === '' ? '' : `:${port}`}`;
+    const parsed = parseOrigin(value, protocols, defaultPort);
+    if ('origin' in parsed) return parsed.origin;
+    this.fault(name, parsed.problem);
+    return undefined;
   }
+}
+
+/** Protocol, host and port of a URL that has nothing else, or what is wrong with it, in words that follow its name. */
+export function parseOrigin(
+  value: string,
+  protocols: readonly string[],
+  defaultPort: string,
+): { readonly origin: string } | { readonly problem: string } {
+  const url = URL.canParse(value) ? new URL(value) : undefined;
+  const wanted = protocols.map((protocol) => `${protocol}//`).join(' or ');
+  if (url === undefined || !protocols.includes(url.protocol) || url.hostname === '') {
+    return { problem: `must be a URL that begins with ${wanted}` };
+  }
+  if (url.pathname !== '/' || url.search !== '' || url.hash !== '' || url.username !== '') {
+    return { problem: 'must be protocol, host and port only' };
+  }
+  // The URL class drops a port that is its protocol's own, so it is looked for in the text.
+  const port = /:(\d+)\/?$/.exec(value)?.[1] ?? defaultPort;
+  return { origin: `${url.protocol}//${url.hostname}${port === '' ? '' : `:${port}`}` };
 }
 
 /** Kubernetes and Docker keep the quotation marks of an env file in the value: one matching pair around it is no part of it. */

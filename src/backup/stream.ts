@@ -166,7 +166,7 @@ async function stream({ connection, status }: Candidate, upload: StagedUpload, o
   throw unsound(connection.endpoint, verdict);
 }
 
-function unsound(endpoint: string, { faults, report, undecided }: Verdict & { ok: false }): VerificationError {
+export function unsound(endpoint: string, { faults, report, undecided }: Verdict & { ok: false }): VerificationError {
   const told = faults.slice(0, 3).map(({ message }) => message);
   const more = report.faultCount - told.length;
   return new VerificationError(

@@ -10,6 +10,8 @@ export interface Context {
   readonly log: Log;
   /** Shows how far long work is, where somebody is watching. */
   readonly startProgress: StartProgress;
+  /** Puts a yes-or-no question to whoever sits at the terminal; undefined where nobody does. */
+  readonly confirm: ((question: string) => Promise<boolean>) | undefined;
   /** Aborted by a signal or when SNAPSHOT_TIMEOUT is over; its reason is the error to end with. */
   readonly signal: AbortSignal;
   /** Bytes of memory that the verifier may take for its facts. */

@@ -30,8 +30,8 @@ export async function health({ config, log }: Context): Promise<Outcome> {
   };
 }
 
-/** A member as the JSON documents have it; null for what an unreachable one does not tell. */
-export function entry(member: MemberHealth): object {
+/** A member in the JSON document; null for what an unreachable one does not tell. */
+function entry(member: MemberHealth): object {
   const { id, name, peerURLs, clientURLs, status, errors } = member;
   return {
     ...{ id, name, health: member.health, leader: status?.isLeader ?? false, learner: member.isLearner },
@@ -82,7 +82,7 @@ function shortfall({ members, alarms, quorum }: ClusterHealth, troubles: readonl
     ...(alarms.length === 0 ? [] : [`${alarms.length} ${alarms.length === 1 ? 'alarm' : 'alarms'}`]),
   ];
   const hint = hasQuorum(quorum)
-    ? "A member that is lost for good is replaced with `etcd-snapshot replace-member`; alarms are in etcd's manual."
+    ? 'A member that is lost for good is replaced with `etcd-snapshot replace-member`. An alarm stays until `etcdctl alarm disarm`.'
     : 'Start the members that are down; if too many are lost for good, restore a snapshot on new ones (see the README).';
   return new UnsafeError(`The cluster is not healthy (${what.join(', ')}): ${troubles[0]}`, hint);
 }

@@ -35,11 +35,7 @@ const MEANINGS: readonly (readonly [pattern: RegExp, why: string, hint: string])
     'authentication is on and no user was named',
     'Set SNAPSHOT_ETCD_USERNAME and _PASSWORD, or use a client certificate whose common name is a user with the role root.',
   ],
-  [
-    /permission denied/i,
-    'the user lacks the role root',
-    'Only the role root may: etcdctl user grant-role USER root.',
-  ],
+  [/permission denied/i, 'the user lacks the role root', 'Only the role root may: etcdctl user grant-role USER root.'],
   [
     /invalid user ID or password/,
     'it refused the user name or the password',

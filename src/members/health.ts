@@ -52,9 +52,11 @@ export function judge(probes: readonly Probe[]): ClusterHealth {
 
 function judgeMember({ member, status, failures, isAlive }: Probe, newest: number): MemberHealth {
   if (status === undefined) {
-    const errors = hasStarted(member)
-      ? [...failures, ...(isAlive ? ['Something accepts connections at its peer URL all the same.'] : [])]
-      : ['It was added and has never started.'];
+    const errors = [
+      ...(hasStarted(member) ? [] : ['It was added and has never started.']),
+      ...failures,
+      ...(isAlive ? ['Something accepts connections at its peer URL all the same.'] : []),
+    ];
     return { ...member, health: 'unreachable', errors, status, lag: undefined, isAlive };
   }
   const lag = Math.max(0, newest - status.raftAppliedIndex);

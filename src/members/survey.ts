@@ -5,7 +5,7 @@ import type { MemberStatus } from '../etcd/connection.ts';
 import { listMembers } from '../etcd/membership.ts';
 import { acceptsConnections, proveQuorum } from '../etcd/probes.ts';
 import type { Member } from '../snapshot/content.ts';
-import { type ClusterHealth, hasStarted, judge, type Probe } from './health.ts';
+import { type ClusterHealth, judge, type Probe } from './health.ts';
 
 /**
  * Asks every member of the cluster how it is: the list is the cluster's own, one reachable endpoint is enough to get it, and
@@ -15,13 +15,10 @@ import { type ClusterHealth, hasStarted, judge, type Probe } from './health.ts';
 export async function surveyCluster(connections: Connections): Promise<ClusterHealth> {
   const answers = await askAll(connections.configured);
   const statuses = answers.flatMap(({ status }) => status ?? []);
-  if (statuses.length === 0)
-    throw noneCan(
-      'be reached',
-      answers.flatMap(({ failure }) => failure ?? []),
-    );
+  const failures = answers.flatMap(({ failure }) => failure ?? []);
+  if (statuses.length === 0) throw noneCan('be reached', failures);
   demandOneCluster(statuses);
-  const members = await listFromNewest(statuses, connections);
+  const members = (await listFromNewest(statuses, connections)).toSorted((a, b) => a.name.localeCompare(b.name));
   return judge(await Promise.all(members.map(async (member) => probe(member, answers, connections))));
 }
 
@@ -40,7 +37,6 @@ async function listFromNewest(statuses: readonly MemberStatus[], connections: Co
 }
 
 async function probe(member: Member, answers: readonly Answer[], connections: Connections): Promise<Probe> {
-  if (!hasStarted(member)) return { member, status: undefined, failures: [], isAlive: false };
   const isItself = ({ status }: Answer): boolean => status?.memberId === member.id;
   const own = answers.some(isItself) ? answers : await askOwnUrls(member, answers, connections);
   const status = own.find(isItself)?.status;

@@ -31,6 +31,8 @@ export interface Compaction {
 /** What etcd keeps beside the users' keys (specification: content). */
 export interface Content {
   readonly members: readonly Member[];
+  /** Ids of the members that were removed in the life of the cluster. */
+  readonly removedMembers: readonly string[];
   readonly alarms: readonly Alarm[];
   readonly authEnabled: boolean;
   readonly clusterVersion: string | undefined;
@@ -48,6 +50,7 @@ export function readContent(facts: FactStore, buckets: readonly Bucket[], faults
   const reader = new ContentReader(facts, buckets, faults);
   return {
     members: reader.members(),
+    removedMembers: reader.removedMembers(),
     alarms: reader.alarms(),
     authEnabled: reader.authEnabled(),
     clusterVersion: reader.version('cluster', 'clusterVersion'),
@@ -87,6 +90,10 @@ class ContentReader {
       }
     }
     return members;
+  }
+
+  removedMembers(): string[] {
+    return [...this.#entries('members_removed')].map(({ key }) => key.toString('latin1'));
   }
 
   alarms(): Alarm[] {

@@ -8,9 +8,6 @@ import { collect, mustRun, temporaryFolder } from '../support/process.ts';
 import { type Tamper, TcpProxy } from '../support/tcp-proxy.ts';
 import { startWorker } from '../support/worker.ts';
 
-/** etcd changes its members only when all of them have been connected for five seconds. */
-const SETTLED_MS = 6_000;
-
 interface Result {
   readonly name: string;
   readonly sha256: string;
@@ -193,7 +190,7 @@ t.test('the alarm CORRUPT', async (t) => {
 
 t.test('a learner is first in the list', async (t) => {
   const field = await Field.prepare(t);
-  await sleep(SETTLED_MS);
+  await field.cluster.settle();
   const learner = await field.cluster.addLearner(join(dir, `learner-${count}`));
   const { members, endpoint } = await field.backup(t, undefined, [learner, ...field.endpoints]);
   t.match(members.at(-1), { endpoint: learner, standing: 'unfit', reason: 'is a learner' });
@@ -203,7 +200,7 @@ t.test('a learner is first in the list', async (t) => {
 t.test('a member is removed from the cluster while it streams', async (t) => {
   const field = await Field.prepare(t);
   const { memberId } = await field.backup(t);
-  await sleep(SETTLED_MS);
+  await field.cluster.settle();
   for (const proxy of field.proxies) proxy.passed = 0;
   const { attempts } = await field.backup(t, async (index) => {
     const other = field.cluster.members[(index + 1) % 3]?.endpoint ?? '';

@@ -63,8 +63,7 @@ for (const tools of findEtcd()) {
       t.ok(dbSize !== null && dbSize >= 20_000);
     }
 
-    // etcd takes a learner when all have been connected for five seconds.
-    await sleep(6_000);
+    await cluster.settle();
     await cluster.etcdctl('member', 'add', 'm4', '--learner', '--peer-urls', await cluster.freeUrl());
     const added = await ask(t, 20, variables);
     t.match(

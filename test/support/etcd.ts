@@ -2,6 +2,7 @@ import { accessSync, readdirSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { execFileSync } from 'node:child_process';
 import { connect } from 'node:net';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { delimiter, join } from 'node:path';
 import type { Authority } from './certificates.ts';
 import { Daemon, freePort, mustRun, run } from './process.ts';
@@ -170,6 +171,42 @@ export class EtcdCluster {
     ];
     this.#joined.push(await Daemon.start(this.tools.etcd, args, async () => accepts(client)));
     return client;
+  }
+
+  /** etcd changes its members only when all of them have been connected for five seconds. */
+  async settle(): Promise<void> {
+    await sleep(6_000);
+  }
+
+  /** The name of the member that leads. */
+  async leader(): Promise<string> {
+    for (const { name, endpoint } of this.members) {
+      const status = await this.etcdctlAt(endpoint, 'endpoint', 'status', '-w', 'fields');
+      const [, self, leader] = /"MemberID" : (\d+)[^]*"Leader" : (\d+)/.exec(status) ?? [];
+      if (self !== undefined && self === leader) return name;
+    }
+    throw new Error('nobody leads');
+  }
+
+  /** Stops a member for good, and waits until the others work without it. */
+  async loseMember(name: string): Promise<void> {
+    await this.stopMember(name);
+    await this.demandWorking();
+  }
+
+  /** Waits until something can be written, as on a busy machine after an election, and not for ever. */
+  async demandWorking(): Promise<void> {
+    const [endpoint = ''] = this.runningEndpoints;
+    const put = [...clientFlags(endpoint, this.#tls), 'put', '/registry/still', 'works'];
+    for (const end = Date.now() + 60_000; Date.now() < end; await sleep(100)) {
+      if ((await run(this.tools.etcdctl, put, API)).code === 0) return;
+    }
+    throw new Error('the cluster does not work');
+  }
+
+  /** Of the members that it began with. */
+  get runningEndpoints(): string[] {
+    return this.members.filter(({ daemon }) => daemon.running).map(({ endpoint }) => endpoint);
   }
 
   /** From now on only root may ask, by this password or by a certificate in its name. */

@@ -1,0 +1,190 @@
+import { UsageError } from '../errors.ts';
+import { connectAll, type Connections } from '../etcd/connect.ts';
+import { Findings } from '../findings.ts';
+import { bestConnection, makeChange } from '../members/change.ts';
+import { type ClusterHealth, title } from '../members/health.ts';
+import { Patience, unfinished } from '../members/patience.ts';
+import { plan } from '../members/plan.ts';
+import { hasQuorum, quorumInWords } from '../members/quorum.ts';
+import { removedMembers } from '../members/removed.ts';
+import { failedMember, isId, isReplacement, looksRemoved, nextStep, type Step } from '../members/replacement.ts';
+import { readReplacement, type Replacement } from '../members/request.ts';
+import { settingsInWords, settingsOf } from '../members/settings.ts';
+import { surveyCluster } from '../members/survey.ts';
+import { backup } from './backup.ts';
+import type { Arguments, Context, Outcome } from './command.ts';
+
+/** How long etcd may take to be ready for a step, where nobody asked to wait. */
+const PATIENCE_MS = 60_000;
+
+/** What has been done, by this run or before. */
+interface Done {
+  /** Name of the snapshot that was taken before the first change. */
+  backup: string | null;
+  /** Null where a run that goes on knows only how the command line names the member. */
+  removed: { readonly id: string | null; readonly name: string | null } | null;
+  /** The steps that were agreed to, or of which the log has told. */
+  readonly told: Set<Step['kind']>;
+}
+
+/**
+ * Replaces a failed member: backup, removal, addition, promotion, each only after a look at the cluster that finds it safe.
+ * What is to be done next is told from the cluster alone, so the same command goes on where an earlier run ended.
+ */
+export async function replaceMember(context: Context, { operands, options }: Arguments): Promise<Outcome> {
+  const { config, log, signal } = context;
+  const replacement = readReplacement(operands[0] ?? '', options);
+  const connections = await connectAll(config.etcd, new Date(), new Findings(log));
+  const waits = options['wait'] === true;
+  const patience = new Patience(signal, waits ? Infinity : PATIENCE_MS);
+  const done: Done = { backup: null, removed: null, told: new Set() };
+  const look = async (): Promise<{ cluster: ClusterHealth; step: Step }> => {
+    const cluster = await surveyCluster(connections);
+    done.removed ??= await removedBefore(context, cluster, replacement, connections);
+    return { cluster, step: nextStep(cluster, replacement, done.removed !== null) };
+  };
+  for (;;) {
+    patience.demandTime();
+    const seen = await look().catch(async (error: unknown) => patience.bear(error));
+    if (seen === undefined) continue;
+    const { cluster, step } = seen;
+    const [words = ''] = plan(step, cluster, replacement);
+    if (options['dry-run'] === true) return intention(step, cluster, replacement, context, options);
+    if (step.kind === 'done' || (step.kind === 'start' && !waits)) return result(step, cluster, replacement, done);
+    if (step.kind === 'start' || step.kind === 'catch up') {
+      if (!done.told.has(step.kind)) log.info(`next: ${words}`, settingsOf(replacement, cluster.members));
+      done.told.add(step.kind);
+      const { health, errors } = step.member;
+      await patience.pause(unfinished(`member ${title(step.member)} is ${health}: ${errors.join(' ')}`));
+      continue;
+    }
+    // While a backup was taken or a person was thinking the cluster may have changed, so it is looked at again.
+    if (await prepare(context, words, step, done, options)) continue;
+    const refusal = await makeChange(step, cluster, replacement, connections);
+    if (refusal === undefined) {
+      log.info(`done: ${words}`);
+      if (step.kind === 'remove') done.removed = { id: step.member.id, name: step.member.name };
+      patience.renew();
+    } else await patience.pause(unfinished(refusal.message));
+  }
+}
+
+/** The failed member as an earlier run removed it; null while it is there, and for a member that never was. */
+async function removedBefore(
+  { memoryBudget, signal }: Context,
+  cluster: ClusterHealth,
+  replacement: Replacement,
+  connections: Connections,
+): Promise<Done['removed']> {
+  const { failed } = replacement;
+  if (failedMember(cluster, failed) !== undefined || !hasQuorum(cluster.quorum)) return null;
+  const isAdded = cluster.members.some((member) => isReplacement(member, replacement));
+  const connection = bestConnection(cluster, connections);
+  if (!isAdded && !looksRemoved(cluster, failed, await removedMembers(connection, memoryBudget, signal))) return null;
+  return isId(failed) ? { id: failed, name: null } : { id: null, name: failed };
+}
+
+/**
+ * Backs up before the first change, and asks before each.
+ * @returns whether that took time
+ * @throws UsageError where the one or the other is not possible, or the answer is no
+ */
+async function prepare(
+  context: Context,
+  words: string,
+  { kind }: Step,
+  done: Done,
+  options: Arguments['options'],
+): Promise<boolean> {
+  const { config, confirm, log, signal } = context;
+  const isAgreed = options['yes'] === true || done.told.has(kind);
+  if (!isAgreed && confirm === undefined) {
+    throw new UsageError(
+      `There is no terminal to ask at before this: ${words}.`,
+      'Look at the steps with --dry-run; --yes agrees to them. Nothing more was changed.',
+    );
+  }
+  if (done.backup === null && options['no-backup'] !== true) {
+    if (config.storage === undefined) {
+      throw new UsageError(
+        'A change of the members wants a fresh backup first, and no storage is configured.',
+        'Set SNAPSHOT_AZURE_ACCOUNT_NAME, _ACCOUNT_KEY and _CONTAINER_NAME (see the README), or say --no-backup.',
+      );
+    }
+    const { json, shortfall } = await backup(context);
+    done.backup = (json as { name: string }).name;
+    if (shortfall !== undefined) log.warn(shortfall.message, { hint: shortfall.hint });
+    return true;
+  }
+  if (isAgreed) return false;
+  if ((await confirm?.(`Next: ${words}. Do it?`)) === true) done.told.add(kind);
+  else if (!signal.aborted) {
+    throw new UsageError('The step was not agreed to: nothing more was changed.', 'Run again to go on from here.');
+  }
+  return true;
+}
+
+/** What would be done. */
+function intention(
+  step: Step,
+  cluster: ClusterHealth,
+  replacement: Replacement,
+  { config }: Context,
+  options: Arguments['options'],
+): Outcome {
+  const isChange = step.kind === 'remove' || step.kind === 'add' || step.kind === 'promote';
+  const storage = config.storage === undefined ? ' (configure storage for it, or say --no-backup)' : '';
+  const backsUp = isChange && options['no-backup'] !== true;
+  const first = backsUp ? [`take a backup, verified and read back${storage}`] : [];
+  const steps = [...first, ...plan(step, cluster, replacement)];
+  const failed = step.kind === 'remove' ? step.member : undefined;
+  const settings = settingsOf(
+    replacement,
+    cluster.members.filter((member) => member !== failed),
+  );
+  const list = steps.map((words, index) => `${index + 1}. ${words}`);
+  return {
+    text: ['Nothing was changed. To be done:', ...list, '', settingsInWords(settings)].join('\n'),
+    json: { dryRun: true, next: step.kind, steps, removed: null, added: null, settings },
+  };
+}
+
+/** What was done, and how it goes on. */
+function result(step: Step, cluster: ClusterHealth, replacement: Replacement, done: Done): Outcome {
+  const { name, peerURLs } = replacement;
+  const settings = settingsOf(replacement, cluster.members);
+  const id = step.kind === 'remove' || step.kind === 'add' ? null : step.member.id;
+  const summary = quorumInWords(cluster.quorum);
+  const lines =
+    step.kind === 'start'
+      ? [
+          `Member ${name} (${id}) is added and has not started yet: ${summary}.`,
+          '',
+          settingsInWords(settings),
+          '',
+          'Start etcd there, and run the same command again: it goes on until the member is healthy and has a vote.',
+        ]
+      : [
+          `Member ${name} (${id}) is healthy and has a vote: ${summary}.`,
+          'If its address is new: --etcd-servers of the API servers, load balancers and SNAPSHOT_ETCD_ENDPOINTS must name it.',
+          ...goneAlarms(cluster),
+        ];
+  return {
+    text: lines.join('\n'),
+    json: {
+      state: step.kind,
+      summary,
+      backup: done.backup,
+      removed: done.removed,
+      added: { id, name, peerURLs },
+      settings,
+    },
+  };
+}
+
+function goneAlarms({ members, alarms }: ClusterHealth): string[] {
+  const gone = alarms.filter(({ memberId }) => !members.some(({ id }) => id === memberId));
+  return gone.map(
+    ({ memberId, alarm }) => `The alarm ${alarm} of ${memberId}, which is gone, stays: etcdctl alarm disarm`,
+  );
+}

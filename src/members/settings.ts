@@ -1,0 +1,58 @@
+import { isIP } from 'node:net';
+import type { Member } from '../snapshot/content.ts';
+import { isReplacement } from './replacement.ts';
+import type { Replacement } from './request.ts';
+
+/** Values by the names of etcd's flags. */
+export type Settings = Readonly<Record<string, string>>;
+
+/** What the etcd of a replacement must be told. @param members all that belong to the cluster when it starts, itself included or not */
+export function settingsOf(replacement: Replacement, members: readonly Member[]): Settings {
+  const { name, peerURLs, clientURLs, dataDir } = replacement;
+  const others = members.filter((member) => !isReplacement(member, replacement));
+  const cluster = [...others, { id: '', name, peerURLs }];
+  return {
+    name,
+    'data-dir': dataDir,
+    'initial-advertise-peer-urls': peerURLs.join(),
+    'listen-peer-urls': peerURLs.map(bindable).join(),
+    'initial-cluster': cluster
+      .flatMap((member) => member.peerURLs.map((url) => `${member.name || member.id}=${url}`))
+      .join(),
+    'initial-cluster-state': 'existing',
+    ...(clientURLs.length === 0
+      ? {}
+      : { 'advertise-client-urls': clientURLs.join(), 'listen-client-urls': clientURLs.map(bindable).join() }),
+  };
+}
+
+/** The settings in every form in which installers keep them. */
+export function settingsInWords(settings: Settings): string {
+  const flags = Object.entries(settings);
+  const variables = flags.map(([flag, value]) => [`ETCD_${flag.toUpperCase().replaceAll('-', '_')}`, value]);
+  const directory = settings['data-dir'] ?? '';
+  return [
+    'Make its data directory, new and empty, on the new machine, owned by the user that etcd runs as:',
+    `  install -d -m 700 -o etcd -g etcd ${directory}`,
+    '',
+    'AKS Engine: in DAEMON_ARGS of /etc/default/etcd, in place of the flags of the same names:',
+    `  ${flags.map(([flag, value]) => `--${flag} ${value}`).join(' ')}`,
+    '',
+    "Debian's package: in /etc/default/etcd:",
+    ...variables.map(([variable, value]) => `  ${variable}="${value}"`),
+    '',
+    'A systemd unit without such flags: in /etc/systemd/system/etcd.service.d/replacement.conf:',
+    '  [Service]',
+    ...variables.map(([variable, value]) => `  Environment="${variable}=${value}"`),
+    '',
+    'kubeadm: in the command of /etc/kubernetes/manifests/etcd.yaml (the directory must be one that the pod mounts):',
+    ...flags.map(([flag, value]) => `    - --${flag}=${value}`),
+  ].join('\n');
+}
+
+/** etcd listens at addresses only: where the URL has a name, at all of the machine. */
+function bindable(url: string): string {
+  const { hostname } = new URL(url);
+  const isAddress = isIP(hostname.replace(/^\[|\]$/g, '')) !== 0 || hostname === 'localhost';
+  return isAddress ? url : url.replace(hostname, '0.0.0.0');
+}
