@@ -1,11 +1,13 @@
 import { parseArgs, type ParseArgsOptionsConfig } from 'node:util';
 import { backup } from './commands/backup.ts';
 import type { Arguments, Context, Outcome } from './commands/command.ts';
+import { drill } from './commands/drill.ts';
 import { health } from './commands/health.ts';
 import { inspect } from './commands/inspect.ts';
 import { list } from './commands/list.ts';
 import { prune } from './commands/prune.ts';
 import { replaceMember } from './commands/replace-member.ts';
+import { restore } from './commands/restore.ts';
 import { verify } from './commands/verify.ts';
 import type { Needs } from './config.ts';
 import { UsageError } from './errors.ts';
@@ -76,6 +78,37 @@ const VERBS: Readonly<Record<string, Verb>> = {
       'no-backup': { type: 'boolean' },
     },
   },
+  restore: {
+    run: restore,
+    needs: needsOfRestore,
+    operands: ['[NAME|FILE]'],
+    summary: "make a member's data directory from a snapshot; or plan that for all members, or swap it in",
+    options: {
+      plan: { type: 'boolean' },
+      layout: { type: 'string' },
+      'from-plan': { type: 'string' },
+      member: { type: 'string' },
+      from: { type: 'string' },
+      name: { type: 'string' },
+      'initial-cluster': { type: 'string' },
+      'initial-cluster-token': { type: 'string' },
+      'initial-advertise-peer-urls': { type: 'string' },
+      'data-dir': { type: 'string' },
+      'wal-dir': { type: 'string' },
+      'owner-from': { type: 'string' },
+      'no-bump': { type: 'boolean' },
+      force: { type: 'boolean' },
+      swap: { type: 'boolean' },
+      restored: { type: 'string' },
+    },
+  },
+  drill: {
+    run: drill,
+    needs: ({ operands }) => ({ etcd: false, storage: !(operands.length > 0 && operands.every(isFileName)) }),
+    operands: ['[NAME|FILE]'],
+    summary: 'prove a snapshot restorable: restore it aside, start etcd from it, compare',
+    options: { 'temp-dir': { type: 'string' } },
+  },
 };
 
 const GLOBAL_OPTIONS = {
@@ -84,6 +117,18 @@ const GLOBAL_OPTIONS = {
   help: { type: 'boolean', short: 'h' },
   version: { type: 'boolean', short: 'v' },
 } as const satisfies ParseArgsOptionsConfig;
+
+/** On the day of the disaster nobody wants to be cut off by a CronJob's time. */
+const RESTORE_SECONDS = 86_400;
+
+function needsOfRestore({ operands, options }: Arguments): Needs {
+  const needsNothing = options['swap'] === true || (options['plan'] === true && options['from-plan'] !== undefined);
+  return {
+    etcd: needsNothing || options['plan'] === true || options['force'] === true ? false : 'if set',
+    storage: !needsNothing && !(operands.length > 0 && operands.every(isFileName)),
+    timeout: RESTORE_SECONDS,
+  };
+}
 
 export interface CommandLine {
   readonly run: (context: Context) => Promise<Outcome>;
@@ -159,6 +204,17 @@ export function helpText(): string {
     '  --voter                         replace-member: add it as a voting member at once, not as a learner first',
     '  --wait                          replace-member: wait until the new member is started, healthy and promoted',
     '  --yes, --no-backup              replace-member: do not ask before each step; do not take a backup first',
+    '  --data-dir DIR                  restore: the directory to make; --swap: that of the stopped etcd',
+    '  --name, --initial-cluster, --initial-cluster-token, --initial-advertise-peer-urls, --wal-dir',
+    "                                  restore: as for etcd's own tool",
+    "  --from FILE                     restore: take them from the member's own configuration",
+    '  --plan [--layout LAYOUT]        restore: the steps for all members (aks-engine, kubeadm); changes nothing',
+    '  --from-plan FILE --member NAME  restore: as a saved plan says (restore --plan --json)',
+    '  --owner-from DIR                restore: owner and mode of the new directory, else those of the member beside it',
+    '  --no-bump                       restore: do not raise the revision',
+    '  --force                         restore: although the cluster has its quorum',
+    '  --swap [--restored DIR]         restore: put restored data into the place of a stopped member; the old is kept',
+    '  --temp-dir DIR                  drill: where there is room for the database twice (default: /tmp)',
     '  -h, --help                      this text',
     '  -v, --version                   the version',
     '',

@@ -71,11 +71,14 @@ export interface LogConfig {
 
 /** Which halves of the configuration a command needs; another half may be absent, and is not looked at. */
 export interface Needs {
-  readonly etcd: boolean;
+  /** `if set`: used where its endpoints are set, and absent otherwise. */
+  readonly etcd: boolean | 'if set';
   /** `if set`: used where any of its variables is set, and absent otherwise. */
   readonly storage: boolean | 'if set';
   /** Whether it stores snapshots. */
   readonly writes?: boolean;
+  /** Seconds for the whole run where SNAPSHOT_TIMEOUT is not set; those of a CronJob's run unless told. */
+  readonly timeout?: number;
 }
 
 /**
@@ -84,12 +87,13 @@ export interface Needs {
  */
 export function readConfig(env: Environment, needs: Needs): Config {
   const reader = new Reader(env);
+  const needsEtcd = needs.etcd === 'if set' ? cleaned(env['SNAPSHOT_ETCD_ENDPOINTS']) !== undefined : needs.etcd;
   const needsStorage = needs.storage === 'if set' ? isStorageSet(env) : needs.storage;
   const config: Config = {
-    etcd: needs.etcd ? readEtcd(reader) : undefined,
+    etcd: needsEtcd ? readEtcd(reader) : undefined,
     storage: needsStorage ? readStorage(reader, needs.writes === true) : undefined,
     retention: readRetention(reader),
-    timeout: reader.seconds('SNAPSHOT_TIMEOUT') ?? 570,
+    timeout: reader.seconds('SNAPSHOT_TIMEOUT') ?? needs.timeout ?? 570,
     readBack: reader.choice('SNAPSHOT_READ_BACK', ['full', 'off']) ?? 'full',
     spoolDir: reader.text('SNAPSHOT_SPOOL_DIR'),
     hashKvMaxSize: reader.size('SNAPSHOT_HASHKV_MAX_SIZE') ?? 2 ** 30,

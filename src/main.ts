@@ -2,6 +2,7 @@
 // The dashes keep Node from taking our --env-file for its own.
 import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
+import { delimiter } from 'node:path';
 import { createInterface } from 'node:readline/promises';
 import { parse } from 'dotenv';
 import { type CommandLine, helpText, parseCommandLine } from './cli.ts';
@@ -50,6 +51,7 @@ async function run({ run: command, needs, json }: CommandLine, env: Environment,
     signal,
     startProgress: startProgress(),
     confirm: confirm(signal),
+    searchPath: (process.env['PATH'] ?? '').split(delimiter).filter((dir) => dir !== ''),
     memoryBudget: memoryBudget(process.constrainedMemory()),
     version: version(),
   });

@@ -2,6 +2,7 @@ import { createReadStream, existsSync } from 'node:fs';
 import { open } from 'node:fs/promises';
 import { ExitCode, WorkerError } from './errors.ts';
 import type { SnapshotRecord } from './snapshot/record.ts';
+import type { StoredBlob } from './store/catalogue.ts';
 import type { BlobStore } from './store/store.ts';
 
 /** A snapshot that can be read, wherever it is. */
@@ -10,8 +11,10 @@ export interface SnapshotSource {
   /** Bytes. */
   readonly size: number;
   readonly record: SnapshotRecord | undefined;
-  /** All of its bytes, from the beginning; each call reads anew, and fails when it is no longer the same. */
-  read(): AsyncIterable<Buffer>;
+  /** Where a stored snapshot's bytes are the same as in an earlier run; undefined for a file of this machine. */
+  readonly etag: string | undefined;
+  /** Its bytes from this one on, to the end; each call reads anew, and fails when it is no longer the same. */
+  read(from?: number): AsyncIterable<Buffer>;
 }
 
 /** Whether an operand means a file of this machine: it looks like a path, or a file of that name is there. */
@@ -24,15 +27,15 @@ export async function openFile(path: string, signal: AbortSignal): Promise<Snaps
   try {
     const file = await open(path);
     const { size } = await file.stat().finally(async () => file.close());
-    return { name: path, size, record: undefined, read: () => readFile(path, signal) };
+    return { name: path, size, record: undefined, etag: undefined, read: (from) => readFile(path, signal, from) };
   } catch (error) {
     throw unreadable(path, error);
   }
 }
 
-async function* readFile(path: string, signal: AbortSignal): AsyncGenerator<Buffer, void, void> {
+async function* readFile(path: string, signal: AbortSignal, start = 0): AsyncGenerator<Buffer, void, void> {
   try {
-    yield* createReadStream(path, { highWaterMark: 1024 * 1024, signal });
+    yield* createReadStream(path, { highWaterMark: 1024 * 1024, signal, start });
   } catch (error) {
     // A stream that is aborted throws an error of its own instead of the reason.
     throw signal.aborted ? signal.reason : unreadable(path, error);
@@ -46,14 +49,26 @@ function unreadable(path: string, error: unknown): WorkerError {
 /** A blob by its name, with or without the prefix. @throws WorkerError (no such snapshot), StorageError */
 export async function openBlob(store: BlobStore, name: string): Promise<SnapshotSource> {
   const blob = await store.find(name);
-  if (blob === undefined) {
-    throw noSuchSnapshot(
-      `There is no snapshot ${name} in container ${store.containerName}.`,
-      '`etcd-snapshot list` shows what there is; a path to a file begins with ./ or /.',
-    );
-  }
+  if (blob !== undefined) return sourceOf(store, blob);
+  throw noSuchSnapshot(
+    `There is no snapshot ${name} in container ${store.containerName}.`,
+    '`etcd-snapshot list` shows what there is; a path to a file begins with ./ or /.',
+  );
+}
+
+/** The newest snapshot that carries a record, and so is proven. @throws WorkerError (no such snapshot), StorageError */
+export async function openNewest(store: BlobStore): Promise<SnapshotSource> {
+  const newest = (await store.list()).find(({ record }) => record !== undefined);
+  if (newest !== undefined) return sourceOf(store, newest);
+  throw noSuchSnapshot(
+    `There is no proven snapshot in container ${store.containerName}.`,
+    '`etcd-snapshot list` shows what there is; a snapshot without a record must be named.',
+  );
+}
+
+function sourceOf(store: BlobStore, blob: StoredBlob): SnapshotSource {
   const { etag, size, record } = blob;
-  return { name: blob.name, size, record, read: () => store.read(blob.name, etag, size) };
+  return { name: blob.name, size, record, etag, read: (from) => store.read(blob.name, etag, size, from) };
 }
 
 function noSuchSnapshot(message: string, hint: string, cause?: unknown): WorkerError {

@@ -156,7 +156,7 @@ export const VARIABLES = {
   SNAPSHOT_TIMEOUT: {
     example: '10m',
     meaning: "Time for the whole run; plain numbers are seconds. Keep it below the Job's `activeDeadlineSeconds`.",
-    default: '`570s`',
+    default: '`570s`; for `restore` a day',
   },
   SNAPSHOT_SPOOL_DIR: {
     example: '/spool',

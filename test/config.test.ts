@@ -116,6 +116,10 @@ t.test('endpoints', (t) => {
   t.equal(tls, undefined, 'http needs no certificates');
   const half = readConfig({ ...BOOK, SNAPSHOT_ETCD_ENDPOINTS: '' }, { etcd: false, storage: true });
   t.equal(half.etcd, undefined, 'not looked at where it is not needed');
+  const restores = { etcd: 'if set', storage: true, timeout: 86_400 } as const;
+  t.equal(readConfig({ ...BOOK, SNAPSHOT_ETCD_ENDPOINTS: '' }, restores).etcd, undefined, 'a restore does without');
+  t.match(readConfig(BOOK, restores), { etcd: { endpoints: [/.5:2379/, /.6:2379/, /.7:2379/] }, timeout: 86_400 });
+  t.equal(readConfig({ ...BOOK, SNAPSHOT_TIMEOUT: '60' }, restores).timeout, 60, 'what is set wins over its default');
   t.end();
 });
 

@@ -15,7 +15,8 @@ const FLOORS = [
   ['config.ts'],
   ['snapshot/'],
   ['etcd/', 'store/', 'spool/'],
-  ['backup/', 'members/', 'source.ts'],
+  ['source.ts'],
+  ['backup/', 'members/', 'restore/'],
   ['commands/'],
   ['cli.ts'],
   ['main.ts'],
@@ -31,6 +32,7 @@ const DOORS: Record<string, RegExp> = {
   cockatiel: /^etcd\//,
   'protobufjs/': /^etcd\//,
   '@node-rs/crc32': /^snapshot\//,
+  yaml: /^restore\//,
   dotenv: /^main\.ts$/,
 };
 

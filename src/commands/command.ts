@@ -14,6 +14,8 @@ export interface Context {
   readonly confirm: ((question: string) => Promise<boolean>) | undefined;
   /** Aborted by a signal or when SNAPSHOT_TIMEOUT is over; its reason is the error to end with. */
   readonly signal: AbortSignal;
+  /** Directories in which programs are looked for: etcd's own tools. */
+  readonly searchPath: readonly string[];
   /** Bytes of memory that the verifier may take for its facts. */
   readonly memoryBudget: number;
   /** Of this program, such as `0.1.0`. */

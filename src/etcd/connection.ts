@@ -1,4 +1,11 @@
-import type { IAuthenticateResponse, IHashKVResponse, IStatusResponse, Services } from 'etcd3';
+import type {
+  IAuthenticateResponse,
+  IHashKVResponse,
+  IRangeRequest,
+  IRangeResponse,
+  IStatusResponse,
+  Services,
+} from 'etcd3';
 import type { EtcdUser } from '../config.ts';
 import { EtcdError } from '../errors.ts';
 import { Client, type SnapshotCall } from './client.ts';
@@ -58,10 +65,12 @@ export class Connection {
   readonly #user: EtcdUser | undefined;
   #token: Promise<string | undefined> | undefined;
 
-  constructor(endpoint: string, tls: TlsCredentials | undefined, user?: EtcdUser) {
+  /** @param token stands in for a user's, where the caller can make one */
+  constructor(endpoint: string, tls: TlsCredentials | undefined, user?: EtcdUser, token?: string) {
     this.endpoint = endpoint;
     this.#client = new Client(endpoint, tls);
     this.#user = user;
+    this.#token = token === undefined ? undefined : Promise.resolve(token);
   }
 
   /** @throws EtcdError */
@@ -102,6 +111,14 @@ export class Connection {
     return { hash: Number(answer.hash), compactRevision: Number(answer.compact_revision) };
   }
 
+  /**
+   * Reads keys: linearizably, unless told otherwise, so that an answer takes a leader and a majority of the members.
+   * @throws EtcdError
+   */
+  async range(request: IRangeRequest): Promise<IRangeResponse> {
+    return this.ask('KV', 'range', request, ANSWER_MS);
+  }
+
   /** Starts the Snapshot call. @throws EtcdError when no token can be had for it */
   async snapshot(): Promise<SnapshotCall> {
     return this.#client.snapshot(await this.#currentToken());
@@ -132,7 +149,7 @@ export class Connection {
   }
 
   async #currentToken(): Promise<string | undefined> {
-    if (this.#user === undefined) return undefined;
+    if (this.#user === undefined) return this.#token;
     return (this.#token ??= this.#authenticate(this.#user));
   }
 

@@ -1,10 +1,9 @@
 import { connect } from 'node:net';
-import type { IRangeResponse } from 'etcd3';
 import { EtcdError } from '../errors.ts';
 import { ANSWER_MS, type Connection } from './connection.ts';
 
-/** Answers of a member that went through quorum all the same. */
-const PROOFS = /permission denied|corrupt cluster/;
+/** Answers of a member that went through quorum all the same: it looks at the user afterwards. */
+const PROOFS = /permission denied|user name is empty|corrupt cluster/;
 
 /**
  * Reads a key the linearizable way, as `etcdctl endpoint health` does: only a member that a majority confirms can answer.
@@ -13,7 +12,7 @@ const PROOFS = /permission denied|corrupt cluster/;
 export async function proveQuorum(connection: Connection): Promise<void> {
   try {
     const request = { key: Buffer.from('health'), count_only: true };
-    await connection.ask<IRangeResponse>('KV', 'range', request, ANSWER_MS);
+    await connection.range(request);
   } catch (error) {
     if (error instanceof EtcdError && PROOFS.test(String(error.cause))) return;
     throw error;

@@ -35,6 +35,8 @@ export interface Content {
   readonly removedMembers: readonly string[];
   readonly alarms: readonly Alarm[];
   readonly authEnabled: boolean;
+  /** Of the users and roles: a token that names another one is refused. */
+  readonly authRevision: bigint;
   readonly clusterVersion: string | undefined;
   /** The server's schema, since 3.6. */
   readonly storageVersion: string | undefined;
@@ -53,6 +55,7 @@ export function readContent(facts: FactStore, buckets: readonly Bucket[], faults
     removedMembers: reader.removedMembers(),
     alarms: reader.alarms(),
     authEnabled: reader.authEnabled(),
+    authRevision: reader.authRevision(),
     clusterVersion: reader.version('cluster', 'clusterVersion'),
     storageVersion: reader.version('meta', 'storageVersion'),
     compaction: {
@@ -114,6 +117,14 @@ class ContentReader {
     if (value === undefined) return false;
     if (value.length !== 1 || value[0]! > 1) this.#fault('auth', 'has an impossible authEnabled');
     return value[0] === 1;
+  }
+
+  authRevision(): bigint {
+    const value = this.#value('auth', 'authRevision');
+    if (value === undefined) return 0n;
+    if (value.length === 8) return value.readBigUInt64BE();
+    this.#fault('auth', 'has an impossible authRevision');
+    return 0n;
   }
 
   version(bucket: string, key: string): string | undefined {

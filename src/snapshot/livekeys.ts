@@ -40,6 +40,15 @@ export class LiveKeys {
   }
 }
 
+/**
+ * Chooses about `wanted` of `count` keys, all over the key space: by a hash of the key, so that all revisions of a key are
+ * chosen or none.
+ */
+export function sampler(wanted: number, count: number): (key: Buffer) => boolean {
+  const limit = count > wanted ? (2 ** 32 / count) * wanted : Infinity;
+  return (key) => crc32c(key) < limit;
+}
+
 /** Finds the last value of one key among entries in any order. */
 export class OneKey {
   readonly #key: Buffer;

@@ -106,7 +106,7 @@ export class BlobStore {
    * next is taken.
    * @throws StorageError, also when the blob is no longer the one of this etag
    */
-  async *read(name: string, etag: string, size: number): AsyncGenerator<Buffer, void, void> {
+  async *read(name: string, etag: string, size: number, from = 0): AsyncGenerator<Buffer, void, void> {
     const blob = this.#container.getBlobClient(name);
     const stop = new AbortController();
     const signal = AbortSignal.any([this.#signal, stop.signal]);
@@ -129,8 +129,8 @@ export class BlobStore {
       Buffer.allocUnsafe(Math.min(RANGE_SIZE, size)),
     ];
     try {
-      let ahead = range(0, current);
-      for (let offset = RANGE_SIZE; ; offset += RANGE_SIZE) {
+      let ahead = range(from, current);
+      for (let offset = from + RANGE_SIZE; ; offset += RANGE_SIZE) {
         const piece = await ahead;
         const last = offset >= size;
         if (!last) ahead = range(offset, spare);

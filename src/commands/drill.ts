@@ -1,0 +1,122 @@
+import { mkdtemp } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { Stopwatch } from '../backup/stopwatch.ts';
+import { VerificationError } from '../errors.ts';
+import { Findings } from '../findings.ts';
+import { type Check, compareRecord, compareServer } from '../restore/compare.ts';
+import { demandRoom, onDisk, removeAll } from '../restore/disk.ts';
+import { fetchVerified } from '../restore/fetch.ts';
+import { aloneAs, tokenOf } from '../restore/members.ts';
+import { DrillServer, findServer } from '../restore/server.ts';
+import { makeRootToken } from '../restore/token.ts';
+import { demandFit, findTool, runRestore, WAL_SIZE } from '../restore/tool.ts';
+import { KeyScanner } from '../snapshot/keys.ts';
+import { type LiveKey, LiveKeys, sampler } from '../snapshot/livekeys.ts';
+import type { SnapshotFacts } from '../snapshot/verify.ts';
+import { openFile, openNewest } from '../source.ts';
+import { drawTable } from '../table.ts';
+import { type Arguments, type Context, openStore, type Outcome } from './command.ts';
+import { openSource, passBytes } from './read.ts';
+
+/** How many keys are read and compared with their values; HashKV covers all of them at once. */
+const SAMPLE = 100;
+
+/**
+ * Proves that a snapshot can be restored, by doing it: etcd's own tool restores it into a temporary directory, a real etcd
+ * starts from that, and what it then answers is compared with the snapshot and its record. Nothing else is touched, and
+ * nothing is left. How long each phase took is what a recovery would take here.
+ */
+export async function drill(context: Context, { operands: [operand], options }: Arguments): Promise<Outcome> {
+  const { searchPath, log, signal } = context;
+  const watch = new Stopwatch();
+  const findings = new Findings(log);
+
+  const tool = await findTool(searchPath, signal);
+  const program = await findServer(tool, searchPath);
+  const source =
+    operand === undefined ? await openNewest(await openStore(context)) : await openSource(context, operand);
+  const { name, size, record, etag } = source;
+  if (record !== undefined) demandFit(tool, record.storageVersion ?? record.etcdVersion);
+  const parent = typeof options['temp-dir'] === 'string' ? options['temp-dir'] : tmpdir();
+  const dir = await onDisk(`Creating a directory in ${parent}`, mkdtemp(join(parent, 'etcd-drill-')));
+  let server: DrillServer | undefined;
+  try {
+    await demandRoom(dir, (etag === undefined ? size : 2 * size) + 2 * WAL_SIZE);
+    const { file, snapshot } = await watch.time('fetch', fetchVerified(source, dir, context));
+    const { facts } = snapshot;
+    const note = demandFit(tool, facts.storageVersion ?? facts.clusterVersion);
+    if (note !== undefined) findings.add(note);
+
+    const alone = aloneAs('drill', []);
+    const { peerURLs: initialAdvertisePeerUrls } = alone[0];
+    const member = {
+      name: 'drill',
+      initialCluster: alone,
+      initialClusterToken: tokenOf(facts.sha256),
+      initialAdvertisePeerUrls,
+    };
+    const dataDir = join(dir, 'data');
+    await watch.time('restore', runRestore(tool, { file, member, dataDir, walDir: undefined, bump: 0 }, signal));
+
+    const rootToken = facts.authEnabled ? await makeRootToken(dir, facts.authRevision) : undefined;
+    server = await watch.time('start', DrillServer.start({ program, dir, dataDir, member, rootToken, signal }));
+    const { version: etcd } = await server.connection.status();
+
+    const sample = await sampleOf(context, file, facts);
+    const ofServer = await watch.time('compare', compareServer(server.connection, facts, sample));
+    const checks = record === undefined ? ofServer : [...compareRecord(record, facts), ...ofServer];
+
+    const durationsMs = watch.durations();
+    const { fetch = 0, restore = 0, start = 0 } = durationsMs;
+    const ok = checks.every((check) => check.ok);
+    const recoveryMs = fetch + restore + start;
+    log.info(ok ? 'the drill succeeded' : 'the drill failed', { drill: name, ok, size, recoveryMs, ...durationsMs });
+    const { sha256, effectiveRevision: revision, liveKeys = null } = facts;
+    return {
+      text: textOf(
+        checks,
+        `${name}: ${ok ? `restorable, by etcd ${etcd} in ${seconds(recoveryMs)}` : 'NOT restorable'}`,
+      ),
+      json: {
+        ...{ name, ok, size, sha256, revision, liveKeys, tool: tool.name, etcd },
+        ...{ checks, recoveryMs, durationsMs, findings: findings.sentences },
+      },
+      ...(ok ? {} : { shortfall: differs(name, checks) }),
+    };
+  } finally {
+    await server?.stop();
+    await removeAll(dir);
+  }
+}
+
+async function sampleOf(context: Context, file: string, facts: SnapshotFacts): Promise<LiveKey[]> {
+  const keys = new LiveKeys();
+  const isChosen = sampler(SAMPLE, facts.liveKeys ?? facts.totalKeys);
+  const scanner = new KeyScanner(facts.keyPages, (entry) => isChosen(entry.key) && keys.visit(entry));
+  await passBytes(context, await openFile(file, context.signal), 'reading a sample of the keys', scanner);
+  return keys.sorted();
+}
+
+function textOf(checks: readonly Check[], verdict: string): string {
+  const rows = checks.map(({ what, expected, found, ok }) => [
+    what,
+    String(expected),
+    String(found),
+    ok ? 'ok' : 'DIFFERS',
+  ]);
+  return `${drawTable(['CHECK', 'EXPECTED', 'FOUND', ''], rows, ['CHECK'])}\n${verdict}`;
+}
+
+function seconds(ms: number): string {
+  return `${(ms / 1000).toFixed(1)} s`;
+}
+
+function differs(name: string, checks: readonly Check[]): VerificationError {
+  const wrong = checks.filter(({ ok }) => !ok);
+  const told = wrong.map(({ what, expected, found }) => `${what} is ${found} instead of ${expected}`);
+  return new VerificationError(
+    `What was restored from ${name} differs: ${told.join('; ')}.`,
+    'Drill an older snapshot, take a new one, and look at the member that this one is of.',
+  );
+}

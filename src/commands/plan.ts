@@ -1,0 +1,36 @@
+import { UsageError } from '../errors.ts';
+import { makePlan, planText, readPlan } from '../restore/plan.ts';
+import { LAYOUTS } from '../restore/runbook.ts';
+import { openNewest } from '../source.ts';
+import { type Arguments, type Context, openStore, type Outcome } from './command.ts';
+import { openSource } from './read.ts';
+
+interface PlanOptions {
+  readonly layout?: string;
+  readonly 'data-dir'?: string;
+  readonly 'from-plan'?: string;
+}
+
+/** `restore --plan`: what every member is to be told, and the steps for all of them. Changes nothing. */
+export async function showPlan(context: Context, args: Arguments): Promise<Outcome> {
+  const { layout: asked = 'aks-engine', 'data-dir': dataDir, 'from-plan': file } = args.options as PlanOptions;
+  const [operand] = args.operands;
+  if (file !== undefined) {
+    const saved = await readPlan(file);
+    return { text: planText(saved), json: saved };
+  }
+  const layout = asked === 'aks-engine' || asked === 'kubeadm' ? asked : undefined;
+  if (layout === undefined) {
+    throw new UsageError(`There is no layout ${asked}.`, `Layouts: ${Object.keys(LAYOUTS).join(', ')}.`);
+  }
+  const source =
+    operand === undefined ? await openNewest(await openStore(context)) : await openSource(context, operand);
+  if (source.record === undefined) {
+    throw new UsageError(
+      `${source.name} has no record, so nobody knows of which cluster it is.`,
+      'Plan with a snapshot that `etcd-snapshot list` shows with its record, or restore by flags.',
+    );
+  }
+  const plan = makePlan(source.name, source.size, source.record, { layout, dataDir, now: new Date() });
+  return { text: planText(plan), json: plan };
+}

@@ -1,0 +1,125 @@
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { open, readFile } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { UsageError, VerificationError } from '../errors.ts';
+import { Connection } from '../etcd/connection.ts';
+import { proveQuorum } from '../etcd/probes.ts';
+import { abortReason, CHILD_ENVIRONMENT } from './child.ts';
+import { statOf } from './disk.ts';
+import type { MemberParameters, RestoreTool } from './tool.ts';
+import { isExecutable } from './tool.ts';
+import type { RootToken } from './token.ts';
+
+/** etcd wants a port in every address; in that of a socket it is a part of the file's name. */
+const [CLIENT_SOCKET, PEER_SOCKET] = ['client:0', 'peer:0'];
+
+/** Bytes of a socket's path that every system takes. */
+const LONGEST_PATH = 100;
+
+const POLL_MS = 50;
+
+export interface ServerOptions {
+  /** Of etcd itself. */
+  readonly program: string;
+  /** Nobody else may look into it: sockets, log and keys are there. */
+  readonly dir: string;
+  /** What etcd's tool restored. */
+  readonly dataDir: string;
+  readonly member: MemberParameters;
+  /** Where the snapshot has authentication on. */
+  readonly rootToken: RootToken | undefined;
+  readonly signal: AbortSignal;
+}
+
+/**
+ * A real etcd on restored data, alone: it listens on sockets in a directory of ours and on no port, because what it serves
+ * are a cluster's secrets.
+ */
+export class DrillServer {
+  readonly connection: Connection;
+  readonly #child: ChildProcess;
+
+  private constructor(child: ChildProcess, connection: Connection) {
+    this.#child = child;
+    this.connection = connection;
+  }
+
+  /**
+   * Starts it and waits until it answers as a healthy cluster does. An abort kills it.
+   * @throws VerificationError when it ends instead, with what it said last; UsageError; the abort's reason
+   */
+  static async start(options: ServerOptions): Promise<DrillServer> {
+    const { program, dir, dataDir, member, rootToken, signal } = options;
+    const socket = join(dir, CLIENT_SOCKET);
+    if (Buffer.byteLength(socket) > LONGEST_PATH) {
+      throw new UsageError(`The path ${dir} is too long for a socket.`, 'Name a shorter one with --temp-dir.');
+    }
+    const logFile = join(dir, 'etcd.log');
+    const log = await open(logFile, 'w', 0o600);
+    const args = [
+      ...['--name', member.name, '--data-dir', dataDir],
+      ...['--listen-client-urls', `unix://${CLIENT_SOCKET}`, '--advertise-client-urls', `unix://${CLIENT_SOCKET}`],
+      ...['--listen-peer-urls', `unix://${PEER_SOCKET}`],
+      ...(rootToken === undefined ? [] : ['--auth-token', rootToken.flag]),
+    ];
+    signal.throwIfAborted();
+    const child = spawn(program, args, { cwd: dir, env: CHILD_ENVIRONMENT, stdio: ['ignore', log.fd, log.fd] });
+    await Promise.all([once(child, 'spawn'), log.close()]);
+    const connection = new Connection(`unix:${socket}`, undefined, undefined, rootToken?.token);
+    const server = new DrillServer(child, connection);
+    signal.addEventListener('abort', () => child.kill('SIGKILL'));
+    try {
+      await server.#ready(socket, logFile, signal);
+      return server;
+    } catch (error) {
+      await server.stop();
+      throw signal.aborted ? abortReason(program, signal) : error;
+    }
+  }
+
+  /** Ends it at once: nothing that it holds is needed. */
+  async stop(): Promise<void> {
+    this.connection.close();
+    if (!this.#isRunning) return;
+    const closed = once(this.#child, 'close');
+    this.#child.kill('SIGKILL');
+    await closed;
+  }
+
+  get #isRunning(): boolean {
+    return this.#child.pid !== undefined && this.#child.exitCode === null && this.#child.signalCode === null;
+  }
+
+  async #answers(): Promise<boolean> {
+    return proveQuorum(this.connection).then(
+      () => true,
+      () => false,
+    );
+  }
+
+  async #ready(socket: string, logFile: string, signal: AbortSignal): Promise<void> {
+    while (this.#isRunning) {
+      if ((await statOf(socket)) !== undefined && (await this.#answers())) return;
+      await sleep(POLL_MS, undefined, { signal });
+    }
+    const last = (await readFile(logFile, 'utf8')).trim().split('\n').at(-1) ?? '';
+    throw new VerificationError(
+      `etcd does not start from what was restored: ${last || 'it said nothing'}.`,
+      'Is the etcd of the version that the snapshot is of? If so, the snapshot cannot be used: take another.',
+    );
+  }
+}
+
+/** The etcd that belongs to a tool, or else the one on the search path. @throws UsageError when there is none */
+export async function findServer(tool: RestoreTool, searchPath: readonly string[]): Promise<string> {
+  for (const dir of [dirname(tool.path), ...searchPath]) {
+    const program = join(dir, 'etcd');
+    if (await isExecutable(program)) return program;
+  }
+  throw new UsageError(
+    'There is no etcd on the PATH, so nothing can be started from the snapshot.',
+    'Run the image, which brings it, or put etcd on the PATH beside its etcdutl.',
+  );
+}

@@ -1,0 +1,116 @@
+import { access, constants } from 'node:fs/promises';
+import { join } from 'node:path';
+import { EtcdError, UnsafeError, UsageError } from '../errors.ts';
+import { runProgram } from './child.ts';
+import { formatInitialCluster, type InitialMember } from './members.ts';
+
+/** Bytes of the first file of the raft log, which etcd allocates at once. */
+export const WAL_SIZE = 64_000_000;
+
+/** etcd's own program that makes a data directory from a snapshot. */
+export interface RestoreTool {
+  readonly path: string;
+  /** Such as `etcdutl 3.6.16`. */
+  readonly name: string;
+  /** Such as `3.6.16`. */
+  readonly version: string;
+  /** Whether it can raise the revision: 3.5.10 and later. */
+  readonly canBump: boolean;
+}
+
+/** What a member is told about itself and its cluster; the names are those of etcd's flags. */
+export interface MemberParameters {
+  readonly name: string;
+  readonly initialCluster: readonly InitialMember[];
+  readonly initialClusterToken: string;
+  readonly initialAdvertisePeerUrls: readonly string[];
+}
+
+export interface RestoreOrder {
+  /** The snapshot. */
+  readonly file: string;
+  readonly member: MemberParameters;
+  /** Must not exist. */
+  readonly dataDir: string;
+  /** Must not exist; undefined = inside the data directory. */
+  readonly walDir: string | undefined;
+  /** By how much the revision is raised; 0 = not at all. */
+  readonly bump: number;
+}
+
+/**
+ * The first program on the search path that can restore: an `etcdutl`, else the `etcdctl` of 3.4 or 3.5.
+ * @throws UsageError when there is none
+ */
+export async function findTool(searchPath: readonly string[], signal: AbortSignal): Promise<RestoreTool> {
+  for (const program of ['etcdutl', 'etcdctl']) {
+    for (const dir of searchPath) {
+      const tool = await examine(program, join(dir, program), signal);
+      if (tool !== undefined) return tool;
+    }
+  }
+  throw new UsageError(
+    'There is neither an etcdutl nor an etcdctl of 3.4 or 3.5 on the PATH, so nothing can restore.',
+    'Run the image, which brings it, or put the etcdutl of the version that the members run on the PATH.',
+  );
+}
+
+async function examine(program: string, path: string, signal: AbortSignal): Promise<RestoreTool | undefined> {
+  if (!(await isExecutable(path))) return undefined;
+  const version = /version: (\d+\.\d+\.\d+)/.exec((await runProgram(path, ['version'], signal)).output)?.[1];
+  const help = (await runProgram(path, ['snapshot', 'restore', '--help'], signal)).output;
+  if (version === undefined || !help.includes('--initial-cluster-token')) return undefined;
+  return { path, name: `${program} ${version}`, version, canBump: help.includes('--bump-revision') };
+}
+
+export async function isExecutable(path: string): Promise<boolean> {
+  return access(path, constants.X_OK).then(
+    () => true,
+    () => false,
+  );
+}
+
+/**
+ * A note when the tool is of a later minor version than the snapshot, for then so must the members be.
+ * @param snapshotVersion of the etcd that the data is of, such as `3.5.16`; undefined where nobody knows
+ * @throws UnsafeError when the tool is older: etcd does not read the data of a later minor version
+ */
+export function demandFit(tool: RestoreTool, snapshotVersion: string | undefined): string | undefined {
+  if (snapshotVersion === undefined) return undefined;
+  const [ofTool, ofSnapshot] = [minorOf(tool.version), minorOf(snapshotVersion)];
+  if (ofTool === ofSnapshot) return undefined;
+  if (ofTool > ofSnapshot) {
+    return `${tool.name} restores a snapshot of etcd ${snapshotVersion}: start etcd ${tool.version} on it, no earlier minor version.`;
+  }
+  throw new UnsafeError(
+    `${tool.name} is too old for a snapshot of etcd ${snapshotVersion}: etcd does not read the data of a later version.`,
+    'Use the tools of the version that the members run: an image built with ETCD_VERSION, or another PATH.',
+  );
+}
+
+/** A number that grows with the minor version. */
+function minorOf(version: string): number {
+  const [major = '', minor = ''] = version.split('.');
+  return Number(major) * 1000 + Number(minor);
+}
+
+/** Makes the data directory. @throws EtcdError with what the tool said last; the abort's reason */
+export async function runRestore(tool: RestoreTool, order: RestoreOrder, signal: AbortSignal): Promise<void> {
+  const { file, member, dataDir, walDir, bump } = order;
+  const args = [
+    ...['snapshot', 'restore', file, '--data-dir', dataDir],
+    ...(walDir === undefined ? [] : ['--wal-dir', walDir]),
+    ...['--name', member.name],
+    ...['--initial-cluster', formatInitialCluster(member.initialCluster)],
+    ...['--initial-cluster-token', member.initialClusterToken],
+    ...['--initial-advertise-peer-urls', member.initialAdvertisePeerUrls.join(',')],
+    ...(bump === 0 ? [] : ['--bump-revision', String(bump), '--mark-compacted']),
+  ];
+  const { code, killedBy, output } = await runProgram(tool.path, args, signal);
+  if (code === 0) return;
+  const last = output.trim().split('\n').at(-1) ?? '';
+  throw new EtcdError(
+    `${tool.name} could not restore the snapshot: ${killedBy === null ? last || `it ended with ${code}` : `it was ended by ${killedBy}`}.`,
+    'Nothing was changed. Is there room on the disk, and memory for the database?',
+  );
+}
