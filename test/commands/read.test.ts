@@ -7,8 +7,8 @@ import { Azurite } from '../support/azurite.ts';
 import { EtcdCluster, findEtcd } from '../support/etcd.ts';
 import { SNAPSHOT } from '../support/fixtures.ts';
 import { FaultProxy } from '../support/fault-proxy.ts';
-import { launch, mustRun, type Variables, temporaryFolder } from '../support/process.ts';
-import { errorOf, MAIN, runWorker } from '../support/worker.ts';
+import { launch, mustRun, temporaryFolder } from '../support/process.ts';
+import { errorOf, jsonOf as json, MAIN, runWorker } from '../support/worker.ts';
 
 interface Report {
   readonly ok: boolean;
@@ -30,12 +30,6 @@ const broken = join(dir, 'broken.db');
 const damaged = Buffer.from(SNAPSHOT);
 damaged.fill(0xff, 10 * 4096, 10 * 4096 + 64);
 await writeFile(broken, damaged);
-
-async function json<T>(args: readonly string[], variables: Variables, code = 0): Promise<T> {
-  const finished = await runWorker([...args, '--json'], variables);
-  if (finished.code !== code) throw new Error(`${args.join(' ')} ended with ${finished.code}: ${finished.stderr}`);
-  return JSON.parse(finished.stdout) as T;
-}
 
 t.test('verify FILE needs no configuration and changes nothing', async (t) => {
   const { code, stdout, stderr } = await runWorker(['verify', sound], {});

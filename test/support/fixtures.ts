@@ -1,10 +1,11 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 
+/** The folder of real snapshots. */
+export const FIXTURES = join(import.meta.dirname, '..', 'fixtures', 'etcd-snapshots');
+
 /** A snapshot of a real server, about 280 kB. */
-export const SNAPSHOT = readFileSync(
-  join(import.meta.dirname, '..', 'fixtures', 'etcd-snapshots', 'etcd-3.5.30-k8s.snap'),
-);
+export const SNAPSHOT = readFileSync(join(FIXTURES, 'etcd-3.5.30-k8s.snap'));
 
 /** The same without its sha256 trailer. */
 export const DATABASE = SNAPSHOT.subarray(0, -32);

@@ -1,5 +1,6 @@
 import type { ChildProcess } from 'node:child_process';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
+import type { EtcdTools } from './etcd.ts';
 import { collect, type Finished, launch, type Variables } from './process.ts';
 
 /** The built entry point, as users run it. */
@@ -12,6 +13,18 @@ export function startWorker(args: readonly string[], variables: Variables, cwd =
 
 export async function runWorker(args: readonly string[], variables: Variables, cwd?: string): Promise<Finished> {
   return collect(startWorker(args, variables, cwd));
+}
+
+/** Runs the worker, which must end with this code, and reads the document that it prints. */
+export async function jsonOf<T>(args: readonly string[], variables: Variables, code = 0): Promise<T> {
+  const finished = await runWorker([...args, '--json'], variables);
+  if (finished.code !== code) throw new Error(`${args.join(' ')} ended with ${finished.code}: ${finished.stderr}`);
+  return JSON.parse(finished.stdout) as T;
+}
+
+/** The variable that puts the programs of one etcd version first on the worker's PATH. */
+export function withTools({ etcd }: EtcdTools): Variables {
+  return { PATH: `${dirname(etcd)}:/usr/bin:/bin` };
 }
 
 /** The last entry of a JSON log at level error. */

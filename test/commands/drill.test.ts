@@ -1,0 +1,136 @@
+import { chmod, mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import t from 'tap';
+import { Azurite } from '../support/azurite.ts';
+import { EtcdCluster, findEtcd } from '../support/etcd.ts';
+import { collect, temporaryFolder } from '../support/process.ts';
+import { metadataOf } from '../support/restored.ts';
+import { FIXTURES, SNAPSHOT } from '../support/fixtures.ts';
+import { errorOf, jsonOf, runWorker, startWorker, withTools } from '../support/worker.ts';
+
+interface Drill {
+  readonly ok: boolean;
+  readonly etcd: string;
+  readonly checks: readonly { readonly what: string; readonly ok: boolean }[];
+  readonly recoveryMs: number;
+  readonly durationsMs: Readonly<Record<string, number>>;
+}
+
+const dir = temporaryFolder('drill');
+const tools = findEtcd().at(-1);
+if (tools === undefined) throw new Error('no etcd');
+const azurite = await Azurite.start(join(dir, 'azurite'));
+t.teardown(async () => azurite.stop());
+const room = join(dir, 'room');
+await mkdir(room);
+
+const leftBehind = async (): Promise<string[]> => readdir(room);
+
+for (const version of findEtcd()) {
+  t.test(`etcd ${version.version}: the newest snapshot is proven restorable`, async (t) => {
+    const cluster = await EtcdCluster.start({ tools: version, dir: join(dir, version.version) });
+    t.teardown(async () => cluster.stop());
+    await cluster.fill(500, 2000);
+    await cluster.fill(100, 2000);
+    await cluster.etcdctl('del', '/registry/pods/default/pod-7');
+    await cluster.etcdctl('compact', '5');
+    const container = `drill-${version.version.replaceAll('.', '-')}`;
+    const variables = { ...cluster.variables, ...azurite.variables(container), ...withTools(version) };
+    await jsonOf([], variables);
+    await cluster.stop();
+
+    const finished = await runWorker(['drill', '--json', '--temp-dir', room], variables);
+    t.equal(finished.code, 0, finished.stderr);
+    const result = JSON.parse(finished.stdout) as Drill;
+    t.match(result, { ok: true, etcd: version.version });
+    const { fetch = 0, restore = 0, start = 0, compare = 0 } = result.durationsMs;
+    t.ok(compare > 0 && result.recoveryMs === fetch + restore + start, `recovery takes ${result.recoveryMs} ms`);
+    const checked = new Set(result.checks.map(({ what }) => what));
+    for (const what of ['revision', 'live keys', 'HashKV', 'totalKeys of the record']) t.ok(checked.has(what), what);
+    const line = finished.stderr.split('\n').find((text) => text.includes('the drill succeeded')) ?? '{}';
+    t.match(JSON.parse(line), { ok: true, recoveryMs: result.recoveryMs }, 'one line for monitoring');
+    t.strictSame(await leftBehind(), []);
+  });
+}
+
+t.test('files of clusters with authentication, leases and an unfinished compaction', async (t) => {
+  for (const name of ['auth', 'leases', 'compacted', 'empty']) {
+    const file = join(FIXTURES, `etcd-3.5.30-${name}.snap`);
+    const { code, stdout, stderr } = await runWorker(['drill', file, '--temp-dir', room], withTools(tools));
+    t.equal(code, 0, `${name}: ${stderr}`);
+    t.match(stdout, /restorable, by etcd 3\.\d+\.\d+ in \d+\.\d s\n$/);
+  }
+  t.strictSame(await leftBehind(), []);
+});
+
+t.test('whatever differs is found out', async (t) => {
+  // A tool that restores something else than it was given, as a lost or mixed-up disk would.
+  const bin = join(dir, 'bin');
+  await mkdir(bin);
+  const script = (other: string): string =>
+    `#!/bin/sh\nif [ "$2" = restore ] && [ -f "$3" ]; then shift 3; exec ${tools.snapshotTool} snapshot restore ${other} "$@"; fi\n` +
+    `exec ${tools.snapshotTool} "$@"\n`;
+  const restores = async (name: string): Promise<void> => {
+    await writeFile(join(bin, 'etcdutl'), script(join(FIXTURES, name)));
+    await chmod(join(bin, 'etcdutl'), 0o755);
+  };
+  const wrong = { PATH: `${bin}:${dirname(tools.etcd)}:/usr/bin:/bin` };
+  const file = join(FIXTURES, 'etcd-3.5.30-k8s.snap');
+  for (const [name, message] of [
+    ['etcd-3.5.16-k8s.snap', /HashKV is \d+ instead of \d+/],
+    ['etcd-3.5.30-empty.snap', /revision is 1 instead of 52/],
+  ] as const) {
+    await restores(name);
+    const finished = await runWorker(['drill', file, '--json', '--temp-dir', room], wrong);
+    t.equal(finished.code, 11, finished.stderr);
+    t.equal((JSON.parse(finished.stdout || '{}') as Drill).ok, false);
+    t.match(errorOf(finished).message, message);
+    t.match(finished.stderr, /the drill failed/);
+  }
+
+  const container = azurite.container('drill-record');
+  await container.create();
+  const metadata = metadataOf({ livekeys: '351', members: '[{"id":"1","name":"m","peerURLs":[],"isLearner":false}]' });
+  await container.getBlockBlobClient('x.db').upload(SNAPSHOT, SNAPSHOT.length, { metadata });
+  const record = await runWorker(['drill', '--temp-dir', room], {
+    ...azurite.variables('drill-record'),
+    ...withTools(tools),
+  });
+  t.equal(record.code, 11);
+  t.match(errorOf(record).message, /liveKeys of the record is 352 instead of 351/);
+
+  const broken = join(dir, 'broken.db');
+  await writeFile(
+    broken,
+    Buffer.concat([SNAPSHOT.subarray(0, 90_000), Buffer.alloc(64, 1), SNAPSHOT.subarray(90_064)]),
+  );
+  t.equal((await runWorker(['drill', broken, '--temp-dir', room], withTools(tools))).code, 11);
+  t.equal((await runWorker(['drill', join(dir, 'none.db'), '--temp-dir', room], withTools(tools))).code, 13);
+  t.equal((await runWorker(['drill', file, '--temp-dir', join(dir, 'nowhere')], withTools(tools))).code, 2);
+  t.strictSame(await leftBehind(), []);
+});
+
+t.test('an etcd that never answers is ended in time, and by a signal', async (t) => {
+  const bin = join(dir, 'mute');
+  await mkdir(bin);
+  await writeFile(join(bin, 'etcdutl'), `#!/bin/sh\nexec ${tools.snapshotTool} "$@"\n`, { mode: 0o755 });
+  const pidFile = join(dir, 'mute.pid');
+  await writeFile(join(bin, 'etcd'), `#!/bin/sh\necho $$ >${pidFile}\nexec sleep 1000\n`, { mode: 0o755 });
+  const mute = { PATH: `${bin}:/usr/bin:/bin` };
+  const file = join(FIXTURES, 'etcd-3.5.30-k8s.snap');
+  const slow = await runWorker(['drill', file, '--temp-dir', room], { ...mute, SNAPSHOT_TIMEOUT: '8' });
+  t.equal(slow.code, 10, slow.stderr);
+  t.match(errorOf(slow).message, /SNAPSHOT_TIMEOUT of 8 s is over while etcd was at work/);
+
+  await rm(pidFile);
+  const worker = startWorker(['drill', file, '--temp-dir', room], mute);
+  const ended = collect(worker);
+  const pid = async (): Promise<number> => Number(await readFile(pidFile, 'utf8').catch(() => ''));
+  while ((await pid()) === 0) await sleep(50);
+  worker.kill('SIGTERM');
+  t.equal((await ended).code, 143);
+  const etcd = await pid();
+  t.throws(() => process.kill(etcd, 0), 'etcd is gone');
+  t.strictSame(await leftBehind(), []);
+});

@@ -1,0 +1,279 @@
+import { writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import t from 'tap';
+import { parseMemberConfig } from '../../src/restore/member-config.ts';
+import {
+  formatInitialCluster,
+  parseInitialCluster,
+  sameMembers,
+  tokenOf,
+  votersOf,
+} from '../../src/restore/members.ts';
+import { memberFor } from '../../src/restore/parameters.ts';
+import { makePlan, planText, readPlan } from '../../src/restore/plan.ts';
+import { demandFit } from '../../src/restore/tool.ts';
+import { dataDirOf, isOneOfSeveral, nextStep, readWish, type Wish } from '../../src/restore/wish.ts';
+import { fromMetadata, type SnapshotRecord } from '../../src/snapshot/record.ts';
+import { sampler } from '../../src/snapshot/livekeys.ts';
+import { temporaryFolder } from '../support/process.ts';
+import { metadataOf } from '../support/restored.ts';
+
+const dir = temporaryFolder('restore-parts');
+
+const MEMBERS = ['a', 'b', 'c'].map((name, i) => ({
+  id: `${i}1`,
+  name,
+  peerURLs: [`https://10.0.0.${i}:2380`],
+  isLearner: false,
+}));
+const SET = 'a=https://10.0.0.0:2380,b=https://10.0.0.1:2380,c=https://10.0.0.2:2380';
+const SHA256 = 'ab'.repeat(32);
+
+function recordWith(members: readonly object[]): SnapshotRecord {
+  const record = fromMetadata(metadataOf({ sha256: SHA256, members: JSON.stringify(members) }));
+  if (record === undefined) throw new Error('no record');
+  return record;
+}
+
+const PLAN = makePlan('eu/stored.db', 1000, recordWith(MEMBERS), {
+  layout: 'aks-engine',
+  dataDir: undefined,
+  now: new Date('2026-01-02T03:04:05Z'),
+});
+
+const NOTHING: Wish = {
+  ...{ plan: undefined, config: undefined, name: undefined, initialCluster: undefined },
+  ...{ initialClusterToken: undefined, initialAdvertisePeerUrls: undefined },
+};
+
+t.test("a member's configuration as installers write it", (t) => {
+  const flags =
+    '--name k8s-master-64789045-0 --peer-client-cert-auth --peer-trusted-ca-file=/etc/kubernetes/certs/ca.crt ' +
+    '--initial-advertise-peer-urls https://10.240.255.5:2380 --client-cert-auth --initial-cluster-token k8s-etcd-cluster ' +
+    '--initial-cluster k8s-master-64789045-0=https://10.240.255.5:2380,k8s-master-64789045-1=https://10.240.255.6:2380 ' +
+    '--data-dir /var/lib/etcddisk --initial-cluster-state new';
+  const wanted = {
+    name: 'k8s-master-64789045-0',
+    initialCluster: 'k8s-master-64789045-0=https://10.240.255.5:2380,k8s-master-64789045-1=https://10.240.255.6:2380',
+    initialClusterToken: 'k8s-etcd-cluster',
+    initialAdvertisePeerUrls: 'https://10.240.255.5:2380',
+    dataDir: '/var/lib/etcddisk',
+    walDir: undefined,
+  };
+  for (const text of [
+    `DAEMON_ARGS=${flags}\n`,
+    `# etcd\nDAEMON_ARGS="${flags}"\n`,
+    `export DAEMON_ARGS='${flags}'\n`,
+  ]) {
+    t.strictSame(parseMemberConfig(text, 'environment'), wanted, text.slice(0, 30));
+  }
+  t.strictSame(
+    parseMemberConfig(`DAEMON_ARGS=${flags.replaceAll(/ (?!-)/g, '=')}`, 'environment'),
+    wanted,
+    'equals signs',
+  );
+  t.strictSame(parseMemberConfig(`DAEMON_ARGS=${flags.replaceAll('--', '-')}`, 'environment'), wanted, 'one hyphen');
+  const both = `ETCD_NAME="other"\nETCD_WAL_DIR=/wal\nDAEMON_ARGS="${flags}"`;
+  t.strictSame(parseMemberConfig(both, 'environment'), { ...wanted, walDir: '/wal' }, 'flags win over variables');
+  const variables =
+    'ETCD_NAME="m"\nETCD_DATA_DIR=/var/lib/etcd/default\n#ETCD_WAL_DIR=/wal\nETCD_INITIAL_CLUSTER=m=http://a:1';
+  t.match(parseMemberConfig(variables, 'environment'), {
+    ...{ name: 'm', dataDir: '/var/lib/etcd/default', walDir: undefined, initialCluster: 'm=http://a:1' },
+  });
+
+  const pod = [
+    'apiVersion: v1\nkind: Pod\nspec:\n  containers:',
+    '    - name: sidecar\n      command: [sleep, "1"]',
+    '    - name: etcd\n      command:\n        - etcd\n        - --name=m2\n        - --data-dir=/var/lib/etcd',
+    '        - --initial-advertise-peer-urls=https://10.0.0.2:2380\n        - --initial-cluster-state=existing',
+    '        - --initial-cluster=m1=https://10.0.0.1:2380,m2=https://10.0.0.2:2380',
+  ].join('\n');
+  t.match(parseMemberConfig(pod, 'manifest'), {
+    name: 'm2',
+    initialCluster: 'm1=https://10.0.0.1:2380,m2=https://10.0.0.2:2380',
+    initialClusterToken: undefined,
+    dataDir: '/var/lib/etcd',
+  });
+  t.equal(parseMemberConfig('kind: Pod\nspec: {containers: [{command: [kube-apiserver]}]}', 'manifest'), undefined);
+  t.equal(parseMemberConfig('{{{', 'manifest'), undefined);
+  t.end();
+});
+
+t.test('the initial cluster is read as it is written', (t) => {
+  t.equal(formatInitialCluster(parseInitialCluster(SET)), SET);
+  const two = 'a=http://a:1,b=http://b:1,a=http://a:2';
+  t.strictSame(parseInitialCluster(two)[0], { name: 'a', peerURLs: ['http://a:1', 'http://a:2'] });
+  t.ok(sameMembers(parseInitialCluster(two), parseInitialCluster('b=http://b:1/,a=http://a:2,a=http://a:1')));
+  t.notOk(sameMembers(parseInitialCluster(two), parseInitialCluster('b=http://b:1,a=http://a:1')));
+  for (const wrong of ['', 'a', 'a=', 'a=x', '=http://a:1', 'a=http://a:1,,']) {
+    t.throws(() => parseInitialCluster(wrong), { name: 'UsageError' }, wrong);
+  }
+  t.end();
+});
+
+t.test('learners and members that never started are left out', (t) => {
+  const { voters, leftOut } = votersOf([
+    { id: '9', name: 'z', peerURLs: ['http://z:1'], isLearner: true },
+    { id: '8', name: '', peerURLs: ['http://y:1'], isLearner: false },
+    ...MEMBERS,
+  ]);
+  t.equal(formatInitialCluster(voters), SET);
+  t.match(leftOut, [
+    { id: '9', reason: /learner/ },
+    { id: '8', reason: /never started/ },
+  ]);
+  t.end();
+});
+
+t.test('what a member is told', (t) => {
+  const known = { members: MEMBERS, sha256: SHA256 };
+  const config = { name: 'b', dataDir: '/d', initialCluster: 'b=https://10.0.0.1:2380' };
+  const unset = { initialClusterToken: undefined, initialAdvertisePeerUrls: undefined, walDir: undefined };
+  const fromConfig = memberFor({ ...NOTHING, config: { ...config, ...unset } }, known);
+  t.equal(formatInitialCluster(fromConfig.member.initialCluster), SET, 'the set is of the snapshot');
+  t.match(fromConfig.member, { name: 'b', initialClusterToken: tokenOf(SHA256) });
+  t.match(fromConfig.notes, [/names another set/]);
+  const whole = { ...config, ...unset, initialCluster: SET };
+  t.strictSame(memberFor({ ...NOTHING, config: whole }, known).notes, []);
+
+  const alone = memberFor({ ...NOTHING, name: 'a' }, known).member;
+  t.equal(formatInitialCluster(alone.initialCluster), 'a=https://10.0.0.0:2380', 'alone, at the address that it had');
+  const stranger = memberFor({ ...NOTHING, name: 'x', initialClusterToken: 'mine' }, known).member;
+  t.match(stranger, { initialAdvertisePeerUrls: ['http://localhost:2380'], initialClusterToken: 'mine' });
+
+  const planned = memberFor({ ...NOTHING, plan: PLAN, name: 'c' }, known).member;
+  t.match(planned, {
+    name: 'c',
+    initialClusterToken: PLAN.initialClusterToken,
+    initialAdvertisePeerUrls: ['https://10.0.0.2:2380'],
+  });
+
+  const refused: [why: RegExp, wish: Partial<Wish>][] = [
+    [/not said which member/, {}],
+    [/m is not one of the members/, { name: 'm', initialCluster: SET }],
+    [/would advertise http:\/\/b:1/, { name: 'a', initialAdvertisePeerUrls: 'http://b:1' }],
+    [/would advertise nonsense/, { name: 'a', initialAdvertisePeerUrls: 'nonsense' }],
+    [/new is not one of/, { config: { ...config, ...unset, name: 'new' } }],
+    [/not said which member/, { plan: PLAN }],
+    [/z is not one of/, { plan: PLAN, name: 'z' }],
+  ];
+  for (const [message, wish] of refused)
+    t.throws(() => memberFor({ ...NOTHING, ...wish }, known), { message, name: 'UsageError' });
+  const fewer = { members: MEMBERS.slice(1), sha256: SHA256 };
+  t.throws(() => memberFor({ ...NOTHING, plan: PLAN, name: 'c' }, fewer), { message: /other members/ });
+  t.end();
+});
+
+t.test('a plan that was edited is found out', async (t) => {
+  const file = join(dir, 'plan.json');
+  await writeFile(file, JSON.stringify(PLAN, undefined, 2));
+  t.strictSame(await readPlan(file), PLAN);
+  const forgeries: Record<string, object> = {
+    token: { ...PLAN, initialClusterToken: 'another' },
+    snapshot: { ...PLAN, snapshot: { ...PLAN.snapshot, sha256: 'cd'.repeat(32) } },
+    members: { ...PLAN, members: PLAN.members.slice(1) },
+    digest: { ...PLAN, digest: 'ab'.repeat(32) },
+    more: { ...PLAN, more: 1 },
+    format: { ...PLAN, format: 2 },
+    list: [PLAN],
+  };
+  for (const [what, forged] of Object.entries(forgeries)) {
+    await writeFile(file, JSON.stringify(forged));
+    await t.rejects(readPlan(file), { name: 'UsageError' }, what);
+  }
+  await writeFile(file, '{');
+  await t.rejects(readPlan(file), { message: /is not a plan/ });
+  await t.rejects(readPlan(join(dir, 'none')), { message: /cannot be read/ });
+  t.not(
+    makePlan('x', 1, recordWith(MEMBERS), { layout: 'kubeadm', dataDir: '/d', now: new Date() }).initialClusterToken,
+    PLAN.initialClusterToken,
+  );
+  t.throws(() => makePlan('x', 1, recordWith([]), { layout: 'kubeadm', dataDir: '/d', now: new Date() }), {
+    name: 'UsageError',
+  });
+});
+
+t.test('a plan for people', (t) => {
+  const learner = { id: '9', name: 'slow', peerURLs: ['http://z:1'], isLearner: true };
+  for (const [layout, dataDir, stop, start] of [
+    ['aks-engine', '/var/lib/etcddisk', 'systemctl stop etcd', 'systemctl start etcd'],
+    ['kubeadm', '/var/lib/etcd', 'etcd is one of the static pods', 'mv /etc/kubernetes/manifests-stopped/etcd.yaml'],
+  ] as const) {
+    const options = { layout, dataDir: undefined, now: new Date() };
+    const plan = makePlan('stored.db', 1000, recordWith([...MEMBERS, learner]), options);
+    const text = planText(plan);
+    t.match(text, SET);
+    t.match(text, /left out +slow: it is a learner/);
+    const steps = [
+      ...MEMBERS.map(({ name }) => `etcd-snapshot restore --from-plan plan.json --member ${name}\n`),
+      'mv /etc/kubernetes/manifests/*.yaml',
+      stop,
+      `etcd-snapshot restore --swap --data-dir ${dataDir}\n`,
+      start,
+      'etcd-snapshot health',
+      'manifests-stopped/*.yaml /etc/kubernetes/manifests/',
+      'rollout restart',
+      'etcd-snapshot backup',
+    ];
+    const places = steps.map((step) => text.indexOf(step));
+    t.notOk(places.includes(-1), `all steps are there: ${places.join(' ')}`);
+    t.strictSame(
+      places,
+      places.toSorted((a, b) => a - b),
+      'in this order',
+    );
+  }
+  t.end();
+});
+
+t.test('options that contradict each other', async (t) => {
+  const planFile = join(dir, 'good.json');
+  await writeFile(planFile, JSON.stringify(PLAN));
+  const config = join(dir, 'etcd.default');
+  await writeFile(config, 'DAEMON_ARGS=--name a --data-dir /d --wal-dir /w');
+  await t.rejects(readWish({ 'from-plan': planFile, name: 'a' }), { message: /A plan decides/ });
+  await t.rejects(readWish({ member: 'a' }), { message: /a member of a plan/ });
+  await t.rejects(readWish({ from: config }), { message: /raft log in a directory of its own/ });
+  await t.rejects(readWish({ from: planFile }), { message: /says nothing of an etcd member/ });
+  await t.rejects(readWish({ from: join(dir, 'none') }), { message: /cannot be read/ });
+
+  const own = await readWish({ from: config, 'wal-dir': '/new' });
+  const planned = await readWish({ 'from-plan': planFile, member: 'a' });
+  t.equal(dataDirOf({}, own), '/d/restored');
+  t.equal(dataDirOf({}, planned), '/var/lib/etcddisk/restored');
+  t.equal(dataDirOf({ 'data-dir': '/x' }, planned), '/x');
+  t.throws(() => dataDirOf({}, NOTHING), { name: 'UsageError' });
+  t.equal(nextStep('/d/restored', own), 'etcd-snapshot restore --swap --data-dir /d');
+  t.equal(nextStep('/x', planned), 'start etcd with --data-dir /x');
+  t.strictSame([own, planned, NOTHING].map(isOneOfSeveral), [true, true, false]);
+  t.equal(isOneOfSeveral({ ...NOTHING, initialCluster: SET }), true);
+});
+
+t.test('a tool and what it may restore', (t) => {
+  const tool = (version: string) => ({ path: '/x', name: `etcdutl ${version}`, version, canBump: true });
+  t.equal(demandFit(tool('3.6.1'), '3.6.16'), undefined);
+  t.equal(demandFit(tool('3.6.1'), undefined), undefined);
+  t.match(demandFit(tool('3.6.1'), '3.5.0'), /start etcd 3\.6\.1 on it/);
+  t.match(demandFit(tool('3.10.0'), '3.9.0'), /start etcd/);
+  for (const [old, late] of [
+    ['3.5.30', '3.6.0'],
+    ['3.4.23', '3.5.0'],
+    ['3.9.0', '3.10.0'],
+  ] as const) {
+    t.throws(() => demandFit(tool(old), late), { name: 'UnsafeError' }, `${old} for ${late}`);
+  }
+  t.end();
+});
+
+t.test('a sample has keys of everywhere, and all revisions of each', (t) => {
+  const keys = Array.from({ length: 20_000 }, (_, i) => Buffer.from(`/registry/pods/default/pod-${i}`));
+  const chosen = keys.map((key, i) => ({ i, is: sampler(100, keys.length)(key) })).filter(({ is }) => is);
+  t.ok(chosen.length > 50 && chosen.length < 200, `${chosen.length} chosen`);
+  for (let part = 0; part < 4; part++)
+    t.ok(
+      chosen.some(({ i }) => Math.floor(i / 5000) === part),
+      `quarter ${part}`,
+    );
+  t.ok(keys.slice(0, 100).every(sampler(100, 100)), 'few keys are all chosen');
+  t.end();
+});
