@@ -1,4 +1,9 @@
 ARG NODE_IMAGE=docker.io/library/node:24-bookworm-slim
+# The etcd whose tools restore: of the minor version that the members run.
+ARG ETCD_VERSION=3.6.16
+ARG ETCD_IMAGE=gcr.io/etcd-development/etcd:v${ETCD_VERSION}
+
+FROM ${ETCD_IMAGE} AS etcd
 
 FROM ${NODE_IMAGE} AS build
 WORKDIR /app
@@ -16,6 +21,10 @@ RUN npm run build
 RUN npm prune --omit=dev --ignore-scripts --offline \
  && find node_modules -type f \( -name '*.map' -o -name '*.ts' -o -name '*.mts' -o -name '*.cts' \) -delete
 
+# Restores are etcdutl's, drills need etcd itself; etcd 3.4 has no etcdutl, there it is etcdctl.
+COPY --from=etcd /usr/local/bin /etcd
+RUN cd /etcd && mkdir bin && mv etcd bin/ && { mv etcdutl bin/ || mv etcdctl bin/; }
+
 FROM ${NODE_IMAGE}
 # Nothing is installed at run time: no package manager to attack, or to patch.
 RUN rm -rf /usr/local/lib/node_modules /usr/local/bin/npm /usr/local/bin/npx /usr/local/bin/corepack \
@@ -23,6 +32,7 @@ RUN rm -rf /usr/local/lib/node_modules /usr/local/bin/npm /usr/local/bin/npx /us
 WORKDIR /app
 COPY --from=build /app/node_modules node_modules
 COPY --from=build /app/dist dist
+COPY --from=build /etcd/bin /usr/local/bin
 COPY package.json LICENSE ./
 WORKDIR /
 ENV NODE_ENV=production

@@ -1,10 +1,13 @@
 #!/bin/sh
-# Makes a stand-in for the Dockerfile's base image, from Debian's and npm's packages, where no image registry can be reached.
-# It goes into local storage under the base image's own name, so that the very same Dockerfile builds. For tests, not for publishing.
+# Makes stand-ins for the images that the Dockerfile begins with, where no image registry can be reached: the base image from
+# Debian's and npm's packages, etcd's from what test/tools/build.sh built. They go into local storage under the images' own
+# names, so that the very same Dockerfile builds. For tests, not for publishing.
 set -eu
 cd "$(dirname "$0")/.."
 
 image=$(sed -n 's/^ARG NODE_IMAGE=//p' Dockerfile) # …/node:24-bookworm-slim
+etcd_version=${ETCD_VERSION:-$(sed -n 's/^ARG ETCD_VERSION=//p' Dockerfile)}
+etcd_image=$(sed -n 's/^ARG ETCD_IMAGE=//p' Dockerfile | sed "s/\${ETCD_VERSION}/$etcd_version/")
 tag=${image##*:}
 major=${tag%%-*}
 suite=${tag#*-}
@@ -18,6 +21,17 @@ if [ -n "$missing" ]; then
   echo "image-base.sh: installing$missing" >&2
   # shellcheck disable=SC2086 # a list of words
   apt-get install -qq -y --no-install-recommends $missing >&2
+fi
+
+if ! podman image exists "$etcd_image"; then
+  tools=test/tools/bin/$etcd_version
+  if [ ! -d "$tools" ]; then
+    echo "image-base.sh: there is no $tools to make $etcd_image from: run test/tools/build.sh." >&2
+    exit 3
+  fi
+  tar -C "$tools" -c --transform 's|^\.|usr/local/bin|' . |
+    podman import --quiet --message "stand-in for $etcd_image" - "$etcd_image"
+  echo "image-base.sh: made $etcd_image"
 fi
 
 if podman image exists "$image"; then

@@ -7,8 +7,9 @@ case ${1-} in
   -*)
     echo 'usage: scripts/image-build.sh [tag]      (default: etcd-snapshot-azure-blob:dev)'
     echo
-    echo 'The base image is pulled, always, so that a stand-in never ends up in an image that is published.'
-    echo 'STAND_IN_BASE=1: nothing is pulled. The base image in local storage is used; image-base.sh makes one if there is none.'
+    echo 'ETCD_VERSION=3.5.35: with the tools of this etcd instead of those that the Dockerfile names.'
+    echo 'The base images are pulled, always, so that a stand-in never ends up in an image that is published.'
+    echo 'STAND_IN_BASE=1: nothing is pulled. The base images in local storage are used; image-base.sh makes those that are missing.'
     exit 0
     ;;
 esac
@@ -39,6 +40,7 @@ cat ${ca:+"$ca"} </dev/null >"$secrets/ca"
 buildah bud $pull --isolation chroot --layers --tag "$tag" \
   --secret "id=npmrc,src=$secrets/npmrc" --secret "id=ca,src=$secrets/ca" \
   --build-arg "VERSION=$(npm pkg get version | tr -d '"')" \
+  ${ETCD_VERSION:+--build-arg "ETCD_VERSION=$ETCD_VERSION"} \
   --build-arg "REVISION=$(git rev-parse --verify --quiet HEAD || true)" \
   .
 buildah images --format '{{.Name}}:{{.Tag}}  {{.Size}}' "$tag"

@@ -1,3 +1,4 @@
+import { mkdirSync, readdirSync } from 'node:fs';
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -89,6 +90,21 @@ t.test('a backup of 250 MB from within 256 MiB', async (t) => {
   const { contentLength = 0 } = await azurite.container('image').getBlobClient(name).getProperties();
   t.ok(contentLength > 250e6, `${contentLength} bytes`);
   t.match(await inContainer(...(await options()), IMAGE, 'list', '--json'), { code: 0, stdout: new RegExp(name) });
+});
+
+t.test('it brings the tools that restore, and a drill and a restore need nothing else', async (t) => {
+  const { stdout } = await inContainer('--entrypoint', 'etcdutl', IMAGE, 'version');
+  const version = /version: (\S+)/.exec(stdout)?.[1] ?? 'none';
+  const room = join(dir, 'room');
+  mkdirSync(room);
+  const mount = ['-v', `${room}:/room`, ...(await options())];
+  const drill = await inContainer(...mount, IMAGE, 'drill', '--json', '--temp-dir', '/room');
+  t.equal(drill.code, 0, drill.stderr);
+  t.match(JSON.parse(drill.stdout || '{}'), { ok: true, etcd: version });
+  const restore = ['restore', '--force', '--name', 'm1', '--data-dir', '/room/restored'];
+  const restored = await inContainer(...mount, IMAGE, ...restore);
+  t.equal(restored.code, 0, restored.stderr);
+  t.strictSame(readdirSync(room), ['restored']);
 });
 
 t.test('SIGTERM ends the container in time', async (t) => {
