@@ -1,6 +1,7 @@
 import { parseArgs, type ParseArgsOptionsConfig } from 'node:util';
 import { backup } from './commands/backup.ts';
 import type { Arguments, Context, Outcome } from './commands/command.ts';
+import { doctor } from './commands/doctor.ts';
 import { drill } from './commands/drill.ts';
 import { health } from './commands/health.ts';
 import { inspect } from './commands/inspect.ts';
@@ -60,6 +61,12 @@ const VERBS: Readonly<Record<string, Verb>> = {
     needs: () => ({ etcd: true, storage: false }),
     operands: [],
     summary: 'how every member of the cluster is, and what its quorum bears',
+  },
+  doctor: {
+    run: doctor,
+    needs: () => ({ etcd: true, storage: true }),
+    operands: [],
+    summary: 'before the disaster: certificates, members, rights, clocks, room, age of the newest snapshot',
   },
   'replace-member': {
     run: replaceMember,

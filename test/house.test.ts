@@ -16,7 +16,7 @@ const FLOORS = [
   ['snapshot/'],
   ['etcd/', 'store/', 'spool/'],
   ['source.ts'],
-  ['backup/', 'members/', 'restore/'],
+  ['backup/', 'doctor/', 'members/', 'restore/'],
   ['commands/'],
   ['cli.ts'],
   ['main.ts'],

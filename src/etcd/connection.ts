@@ -61,6 +61,7 @@ export interface MemberHash {
 /** The connection to one member, with the token of its user if there is one. */
 export class Connection {
   readonly endpoint: string;
+  readonly tls: TlsCredentials | undefined;
   readonly #client: Client;
   readonly #user: EtcdUser | undefined;
   #token: Promise<string | undefined> | undefined;
@@ -68,6 +69,7 @@ export class Connection {
   /** @param token stands in for a user's, where the caller can make one */
   constructor(endpoint: string, tls: TlsCredentials | undefined, user?: EtcdUser, token?: string) {
     this.endpoint = endpoint;
+    this.tls = tls;
     this.#client = new Client(endpoint, tls);
     this.#user = user;
     this.#token = token === undefined ? undefined : Promise.resolve(token);
@@ -117,6 +119,16 @@ export class Connection {
    */
   async range(request: IRangeRequest): Promise<IRangeResponse> {
     return this.ask('KV', 'range', request, ANSWER_MS);
+  }
+
+  /** Bytes that the database may have; undefined for a member that does not tell. @throws EtcdError */
+  async quota(): Promise<number | undefined> {
+    const token = await this.#currentToken();
+    try {
+      return (await this.#client.quota(token, ANSWER_MS)) || undefined;
+    } catch (error) {
+      throw etcdError(this.endpoint, error);
+    }
   }
 
   /** Starts the Snapshot call. @throws EtcdError when no token can be had for it */

@@ -1,6 +1,10 @@
+import { once } from 'node:events';
+import { get as getHttp, type IncomingMessage } from 'node:http';
+import { get as getHttps } from 'node:https';
 import { connect } from 'node:net';
 import { EtcdError } from '../errors.ts';
 import { ANSWER_MS, type Connection } from './connection.ts';
+import { etcdError } from './errors.ts';
 
 /** Answers of a member that went through quorum all the same: it looks at the user afterwards. */
 const PROOFS = /permission denied|user name is empty|corrupt cluster/;
@@ -32,4 +36,26 @@ export async function acceptsConnections(url: string): Promise<boolean> {
     };
     socket.once('connect', end(true)).once('error', end(false)).once('timeout', end(false));
   });
+}
+
+/**
+ * By how many milliseconds the clock of this host is before the member's, to a second; negative = behind. gRPC tells no time,
+ * but what a member answers to plain HTTP has a date.
+ * @throws EtcdError
+ */
+export async function aheadOf({ endpoint, tls }: Connection): Promise<number> {
+  const signal = AbortSignal.timeout(ANSWER_MS);
+  try {
+    const call = endpoint.startsWith('https:')
+      ? getHttps(`${endpoint}/version`, { ...tls, signal })
+      : getHttp(`${endpoint}/version`, { signal });
+    const [answer] = (await once(call, 'response')) as [IncomingMessage];
+    answer.resume();
+    const now = Date.now();
+    const date = Date.parse(answer.headers.date ?? '');
+    // Dates are cut to seconds, so half a second is the best guess.
+    return Number.isNaN(date) ? 0 : now - date - 500;
+  } catch (error) {
+    throw etcdError(endpoint, error);
+  }
 }

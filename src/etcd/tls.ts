@@ -36,13 +36,25 @@ export async function loadTls(named: Partial<TlsFiles>, now: Date): Promise<TlsC
   return { ca, cert, key };
 }
 
-/** A sentence for the certificate and the CA, each, if it expires within two weeks. */
-export function certificateWarnings({ ca, cert }: TlsCredentials, now: Date): string[] {
-  return Object.entries({ 'client certificate': cert, 'CA certificate': ca }).flatMap(([what, pem]) => {
+export interface Expiry {
+  readonly sentence: string;
+  /** Within two weeks. */
+  readonly isSoon: boolean;
+}
+
+/** When the certificate and the CA expire. */
+export function expiriesOf({ ca, cert }: TlsCredentials, now: Date): Expiry[] {
+  return Object.entries({ 'client certificate': cert, 'CA certificate': ca }).map(([what, pem]) => {
     const { validToDate } = new X509Certificate(pem);
     const days = Math.floor((validToDate.getTime() - now.getTime()) / DAY_MS);
-    return days < WARN_DAYS ? [`The ${what} for etcd expires in ${days} days, on ${validToDate.toISOString()}.`] : [];
+    const sentence = `The ${what} for etcd expires in ${days} days, on ${validToDate.toISOString()}.`;
+    return { sentence, isSoon: days < WARN_DAYS };
   });
+}
+
+/** A sentence for each that expires soon. */
+export function certificateWarnings(credentials: TlsCredentials, now: Date): string[] {
+  return expiriesOf(credentials, now).flatMap(({ sentence, isSoon }) => (isSoon ? [sentence] : []));
 }
 
 async function load(path: string, what: string, variable: string): Promise<Buffer> {

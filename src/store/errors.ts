@@ -108,6 +108,12 @@ export function nameTaken(name: string, cause?: unknown): StorageError {
   );
 }
 
+/** When the service answered by its own clock, in milliseconds since 1970, to a second. */
+export function serverTimeOf(error: unknown): number | undefined {
+  const date = Date.parse(headerOf(error, 'date') ?? '');
+  return Number.isNaN(date) ? undefined : date;
+}
+
 function headerOf(error: unknown, name: string): string | undefined {
   return isRestError(error) ? error.response?.headers.get(name) : undefined;
 }
@@ -123,6 +129,6 @@ function hostOf(error: unknown): string | undefined {
 }
 
 function minutesOff(error: unknown): number {
-  const date = Date.parse(headerOf(error, 'date') ?? '');
-  return Number.isNaN(date) ? 0 : Math.floor(Math.abs(Date.now() - date) / 60_000);
+  const serverTime = serverTimeOf(error);
+  return serverTime === undefined ? 0 : Math.floor(Math.abs(Date.now() - serverTime) / 60_000);
 }

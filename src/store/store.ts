@@ -6,6 +6,7 @@ import { listBlobs, type StoredBlob, storedBlob } from './catalogue.ts';
 import { openContainer } from './credentials.ts';
 import { codeOf } from './errors.ts';
 import { Requests, transferMs } from './requests.ts';
+import { probeRights, type RightsProbe } from './rights.ts';
 import { StagedUpload } from './upload.ts';
 
 /** Bytes asked for at once when a blob is read. */
@@ -75,6 +76,11 @@ export class BlobStore {
       if (harmless.includes(codeOf(error))) return true;
       throw error;
     }
+  }
+
+  /** What the identity may do here. @throws StorageError for everything but a missing right */
+  async probeRights(): Promise<RightsProbe> {
+    return probeRights(this.#container, this.#prefix, this.#requests);
   }
 
   startUpload(name: string): StagedUpload {

@@ -1,0 +1,44 @@
+import type { Config } from '../config.ts';
+import { WorkerError } from '../errors.ts';
+import { type Check, ok } from '../doctor/check.ts';
+import { checkEtcd } from '../doctor/etcd.ts';
+import { checkSpool } from '../doctor/spool.ts';
+import { checkStorage } from '../doctor/storage.ts';
+import { type Context, openStore, type Outcome } from './command.ts';
+
+/** Everything that a backup and a restore will need on the day of the disaster, looked at before. Changes nothing. */
+export async function doctor(context: Context): Promise<Outcome> {
+  const { config, log } = context;
+  const now = new Date();
+  if (config.etcd === undefined) throw new Error('the command did not say that it needs etcd');
+  const store = await openStore(context);
+  const [etcd, storage] = await Promise.all([checkEtcd(config.etcd, now, log), checkStorage(store, now)]);
+  const dbSize = Math.max(0, ...etcd.statuses.map((status) => status.dbSize));
+  const checks = [configuration(config), ...etcd.checks, await checkSpool(config.spoolDir, dbSize), ...storage];
+  const failed = checks.filter(({ state }) => state === 'fail');
+  return {
+    text: checks.map(line).join('\n'),
+    json: {
+      ok: failed.length === 0,
+      checks: checks.map(({ what, state, finding, hint }) => ({ check: what, state, finding, hint: hint ?? null })),
+    },
+    ...(failed[0] && { shortfall: shortfall(failed, failed[0]) }),
+  };
+}
+
+/** Faults of the configuration end the program earlier, all of them at once. */
+function configuration({ etcd, storage }: Config): Check {
+  const endpoints = etcd?.endpoints.length ?? 0;
+  const place = `container ${storage?.container}${storage?.prefix ? `, prefix ${storage.prefix}` : ''}`;
+  return ok('configuration', `${endpoints} ${endpoints === 1 ? 'endpoint' : 'endpoints'} of etcd, ${place}.`);
+}
+
+function line({ what, state, finding, hint }: Check): string {
+  const first = `${state.padEnd(6)}${what.padEnd(18)}${finding}`;
+  return hint === undefined ? first : `${first}\n${' '.repeat(24)}${hint}`;
+}
+
+function shortfall(failed: readonly Check[], first: Check): WorkerError {
+  const count = `${failed.length} ${failed.length === 1 ? 'check' : 'checks'} failed`;
+  return new WorkerError(first.exitCode ?? 1, `${count}, the first: ${first.finding}`, first.hint ?? '');
+}

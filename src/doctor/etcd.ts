@@ -1,0 +1,104 @@
+import type { EtcdConfig } from '../config.ts';
+import { UnsafeError } from '../errors.ts';
+import { askAll } from '../etcd/ask.ts';
+import { type Connections, connectAll } from '../etcd/connect.ts';
+import type { MemberStatus } from '../etcd/connection.ts';
+import { aheadOf } from '../etcd/probes.ts';
+import { expiriesOf, loadTls } from '../etcd/tls.ts';
+import { Findings } from '../findings.ts';
+import type { Log } from '../log.ts';
+import { type ClusterHealth, isHealthy, title } from '../members/health.ts';
+import { hasQuorum, quorumInWords, spareOf } from '../members/quorum.ts';
+import { surveyCluster } from '../members/survey.ts';
+import { humanSize } from '../table.ts';
+import { type Check, fail, ok, tried, warn } from './check.ts';
+import { judgeClock } from './clock.ts';
+
+/** etcd's own default, which members before 3.6 do not contradict. */
+const DEFAULT_QUOTA = 2 * 1024 ** 3;
+
+/** From this share of the quota on, it is time to do something. */
+const FULL = 0.8;
+
+export interface EtcdFindings {
+  readonly checks: readonly Check[];
+  /** Of the members that answered. */
+  readonly statuses: readonly MemberStatus[];
+}
+
+/** Certificates, endpoints, members, quorum, alarms, size and clock of a cluster. */
+export async function checkEtcd(config: EtcdConfig, now: Date, log: Log): Promise<EtcdFindings> {
+  const certificates = await tried('certificates', async () => checkCertificates(config, now));
+  if (certificates.some(({ state }) => state === 'fail')) return { checks: certificates, statuses: [] };
+  // Its warnings stand among the checks already.
+  const connections = await connectAll(config, now, new Findings(log));
+  const answers = await askAll(connections.configured);
+  const statuses = answers.flatMap(({ status }) => status ?? []);
+  const endpoints = answers.map(({ status, failure }) =>
+    status === undefined && failure !== undefined
+      ? fail('endpoint', failure)
+      : ok('endpoint', `${status?.endpoint} is etcd ${status?.version}, ${roleOf(status)}.`),
+  );
+  if (statuses.length === 0) return { checks: [...certificates, ...endpoints], statuses };
+  const checks = [
+    ...certificates,
+    ...endpoints,
+    ...(await tried('quorum', async () => judgeCluster(await surveyCluster(connections)))),
+    ...(await tried('database', async () => checkSize(statuses, connections))),
+    ...(await tried('clock', async () => checkClock(statuses, connections))),
+  ];
+  return { checks, statuses };
+}
+
+async function checkCertificates({ tls }: EtcdConfig, now: Date): Promise<Check[]> {
+  const what = 'certificates';
+  if (tls === undefined) {
+    const hint = 'Use https:// endpoints: a snapshot holds every Secret of the cluster.';
+    return [warn(what, 'etcd is asked without TLS.', hint)];
+  }
+  return expiriesOf(await loadTls(tls, now), now).map(({ sentence, isSoon }) =>
+    isSoon ? warn(what, sentence, 'Renew it (kubeadm certs renew, or what issued it).') : ok(what, sentence),
+  );
+}
+
+function roleOf(status: MemberStatus | undefined): string {
+  if (status?.isLearner === true) return 'a learner';
+  return status?.isLeader === true ? 'the leader' : 'a follower';
+}
+
+function judgeCluster({ members, alarms, quorum }: ClusterHealth): Check[] {
+  const words = `${quorumInWords(quorum)}.`;
+  const ill = members.filter((member) => !isHealthy(member));
+  const hint = 'See `etcd-snapshot health`; a member that is lost for good is replaced with `replace-member`.';
+  return [
+    hasQuorum(quorum) && spareOf(quorum) >= 0 ? ok('quorum', words) : fail('quorum', new UnsafeError(words, hint)),
+    ...ill.map((member) => {
+      const sentence = `Member ${title(member)} is ${member.health}: ${member.errors.join(' ')}`;
+      return fail('member', new UnsafeError(sentence, hint));
+    }),
+    ...alarms.map(({ memberId, alarm }) => {
+      const sentence = `Member ${memberId} has the alarm ${alarm}.`;
+      return fail('alarm', new UnsafeError(sentence, 'Deal with its cause, then: etcdctl alarm disarm.'));
+    }),
+  ];
+}
+
+async function checkSize(statuses: readonly MemberStatus[], connections: Connections): Promise<Check> {
+  const [largest] = statuses.toSorted((a, b) => b.dbSize - a.dbSize);
+  if (largest === undefined) throw new Error('nobody answered');
+  const { dbSize, dbSizeInUse, endpoint } = largest;
+  const told = await connections.to(endpoint).quota();
+  const quota = told ?? DEFAULT_QUOTA;
+  const of =
+    told === undefined ? `the ${humanSize(quota)} that are the default quota` : `a quota of ${humanSize(quota)}`;
+  const sentence = `The database has ${humanSize(dbSize)} of ${of}, and ${humanSize(dbSizeInUse)} are in use.`;
+  return dbSize < quota * FULL
+    ? ok('database', sentence)
+    : warn('database', sentence, 'Compact, defragment one member after the other, or raise --quota-backend-bytes.');
+}
+
+async function checkClock(statuses: readonly MemberStatus[], connections: Connections): Promise<Check[]> {
+  return Promise.all(
+    statuses.map(async ({ endpoint }) => judgeClock(endpoint, await aheadOf(connections.to(endpoint)))),
+  );
+}

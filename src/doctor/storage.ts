@@ -1,0 +1,64 @@
+import type { StoredBlob } from '../store/catalogue.ts';
+import { type Right, RIGHTS } from '../store/rights.ts';
+import type { BlobStore } from '../store/store.ts';
+import { humanAge } from '../table.ts';
+import { ExitCode, StorageError, WorkerError } from '../errors.ts';
+import { type Check, fail, ok, tried, warn } from './check.ts';
+import { judgeClock } from './clock.ts';
+
+/** Without a history: the schedule of the manifests. */
+const USUAL_MS = 6 * 3600_000;
+
+/** Snapshots by which the usual time between two is told. */
+const HISTORY = 11;
+
+const NEEDED_FOR: Readonly<Record<Right, string>> = {
+  list: '`list`, retention and the comparison with earlier snapshots',
+  write: '`backup`',
+  read: 'the read-back of a backup, `verify` and `restore`',
+  delete: 'retention',
+};
+
+/** Each right on its own, the clock, and how old the newest snapshot is. */
+export async function checkStorage(store: BlobStore, now: Date): Promise<Check[]> {
+  return tried('storage', async () => {
+    const probe = await store.probeRights().catch((error: unknown) => {
+      if (!(error instanceof StorageError) || error.code !== 'ContainerNotFound') throw error;
+    });
+    if (probe === undefined) {
+      const sentence = `Container ${store.containerName} does not exist yet.`;
+      return warn('storage', sentence, 'Create it, or let the first backup do it, if its identity may.');
+    }
+    const { refused, aheadMs } = probe;
+    const rights = RIGHTS.map((right) => judgeRight(right, refused[right]));
+    const clock = aheadMs === undefined ? [] : [judgeClock('Azure', aheadMs)];
+    return [...rights, ...clock, ...(refused.list === undefined ? [judgeAge(await store.list(), now)] : [])];
+  });
+}
+
+function judgeRight(right: Right, refusal: StorageError | undefined): Check {
+  if (refusal === undefined) return ok(right, `The identity may ${right}.`);
+  const sentence = `The identity may not ${right}, which is needed for ${NEEDED_FOR[right]}: ${refusal.message}`;
+  if (right === 'delete')
+    return warn(right, sentence, 'Right so where retention is off, or done with another identity.');
+  return fail(right, new WorkerError(ExitCode.storage, sentence, refusal.hint));
+}
+
+function judgeAge(blobs: readonly StoredBlob[], now: Date): Check {
+  const what = 'newest snapshot';
+  const taken = blobs.flatMap(({ record }) => record?.takenAt.getTime() ?? []).slice(0, HISTORY);
+  const [newest] = taken;
+  if (newest === undefined) return warn(what, 'There is no snapshot yet.', 'Take one now: etcd-snapshot backup.');
+  const usual = usualInterval(taken);
+  const age = now.getTime() - newest;
+  const sentence = `The newest snapshot is ${humanAge(age)} old; usually one is taken every ${humanAge(usual)}.`;
+  const hint = 'Look at the CronJob, its last Job and the log of its pod.';
+  if (age > 3 * usual) return fail(what, new WorkerError(ExitCode.storage, sentence, hint));
+  return age > 1.5 * usual ? warn(what, sentence, hint) : ok(what, sentence);
+}
+
+/** The median of the times between snapshots, the newest first. */
+function usualInterval(taken: readonly number[]): number {
+  const gaps = taken.slice(1).map((time, index) => (taken[index] ?? time) - time);
+  return gaps.length < 3 ? USUAL_MS : (gaps.toSorted((a, b) => a - b)[gaps.length >> 1] ?? USUAL_MS);
+}

@@ -1,0 +1,183 @@
+import { mkdtempSync } from 'node:fs';
+import { join } from 'node:path';
+import { ContainerSASPermissions } from '@azure/storage-blob';
+import t, { type Test } from 'tap';
+import { Azurite } from '../support/azurite.ts';
+import { makeAuthority } from '../support/certificates.ts';
+import { EtcdCluster, findEtcd } from '../support/etcd.ts';
+import { FaultProxy } from '../support/fault-proxy.ts';
+import { type Finished, temporaryFolder, type Variables } from '../support/process.ts';
+import { errorOf, runWorker } from '../support/worker.ts';
+
+interface Line {
+  readonly check: string;
+  readonly state: 'ok' | 'warn' | 'fail';
+  readonly finding: string;
+  readonly hint: string | null;
+}
+
+const dir = temporaryFolder('doctor');
+const authority = await makeAuthority(join(dir, 'certs'));
+const azurite = await Azurite.start(join(dir, 'azurite'));
+t.teardown(async () => azurite.stop());
+
+async function ask(variables: Variables): Promise<{ end: Finished; lines: Line[]; ok: boolean }> {
+  const end = await runWorker(['doctor', '--json'], variables);
+  const { checks, ok } = JSON.parse(end.stdout) as { checks: Line[]; ok: boolean };
+  return { end, lines: checks, ok };
+}
+
+function states(lines: readonly Line[], check: string): string[] {
+  return lines.filter((line) => line.check === check).map(({ state }) => state);
+}
+
+async function cluster(t: Test, name: string, size = 1, tools = findEtcd().at(-1)): Promise<EtcdCluster> {
+  if (tools === undefined) throw new Error('no etcd');
+  const made = await EtcdCluster.start({ tools, dir: join(dir, name), size, tls: authority });
+  t.teardown(async () => made.stop());
+  return made;
+}
+
+for (const tools of findEtcd()) {
+  t.test(`all is well, etcd ${tools.version}`, async (t) => {
+    const three = await cluster(t, tools.version, 3, tools);
+    const container = `well-${tools.version.replaceAll('.', '-')}`;
+    const spool = mkdtempSync('/dev/shm/etcd-snapshot-doctor-');
+    const variables = { ...three.variables, ...azurite.variables(container), SNAPSHOT_SPOOL_DIR: spool };
+    const before = await ask(variables);
+    t.equal(before.end.code, 0, before.end.stderr);
+    t.match(
+      before.lines.find(({ check }) => check === 'storage'),
+      { state: 'warn', finding: /does not exist yet/ },
+    );
+
+    t.equal((await runWorker([], variables)).code, 0);
+    const { end, lines, ok } = await ask(variables);
+    t.equal(end.code, 0, end.stderr);
+    t.ok(ok);
+    t.strictSame(
+      lines.filter(({ state }) => state !== 'ok'),
+      [],
+    );
+    t.equal(states(lines, 'endpoint').length, 3);
+    t.equal(states(lines, 'clock').length, 4, 'each member, and Azure');
+    for (const check of ['certificates', 'quorum', 'database', 'spool', 'list', 'write', 'read', 'delete'])
+      t.ok(states(lines, check).length > 0, check);
+    t.match(
+      lines.find(({ check }) => check === 'database')?.finding,
+      /^3\.[45]\./.test(tools.version) ? /default quota/ : /of a quota of 2.1 GB/,
+    );
+    t.match(
+      lines.find(({ check }) => check === 'newest snapshot'),
+      { finding: /is \d+s old; usually .* every 6h/ },
+    );
+    t.equal((await azurite.names(container)).length, 1, 'the probe is gone');
+    const { stdout } = await runWorker(['doctor'], variables);
+    t.match(stdout, /^ok {4}configuration {5}3 endpoints of etcd, container well-/);
+  });
+}
+
+t.test('what is wrong with etcd, and the worst of it in the exit code', async (t) => {
+  const three = await cluster(t, 'ill', 3);
+  const storage = azurite.variables('ill');
+  await three.stopMember('m2');
+  const one = await ask({ ...three.variables, ...storage });
+  t.equal(one.end.code, 10, 'a configured endpoint does not answer');
+  t.equal(one.lines.filter(({ check, state }) => check === 'endpoint' && state === 'fail').length, 1);
+  t.match(
+    one.lines.find(({ check }) => check === 'quorum'),
+    { state: 'ok', finding: /one more failure stops/ },
+  );
+  t.match(
+    one.lines.find(({ check }) => check === 'member'),
+    { state: 'fail', finding: /m2 .* is unreachable/ },
+  );
+
+  const [first] = three.endpoints.split(',');
+  const others = { ...three.variables, SNAPSHOT_ETCD_ENDPOINTS: first ?? '', ...storage };
+  t.equal((await ask(others)).end.code, 20, 'all that are configured answer, but a member is missing');
+
+  await three.stopMember('m3');
+  const lost = await ask(others);
+  t.equal(lost.end.code, 20);
+  t.match(
+    lost.lines.find(({ check }) => check === 'quorum'),
+    { state: 'fail', finding: /quorum is lost/ },
+  );
+
+  const foreign = await makeAuthority(join(dir, 'foreign'), 'foreign');
+  const mixed = { SNAPSHOT_ETCD_KEY_FILE: foreign.client.key };
+  const certificates = await ask({ ...three.variables, ...mixed, ...storage });
+  t.equal(certificates.end.code, 2);
+  t.match(
+    certificates.lines.find(({ check }) => check === 'certificates'),
+    { state: 'fail', finding: /belong/ },
+  );
+  t.ok(states(certificates.lines, 'storage').length > 0, 'the other half is looked at all the same');
+
+  const room = await ask({ ...others, SNAPSHOT_SPOOL_DIR: '/nowhere' });
+  t.match(
+    room.lines.find(({ check }) => check === 'spool'),
+    { state: 'warn', finding: /ENOENT/ },
+  );
+});
+
+t.test('each right on its own', async (t) => {
+  const single = await cluster(t, 'rights');
+  const container = azurite.container('rights');
+  await container.create();
+  for (const [permissions, expected, code] of [
+    ['rwdl', { list: 'ok', write: 'ok', read: 'ok', delete: 'ok' }, 0],
+    ['rwl', { list: 'ok', write: 'ok', read: 'ok', delete: 'warn' }, 0],
+    ['w', { list: 'fail', write: 'ok', read: 'fail', delete: 'warn' }, 12],
+    ['rl', { list: 'ok', write: 'fail', read: 'ok', delete: 'warn' }, 12],
+  ] as const) {
+    const url = await container.generateSasUrl({
+      permissions: ContainerSASPermissions.parse(permissions),
+      expiresOn: new Date(Date.now() + 3_600_000),
+    });
+    const { end, lines } = await ask({
+      ...single.variables,
+      SNAPSHOT_AZURE_BLOB_ENDPOINT: azurite.url,
+      SNAPSHOT_AZURE_CONTAINER_NAME: 'rights',
+      SNAPSHOT_AZURE_SAS_TOKEN: new URL(url).search,
+    });
+    t.equal(end.code, code, permissions);
+    const found = Object.fromEntries(Object.keys(expected).map((right) => [right, states(lines, right).join()]));
+    t.strictSame(found, expected, permissions);
+    t.strictSame(await azurite.names('rights'), [], 'nothing visible is left');
+    t.notMatch(end.stdout + end.stderr, /sig=/);
+  }
+});
+
+t.test('old snapshots, and a store that refuses everything', async (t) => {
+  const single = await cluster(t, 'age');
+  const variables = { ...single.variables, ...azurite.variables('age') };
+  const { stdout } = await runWorker(['--json'], variables);
+  const { name } = JSON.parse(stdout) as { name: string };
+  const blob = azurite.container('age').getBlobClient(name);
+  const { metadata = {} } = await blob.getProperties();
+  for (const [hours, state, code] of [
+    [10, 'warn', 0],
+    [30, 'fail', 12],
+  ] as const) {
+    const takenat = new Date(Date.now() - hours * 3_600_000).toISOString();
+    await blob.setMetadata({ ...metadata, takenat });
+    const { end, lines } = await ask(variables);
+    t.match(
+      lines.find(({ check }) => check === 'newest snapshot'),
+      { state, finding: new RegExp(`${hours}h old`) },
+    );
+    t.equal(end.code, code);
+  }
+
+  const refusing = await FaultProxy.start(azurite.url, () => ({ status: 403, code: 'AuthenticationFailed' }));
+  t.teardown(async () => refusing.stop());
+  const refused = await ask({ ...variables, SNAPSHOT_AZURE_BLOB_ENDPOINT: refusing.url });
+  t.equal(refused.end.code, 12);
+  t.match(
+    refused.lines.find(({ check }) => check === 'storage'),
+    { state: 'fail', finding: /refused the account key/ },
+  );
+  t.match(errorOf(refused.end), { message: /1 check failed, the first: Azure refused/ });
+});
