@@ -4,17 +4,24 @@ import { type Check, ok } from '../doctor/check.ts';
 import { checkEtcd } from '../doctor/etcd.ts';
 import { checkSpool } from '../doctor/spool.ts';
 import { checkStorage } from '../doctor/storage.ts';
+import { checkTool } from '../doctor/tool.ts';
 import { type Context, openStore, type Outcome } from './command.ts';
 
 /** Everything that a backup and a restore will need on the day of the disaster, looked at before. Changes nothing. */
 export async function doctor(context: Context): Promise<Outcome> {
-  const { config, log } = context;
+  const { config, log, searchPath, signal } = context;
   const now = new Date();
   if (config.etcd === undefined) throw new Error('the command did not say that it needs etcd');
   const store = await openStore(context);
   const [etcd, storage] = await Promise.all([checkEtcd(config.etcd, now, log), checkStorage(store, now)]);
   const dbSize = Math.max(0, ...etcd.statuses.map((status) => status.dbSize));
-  const checks = [configuration(config), ...etcd.checks, await checkSpool(config.spoolDir, dbSize), ...storage];
+  const checks = [
+    configuration(config),
+    ...etcd.checks,
+    await checkSpool(config.spoolDir, dbSize),
+    ...storage,
+    ...(await checkTool(searchPath, etcd.statuses, signal)),
+  ];
   const failed = checks.filter(({ state }) => state === 'fail');
   return {
     text: checks.map(line).join('\n'),

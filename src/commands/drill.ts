@@ -2,7 +2,7 @@ import { mkdtemp } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Stopwatch } from '../backup/stopwatch.ts';
-import { VerificationError } from '../errors.ts';
+import { StorageError, VerificationError } from '../errors.ts';
 import { Findings } from '../findings.ts';
 import { type Check, compareRecord, compareServer } from '../restore/compare.ts';
 import { demandRoom, onDisk, removeAll } from '../restore/disk.ts';
@@ -14,10 +14,12 @@ import { demandFit, findTool, runRestore, WAL_SIZE } from '../restore/tool.ts';
 import { KeyScanner } from '../snapshot/keys.ts';
 import { type LiveKey, LiveKeys, sampler } from '../snapshot/livekeys.ts';
 import type { SnapshotFacts } from '../snapshot/verify.ts';
-import { openFile, openNewest } from '../source.ts';
+import { isFileName, openBlob, openFile, openNewest, type SnapshotSource } from '../source.ts';
+import type { DrillNote } from '../store/drillnote.ts';
+import type { BlobStore } from '../store/store.ts';
 import { drawTable } from '../table.ts';
 import { type Arguments, type Context, openStore, type Outcome } from './command.ts';
-import { openSource, passBytes } from './read.ts';
+import { passBytes } from './read.ts';
 
 /** How many keys are read and compared with their values; HashKV covers all of them at once. */
 const SAMPLE = 100;
@@ -34,8 +36,8 @@ export async function drill(context: Context, { operands: [operand], options }: 
 
   const tool = await findTool(searchPath, signal);
   const program = await findServer(tool, searchPath);
-  const source =
-    operand === undefined ? await openNewest(await openStore(context)) : await openSource(context, operand);
+  const store = operand !== undefined && isFileName(operand) ? undefined : await openStore(context);
+  const source = await openDrilled(store, operand, signal);
   const { name, size, record, etag } = source;
   if (record !== undefined) demandFit(tool, record.storageVersion ?? record.etcdVersion);
   const parent = typeof options['temp-dir'] === 'string' ? options['temp-dir'] : tmpdir();
@@ -72,6 +74,7 @@ export async function drill(context: Context, { operands: [operand], options }: 
     const ok = checks.every((check) => check.ok);
     const recoveryMs = fetch + restore + start;
     log.info(ok ? 'the drill succeeded' : 'the drill failed', { drill: name, ok, size, recoveryMs, ...durationsMs });
+    if (ok && store !== undefined) await noteDrill(store, { at: new Date(), snapshot: name, recoveryMs }, findings);
     const { sha256, effectiveRevision: revision, liveKeys = null } = facts;
     return {
       text: textOf(
@@ -87,6 +90,22 @@ export async function drill(context: Context, { operands: [operand], options }: 
   } finally {
     await server?.stop();
     await removeAll(dir);
+  }
+}
+
+/** A file, or else the stored snapshot of that name, or the newest. */
+async function openDrilled(store: BlobStore | undefined, operand = '', signal: AbortSignal): Promise<SnapshotSource> {
+  if (store === undefined) return openFile(operand, signal);
+  return operand === '' ? openNewest(store) : openBlob(store, operand);
+}
+
+/** An identity that may only read can drill all the same. */
+async function noteDrill(store: BlobStore, note: DrillNote, findings: Findings): Promise<void> {
+  try {
+    await store.noteDrill(note);
+  } catch (error) {
+    if (!(error instanceof StorageError)) throw error;
+    findings.add(`The drill could not be noted: ${error.message}`, 'Then `doctor` does not know of it.');
   }
 }
 

@@ -1,4 +1,5 @@
 import type { StoredBlob } from '../store/catalogue.ts';
+import type { DrillNote } from '../store/drillnote.ts';
 import { type Right, RIGHTS } from '../store/rights.ts';
 import type { BlobStore } from '../store/store.ts';
 import { humanAge } from '../table.ts';
@@ -8,6 +9,9 @@ import { judgeClock } from './clock.ts';
 
 /** Without a history: the schedule of the manifests. */
 const USUAL_MS = 6 * 3600_000;
+
+/** A week, and some patience. */
+const DRILL_MS = 9 * 24 * 3600_000;
 
 /** Snapshots by which the usual time between two is told. */
 const HISTORY = 11;
@@ -32,7 +36,12 @@ export async function checkStorage(store: BlobStore, now: Date): Promise<Check[]
     const { refused, aheadMs } = probe;
     const rights = RIGHTS.map((right) => judgeRight(right, refused[right]));
     const clock = aheadMs === undefined ? [] : [judgeClock('Azure', aheadMs)];
-    return [...rights, ...clock, ...(refused.list === undefined ? [judgeAge(await store.list(), now)] : [])];
+    return [
+      ...rights,
+      ...clock,
+      ...(refused.list === undefined ? [judgeAge(await store.list(), now)] : []),
+      ...(refused.read === undefined ? [judgeDrill(await store.lastDrill(), now)] : []),
+    ];
   });
 }
 
@@ -55,6 +64,16 @@ function judgeAge(blobs: readonly StoredBlob[], now: Date): Check {
   const hint = 'Look at the CronJob, its last Job and the log of its pod.';
   if (age > 3 * usual) return fail(what, new WorkerError(ExitCode.storage, sentence, hint));
   return age > 1.5 * usual ? warn(what, sentence, hint) : ok(what, sentence);
+}
+
+function judgeDrill(last: DrillNote | undefined, now: Date): Check {
+  const what = 'last drill';
+  const hint = 'Drill every week: etcd-snapshot drill.';
+  if (last === undefined) return warn(what, 'No snapshot was proven restorable yet.', hint);
+  const age = now.getTime() - last.at.getTime();
+  const recovery = `${(last.recoveryMs / 1000).toFixed(1)} s`;
+  const sentence = `${last.snapshot} was proven restorable ${humanAge(age)} ago; its recovery took ${recovery}.`;
+  return age > DRILL_MS ? warn(what, sentence, hint) : ok(what, sentence);
 }
 
 /** The median of the times between snapshots, the newest first. */

@@ -4,6 +4,7 @@ import type { StorageConfig } from '../config.ts';
 import type { Log } from '../log.ts';
 import { listBlobs, type StoredBlob, storedBlob } from './catalogue.ts';
 import { openContainer } from './credentials.ts';
+import { type DrillNote, drillNoteName, readDrillNote, writeDrillNote } from './drillnote.ts';
 import { codeOf } from './errors.ts';
 import { Requests, transferMs } from './requests.ts';
 import { probeRights, type RightsProbe } from './rights.ts';
@@ -104,7 +105,18 @@ export class BlobStore {
 
   /** All blobs under the prefix, the newest first. @throws StorageError */
   async list(): Promise<StoredBlob[]> {
-    return listBlobs(this.#container, this.#prefix, this.#requests);
+    const blobs = await listBlobs(this.#container, this.#prefix, this.#requests);
+    return blobs.filter(({ name }) => name !== drillNoteName(this.#prefix));
+  }
+
+  /** Keeps a drill that succeeded instead of the one before. @throws StorageError */
+  async noteDrill(note: DrillNote): Promise<void> {
+    return writeDrillNote(this.#container, this.#prefix, this.#requests, note);
+  }
+
+  /** The last drill that succeeded; undefined when there was none. @throws StorageError */
+  async lastDrill(): Promise<DrillNote | undefined> {
+    return readDrillNote(this.#container, this.#prefix, this.#requests);
   }
 
   /**

@@ -7,7 +7,7 @@ import { makeAuthority } from '../support/certificates.ts';
 import { EtcdCluster, findEtcd } from '../support/etcd.ts';
 import { FaultProxy } from '../support/fault-proxy.ts';
 import { type Finished, temporaryFolder, type Variables } from '../support/process.ts';
-import { errorOf, runWorker } from '../support/worker.ts';
+import { errorOf, runWorker, withTools } from '../support/worker.ts';
 
 interface Line {
   readonly check: string;
@@ -43,7 +43,8 @@ for (const tools of findEtcd()) {
     const three = await cluster(t, tools.version, 3, tools);
     const container = `well-${tools.version.replaceAll('.', '-')}`;
     const spool = mkdtempSync('/dev/shm/etcd-snapshot-doctor-');
-    const variables = { ...three.variables, ...azurite.variables(container), SNAPSHOT_SPOOL_DIR: spool };
+    const storage = { ...azurite.variables(container), SNAPSHOT_SPOOL_DIR: spool };
+    const variables = { ...three.variables, ...storage, ...withTools(tools) };
     const before = await ask(variables);
     t.equal(before.end.code, 0, before.end.stderr);
     t.match(
@@ -52,6 +53,12 @@ for (const tools of findEtcd()) {
     );
 
     t.equal((await runWorker([], variables)).code, 0);
+    const undrilled = await ask(variables);
+    t.match(
+      undrilled.lines.filter(({ state }) => state !== 'ok'),
+      [{ check: 'last drill', finding: /No snapshot was proven restorable yet/ }],
+    );
+    t.equal((await runWorker(['drill'], variables)).code, 0);
     const { end, lines, ok } = await ask(variables);
     t.equal(end.code, 0, end.stderr);
     t.ok(ok);
@@ -61,6 +68,8 @@ for (const tools of findEtcd()) {
     );
     t.equal(states(lines, 'endpoint').length, 3);
     t.equal(states(lines, 'clock').length, 4, 'each member, and Azure');
+    t.match(lines.find(({ check }) => check === 'last drill')?.finding, /was proven restorable \d+s ago; its recovery/);
+    t.match(lines.find(({ check }) => check === 'restore tool')?.finding, tools.version);
     for (const check of ['certificates', 'quorum', 'database', 'spool', 'list', 'write', 'read', 'delete'])
       t.ok(states(lines, check).length > 0, check);
     t.match(
@@ -71,7 +80,9 @@ for (const tools of findEtcd()) {
       lines.find(({ check }) => check === 'newest snapshot'),
       { finding: /is \d+s old; usually .* every 6h/ },
     );
-    t.equal((await azurite.names(container)).length, 1, 'the probe is gone');
+    t.equal((await azurite.names(container)).length, 2, 'the probe is gone; the note of the drill is there');
+    const list = await runWorker(['list', '--json'], variables);
+    t.equal((JSON.parse(list.stdout) as unknown[]).length, 1, 'and is no snapshot');
     const { stdout } = await runWorker(['doctor'], variables);
     t.match(stdout, /^ok {4}configuration {5}3 endpoints of etcd, container well-/);
   });
@@ -80,7 +91,7 @@ for (const tools of findEtcd()) {
 t.test('what is wrong with etcd, and the worst of it in the exit code', async (t) => {
   const three = await cluster(t, 'ill', 3);
   const storage = azurite.variables('ill');
-  await three.stopMember('m2');
+  await three.loseMember('m2');
   const one = await ask({ ...three.variables, ...storage });
   t.equal(one.end.code, 10, 'a configured endpoint does not answer');
   t.equal(one.lines.filter(({ check, state }) => check === 'endpoint' && state === 'fail').length, 1);
@@ -114,6 +125,15 @@ t.test('what is wrong with etcd, and the worst of it in the exit code', async (t
     { state: 'fail', finding: /belong/ },
   );
   t.ok(states(certificates.lines, 'storage').length > 0, 'the other half is looked at all the same');
+
+  const other = findEtcd()[0];
+  if (other !== undefined && other !== findEtcd().at(-1)) {
+    const { lines } = await ask({ ...others, ...withTools(other) });
+    t.match(
+      lines.find(({ check }) => check === 'restore tool'),
+      { state: 'warn', finding: /is too old for/ },
+    );
+  }
 
   const room = await ask({ ...others, SNAPSHOT_SPOOL_DIR: '/nowhere' });
   t.match(
