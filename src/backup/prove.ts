@@ -3,7 +3,7 @@ import type { Config } from '../config.ts';
 import { Interrupted, StorageError } from '../errors.ts';
 import type { VerifiedSnapshot } from '../snapshot/verify.ts';
 import type { BlobStore } from '../store/store.ts';
-import { type StagedUpload, WITHDRAW_MS } from '../store/upload.ts';
+import type { StagedUpload } from '../store/upload.ts';
 
 export interface StoredSnapshot {
   readonly name: string;
@@ -32,13 +32,13 @@ export async function proveStored(store: BlobStore, stored: StoredSnapshot, mode
     if ((await sha256Of(store, name, etag, size)) === sha256) return { readBack: 'done' };
     if ((await sha256Of(store, name, etag, size)) === sha256) return { readBack: 'done' };
   } catch (error) {
-    if (error instanceof Interrupted) await upload.withdraw(WITHDRAW_MS);
+    if (error instanceof Interrupted) await upload.withdraw();
     if (error instanceof StorageError && error.isForbidden) {
       return { readBack: 'not permitted', refusal: unproven(name, error) };
     }
     throw error;
   }
-  const withdrawn = await upload.withdraw(20_000);
+  const withdrawn = await upload.withdraw();
   throw new StorageError(
     'ReadBackMismatch',
     `The stored blob ${name} reads back differently from what was sent${withdrawn ? ' and was removed' : ''}.`,

@@ -31,6 +31,8 @@ export function codeOf(error: unknown): string {
 export function isTransient(error: unknown): boolean {
   if (error instanceof TryTimeout) return true;
   const code = codeOf(error);
+  // The answer's body broke off, or something between has written another one.
+  if (code === 'PARSE_ERROR') return true;
   if (isRestError(error) && error.statusCode !== undefined) {
     return [408, 429, 500, 502, 503, 504].includes(error.statusCode) || code === 'ContainerBeingDeleted';
   }
@@ -104,6 +106,16 @@ export function nameTaken(name: string, cause?: unknown): StorageError {
     'BlobAlreadyExists',
     `A blob named ${name} exists already; it was left as it is.`,
     'Another worker took a snapshot in the same second. Run the command again.',
+    cause,
+  );
+}
+
+/** Somebody else wrote to the name of a new snapshot, so that its blocks cannot be committed; no blob has it now. */
+export function nameContested(name: string, cause: unknown): StorageError {
+  return new StorageError(
+    codeOf(cause),
+    `Another worker wrote to the name ${name} before this snapshot was committed; nothing was overwritten.`,
+    'Run the command again. If there is no other worker, somebody deleted the blob as soon as it was stored.',
     cause,
   );
 }

@@ -28,6 +28,12 @@ export function networkFault({ place, code, text, host, doing }: Failure): Sente
       `Check ${where}, SNAPSHOT_AZURE_CLOUD, DNS (the private zone) and proxy.`,
     ];
   }
+  if (code === 'PARSE_ERROR') {
+    return [
+      `${who} gave an answer that cannot be understood while ${doing}.`,
+      'Check the endpoint, and what a proxy makes of its answers.',
+    ];
+  }
   if (code === '407') return ['The proxy wants a user name and a password.', 'Put them into the URL of HTTPS_PROXY.'];
   if (code === 'EPROTO') return [`${who} does not speak TLS as it should.`, 'Check protocol and port of the endpoint.'];
   if (code === 'TryTimeout') return [`${who} gave ${text} while ${doing}.`, 'Check the network and proxy.'];

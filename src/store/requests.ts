@@ -3,18 +3,46 @@ import type { Log } from '../log.ts';
 import { codeOf, isAnswer, isTransient, retryAfterMs, storageError, TryTimeout } from './errors.ts';
 import type { Place } from './failure.ts';
 
-/**
- * While Azure has never answered, be it with a refusal, a fault is more likely in the configuration than passing: say so
- * soon.
- */
-const FIRST_PATIENCE_MS = 6_000;
-const PATIENCE_MS = 120_000;
+/** How long the store is waited for, in milliseconds. */
+export interface Deadlines {
+  /** For the answer to one try of a small request, and for the next bytes of a long answer. */
+  readonly tryMs: number;
+  /** For one try that sends data; besides, it may take as long as the slowest line needs. */
+  readonly sendMs: number;
+  /** Bytes per second that a line carries at the least. */
+  readonly slowestLine: number;
+  /** For how long a request that makes no progress is tried again. */
+  readonly patienceMs: number;
+  /**
+   * The same, and for the answer to a small request, while Azure has never answered, be it with a refusal: a fault is then
+   * more likely in the configuration than passing, and is told soon.
+   */
+  readonly firstPatienceMs: number;
+}
 
-/** One small request; its answer comes within a fraction of a second. */
-const TRY_MS = 20_000;
+export const DEADLINES: Deadlines = {
+  tryMs: 20_000,
+  sendMs: 60_000,
+  slowestLine: 100_000,
+  patienceMs: 120_000,
+  firstPatienceMs: 6_000,
+};
 
 const FIRST_PAUSE_MS = 200;
 const LONGEST_PAUSE_MS = 10_000;
+
+/**
+ * One try of a request. It ends with the signal; `progressed` is called when something came of a long answer, and starts the
+ * deadlines and the patience anew.
+ */
+export type Try<T> = (signal: AbortSignal, progressed: () => void) => Promise<T>;
+
+export interface SendOptions {
+  /** Bytes that a try sends, where it sends data. */
+  readonly bytes?: number;
+  /** Ends the tries instead of the run's own. */
+  readonly signal?: AbortSignal;
+}
 
 /**
  * Sends the requests of one run: each try with its own deadline, because the SDK has none; transient failures again, with
@@ -24,69 +52,70 @@ export class Requests {
   readonly place: Place;
   readonly #signal: AbortSignal;
   readonly #log: Log;
+  readonly #deadlines: Deadlines;
   #answered = false;
 
-  constructor(place: Place, signal: AbortSignal, log: Log) {
+  constructor(place: Place, signal: AbortSignal, log: Log, deadlines: Deadlines) {
     this.place = place;
     this.#signal = signal;
     this.#log = log;
+    this.#deadlines = deadlines;
   }
 
   /**
    * @param doing completes "failed while …"
-   * @param request is called once a try, with the signal that ends the try
-   * @param tryMs how long one try may take; more than the default where data is moved
-   * @param signal ends the tries as well, besides the run's own
+   * @param request is called once a try
    * @throws StorageError, or the run's abort reason
    */
-  async send<T>(
-    doing: string,
-    request: (signal: AbortSignal) => Promise<T>,
-    tryMs = TRY_MS,
-    signal = this.#signal,
-  ): Promise<T> {
-    const start = performance.now();
+  async send<T>(doing: string, request: Try<T>, { bytes, signal = this.#signal }: SendOptions = {}): Promise<T> {
+    const { patienceMs, firstPatienceMs } = this.#deadlines;
+    let start = performance.now();
+    let attempt = 0;
     let failure: unknown;
-    for (let attempt = 0; ; attempt++) {
+    const progressed = (): void => {
+      this.#answered = true;
+      start = performance.now();
+      attempt = 0;
+    };
+    for (;;) {
       try {
-        const isPatient = this.#answered || tryMs > TRY_MS;
-        const result = await oneTry(request, isPatient ? tryMs : Math.min(tryMs, FIRST_PATIENCE_MS), signal);
+        const result = await oneTry(request, this.#tryMs(bytes), signal, progressed);
         this.#answered = true;
         return result;
       } catch (error) {
         if (signal.aborted) throw storageError(this.place, doing, signal.reason, failure);
         failure = error;
         if (isAnswer(error)) this.#answered = true;
-        const patience = this.#answered ? PATIENCE_MS : FIRST_PATIENCE_MS;
-        const left = patience - (performance.now() - start);
-        const pause = retryAfterMs(error) ?? Math.random() * Math.min(LONGEST_PAUSE_MS, FIRST_PAUSE_MS * 2 ** attempt);
+        const left = (this.#answered ? patienceMs : firstPatienceMs) - (performance.now() - start);
+        const longest = Math.min(LONGEST_PAUSE_MS, FIRST_PAUSE_MS * 2 ** attempt++);
+        const pause = retryAfterMs(error) ?? Math.random() * longest;
         if (!isTransient(error) || pause >= left) throw storageError(this.place, doing, error);
-        this.#log.warn('a request to Azure failed and is tried again', {
-          doing,
-          code: codeOf(error),
-          attempt: attempt + 1,
-        });
+        this.#log.warn('a request to Azure failed and is tried again', { doing, code: codeOf(error), attempt });
         await sleep(pause, undefined, { signal }).catch(() => {
           throw storageError(this.place, doing, signal.reason, error);
         });
       }
     }
   }
+
+  #tryMs(bytes: number | undefined): number {
+    const { tryMs, sendMs, slowestLine, firstPatienceMs } = this.#deadlines;
+    if (bytes !== undefined) return sendMs + Math.ceil(bytes / slowestLine) * 1000;
+    return this.#answered ? tryMs : Math.min(tryMs, firstPatienceMs);
+  }
 }
 
-/** For data: a minute, and more for a line that carries no more than 100 kB/s. */
-export function transferMs(bytes: number): number {
-  return 60_000 + bytes / 100;
-}
-
-async function oneTry<T>(request: (signal: AbortSignal) => Promise<T>, ms: number, signal: AbortSignal): Promise<T> {
+async function oneTry<T>(request: Try<T>, ms: number, signal: AbortSignal, progressed: () => void): Promise<T> {
   const controller = new AbortController();
   const abort = (): void => controller.abort();
   const timer = setTimeout(abort, ms);
   signal.addEventListener('abort', abort);
   try {
     signal.throwIfAborted();
-    return await request(controller.signal);
+    return await request(controller.signal, () => {
+      timer.refresh();
+      progressed();
+    });
   } catch (error) {
     throw controller.signal.aborted && !signal.aborted ? new TryTimeout(ms, error) : error;
   } finally {

@@ -4,14 +4,13 @@ import type { StorageConfig } from '../config.ts';
 import type { Log } from '../log.ts';
 import { listBlobs, type StoredBlob, storedBlob } from './catalogue.ts';
 import { openContainer } from './credentials.ts';
+import { download } from './download.ts';
 import { type DrillNote, drillNoteName, readDrillNote, writeDrillNote } from './drillnote.ts';
 import { codeOf } from './errors.ts';
-import { Requests, transferMs } from './requests.ts';
+import { isGone, isMissing } from './gone.ts';
+import { DEADLINES, Requests } from './requests.ts';
 import { probeRights, type RightsProbe } from './rights.ts';
 import { StagedUpload } from './upload.ts';
-
-/** Bytes asked for at once when a blob is read. */
-const RANGE_SIZE = 8 * 1024 * 1024;
 
 /** Azure's codes for what keeps a single blob from being deleted and is none of our business: no lease is broken. */
 const OBSTACLES: Readonly<Record<string, string>> = {
@@ -37,7 +36,7 @@ export class BlobStore {
   }
 
   /** Makes no request yet. @throws UsageError */
-  static async open(config: StorageConfig, signal: AbortSignal, log: Log): Promise<BlobStore> {
+  static async open(config: StorageConfig, signal: AbortSignal, log: Log, deadlines = DEADLINES): Promise<BlobStore> {
     const container = await openContainer(config);
     const { source } = config;
     const credential = CREDENTIAL_NAMES[source];
@@ -49,7 +48,7 @@ export class BlobStore {
       container: config.container,
       unused,
     });
-    return new BlobStore(container, config.prefix, new Requests(place, signal, log), signal);
+    return new BlobStore(container, config.prefix, new Requests(place, signal, log, deadlines), signal);
   }
 
   /** Put before every name. */
@@ -67,14 +66,14 @@ export class BlobStore {
    * @throws StorageError
    */
   async isFree(name: string): Promise<boolean> {
-    const harmless = ['BlobNotFound', 'ContainerNotFound', 'AuthorizationPermissionMismatch', '404'];
+    const harmless = ['ContainerNotFound', 'AuthorizationPermissionMismatch'];
     try {
       await this.#requests.send('asking for the name of the new snapshot', (abortSignal) =>
         this.#container.getBlobClient(name).getProperties({ abortSignal }),
       );
       return false;
     } catch (error) {
-      if (harmless.includes(codeOf(error))) return true;
+      if (isMissing(error) || harmless.includes(codeOf(error))) return true;
       throw error;
     }
   }
@@ -97,8 +96,7 @@ export class BlobStore {
       );
       return storedBlob(this.#prefix, full, found.metadata, found);
     } catch (error) {
-      // An answer to HEAD has no body; where its code is missing too, only the status is left.
-      if (['BlobNotFound', '404'].includes(codeOf(error))) return undefined;
+      if (isMissing(error)) return undefined;
       throw error;
     }
   }
@@ -120,45 +118,13 @@ export class BlobStore {
   }
 
   /**
-   * The bytes of a blob in ranges, one asked for ahead; a range that broke is asked for again. A piece is valid until the
-   * next is taken.
+   * The bytes of a blob, from its beginning or from a later byte on, also over a line that is cut again and again. A piece is
+   * valid until the next is taken.
+   * @param size of the whole blob, in bytes
    * @throws StorageError, also when the blob is no longer the one of this etag
    */
-  async *read(name: string, etag: string, size: number, from = 0): AsyncGenerator<Buffer, void, void> {
-    const blob = this.#container.getBlobClient(name);
-    const stop = new AbortController();
-    const signal = AbortSignal.any([this.#signal, stop.signal]);
-    const range = (offset: number, buffer: Buffer): Promise<Buffer> => {
-      const count = Math.min(RANGE_SIZE, size - offset);
-      const bytes = buffer.subarray(0, count);
-      const options = { conditions: { ifMatch: etag }, maxRetryRequestsPerBlock: 0, blockSize: RANGE_SIZE };
-      const reading = this.#requests.send(
-        `reading byte ${offset} on of ${name}`,
-        (abortSignal) => blob.downloadToBuffer(bytes, offset, count, { ...options, abortSignal }),
-        transferMs(count),
-        signal,
-      );
-      // The range asked for ahead may fail while nobody waits for it yet.
-      reading.catch(() => {});
-      return reading;
-    };
-    let [current, spare] = [
-      Buffer.allocUnsafe(Math.min(RANGE_SIZE, size)),
-      Buffer.allocUnsafe(Math.min(RANGE_SIZE, size)),
-    ];
-    try {
-      let ahead = range(from, current);
-      for (let offset = from + RANGE_SIZE; ; offset += RANGE_SIZE) {
-        const piece = await ahead;
-        const last = offset >= size;
-        if (!last) ahead = range(offset, spare);
-        yield piece;
-        if (last) return;
-        [current, spare] = [spare, current];
-      }
-    } finally {
-      stop.abort(new Error('the reader left'));
-    }
+  read(name: string, etag: string, size: number, from = 0): AsyncGenerator<Buffer, void, void> {
+    return download(this.#container.getBlobClient(name), { etag, size, from }, this.#requests, this.#signal);
   }
 
   /**
@@ -167,19 +133,16 @@ export class BlobStore {
    * @throws StorageError
    */
   async remove(name: string, etag: string): Promise<string | undefined> {
+    const blob = this.#container.getBlobClient(name);
+    const options = { conditions: { ifMatch: etag }, deleteSnapshots: 'include' } as const;
     try {
-      const options = { conditions: { ifMatch: etag }, deleteSnapshots: 'include' } as const;
-      await this.#requests.send(`deleting ${name}`, (abortSignal) =>
-        this.#container.getBlobClient(name).delete({ ...options, abortSignal }),
-      );
+      await this.#requests.send(`deleting ${name}`, (abortSignal) => blob.delete({ ...options, abortSignal }));
       return undefined;
     } catch (error) {
-      const code = codeOf(error);
-      if (code === 'BlobNotFound') return undefined;
-      // When the answer to a deletion is lost, its repetition finds no blob of that etag.
-      if (code === 'ConditionNotMet' && (await this.find(name)) === undefined) return undefined;
-      if (code in OBSTACLES) return OBSTACLES[code];
-      throw error;
+      if (await isGone(blob, error, this.#requests)) return undefined;
+      const obstacle = OBSTACLES[codeOf(error)];
+      if (obstacle === undefined) throw error;
+      return obstacle;
     }
   }
 }

@@ -1,23 +1,34 @@
 import { createHash, randomBytes } from 'node:crypto';
 import type { BlobGetPropertiesResponse, BlockBlobClient, ContainerClient } from '@azure/storage-blob';
-import { Interrupted, StorageError } from '../errors.ts';
+import { Interrupted } from '../errors.ts';
 import { type SnapshotRecord, toMetadata } from '../snapshot/record.ts';
 import type { VerifiedSnapshot } from '../snapshot/verify.ts';
-import { codeOf, nameTaken } from './errors.ts';
-import { type Requests, transferMs } from './requests.ts';
+import { createContainer } from './container.ts';
+import { codeOf, nameContested, nameTaken } from './errors.ts';
+import { isGone, isMissing } from './gone.ts';
+import type { Requests } from './requests.ts';
 
 /** Above 4 MiB accounts take their fast path; 50,000 blocks of 8 MiB are 390 GiB. */
 const BLOCK_SIZE = 8 * 1024 * 1024;
 
 /**
  * How long a commit that is under way may go on after the run was aborted: broken off, nobody could tell whether it happened.
- * Together with WITHDRAW_MS it stays below the two seconds in which an interrupted run must end.
+ * Together with FAREWELL_MS it stays below the two seconds in which an interrupted run must end.
  */
 const LINGER_MS = 700;
-export const WITHDRAW_MS = 800;
+
+/** How long a blob may be withdrawn, and how long after the run was aborted. */
+const WITHDRAW_MS = 20_000;
+const FAREWELL_MS = 800;
 
 /** One being filled and two under way: the bound of the memory that an upload takes. */
 const BUFFERS = 3;
+
+/**
+ * What a commit is refused with when the name was written to meanwhile. Such a write also drops all blocks that it does not
+ * list; a Put Blob may find blocks of another upload in its way.
+ */
+const NAME_LOST = new Set(['BlobAlreadyExists', 'ConditionNotMet', 'InvalidBlockList']);
 
 export interface Committed {
   /** Of the blob as it was committed: who reads with it reads what was stored here, or fails. */
@@ -73,7 +84,7 @@ export class StagedUpload {
   /**
    * Makes the blob visible, with its record as metadata, unless the name is taken.
    * @param record carries this upload's `uploadId`
-   * @throws StorageError, after which nothing of this upload is visible
+   * @throws StorageError; where it is not known whether the service still did it, the snapshot may be visible, and is whole
    */
   async commit(snapshot: VerifiedSnapshot, record: SnapshotRecord): Promise<Committed> {
     if (snapshot.facts.size !== this.#size || record.uploadId !== this.uploadId) {
@@ -84,23 +95,28 @@ export class StagedUpload {
       if (this.#signal.reason instanceof Interrupted) throw this.#signal.reason;
       return committed;
     } catch (error) {
-      if (error instanceof Interrupted) await this.withdraw(WITHDRAW_MS);
+      if (error instanceof Interrupted) await this.withdraw();
       throw error;
     }
   }
 
-  /** Removes the blob of this upload, and no other, should it be visible. Returns whether it is certain that it is not. */
-  async withdraw(ms: number): Promise<boolean> {
-    const signal = AbortSignal.timeout(ms);
+  /**
+   * Removes the blob of this upload, and no other, should it be visible. Takes 20 s at the most, and less than one when the run
+   * was aborted.
+   * @returns whether it is certain that it is not visible
+   */
+  async withdraw(): Promise<boolean> {
+    const signal = AbortSignal.any([AbortSignal.timeout(WITHDRAW_MS), afterAbortOf(this.#signal, FAREWELL_MS)]);
     try {
-      const found = await this.#requests.send('looking for the blob to withdraw', this.#properties, ms, signal);
+      const found = await this.#requests.send('looking for the blob to withdraw', this.#properties, { signal });
       if (found.metadata?.['uploadid'] !== this.uploadId) return true;
       const conditions = { ifMatch: found.etag ?? '' };
       const remove = (abortSignal: AbortSignal): Promise<unknown> => this.#blob.delete({ conditions, abortSignal });
-      await this.#requests.send('withdrawing the blob', remove, ms, signal);
+      await this.#requests.send('withdrawing the blob', remove, { signal });
       return true;
     } catch (error) {
-      return ['BlobNotFound', 'ContainerNotFound'].includes(codeOf(error));
+      if (codeOf(error) === 'ContainerNotFound') return true;
+      return isGone(this.#blob, error, this.#requests, signal).catch(() => false);
     }
   }
 
@@ -131,15 +147,20 @@ export class StagedUpload {
         this.#blob.commitBlockList(this.#blockIds, { ...options, abortSignal });
       return withEtag(await this.#send('committing the snapshot', 0, commit, lingering));
     } catch (error) {
-      if (['BlobAlreadyExists', 'ConditionNotMet'].includes(codeOf(error))) return await this.#ownCommit(error);
+      if (NAME_LOST.has(codeOf(error))) return await this.#ownCommit(error);
       throw error;
     }
   }
 
-  /** When the answer to a commit is lost, its repetition finds the name taken, by ourselves. */
+  /** When the answer to a commit is lost, its repetition finds the name taken or the blocks used up, by ourselves. */
   async #ownCommit(error: unknown): Promise<Committed> {
-    const found = await this.#send('looking at the blob of that name', 0, this.#properties);
-    if (found.metadata?.['uploadid'] === this.uploadId && found.contentLength === this.#size) return withEtag(found);
+    try {
+      const found = await this.#send('looking at the blob of that name', 0, this.#properties);
+      if (found.metadata?.['uploadid'] === this.uploadId && found.contentLength === this.#size) return withEtag(found);
+    } catch (missing) {
+      if (!isMissing(missing)) throw missing;
+      throw nameContested(this.#blob.name, error);
+    }
     throw nameTaken(this.#blob.name, error);
   }
 
@@ -168,7 +189,8 @@ export class StagedUpload {
     try {
       await this.#send(`storing block ${number}`, body.length, stage);
     } catch (error) {
-      this.#failure ??= error;
+      // All block ids of a name must have one length: those of another tool, not yet committed, have another one.
+      this.#failure ??= codeOf(error) === 'InvalidBlobOrBlock' ? nameContested(this.#blob.name, error) : error;
     }
   }
 
@@ -188,35 +210,19 @@ export class StagedUpload {
     request: (signal: AbortSignal) => Promise<T>,
     signal = this.#signal,
   ): Promise<T> {
-    const send = (): Promise<T> => this.#requests.send(doing, request, transferMs(bytes), signal);
+    const send = (): Promise<T> => this.#requests.send(doing, request, { bytes, signal });
     try {
       return await send();
     } catch (error) {
       if (codeOf(error) !== 'ContainerNotFound') throw error;
-      this.#containerMade ??= this.#createContainer();
+      this.#containerMade ??= createContainer(this.#container, this.#requests);
       await this.#containerMade;
       return await send();
     }
   }
-
-  async #createContainer(): Promise<void> {
-    const { container, account, credential } = this.#requests.place;
-    try {
-      await this.#requests.send('creating the container', (abortSignal) => this.#container.create({ abortSignal }));
-    } catch (error) {
-      if (codeOf(error) === 'ContainerAlreadyExists') return;
-      if (!codeOf(error).startsWith('Authorization')) throw error;
-      throw new StorageError(
-        codeOf(error),
-        `Container ${container} does not exist in account ${account}, and the ${credential} may not create it.`,
-        'Create the container, or check SNAPSHOT_AZURE_CONTAINER_NAME.',
-        error,
-      );
-    }
-  }
 }
 
-/** All block ids of a blob must have one length, leftovers of an earlier attempt included. */
+/** Of one length, which all block ids of a name must have, leftovers of an earlier attempt included. */
 function blockId(uploadId: string, index: number): string {
   const id = Buffer.alloc(20);
   id.write(uploadId, 'hex');

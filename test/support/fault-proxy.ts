@@ -6,8 +6,11 @@ import {
   type Server,
   type ServerResponse,
 } from 'node:http';
+import { createServer as createTlsServer, request as tlsRequest } from 'node:https';
 import { once } from 'node:events';
+import { readFile } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
+import type { Authority } from './certificates.ts';
 
 /** What happens to one request on its way to Azurite. */
 export type Fault =
@@ -22,7 +25,15 @@ export type Fault =
   | 'flip'
   /** The answer's body breaks off in the middle. */
   | 'cut'
-  /** The requests' bodies pass no faster than this. */
+  /** The answer ends, as if it were whole, with half of what was asked for. */
+  | 'short'
+  /** The answer says that it is another range. */
+  | 'other-range'
+  /** The answer's body breaks off after so many bytes. */
+  | { readonly cutAfter: number }
+  /** After so many bytes of the answer's body nothing comes any more; the connection stays open. */
+  | { readonly stallAfter: number }
+  /** The bodies of all such requests and answers together pass no faster than this, as on one line. */
   | { readonly bytesPerSecond: number }
   | { readonly status: number; readonly code?: string; readonly retryAfter?: number };
 
@@ -33,22 +44,29 @@ export interface Seen {
   readonly index: number;
 }
 
+/** May do something to Azurite before it says what happens. */
+export type FaultRule = (seen: Seen) => Fault | Promise<Fault>;
+
 /** A server between worker and Azurite that misbehaves as the test says; signatures stay valid, for the Host is kept. */
 export class FaultProxy {
   readonly seen: string[] = [];
   readonly #server: Server;
   readonly #target: URL;
-  readonly #rule: (seen: Seen) => Fault;
+  readonly #rule: FaultRule;
+  readonly #ca: Buffer | undefined;
   #lineFreeAt = 0;
 
-  private constructor(target: string, rule: (seen: Seen) => Fault) {
+  private constructor(target: string, rule: FaultRule, tls: Tls | undefined) {
     this.#target = new URL(target);
     this.#rule = rule;
-    this.#server = createServer((incoming, outgoing) => this.#serve(incoming, outgoing));
+    this.#ca = tls?.ca;
+    const serve = (incoming: IncomingMessage, outgoing: ServerResponse): void => void this.#serve(incoming, outgoing);
+    this.#server = tls === undefined ? createServer(serve) : createTlsServer(tls, serve);
   }
 
-  static async start(target: string, rule: (seen: Seen) => Fault): Promise<FaultProxy> {
-    const proxy = new FaultProxy(target, rule);
+  /** With an authority it stands before an Azurite that speaks TLS, and does so itself. */
+  static async start(target: string, rule: FaultRule, authority?: Authority): Promise<FaultProxy> {
+    const proxy = new FaultProxy(target, rule, authority && (await readTls(authority)));
     proxy.#server.listen(0, '127.0.0.1');
     await once(proxy.#server, 'listening');
     return proxy;
@@ -57,7 +75,7 @@ export class FaultProxy {
   get url(): string {
     const address = this.#server.address();
     if (address === null || typeof address === 'string') throw new Error('not listening');
-    return `http://127.0.0.1:${address.port}${this.#target.pathname}`;
+    return `${this.#target.protocol}//127.0.0.1:${address.port}${this.#target.pathname}`;
   }
 
   async stop(): Promise<void> {
@@ -66,15 +84,15 @@ export class FaultProxy {
     await once(this.#server, 'close');
   }
 
-  #serve(incoming: IncomingMessage, outgoing: ServerResponse): void {
+  async #serve(incoming: IncomingMessage, outgoing: ServerResponse): Promise<void> {
     const url = new URL(incoming.url ?? '/', this.#target);
     const method = incoming.method ?? 'GET';
     const operation = `${method} ${url.searchParams.get('comp') ?? url.searchParams.get('restype') ?? 'blob'}`;
     const index = this.seen.filter((earlier) => earlier === operation).length;
     this.seen.push(operation);
-    const fault = this.#rule({ method, url, index });
     incoming.on('error', () => {});
     outgoing.on('error', () => {});
+    const fault = await this.#rule({ method, url, index });
     if (fault === 'hang') return;
     if (fault === 'reset') {
       incoming.once('data', () => incoming.socket.destroy());
@@ -89,23 +107,33 @@ export class FaultProxy {
       });
       return;
     }
+    this.#forward(incoming, outgoing, fault);
+  }
+
+  #forward(incoming: IncomingMessage, outgoing: ServerResponse, fault: Fault): void {
     const { hostname, port } = this.#target;
-    const forward = request({ hostname, port, path: incoming.url, method, headers: incoming.headers }, (answer) => {
+    const { method, headers, url: path } = incoming;
+    const line = typeof fault === 'object' && 'bytesPerSecond' in fault ? fault.bytesPerSecond : undefined;
+    const answered = (answer: IncomingMessage): void => {
       if (fault === 'lose-answer') {
         answer.resume().once('end', () => incoming.socket.destroy());
         return;
       }
-      outgoing.writeHead(answer.statusCode ?? 500, answer.headers);
-      if (fault === 'flip' || fault === 'cut') spoil(answer, outgoing, fault);
-      else answer.pipe(outgoing);
-    });
+      outgoing.writeHead(answer.statusCode ?? 500, spoiledHeaders(answer, fault));
+      if (line === undefined) spoil(answer, outgoing, fault);
+      else void this.#throttle(answer, outgoing, line);
+    };
+    const options = { hostname, port, path, method, headers };
+    const forward =
+      this.#ca === undefined ? request(options, answered) : tlsRequest({ ...options, ca: this.#ca }, answered);
     forward.on('error', () => outgoing.destroy());
-    if (typeof fault === 'object') void this.#throttle(incoming, forward, fault.bytesPerSecond);
-    else incoming.pipe(forward);
+    outgoing.on('close', () => forward.destroy());
+    if (line === undefined) incoming.pipe(forward);
+    else void this.#throttle(incoming, forward, line);
   }
 
-  /** All requests together are no faster than this, as on one line. */
-  async #throttle(from: IncomingMessage, to: ClientRequest, bytesPerSecond: number): Promise<void> {
+  /** All throttled requests together are no faster than this, as on one line. */
+  async #throttle(from: IncomingMessage, to: ClientRequest | ServerResponse, bytesPerSecond: number): Promise<void> {
     try {
       for await (const chunk of from as AsyncIterable<Buffer>) {
         const now = performance.now();
@@ -120,13 +148,58 @@ export class FaultProxy {
   }
 }
 
-function spoil(answer: IncomingMessage, outgoing: ServerResponse, fault: 'flip' | 'cut'): void {
-  let first = true;
+interface Tls {
+  readonly ca: Buffer;
+  readonly cert: Buffer;
+  readonly key: Buffer;
+}
+
+async function readTls({ server }: Authority): Promise<Tls> {
+  const [ca, cert, key] = [await readFile(server.ca), await readFile(server.cert), await readFile(server.key)];
+  return { ca, cert, key };
+}
+
+function spoiledHeaders({ headers }: IncomingMessage, fault: Fault): IncomingMessage['headers'] {
+  const range = /^bytes (\d+)-\d+\/(\d+)$/.exec(headers['content-range'] ?? '');
+  if (range === null) return headers;
+  const [first, total] = [Number(range[1]), Number(range[2])];
+  if (fault === 'other-range') {
+    return { ...headers, 'content-range': headers['content-range']?.replace(/\d+-/, `${first + 1}-`) };
+  }
+  const half = halfOf(headers);
+  if (fault !== 'short' || half === 0) return headers;
+  return { ...headers, 'content-length': String(half), 'content-range': `bytes ${first}-${first + half - 1}/${total}` };
+}
+
+function halfOf(headers: IncomingMessage['headers']): number {
+  return Number(headers['content-length'] ?? 0) >> 1;
+}
+
+/** Passes an answer's body on, up to where the fault lies. */
+function spoil(answer: IncomingMessage, outgoing: ServerResponse, fault: Fault): void {
+  let [passed, limit] = [0, limitOf(answer, fault)];
   answer.on('data', (chunk: Buffer) => {
-    if (first && fault === 'flip') chunk[chunk.length >> 1] = (chunk[chunk.length >> 1] ?? 0) ^ 0x10;
-    if (first && fault === 'cut') outgoing.write(chunk.subarray(0, chunk.length >> 1), () => outgoing.destroy());
-    else if (!outgoing.destroyed) outgoing.write(chunk);
-    first = false;
+    if (passed === 0 && fault === 'flip') chunk[chunk.length >> 1] = (chunk[chunk.length >> 1] ?? 0) ^ 0x10;
+    if (passed === 0 && fault === 'cut') limit = chunk.length >> 1;
+    const part = chunk.subarray(0, Math.max(0, limit - passed));
+    const isLast = passed <= limit && passed + chunk.length > limit;
+    passed += chunk.length;
+    if (isLast) outgoing.write(part, () => breakOff(outgoing, fault));
+    else if (part.length > 0) outgoing.write(part);
   });
-  answer.on('end', () => outgoing.end());
+  answer.on('end', () => {
+    if (passed <= limit) outgoing.end();
+  });
+}
+
+/** How many bytes of an answer's body pass. */
+function limitOf({ headers }: IncomingMessage, fault: Fault): number {
+  if (fault === 'short') return halfOf(headers) || Infinity;
+  if (typeof fault === 'string') return Infinity;
+  return 'cutAfter' in fault ? fault.cutAfter : 'stallAfter' in fault ? fault.stallAfter : Infinity;
+}
+
+function breakOff(outgoing: ServerResponse, fault: Fault): void {
+  if (fault === 'short') outgoing.end();
+  else if (typeof fault === 'string' || !('stallAfter' in fault)) outgoing.destroy();
 }

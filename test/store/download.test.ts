@@ -1,0 +1,171 @@
+import { createCipheriv, createHash } from 'node:crypto';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import t, { type Test } from 'tap';
+import { DEADLINES, type Deadlines } from '../../src/store/requests.ts';
+import type { BlobStore } from '../../src/store/store.ts';
+import { Azurite } from '../support/azurite.ts';
+import { FaultProxy, type Fault, type FaultRule } from '../support/fault-proxy.ts';
+import { temporaryFolder } from '../support/process.ts';
+import { Random } from '../support/random.ts';
+import { openStore, readAll } from '../support/store.ts';
+
+const MB = 1_000_000;
+const RANGE_SIZE = 8 * 1024 * 1024;
+
+const azurite = await Azurite.start(join(temporaryFolder('download'), 'azurite'));
+t.teardown(async () => azurite.stop());
+const container = azurite.container('download');
+await container.create();
+
+interface Blob {
+  readonly etag: string;
+  readonly bytes: Buffer;
+}
+
+const BLOCK_SIZE = 4 * MB + 37;
+const BLOCKS = Array.from({ length: 7 }, (_, index) =>
+  createCipheriv('aes-128-ctr', Buffer.alloc(16), Buffer.alloc(16, index)).update(Buffer.alloc(BLOCK_SIZE)),
+);
+
+/** Stores some megabytes, made of a few blocks in random order: each is sent once, however often the blob has it. */
+async function makeBlob(name: string, size: number): Promise<Blob> {
+  const random = new Random(size);
+  const blob = container.getBlockBlobClient(name);
+  const id = (index: number): string => Buffer.from(`block-${index}`).toString('base64');
+  const order = Array.from({ length: Math.ceil(size / BLOCK_SIZE) }, () => random.below(BLOCKS.length));
+  for (const index of new Set(order)) await blob.stageBlock(id(index), BLOCKS[index] ?? '', BLOCK_SIZE);
+  const { etag = '' } = await blob.commitBlockList(order.map(id));
+  return { etag, bytes: Buffer.concat(order.flatMap((index) => BLOCKS[index] ?? [])) };
+}
+
+/** The store behind a proxy that misbehaves as the rule says. */
+async function behind(
+  t: Test,
+  rule: FaultRule,
+  deadlines: Partial<Deadlines> = {},
+): Promise<{ store: BlobStore; proxy: FaultProxy; signal: AbortController }> {
+  const proxy = await FaultProxy.start(azurite.url, rule);
+  t.teardown(async () => proxy.stop());
+  const signal = new AbortController();
+  const variables = { ...azurite.variables('download'), SNAPSHOT_AZURE_BLOB_ENDPOINT: proxy.url };
+  return { store: await openStore(variables, signal.signal, { ...DEADLINES, ...deadlines }), proxy, signal };
+}
+
+const small = await makeBlob('small.db', 12 * MB);
+
+t.test('200 MB over a line that is cut 50 times, in bounded memory', async (t) => {
+  const { etag, bytes } = await makeBlob('large.db', 200 * MB);
+  const [expected, size] = [createHash('sha256').update(bytes).digest('hex'), bytes.length];
+  const random = new Random(50);
+  const { store, proxy } = await behind(t, ({ index }) => (index < 80 ? { cutAfter: random.below(4 * MB) } : 'pass'));
+  const before = process.memoryUsage().arrayBuffers;
+  let peak = 0;
+  const hash = createHash('sha256');
+  for await (const piece of store.read('large.db', etag, size)) {
+    hash.update(piece);
+    peak = Math.max(peak, process.memoryUsage().arrayBuffers - before);
+  }
+  t.equal(hash.digest('hex'), expected);
+  const cuts = proxy.seen.length - Math.ceil(size / RANGE_SIZE);
+  t.ok(cuts >= 50, `${cuts} cuts`);
+  t.comment(`${Math.round(peak / MB)} MB of buffers`);
+  t.ok(peak < 120 * MB, `${Math.round(peak / MB)} MB of buffers, those of the proxy included`);
+});
+
+t.test('every connection is cut after a megabyte, and patience is for progress only', async (t) => {
+  const { store, proxy } = await behind(t, () => ({ cutAfter: MB }), { patienceMs: 1500 });
+  const start = performance.now();
+  t.ok((await readAll(store, 'small.db', small.etag, small.bytes.length)).equals(small.bytes));
+  t.ok(proxy.seen.length > 12, `${proxy.seen.length} requests`);
+  t.comment(`${Math.round(performance.now() - start)} ms`);
+});
+
+t.test('from a later byte on', async (t) => {
+  const { store, proxy } = await behind(t, () => 'pass');
+  const { etag, bytes } = small;
+  for (const from of [1, RANGE_SIZE - 1, RANGE_SIZE, bytes.length - 1]) {
+    t.ok((await readAll(store, 'small.db', etag, bytes.length, from)).equals(bytes.subarray(from)), `from ${from}`);
+  }
+  const before = proxy.seen.length;
+  t.equal((await readAll(store, 'small.db', etag, bytes.length, bytes.length)).length, 0);
+  t.equal(proxy.seen.length, before, 'where nothing is missing, nothing is asked for');
+});
+
+t.test('a peer that sends nothing any more is left and asked again', async (t) => {
+  const rule = ({ index }: { index: number }): Fault => (index % 2 === 0 ? { stallAfter: 3 * MB } : 'pass');
+  const { store } = await behind(t, rule, { tryMs: 1000 });
+  t.ok((await readAll(store, 'small.db', small.etag, small.bytes.length)).equals(small.bytes));
+});
+
+t.test('a slow peer is waited for as long as something comes', async (t) => {
+  const { store, proxy } = await behind(t, () => ({ bytesPerSecond: 4 * MB }), { tryMs: 2500, patienceMs: 2500 });
+  const start = performance.now();
+  t.ok((await readAll(store, 'small.db', small.etag, small.bytes.length)).equals(small.bytes));
+  t.ok(performance.now() - start > 2500);
+  t.equal(proxy.seen.length, 2, 'nothing is asked for twice');
+});
+
+t.test('answers that are shorter than asked for are completed', async (t) => {
+  const { store } = await behind(t, ({ index }) => (index < 6 ? 'short' : 'pass'));
+  t.ok((await readAll(store, 'small.db', small.etag, small.bytes.length)).equals(small.bytes));
+});
+
+t.test('an answer of other bytes is refused', async (t) => {
+  const { store } = await behind(t, () => 'other-range');
+  const reading = readAll(store, 'small.db', small.etag, small.bytes.length);
+  await t.rejects(reading, { exitCode: 12, code: 'UnexpectedRange', message: /answered with bytes 1-/ });
+  const honest = await behind(t, () => 'pass');
+  const tooLong = readAll(honest.store, 'small.db', small.etag, small.bytes.length + 1);
+  await t.rejects(tooLong, { exitCode: 12, code: 'UnexpectedRange' }, 'nor is a blob of another size the same');
+});
+
+t.test('a blob that is replaced or deleted in the middle is found out', async (t) => {
+  const changes: Record<string, [change: (name: string) => Promise<unknown>, code: string, message: RegExp]> = {
+    'replaced.db': [
+      async (name) => container.getBlockBlobClient(name).upload('theirs', 6),
+      'ConditionNotMet',
+      /changed by somebody else while reading byte 0 on of/,
+    ],
+    'deleted.db': [
+      async (name) => container.deleteBlob(name),
+      'BlobNotFound',
+      /^deleted\.db was deleted by somebody else while it was read/,
+    ],
+  };
+  for (const [name, [change, code, message]] of Object.entries(changes)) {
+    const { etag, bytes } = await makeBlob(name, 12 * MB);
+    const { store } = await behind(t, async ({ index }) => {
+      if (index > 0) await change(name).catch(() => {});
+      return { cutAfter: 2 * MB };
+    });
+    const pieces = store.read(name, etag, bytes.length);
+    await t.rejects(pieces.next(), { exitCode: 12, code, message }, 'within a range');
+  }
+  const { etag, bytes } = await makeBlob('between.db', 12 * MB);
+  const { store } = await behind(t, async ({ index }): Promise<Fault> => {
+    if (index === 1) await container.getBlockBlobClient('between.db').upload('theirs', 6);
+    return 'pass';
+  });
+  const pieces = store.read('between.db', etag, bytes.length);
+  t.ok((await pieces.next()).value?.equals(bytes.subarray(0, RANGE_SIZE)));
+  await t.rejects(pieces.next(), { code: 'ConditionNotMet' }, 'between two ranges');
+});
+
+t.test('an abort ends a reading at once, and so does leaving it', async (t) => {
+  for (const fault of ['hang', { stallAfter: MB }, { bytesPerSecond: MB }] as const) {
+    const { store, signal } = await behind(t, () => fault);
+    const reading = readAll(store, 'small.db', small.etag, small.bytes.length);
+    setTimeout(() => signal.abort(new Error('enough')), 300);
+    const start = performance.now();
+    await t.rejects(reading, { exitCode: 12, message: /reading byte/ });
+    t.ok(performance.now() - start < 2000, JSON.stringify(fault));
+  }
+  const { store, proxy } = await behind(t, () => 'pass');
+  for await (const piece of store.read('small.db', small.etag, small.bytes.length)) {
+    t.equal(piece.length, RANGE_SIZE);
+    break;
+  }
+  await sleep(300);
+  t.ok(proxy.seen.length <= 2);
+});
