@@ -1,0 +1,159 @@
+import { join } from 'node:path';
+import type { ContainerClient } from '@azure/storage-blob';
+import t, { type Test } from 'tap';
+import { DEADLINES, type Deadlines } from '../../src/store/requests.ts';
+import type { BlobStore } from '../../src/store/store.ts';
+import { Azurite } from '../support/azurite.ts';
+import { makeAuthority, trust } from '../support/certificates.ts';
+import { TokenEndpoint } from '../support/entra.ts';
+import { takeSnapshot } from '../support/etcd.ts';
+import { type Fault, FaultProxy, type FaultRule } from '../support/fault-proxy.ts';
+import { SNAPSHOT } from '../support/fixtures.ts';
+import { temporaryFolder } from '../support/process.ts';
+import { commit, openStore, put, readAll, RECORD, write } from '../support/store.ts';
+
+interface Place {
+  readonly store: BlobStore;
+  /** The same container, reached without the faults. */
+  readonly container: ContainerClient;
+}
+
+/** What each operation promises, whatever stands between; in this order, for the first one demands that nothing is there. */
+const PROMISES: Record<string, (t: Test, place: Place) => Promise<void>> = {
+  'isFree, list: there is nothing where there is no container': async (t, { store }) => {
+    t.equal(await store.isFree('prod/a.db'), true);
+    await t.rejects(store.list(), { exitCode: 12, code: 'ContainerNotFound' });
+  },
+  'commit: nothing is visible before, and all of it afterwards': async (t, { store, container }) => {
+    for (const [name, file] of Object.entries({ 'prod/small.db': SNAPSHOT, 'prod/large.db': LARGE })) {
+      const upload = store.startUpload(name);
+      await write(upload, file);
+      t.equal(await container.getBlobClient(name).exists(), false);
+      const { etag } = await commit(upload, file);
+      const blob = container.getBlobClient(name);
+      const { metadata, etag: itsEtag } = await blob.getProperties();
+      t.match({ metadata, etag }, { metadata: { uploadid: upload.uploadId }, etag: itsEtag ?? '' }, name);
+      t.ok((await blob.downloadToBuffer()).equals(file));
+    }
+  },
+  'commit: a name that is taken stays as it is': async (t, { store, container }) => {
+    await container.getBlockBlobClient('prod/taken.db').upload('theirs', 6);
+    t.equal(await store.isFree('prod/taken.db'), false);
+    await t.rejects(put(store, SNAPSHOT, 'prod/taken.db'), { exitCode: 12, code: 'BlobAlreadyExists' });
+    t.equal((await container.getBlobClient('prod/taken.db').downloadToBuffer()).toString(), 'theirs');
+    await container.deleteBlob('prod/taken.db');
+  },
+  'find: by the name with or without the prefix, with its record': async (t, { store }) => {
+    for (const name of ['prod/small.db', 'small.db']) {
+      const found = await store.find(name);
+      t.match(found, { name: 'prod/small.db', size: SNAPSHOT.length, record: RECORD, takenAt: RECORD.takenAt });
+    }
+    t.equal(await store.find('nothing.db'), undefined);
+  },
+  'list: what is under the prefix, the newest first, with and without record': async (t, { store, container }) => {
+    await put(store, SNAPSHOT, 'prod/older.db', { ...RECORD, takenAt: new Date('2025-12-31T00:00:00Z') });
+    await container.getBlockBlobClient('prod/notes.txt').upload('notes', 5);
+    await container.getBlockBlobClient('test/elsewhere.db').upload('elsewhere', 9);
+    const listed = (await store.list()).map(({ name, record }) => [name, record?.takenAt.getUTCFullYear()]);
+    const [newest, ...others] = listed;
+    t.strictSame(newest, ['prod/notes.txt', undefined], 'where nothing tells when it was taken, when it was stored');
+    t.strictSame(others, [
+      ['prod/large.db', 2026],
+      ['prod/small.db', 2026],
+      ['prod/older.db', 2025],
+    ]);
+  },
+  'read: these bytes of this blob, or an error': async (t, { store }) => {
+    const { etag = '' } = (await store.find('large.db')) ?? {};
+    for (const from of [0, 8_500_000]) {
+      t.ok((await readAll(store, 'prod/large.db', etag, LARGE.length, from)).equals(LARGE.subarray(from)));
+    }
+    await t.rejects(readAll(store, 'prod/large.db', '"0x0"', LARGE.length), { exitCode: 12, code: 'ConditionNotMet' });
+    await t.rejects(readAll(store, 'prod/gone.db', etag, 9), { exitCode: 12, code: 'BlobNotFound' });
+  },
+  'withdraw: our own blob, and no other': async (t, { store, container }) => {
+    const upload = await put(store, SNAPSHOT, 'prod/withdrawn.db');
+    t.equal(await store.startUpload('prod/withdrawn.db').withdraw(), true);
+    t.equal(await container.getBlobClient('prod/withdrawn.db').exists(), true);
+    for (const time of ['once', 'again']) {
+      t.equal(await upload.withdraw(), true, time);
+      t.equal(await container.getBlobClient('prod/withdrawn.db').exists(), false);
+    }
+  },
+  'remove: the blob of this etag; one that is gone is a success': async (t, { store, container }) => {
+    const { etag = '' } = (await store.find('older.db')) ?? {};
+    t.equal(await store.remove('prod/older.db', '"0x0"'), 'changed by somebody meanwhile');
+    t.equal(await container.getBlobClient('prod/older.db').exists(), true);
+    for (const time of ['once', 'again']) {
+      t.equal(await store.remove('prod/older.db', etag), undefined);
+      t.equal(await container.getBlobClient('prod/older.db').exists(), false, time);
+    }
+  },
+};
+
+interface Setting {
+  /** Undefined = nothing stands between. */
+  readonly rule?: FaultRule;
+  readonly deadlines?: Partial<Deadlines>;
+  /** Over TLS, with the token of a service principal instead of the account key. */
+  readonly tls?: true;
+}
+
+/** The first request of each kind meets the fault. */
+const first = (fault: Fault): FaultRule => {
+  return ({ index }) => (index === 0 ? fault : 'pass');
+};
+
+/** Every request meets the fault once before it is answered. */
+const everyOther = (fault: Fault): FaultRule => {
+  return ({ index }) => (index % 2 === 0 ? fault : 'pass');
+};
+
+const SETTINGS: Record<string, Setting> = {
+  'Azurite directly': {},
+  'over TLS with a token': { tls: true },
+  'over TLS with a token, busy': { tls: true, rule: everyOther({ status: 503, code: 'ServerBusy' }) },
+  'internal errors': { rule: everyOther({ status: 500, code: 'InternalError' }) },
+  'too many requests': { rule: first({ status: 429, retryAfter: 1 }) },
+  'connections that are reset in mid-block': { rule: everyOther('reset') },
+  'answers that are lost after the work was done': { rule: everyOther('lose-answer') },
+  'answers that break off': { rule: everyOther('cut') },
+  'peers that hang': {
+    rule: first('hang'),
+    deadlines: { tryMs: 1500, sendMs: 1500, slowestLine: 4_000_000 },
+  },
+  'a slow peer': { rule: () => ({ bytesPerSecond: 8_000_000 }) },
+};
+
+const dir = temporaryFolder('contract');
+const authority = await makeAuthority(join(dir, 'certs'));
+await trust(authority);
+/** Two blocks. */
+const LARGE = await takeSnapshot(dir, 1.1 * 8 * 1024 * 1024);
+const azurite = await Azurite.start(join(dir, 'azurite'));
+const tlsAzurite = await Azurite.start(join(dir, 'tls-azurite'), authority);
+const entra = await TokenEndpoint.start(authority);
+t.teardown(async () => Promise.all([azurite.stop(), tlsAzurite.stop(), entra.stop()]));
+
+async function open(t: Test, name: string, { rule, deadlines, tls }: Setting): Promise<Place> {
+  const server = tls === undefined ? azurite : tlsAzurite;
+  const proxy = rule && (await FaultProxy.start(server.url, rule, tls && authority));
+  t.teardown(async () => proxy?.stop());
+  const variables = {
+    ...server.variables(name),
+    ...(tls === undefined ? {} : { ...entra.variables, SNAPSHOT_AZURE_AUTH: 'principal' }),
+    SNAPSHOT_AZURE_BLOB_ENDPOINT: proxy?.url ?? server.url,
+    SNAPSHOT_BLOB_PREFIX: 'prod/',
+  };
+  const store = await openStore(variables, undefined, { ...DEADLINES, firstPatienceMs: 60_000, ...deadlines });
+  return { store, container: server.container(name) };
+}
+
+// They wait most of the time.
+t.jobs = 4;
+for (const [index, [name, setting]] of Object.entries(SETTINGS).entries()) {
+  t.test(name, { buffered: true }, async (t) => {
+    const place = await open(t, `contract-${index}`, setting);
+    for (const [promise, keep] of Object.entries(PROMISES)) await t.test(promise, async (t) => keep(t, place));
+  });
+}
