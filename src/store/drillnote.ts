@@ -1,5 +1,5 @@
 import type { ContainerClient } from '@azure/storage-blob';
-import { codeOf } from './errors.ts';
+import { isMissing } from './gone.ts';
 import type { Requests } from './requests.ts';
 
 /** That a stored snapshot was proven restorable, kept beside the snapshots so that anybody can see when it last was. */
@@ -48,7 +48,7 @@ export async function readDrillNote(
     const recoveryMs = Number(metadata?.['recoveryms']);
     return Number.isNaN(at.getTime()) || Number.isNaN(recoveryMs) ? undefined : { at, snapshot, recoveryMs };
   } catch (error) {
-    if (['BlobNotFound', '404'].includes(codeOf(error))) return undefined;
+    if (isMissing(error)) return undefined;
     throw error;
   }
 }

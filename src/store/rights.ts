@@ -1,7 +1,8 @@
 import { randomBytes } from 'node:crypto';
 import type { ContainerClient } from '@azure/storage-blob';
 import { StorageError } from '../errors.ts';
-import { codeOf, serverTimeOf } from './errors.ts';
+import { serverTimeOf } from './errors.ts';
+import { isMissing } from './gone.ts';
 import type { Requests } from './requests.ts';
 
 export const RIGHTS = ['list', 'write', 'read', 'delete'] as const;
@@ -35,7 +36,7 @@ export async function probeRights(
       if (!(error instanceof StorageError)) throw error;
       const serverTime = serverTimeOf(error.cause);
       if (serverTime !== undefined) aheadMs = Date.now() - serverTime;
-      if (['BlobNotFound', '404'].includes(codeOf(error))) return true;
+      if (isMissing(error)) return true;
       if (!error.isForbidden) throw error;
       refused[right] = error;
       return false;
