@@ -1,4 +1,3 @@
-import { mkdtempSync } from 'node:fs';
 import { join } from 'node:path';
 import { ContainerSASPermissions } from '@azure/storage-blob';
 import t, { type Test } from 'tap';
@@ -42,7 +41,7 @@ for (const tools of findEtcd()) {
   t.test(`all is well, etcd ${tools.version}`, async (t) => {
     const three = await cluster(t, tools.version, 3, tools);
     const container = `well-${tools.version.replaceAll('.', '-')}`;
-    const spool = mkdtempSync('/dev/shm/etcd-snapshot-doctor-');
+    const spool = temporaryFolder('doctor-spool');
     const storage = { ...azurite.variables(container), SNAPSHOT_SPOOL_DIR: spool };
     const variables = { ...three.variables, ...storage, ...withTools(tools) };
     const before = await ask(variables);

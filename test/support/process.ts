@@ -1,6 +1,6 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdtempSync, rmSync, statfsSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -44,11 +44,26 @@ export async function run(
   return collect(launch(command, args, variables, cwd));
 }
 
-/** A new folder that is removed when the process ends. */
+/** Bytes that must be free in memory before tests take it for a disk. */
+const ROOM = 8 * 1024 ** 3;
+
+/**
+ * A new folder that is removed when the process ends: in memory where there is room, for a disk that others keep busy lets
+ * etcd wait for seconds.
+ */
 export function temporaryFolder(name: string): string {
-  const folder = mkdtempSync(join(tmpdir(), `etcd-snapshot-${name}-`));
+  const folder = mkdtempSync(join(hasRoom('/dev/shm') ? '/dev/shm' : tmpdir(), `etcd-snapshot-${name}-`));
   folders.add(folder);
   return folder;
+}
+
+function hasRoom(dir: string): boolean {
+  try {
+    const { bavail, bsize } = statfsSync(dir);
+    return bavail * bsize > ROOM;
+  } catch {
+    return false;
+  }
 }
 
 /** Gathers what a child prints until it ends. */
