@@ -1,4 +1,4 @@
-import { mkdirSync, readdirSync } from 'node:fs';
+import { readdirSync } from 'node:fs';
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -7,7 +7,7 @@ import { Azurite } from '../support/azurite.ts';
 import { makeAuthority } from '../support/certificates.ts';
 import { EtcdCluster, findEtcd } from '../support/etcd.ts';
 import { FaultProxy } from '../support/fault-proxy.ts';
-import { collect, type Finished, launch, mustRun, run, temporaryFolder } from '../support/process.ts';
+import { collect, type Finished, folderOnDisk, launch, mustRun, run, temporaryFolder } from '../support/process.ts';
 
 const IMAGE = 'etcd-snapshot-azure-blob:test';
 const SCRIPTS = join(import.meta.dirname, '..', '..', 'scripts');
@@ -95,8 +95,7 @@ t.test('a backup of 250 MB from within 256 MiB', async (t) => {
 t.test('it brings the tools that restore, and a drill and a restore need nothing else', async (t) => {
   const { stdout } = await inContainer('--entrypoint', 'etcdutl', IMAGE, 'version');
   const version = /version: (\S+)/.exec(stdout)?.[1] ?? 'none';
-  const room = join(dir, 'room');
-  mkdirSync(room);
+  const room = folderOnDisk('room');
   const mount = ['-v', `${room}:/room`, ...(await options())];
   const drill = await inContainer(...mount, IMAGE, 'drill', '--json', '--temp-dir', '/room');
   t.equal(drill.code, 0, drill.stderr);

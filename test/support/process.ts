@@ -52,7 +52,16 @@ const ROOM = 8 * 1024 ** 3;
  * etcd wait for seconds.
  */
 export function temporaryFolder(name: string): string {
-  const folder = mkdtempSync(join(hasRoom('/dev/shm') ? '/dev/shm' : tmpdir(), `etcd-snapshot-${name}-`));
+  return folderIn(hasRoom('/dev/shm') ? '/dev/shm' : tmpdir(), name);
+}
+
+/** The same on a disk, for what is written from within a container counts as its memory elsewhere. */
+export function folderOnDisk(name: string): string {
+  return folderIn(tmpdir(), name);
+}
+
+function folderIn(parent: string, name: string): string {
+  const folder = mkdtempSync(join(parent, `etcd-snapshot-${name}-`));
   folders.add(folder);
   return folder;
 }
