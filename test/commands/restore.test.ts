@@ -6,7 +6,7 @@ import { Azurite } from '../support/azurite.ts';
 import { makeAuthority } from '../support/certificates.ts';
 import { EtcdCluster, findEtcd } from '../support/etcd.ts';
 import { FaultProxy } from '../support/fault-proxy.ts';
-import { FIXTURES, SNAPSHOT } from '../support/fixtures.ts';
+import { FIXTURES, SNAPSHOT, unfitFor } from '../support/fixtures.ts';
 import { collect, mustRun, run, temporaryFolder, type Variables } from '../support/process.ts';
 import { BUMP, contentOf, metadataOf, type Plan, restoreAll, type Restored } from '../support/restored.ts';
 import { errorOf, jsonOf, runWorker, startWorker, withTools } from '../support/worker.ts';
@@ -21,6 +21,7 @@ if (oldest === undefined || newest === undefined) throw new Error('no etcd');
 
 /** Other users and namespaces are for root only. */
 const skip = process.getuid?.() === 0 ? false : 'needs root';
+const unfit = unfitFor(newest);
 
 /** A snapshot of etcd 3.5.30, as a file. */
 const file = join(dir, 'fixture.db');
@@ -90,7 +91,7 @@ for (const tools of findEtcd()) {
   });
 }
 
-t.test('a plan is for one snapshot and its members', async (t) => {
+t.test('a plan is for one snapshot and its members', { skip: unfit }, async (t) => {
   const members = ['a', 'b'].map((name, i) => ({
     id: `${i}1`,
     name,
@@ -113,12 +114,13 @@ t.test('a plan is for one snapshot and its members', async (t) => {
   await leavesNothing(t, target);
 });
 
-t.test('one member alone needs a directory and a name', async (t) => {
+t.test('one member alone needs a directory and a name', { skip: unfit }, async (t) => {
   const target = join(dir, 'alone');
   const bare = withTools(newest);
   const restored = await jsonOf<Restored>(['restore', file, '--data-dir', target, '--name', 'm1'], bare);
   t.match(restored, { snapshotRevision: 52, revision: 52 + BUMP, dataDir: target });
-  t.match(restored.findings, [/SNAPSHOT_ETCD_ENDPOINTS is not set/, /start etcd 3\.6/]);
+  const laterTool = newest.version.startsWith('3.5.') ? [] : [/start etcd 3\.\d+/];
+  t.match(restored.findings, [/SNAPSHOT_ETCD_ENDPOINTS is not set/, ...laterTool]);
   t.strictSame(await readdir(join(target, 'member')), ['snap', 'wal']);
 
   const again = await runWorker(['restore', file, '--data-dir', target, '--name', 'm1'], bare);
@@ -135,7 +137,7 @@ t.test('one member alone needs a directory and a name', async (t) => {
   );
 });
 
-t.test('what is refused, before anything is done', async (t) => {
+t.test('what is refused, before anything is done', { skip: unfit }, async (t) => {
   const target = join(dir, 'refused');
   const variables = await stored('refused', SNAPSHOT, metadataOf({ sha256: 'ab'.repeat(32) }));
   const own = ['--name', 'm1', '--data-dir', target];
@@ -146,8 +148,11 @@ t.test('what is refused, before anything is done', async (t) => {
     [2, /neither an etcdutl nor/, ['stored.db', ...own], { PATH: join(dir, 'empty-bin') }],
     [13, /There is no snapshot nothing\.db/, ['nothing.db', ...own]],
     [11, /its sha256 is not that of its record/, ['stored.db', ...own]],
-    [20, /etcdctl 3\.4\.\d+ is too old for a snapshot of etcd 3\.5/, ['stored.db', ...own], withTools(oldest)],
   ];
+  if (oldest.version.startsWith('3.4.')) {
+    const tooOld = /etcdctl 3\.4\.\d+ is too old for a snapshot of etcd 3\.5/;
+    cases.push([20, tooOld, ['stored.db', ...own], withTools(oldest)]);
+  }
   await mkdir(join(dir, 'empty-bin'));
   await symlink('/usr/bin/env', join(dir, 'empty-bin', 'env'));
   for (const [code, message, args, more] of cases) {
@@ -206,7 +211,7 @@ t.test('a member is restored beside its old data, swapped in, and back again', {
   t.equal((await runWorker(['restore', '--swap', '--data-dir', dataDir], bare)).code, 2, 'nothing to swap in');
 });
 
-t.test("a member's own configuration, and the owner of its old data", { skip }, async (t) => {
+t.test("a member's own configuration, and the owner of its old data", { skip: skip || unfit }, async (t) => {
   const place = join(dir, 'etcddisk');
   await mkdir(join(place, 'member'), { recursive: true });
   await mustRun('chown', ['123:124', join(place, 'member')]);
