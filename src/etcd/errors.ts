@@ -1,4 +1,4 @@
-import { EtcdError, RunTimeout, WorkerError } from '../errors.ts';
+import { EtcdError, messageOf, RunTimeout, WorkerError } from '../errors.ts';
 
 /** What stands in a gRPC error's text, what it means, and what to do. The first that fits is taken. */
 const MEANINGS: readonly (readonly [pattern: RegExp, why: string, hint: string])[] = [
@@ -75,7 +75,7 @@ export function etcdError(endpoint: string, error: unknown): WorkerError {
       error,
     );
   }
-  const text = error instanceof Error ? error.message : String(error);
+  const text = messageOf(error);
   const [, why, hint] = MEANINGS.find(([pattern]) => pattern.test(text)) ?? [
     /./,
     text,

@@ -1,5 +1,5 @@
 import { isRestError } from '@azure/storage-blob';
-import { RunTimeout, StorageError, WorkerError } from '../errors.ts';
+import { messageOf, RunTimeout, StorageError, WorkerError } from '../errors.ts';
 import { tokenRefusal } from './entra.ts';
 import type { Failure, Place, Sentence } from './failure.ts';
 import { isBroken, networkFault } from './network.ts';
@@ -74,7 +74,7 @@ export function storageError(place: Place, doing: string, error: unknown, before
     place,
     doing,
     code,
-    text: error instanceof Error ? error.message : String(error),
+    text: messageOf(error),
     host: hostOf(error) ?? place.host,
     minutesOff: minutesOff(error),
     waitMs: retryAfterMs(error),

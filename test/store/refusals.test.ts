@@ -4,15 +4,14 @@ import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import t, { type Test } from 'tap';
-import { readConfig } from '../../src/config.ts';
 import { RunTimeout, StorageError } from '../../src/errors.ts';
-import { createLog } from '../../src/log.ts';
-import { BlobStore } from '../../src/store/store.ts';
+import type { BlobStore } from '../../src/store/store.ts';
 import { type BlobAnswer, BlobService, EMPTY_LIST } from '../support/blob-service.ts';
 import { makeAuthority, trust } from '../support/certificates.ts';
 import { aadsts, type Answer, TokenEndpoint } from '../support/entra.ts';
 import { freePort, temporaryFolder, type Variables } from '../support/process.ts';
 import { errorOf, runWorker } from '../support/worker.ts';
+import { openStore } from '../support/store.ts';
 
 // Most of them wait.
 t.jobs = 4;
@@ -45,19 +44,9 @@ async function service(answers: readonly BlobAnswer[], echo = false): Promise<Bl
   return blobs;
 }
 
-async function open(variables: Variables, signal = new AbortController().signal): Promise<BlobStore> {
-  const { storage } = readConfig(variables, { etcd: false, storage: true });
-  if (storage === undefined) throw new Error('no storage');
-  return BlobStore.open(
-    storage,
-    signal,
-    createLog('json', 'error', () => {}),
-  );
-}
-
 /** What a listing with these variables fails with. */
 async function failure(variables: Variables, ask = async (store: BlobStore): Promise<unknown> => store.list()) {
-  const error = await open(variables)
+  const error = await openStore(variables)
     .then(ask)
     .then(() => undefined)
     .catch((thrown: unknown) => thrown);
@@ -129,7 +118,7 @@ t.test('an answer without a body leaves open what is refused', { buffered: true 
 t.test('what passes is tried again, after as long as the service asks', { buffered: true }, async (t) => {
   const tried = async (...answers: BlobAnswer[]): Promise<readonly number[]> => {
     const blobs = await service([...answers, EMPTY_LIST]);
-    t.strictSame(await (await open({ ...KEY, SNAPSHOT_AZURE_BLOB_ENDPOINT: blobs.url })).list(), []);
+    t.strictSame(await (await openStore({ ...KEY, SNAPSHOT_AZURE_BLOB_ENDPOINT: blobs.url })).list(), []);
     return blobs.times;
   };
   const busy = { status: 503, code: 'ServerBusy' };
@@ -156,7 +145,7 @@ t.test('what passes is tried again, after as long as the service asks', { buffer
 t.test("the run's end says what the last try failed with", { buffered: true }, async (t) => {
   const blobs = await service([{ status: 503, code: 'ServerBusy' }]);
   const run = new AbortController();
-  const store = await open({ ...KEY, SNAPSHOT_AZURE_BLOB_ENDPOINT: blobs.url }, run.signal);
+  const store = await openStore({ ...KEY, SNAPSHOT_AZURE_BLOB_ENDPOINT: blobs.url }, run.signal);
   const listed = t.rejects(store.list(), {
     message: /TIMEOUT of 2 s is over while listing the container; the last try failed: .*\[ServerBusy, request azure/,
   });
