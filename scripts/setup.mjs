@@ -18,7 +18,7 @@ function installPackages() {
 }
 
 function installEtcd() {
-  const built = existsSync('test/tools/bin') && readdirSync('test/tools/bin').length > 0;
+  const built = existsSync('test/tools/bin') && readdirSync('test/tools/bin').some((name) => /^\d/.test(name));
   if (built || (onPath('etcd') && onPath('etcdctl'))) return;
   const installer = [
     { tool: 'apt-get', commands: ['apt-get update -q', 'apt-get install -q -y etcd-server etcd-client'] },

@@ -2,6 +2,7 @@ import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
 import { findEtcd } from './support/etcd.ts';
+import { findJudge } from './support/judges.ts';
 import { run } from './support/process.ts';
 
 const ROOT = join(import.meta.dirname, '..');
@@ -119,5 +120,11 @@ t.test('the etcd versions that the tests run on', (t) => {
       `etcd ${minor} is there`,
     );
   }
+  t.end();
+});
+
+t.test('the tools that judge what stands beside the program', (t) => {
+  const required = (process.env['REQUIRED_TOOLS'] ?? '').split(' ').filter((name) => name !== '');
+  for (const name of required) t.ok(findJudge(name), `${name} is there`);
   t.end();
 });

@@ -12,7 +12,7 @@ interface Taint {
   readonly effect: string;
 }
 
-const cronJob = parse(readFileSync(join(MANIFESTS, 'cronjob.yaml'), 'utf8'));
+const cronJob = parse(readFileSync(join(MANIFESTS, 'base', 'cronjob.yaml'), 'utf8'));
 const job = cronJob.spec.jobTemplate.spec;
 const pod = job.template.spec;
 const [container] = pod.containers;

@@ -19,7 +19,9 @@ const BUILT = join(import.meta.dirname, '..', 'tools', 'bin');
 
 /** Every version on this machine: what was built under test/tools, and what the PATH has. */
 export function findEtcd(): EtcdTools[] {
-  const built = listDirectory(BUILT).map((version) => join(BUILT, version));
+  const built = listDirectory(BUILT)
+    .filter((name) => /^\d/.test(name))
+    .map((version) => join(BUILT, version));
   const onPath = (process.env['PATH'] ?? '').split(delimiter).find((dir) => exists(join(dir, 'etcd')));
   const found = [...built, ...(onPath === undefined ? [] : [onPath])].map((dir) => {
     const etcd = join(dir, 'etcd');

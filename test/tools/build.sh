@@ -1,6 +1,7 @@
 #!/bin/sh
-# Builds the etcd servers and tools that the tests run against:
-#   bin/<version>/{etcd,etcdctl,etcdutl}
+# Builds what the tests run against and with:
+#   bin/<version>/{etcd,etcdctl,etcdutl}   etcd's servers and tools
+#   bin/tools/{kubectl,helm,actionlint}    what judges manifests, chart and workflows
 # Each etcd-*/go.mod pins one release, and go.sum its bytes. They have to be built as dependencies of such a module:
 # `go install go.etcd.io/etcd/server/v3@…` refuses, because etcd's own go.mod contains replace directives.
 # A newer patch: (cd etcd-3.6 && go get go.etcd.io/etcd/{server,etcdctl,etcdutl}/v3@v3.6.17 && go mod tidy)
@@ -43,3 +44,13 @@ for module in etcd-*/; do
   rmdir "$temp"
   echo "etcd $version: built $bin/{etcd,etcdctl,etcdutl}"
 done
+
+if ! command -v go >/dev/null; then
+  echo "build.sh: without Go there is no kubectl, helm and actionlint for the tests." >&2
+  exit 3
+fi
+# Go's own cache makes this a matter of a second when nothing has changed.
+mkdir -p bin/tools
+(cd kubernetes && CGO_ENABLED=0 go build -trimpath -ldflags "-s -w" -o ../bin/tools/ ./kubectl helm.sh/helm/v4/cmd/helm)
+(cd actionlint && CGO_ENABLED=0 go build -trimpath -ldflags "-s -w" -o ../bin/tools/ github.com/rhysd/actionlint/cmd/actionlint)
+echo "kubectl, helm, actionlint: built bin/tools"
