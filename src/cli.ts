@@ -1,21 +1,14 @@
 import { parseArgs, type ParseArgsOptionsConfig } from 'node:util';
-import { backup } from './commands/backup.ts';
 import type { Arguments, Context, Outcome } from './commands/command.ts';
-import { doctor } from './commands/doctor.ts';
-import { drill } from './commands/drill.ts';
-import { health } from './commands/health.ts';
-import { inspect } from './commands/inspect.ts';
-import { list } from './commands/list.ts';
-import { prune } from './commands/prune.ts';
-import { replaceMember } from './commands/replace-member.ts';
-import { restore } from './commands/restore.ts';
-import { verify } from './commands/verify.ts';
 import type { Needs } from './config.ts';
 import { UsageError } from './errors.ts';
 import { isFileName } from './source.ts';
 
+type Command = (context: Context, args: Arguments) => Promise<Outcome>;
+
 interface Verb {
-  readonly run: (context: Context, args: Arguments) => Promise<Outcome>;
+  /** Each command is loaded only when it runs: what they all need takes longer to load than a small backup takes. */
+  readonly load: () => Promise<Command>;
   readonly needs: (args: Arguments) => Needs;
   /** Its arguments, as the help shows them; those in brackets may be left out. */
   readonly operands: readonly string[];
@@ -25,51 +18,51 @@ interface Verb {
 
 const VERBS: Readonly<Record<string, Verb>> = {
   backup: {
-    run: backup,
+    load: async () => (await import('./commands/backup.ts')).backup,
     needs: () => ({ etcd: true, storage: true, writes: true }),
     operands: [],
     summary: 'take a snapshot, verify it, store it, read it back, apply retention (the default)',
   },
   list: {
-    run: list,
+    load: async () => (await import('./commands/list.ts')).list,
     needs: () => ({ etcd: false, storage: true }),
     operands: [],
     summary: 'show the snapshots in the container, newest first',
   },
   prune: {
-    run: prune,
+    load: async () => (await import('./commands/prune.ts')).prune,
     needs: () => ({ etcd: false, storage: true }),
     operands: [],
     summary: 'apply retention without a backup, with the reasons for what stays and what goes',
     options: { 'dry-run': { type: 'boolean' }, 'cluster-id': { type: 'string', multiple: true } },
   },
   verify: {
-    run: verify,
+    load: async () => (await import('./commands/verify.ts')).verify,
     needs: ({ operands }) => ({ etcd: false, storage: !operands.every(isFileName) }),
     operands: ['NAME|FILE'],
     summary: 'check every page of a stored snapshot or of a local file',
   },
   inspect: {
-    run: inspect,
+    load: async () => (await import('./commands/inspect.ts')).inspect,
     needs: ({ operands }) => ({ etcd: false, storage: !operands.every(isFileName) }),
     operands: ['NAME|FILE', '[NAME|FILE]'],
     summary: 'what is in a snapshot, or what differs between two',
     options: { keys: { type: 'string' }, get: { type: 'string' } },
   },
   health: {
-    run: health,
+    load: async () => (await import('./commands/health.ts')).health,
     needs: () => ({ etcd: true, storage: false }),
     operands: [],
     summary: 'how every member of the cluster is, and what its quorum bears',
   },
   doctor: {
-    run: doctor,
+    load: async () => (await import('./commands/doctor.ts')).doctor,
     needs: () => ({ etcd: true, storage: true }),
     operands: [],
     summary: 'before the disaster: certificates, members, rights, clocks, room, age of the newest snapshot',
   },
   'replace-member': {
-    run: replaceMember,
+    load: async () => (await import('./commands/replace-member.ts')).replaceMember,
     needs: ({ options }) => ({ etcd: true, storage: options['no-backup'] === true ? false : 'if set', writes: true }),
     operands: ['ID|NAME'],
     summary: 'remove a failed member and add its replacement, safely and step by step',
@@ -86,7 +79,7 @@ const VERBS: Readonly<Record<string, Verb>> = {
     },
   },
   restore: {
-    run: restore,
+    load: async () => (await import('./commands/restore.ts')).restore,
     needs: needsOfRestore,
     operands: ['[NAME|FILE]'],
     summary: "make a member's data directory from a snapshot; or plan that for all members, or swap it in",
@@ -110,7 +103,7 @@ const VERBS: Readonly<Record<string, Verb>> = {
     },
   },
   drill: {
-    run: drill,
+    load: async () => (await import('./commands/drill.ts')).drill,
     needs: ({ operands }) => ({ etcd: false, storage: !(operands.length > 0 && operands.every(isFileName)) }),
     operands: ['[NAME|FILE]'],
     summary: 'prove a snapshot restorable: restore it aside, start etcd from it, compare',
@@ -164,7 +157,7 @@ export function parseCommandLine(words: readonly string[]): CommandLine {
     throw new UsageError(`${name} takes ${wanted}, but was given ${args.operands.join(' ') || 'none'}.`, 'See --help.');
   }
   return {
-    run: async (context) => verb.run(context, args),
+    run: async (context) => (await verb.load())(context, args),
     needs: verb.needs(args),
     json: values['json'] === true,
     envFile: typeof values['env-file'] === 'string' ? values['env-file'] : undefined,

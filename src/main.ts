@@ -3,8 +3,6 @@
 import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
 import { delimiter } from 'node:path';
-import { createInterface } from 'node:readline/promises';
-import { parse } from 'dotenv';
 import { type CommandLine, helpText, parseCommandLine } from './cli.ts';
 import type { Context } from './commands/command.ts';
 import { readConfig, readLogConfig, secretsOf, unknownVariables } from './config.ts';
@@ -33,7 +31,7 @@ async function main(): Promise<number> {
       process.stdout.write(`${commandLine.ask === 'help' ? helpText() : version()}\n`);
       return ExitCode.done;
     }
-    env = { ...readEnvFile(commandLine.envFile), ...definedOf(process.env) };
+    env = { ...(await readEnvFile(commandLine.envFile)), ...definedOf(process.env) };
     log = makeLog(env);
     return await run(commandLine, env, log);
   } catch (error) {
@@ -127,6 +125,7 @@ function startProgress(): StartProgress {
 function confirm(signal: AbortSignal): Context['confirm'] {
   if (!process.stdin.isTTY || !process.stderr.isTTY) return undefined;
   return async (question) => {
+    const { createInterface } = await import('node:readline/promises');
     // Without line editing the terminal itself turns Ctrl-C into a signal.
     const terminal = createInterface({ input: process.stdin, output: process.stderr, terminal: false });
     try {
@@ -140,9 +139,11 @@ function confirm(signal: AbortSignal): Context['confirm'] {
   };
 }
 
-function readEnvFile(named: string | undefined): Environment {
+async function readEnvFile(named: string | undefined): Promise<Environment> {
   try {
-    return parse(readFileSync(named ?? '.env'));
+    const text = readFileSync(named ?? '.env');
+    const { parse } = await import('dotenv');
+    return parse(text);
   } catch (error) {
     if (named === undefined) return {};
     throw new UsageError(

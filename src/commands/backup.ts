@@ -24,9 +24,9 @@ export async function backup(context: Context): Promise<Outcome> {
   const findings = new Findings(log);
 
   const { configured } = await connectAll(config.etcd, new Date(), findings);
+  const { candidates, standings } = await watch.time('members', chooseMembers(configured, log, findings));
   const store = await openStore(context);
   const { name, takenAt } = await watch.time('storage', findFreeName(store, signal));
-  const { candidates, standings } = await watch.time('members', chooseMembers(configured, log, findings));
 
   const startUpload = () => store.startUpload(name);
   const options = { startUpload, hashKvMaxSize, spoolDir, memoryBudget, log, findings, signal };

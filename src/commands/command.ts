@@ -2,7 +2,7 @@ import type { Config } from '../config.ts';
 import type { WorkerError } from '../errors.ts';
 import type { Log } from '../log.ts';
 import type { StartProgress } from '../progress.ts';
-import { BlobStore } from '../store/store.ts';
+import type { BlobStore } from '../store/store.ts';
 
 /** What every command is given. */
 export interface Context {
@@ -38,8 +38,9 @@ export interface Outcome {
   readonly shortfall?: WorkerError;
 }
 
-/** The store of a command whose needs name storage. */
+/** The store of a command whose needs name storage. The SDK of Azure takes long to load, so it is loaded only here. */
 export async function openStore({ config, log, signal }: Context): Promise<BlobStore> {
   if (config.storage === undefined) throw new Error('the command did not say that it needs storage');
+  const { BlobStore } = await import('../store/store.ts');
   return BlobStore.open(config.storage, signal, log);
 }
