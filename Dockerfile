@@ -15,11 +15,9 @@ RUN --mount=type=secret,id=npmrc,target=/root/.npmrc --mount=type=secret,id=ca \
     npm pkg delete devDependencies.tap devDependencies.azurite && npm install --ignore-scripts
 COPY tsconfig.json tsconfig.build.json ./
 COPY src src
+COPY scripts/build.ts scripts/
+COPY scripts/bundle scripts/bundle
 RUN npm run build
-# Pruning only removes, so it has no business on the network. Of what is left, source maps and type declarations are half,
-# and Node never reads them.
-RUN npm prune --omit=dev --ignore-scripts --offline \
- && find node_modules -type f \( -name '*.map' -o -name '*.ts' -o -name '*.mts' -o -name '*.cts' \) -delete
 
 # Restores are etcdutl's, drills need etcd itself; etcd 3.4 has no etcdutl, there it is etcdctl.
 COPY --from=etcd /usr/local/bin /etcd
@@ -30,7 +28,8 @@ FROM ${NODE_IMAGE}
 RUN rm -rf /usr/local/lib/node_modules /usr/local/bin/npm /usr/local/bin/npx /usr/local/bin/corepack \
     /usr/local/bin/yarn /usr/local/bin/yarnpkg /opt/yarn-*
 WORKDIR /app
-COPY --from=build /app/node_modules node_modules
+# The build has put all other packages into dist/.
+COPY --from=build /app/node_modules/@node-rs node_modules/@node-rs
 COPY --from=build /app/dist dist
 COPY --from=build /etcd/bin /usr/local/bin
 COPY package.json LICENSE ./

@@ -142,8 +142,8 @@ function confirm(signal: AbortSignal): Context['confirm'] {
 async function readEnvFile(named: string | undefined): Promise<Environment> {
   try {
     const text = readFileSync(named ?? '.env');
-    const { parse } = await import('dotenv');
-    return parse(text);
+    const { default: dotenv } = await import('dotenv');
+    return dotenv.parse(text);
   } catch (error) {
     if (named === undefined) return {};
     throw new UsageError(

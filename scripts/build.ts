@@ -1,0 +1,71 @@
+// Puts the program and the packages that it uses into a few files under dist/, of which a run loads only what it needs:
+// Node takes longer to find and read a thousand small files than a small backup takes.
+import { readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { build, type Metafile, type Plugin } from 'esbuild';
+import protobuf from 'protobufjs';
+
+const ROOT = join(import.meta.dirname, '..');
+const DIST = join(ROOT, 'dist');
+
+/**
+ * etcd3 gets our own loader of service definitions. gRPC itself would load one only for a diagnostic service that nobody
+ * starts here, so it gets the same.
+ */
+const withParsedServices: Plugin = {
+  name: 'with parsed services',
+  setup(bundler) {
+    bundler.onResolve({ filter: /^@grpc\/proto-loader$/ }, () => ({
+      path: join(import.meta.dirname, 'bundle', 'proto-loader.ts'),
+    }));
+  },
+};
+
+// With the names of fields as etcd3 uses them.
+const services = new protobuf.Root().loadSync(join(ROOT, 'node_modules', 'etcd3', 'proto', 'rpc.proto'), {
+  keepCase: true,
+});
+rmSync(DIST, { recursive: true, force: true });
+const { metafile } = await build({
+  absWorkingDir: ROOT,
+  entryPoints: { main: 'src/main.ts', sealer: 'src/spool/sealer.ts' },
+  outdir: DIST,
+  chunkNames: '[name]-[hash]',
+  bundle: true,
+  splitting: true,
+  format: 'esm',
+  platform: 'node',
+  target: 'node22',
+  // Native code, in a package for each platform.
+  external: ['@node-rs/crc32'],
+  plugins: [withParsedServices],
+  // etcd3 names its file by the folder that it is in.
+  define: { __dirname: '""', ETCD_SERVICES: JSON.stringify(services.toJSON()) },
+  // For packages that are written for `require`.
+  banner: { js: "const require = process.getBuiltinModule('node:module').createRequire(import.meta.url);" },
+  // An unexpected error shows a stack that somebody should be able to read.
+  keepNames: true,
+  legalComments: 'none',
+  metafile: true,
+  logLevel: 'warning',
+});
+writeFileSync(join(DIST, 'THIRD-PARTY-NOTICES.txt'), notices(metafile));
+
+/** The licences of all packages of which something is in the bundle. */
+function notices({ outputs }: Metafile): string {
+  const files = Object.values(outputs).flatMap(({ inputs }) =>
+    Object.entries(inputs).flatMap(([file, { bytesInOutput }]) => (bytesInOutput > 0 ? file : [])),
+  );
+  const folders = new Set(files.flatMap((file) => /^.*node_modules\/(?:@[^/]+\/)?[^/]+/.exec(file)?.[0] ?? []));
+  return [...folders].toSorted().map(notice).join('\n\n');
+}
+
+function notice(folder: string): string {
+  const { name, version, license } = JSON.parse(readFileSync(join(ROOT, folder, 'package.json'), 'utf8')) as {
+    readonly [key: string]: string;
+  };
+  const texts = readdirSync(join(ROOT, folder))
+    .filter((file) => /^(licen[cs]e|notice|copying)/i.test(file))
+    .map((file) => readFileSync(join(ROOT, folder, file), 'utf8').trim());
+  return [`--- ${name} ${version} (${license})`, ...texts].join('\n\n');
+}
