@@ -19,7 +19,7 @@ interface Verb {
 const VERBS: Readonly<Record<string, Verb>> = {
   backup: {
     load: async () => (await import('./commands/backup.ts')).backup,
-    needs: () => ({ etcd: true, storage: true, writes: true }),
+    needs: () => ({ etcd: true, storage: true, writes: true, reports: 'backup' }),
     operands: [],
     summary: 'take a snapshot, verify it, store it, read it back, apply retention (the default)',
   },
@@ -104,7 +104,7 @@ const VERBS: Readonly<Record<string, Verb>> = {
   },
   drill: {
     load: async () => (await import('./commands/drill.ts')).drill,
-    needs: ({ operands }) => ({ etcd: false, storage: !(operands.length > 0 && operands.every(isFileName)) }),
+    needs: needsOfDrill,
     operands: ['[NAME|FILE]'],
     summary: 'prove a snapshot restorable: restore it aside, start etcd from it, compare',
     options: { 'temp-dir': { type: 'string' } },
@@ -130,7 +130,14 @@ function needsOfRestore({ operands, options }: Arguments): Needs {
   };
 }
 
+/** What a drill of a file proves is nothing about the snapshots of a cluster. */
+function needsOfDrill({ operands }: Arguments): Needs {
+  const storage = !(operands.length > 0 && operands.every(isFileName));
+  return { etcd: false, storage, ...(storage && { reports: 'drill' }) };
+}
+
 export interface CommandLine {
+  readonly name: string;
   readonly run: (context: Context) => Promise<Outcome>;
   readonly needs: Needs;
   readonly json: boolean;
@@ -157,6 +164,7 @@ export function parseCommandLine(words: readonly string[]): CommandLine {
     throw new UsageError(`${name} takes ${wanted}, but was given ${args.operands.join(' ') || 'none'}.`, 'See --help.');
   }
   return {
+    name,
     run: async (context) => (await verb.load())(context, args),
     needs: verb.needs(args),
     json: values['json'] === true,

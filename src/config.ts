@@ -64,6 +64,15 @@ export interface Config {
   readonly hashKvMaxSize: number;
 }
 
+/** Where the end of a run is told. */
+export interface MonitoringConfig {
+  /** Perhaps with a path, a user and a password. */
+  readonly pushgatewayUrl: Secret | undefined;
+  readonly pingUrl: Secret | undefined;
+  /** Container and prefix, as `my-cluster` or `backups/prod-eu`: what metrics of clusters are told apart by. */
+  readonly cluster: string | undefined;
+}
+
 export interface LogConfig {
   readonly format: LogFormat | undefined;
   readonly level: LogLevel;
@@ -77,6 +86,8 @@ export interface Needs {
   readonly storage: boolean | 'if set';
   /** Whether it stores snapshots. */
   readonly writes?: boolean;
+  /** Under which name its end is told to whoever watches; undefined = it is not. */
+  readonly reports?: 'backup' | 'drill';
   /** Seconds for the whole run where SNAPSHOT_TIMEOUT is not set; those of a CronJob's run unless told. */
   readonly timeout?: number;
 }
@@ -99,6 +110,7 @@ export function readConfig(env: Environment, needs: Needs): Config {
     hashKvMaxSize: reader.size('SNAPSHOT_HASHKV_MAX_SIZE') ?? 2 ** 30,
   };
   if (needsStorage) judgeProxy(reader, env);
+  if (needs.reports !== undefined) readMonitoring(env, reader);
   readLogConfig(env, reader);
   reader.throwFaults();
   return config;
@@ -110,6 +122,53 @@ export function readLogConfig(env: Environment, reader = new Reader(env)): LogCo
     format: reader.choice('SNAPSHOT_LOG_FORMAT', LOG_FORMATS),
     level: reader.choice('SNAPSHOT_LOG_LEVEL', LOG_LEVELS) ?? 'info',
   };
+}
+
+/** Needs no other part of the configuration, so that a fault there can be told, too; what is faulty here is left out. */
+export function readMonitoring(env: Environment, reader = new Reader(env)): MonitoringConfig {
+  const container = cleaned(env['SNAPSHOT_AZURE_CONTAINER_NAME']) ?? '';
+  const prefix = cleaned(env['SNAPSHOT_BLOB_PREFIX']);
+  const isKnown = CONTAINER_RULE.pattern.test(container) && (prefix === undefined || PREFIX_RULE.pattern.test(prefix));
+  return {
+    pushgatewayUrl: readUrl(reader, 'SNAPSHOT_PUSHGATEWAY_URL', ({ password }) => password !== ''),
+    pingUrl: readUrl(reader, 'SNAPSHOT_PING_URL', () => true),
+    cluster: isKnown ? `${container}/${prefix ?? ''}`.replace(/\/$/, '') : undefined,
+  };
+}
+
+/** Hosts that no public name leads to: single names, those of a cluster, private addresses. */
+const PRIVATE_HOST =
+  /^([^.:]+|.+\.(svc|local|internal)|(127|10)(\.\d+){3}|192\.168(\.\d+){2}|172\.(1[6-9]|2\d|3[01])(\.\d+){2}|\[(::1|f[cd].*)\])$/;
+
+function readUrl(reader: Reader, name: VariableName, isSecret: (url: URL) => boolean): Secret | undefined {
+  const value = reader.text(name);
+  if (value === undefined) return undefined;
+  const url = URL.canParse(value) ? new URL(value) : undefined;
+  if (url === undefined || !/^https?:$/.test(url.protocol)) {
+    reader.fault(name, 'must be a URL that begins with http:// or https://');
+    return undefined;
+  }
+  // Whoever reads it on the way could say in our name that all is well.
+  if (url.protocol === 'http:' && isSecret(url) && !PRIVATE_HOST.test(url.hostname)) {
+    reader.fault(name, 'holds a secret, so outside the private network it must begin with https://');
+    return undefined;
+  }
+  return new Secret(value);
+}
+
+/** Characters: what is shorter is no token, and would be masked wherever it stands by chance. */
+const MIN_TOKEN = 8;
+
+/** What is secret of the URLs for monitoring: a user's password, and the path of a ping, which is all that it proves itself with. */
+function monitoringSecrets(env: Environment): string[] {
+  const { pushgatewayUrl, pingUrl } = readMonitoring(env);
+  const urls = [pushgatewayUrl, pingUrl].flatMap((url) => (url === undefined ? [] : [new URL(url.reveal())]));
+  const passwords = urls.flatMap(({ username, password }) =>
+    password === '' ? [] : [password, `${username}:${password}`],
+  );
+  const paths =
+    pingUrl === undefined ? [] : [new URL(pingUrl.reveal())].map(({ pathname, search }) => pathname + search);
+  return [...passwords, ...paths.filter(({ length }) => length >= MIN_TOKEN)];
 }
 
 const SECRETS_WITHIN = [/AccountKey=([^;]+)/g, /SharedAccessSignature=([^;]+)/g, /\bsig=([^&;]+)/g];
@@ -124,7 +183,7 @@ export function secretsOf(env: Environment): Secret[] {
   const within = values.flatMap((value) =>
     SECRETS_WITHIN.flatMap((pattern) => [...value.matchAll(pattern)].map((match) => match[1] ?? '')),
   );
-  return [...values, ...within, ...proxyPasswords(env)]
+  return [...values, ...within, ...proxyPasswords(env), ...monitoringSecrets(env)]
     .flatMap((value) => [value, decoded(value)])
     .map((value) => new Secret(value));
 }

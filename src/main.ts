@@ -5,11 +5,13 @@ import { readFileSync } from 'node:fs';
 import { delimiter } from 'node:path';
 import { type CommandLine, helpText, parseCommandLine } from './cli.ts';
 import type { Context } from './commands/command.ts';
-import { readConfig, readLogConfig, secretsOf, unknownVariables } from './config.ts';
-import { ExitCode, Interrupted, RunTimeout, UsageError, WorkerError } from './errors.ts';
+import { readConfig, readLogConfig, readMonitoring, secretsOf, unknownVariables } from './config.ts';
+import { ExitCode, Interrupted, messageOf, RunTimeout, UsageError, WorkerError } from './errors.ts';
 import { createLog, type Log } from './log.ts';
 import { noProgress, progressBar, type StartProgress } from './progress.ts';
-import type { Environment } from './reader.ts';
+import type { Sample } from './monitoring/metrics.ts';
+import { TERMINATION_LOG, writeTerminationLog } from './monitoring/terminationlog.ts';
+import { cleaned, type Environment } from './reader.ts';
 import { masker } from './secret.ts';
 
 /** An aborted run has this long for its last words; they include withdrawing a blob that is not proven yet. */
@@ -21,28 +23,50 @@ const MIB = 1024 * 1024;
 async function main(): Promise<number> {
   let env: Environment = process.env;
   let log = makeLog(env);
+  let commandLine: CommandLine | undefined;
+  let end: End;
+  const controller = new AbortController();
   // Node prints warnings of libraries as bare text, which would stand among the lines of a JSON log.
   process
     .removeAllListeners('warning')
     .on('warning', ({ message }) => log.debug('a library warns', { warning: message }));
   try {
-    const commandLine = parseCommandLine(process.argv.slice(2));
+    commandLine = parseCommandLine(process.argv.slice(2));
     if (commandLine.ask !== undefined) {
       process.stdout.write(`${commandLine.ask === 'help' ? helpText() : version()}\n`);
       return ExitCode.done;
     }
     env = { ...(await readEnvFile(commandLine.envFile)), ...definedOf(process.env) };
     log = makeLog(env);
-    return await run(commandLine, env, log);
+    end = await run(commandLine, env, log, controller);
   } catch (error) {
-    return report(error, log);
+    end = report(error, log);
   }
+  // From here on nothing changes it any more, not even an end by force.
+  process.exitCode = end.exitCode;
+  leaveWords(end.words, env, log);
+  await tellEnd(end, commandLine, env, log, controller.signal);
+  return end.exitCode;
 }
 
-async function run({ run: command, needs, json }: CommandLine, env: Environment, log: Log): Promise<number> {
+/** How a run ended. */
+interface End {
+  readonly exitCode: number;
+  /** In one line. */
+  readonly words: string;
+  readonly measured?: readonly Sample[];
+}
+
+async function run(
+  { name, run: command, needs, json }: CommandLine,
+  env: Environment,
+  log: Log,
+  controller: AbortController,
+): Promise<End> {
   for (const warning of unknownVariables(env)) log.warn(warning);
   const config = readConfig(env, needs);
-  const signal = abortSignal(config.timeout, log);
+  abortInTime(controller, config.timeout, env, log);
+  const { signal } = controller;
   const outcome = await command({
     config,
     log,
@@ -55,7 +79,11 @@ async function run({ run: command, needs, json }: CommandLine, env: Environment,
   });
   const text = json ? JSON.stringify(outcome.json, undefined, 2) : outcome.text;
   await print(typeof text === 'string' ? `${text}\n` : text);
-  return outcome.shortfall === undefined ? ExitCode.done : report(outcome.shortfall, log);
+  const { summary = `${name}: done`, measured = [], shortfall } = outcome;
+  return {
+    ...(shortfall === undefined ? { exitCode: ExitCode.done, words: summary } : report(shortfall, log)),
+    measured,
+  };
 }
 
 /** Ends when all of it is written, for a pipe takes little at once. Its reader may leave early, as `head` does. */
@@ -70,12 +98,14 @@ async function print(text: string | Buffer): Promise<void> {
 }
 
 /** Aborts the run on SIGINT, SIGTERM and when its time is over, and ends the process when it does not end by itself. */
-function abortSignal(timeout: number, log: Log): AbortSignal {
-  const controller = new AbortController();
+function abortInTime(controller: AbortController, timeout: number, env: Environment, log: Log): void {
   const abort = (reason: Interrupted | RunTimeout, code: number): void => {
     if (controller.signal.aborted) return;
     controller.abort(reason);
-    setTimeout(() => process.exit(code), FAREWELL_MS);
+    setTimeout(() => {
+      if (process.exitCode === undefined) leaveWords(`${reason.message} (exit code ${code})`, env, log);
+      process.exit(process.exitCode ?? code);
+    }, FAREWELL_MS);
   };
   for (const name of ['SIGINT', 'SIGTERM'] as const) {
     process.on(name, () => {
@@ -85,18 +115,45 @@ function abortSignal(timeout: number, log: Log): AbortSignal {
     });
   }
   setTimeout(() => abort(new RunTimeout(timeout), ExitCode.unexpected), timeout * 1000);
-  return controller.signal;
 }
 
-function report(error: unknown, log: Log): number {
-  if (error instanceof WorkerError) {
-    log.debug('what was behind the error', { cause: String(error.cause) });
-    log.error(error.message, { hint: error.hint, exitCode: error.exitCode });
-    return error.exitCode;
-  }
+function report(error: unknown, log: Log): End {
+  if (error instanceof WorkerError) log.debug('what was behind the error', { cause: String(error.cause) });
+  const { message, hint, exitCode } = error instanceof WorkerError ? error : unexpected(error);
+  log.error(message, { hint, exitCode });
+  return { exitCode, words: `${message} ${hint} (exit code ${exitCode})` };
+}
+
+function unexpected(error: unknown): WorkerError {
   const text = error instanceof Error ? (error.stack ?? error.message) : String(error);
-  log.error('Something unexpected happened.', { hint: `Please report this: ${text}`, exitCode: ExitCode.unexpected });
-  return ExitCode.unexpected;
+  return new WorkerError(ExitCode.unexpected, 'Something unexpected happened.', `Please report this: ${text}`, error);
+}
+
+/** Leaves the last words for the status of the pod. Outside Kubernetes there is no such file, and it is not missed. */
+function leaveWords(words: string, env: Environment, log: Log): void {
+  const named = cleaned(env['SNAPSHOT_TERMINATION_LOG']);
+  try {
+    writeTerminationLog(named ?? TERMINATION_LOG, masker(secretsOf(env))(words));
+  } catch (error) {
+    const hint = 'SNAPSHOT_TERMINATION_LOG must name a file that is there and may be written.';
+    if (named !== undefined) log.warn(`The result cannot be left in ${named}: ${messageOf(error)}.`, { hint });
+  }
+}
+
+/** Tells of the end where somebody is watching. The code for it is loaded only then. */
+async function tellEnd(
+  { exitCode, measured = [] }: End,
+  commandLine: CommandLine | undefined,
+  env: Environment,
+  log: Log,
+  signal: AbortSignal,
+): Promise<void> {
+  const command = commandLine?.needs.reports;
+  const monitoring = readMonitoring(env);
+  if (command === undefined || (monitoring.pushgatewayUrl ?? monitoring.pingUrl) === undefined) return;
+  const { reportEnd } = await import('./monitoring/report.ts');
+  const end = { command, exitCode, at: new Date(), measured, version: version() };
+  await reportEnd(end, monitoring, { signal, env: process.env, log });
 }
 
 function makeLog(env: Environment): Log {

@@ -28,6 +28,11 @@ export function humanSize(bytes: number): string {
   return `${value.toFixed(value < 10 ? 1 : 0)} ${['B', 'kB', 'MB', 'GB', 'TB', 'PB'][exponent]}`;
 }
 
+/** With one decimal: `12.3 s`. */
+export function humanSeconds(ms: number): string {
+  return `${(ms / 1000).toFixed(1)} s`;
+}
+
 /** The largest unit that is full, as in `3d`, `17h`, `5m`, `40s`. */
 export function humanAge(ms: number): string {
   const seconds = Math.max(0, Math.floor(ms / 1000));

@@ -176,6 +176,24 @@ export const VARIABLES = {
       "Up to this database size the snapshot's content is compared with the other members' (HashKV reads all of it).",
     default: '`1GiB`',
   },
+  SNAPSHOT_PUSHGATEWAY_URL: {
+    example: 'http://user:password@10.0.171.12:9091',
+    meaning:
+      'Pushgateway that gets the metrics of every `backup` and `drill`; with a password `https://`, or `http://` in the private network.',
+    default: 'none',
+  },
+  SNAPSHOT_PING_URL: {
+    example: 'https://hc-ping.com/2f0c1a6e-5a5b-4b1c-9d5e-0c3f8e6a7b11',
+    meaning:
+      "Asked for (GET) after each backup that is stored and proven, for a dead man's switch; `http://` in the private network only.",
+    default: 'none',
+    secret: true,
+  },
+  SNAPSHOT_TERMINATION_LOG: {
+    example: '/dev/termination-log',
+    meaning: 'Existing file that gets the result of the run in one line, for the status of the pod.',
+    default: '`/dev/termination-log`, if there',
+  },
   SNAPSHOT_LOG_FORMAT: { example: 'text', meaning: '`json` or `text`.', default: '`text` on a terminal, else `json`' },
   SNAPSHOT_LOG_LEVEL: { example: 'debug', meaning: '`debug`, `info`, `warn` or `error`.', default: '`info`' },
 } as const satisfies Record<string, Variable>;

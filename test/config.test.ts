@@ -5,6 +5,7 @@ import {
   type EtcdConfig,
   readConfig,
   readLogConfig,
+  readMonitoring,
   secretsOf,
   type StorageConfig,
   unknownVariables,
@@ -183,6 +184,64 @@ t.test('retention', (t) => {
   for (const bad of ['xyz', 'CDF818194E3A8C32', '0xcdf8', '1,,2', 'cdf818194e3a8c321']) {
     t.match(faultsOf({ ...BOOK, SNAPSHOT_PREVIOUS_CLUSTER_IDS: bad }), 'must be cluster ids', bad);
   }
+  t.end();
+});
+
+t.test('monitoring', (t) => {
+  const reports = (env: Record<string, string>): string => {
+    try {
+      readConfig({ ...BOOK, ...env }, { ...NEEDS, reports: 'backup' });
+      return '';
+    } catch (error) {
+      return String(error);
+    }
+  };
+  const [gateway, ping] = ['SNAPSHOT_PUSHGATEWAY_URL', 'SNAPSHOT_PING_URL'] as const;
+  for (const url of ['http://gateway.example.com:9091/base', 'https://u:p@x.example.com', 'http://u:p@gateway:9091']) {
+    t.equal(reports({ [gateway]: url }), '', url);
+  }
+  for (const url of [
+    ...[
+      'https://hc-ping.com/token',
+      'http://kuma/token',
+      'http://kuma.monitoring.svc:3001/token',
+      'http://127.0.0.1/token',
+    ],
+    ...['http://10.0.171.12/token', 'http://172.31.0.1/token', 'http://192.168.1.1/token', 'http://[fd00::1]/token'],
+  ]) {
+    t.equal(reports({ [ping]: url }), '', url);
+  }
+  for (const [name, url] of [
+    [gateway, 'gateway:9091'],
+    [gateway, 'ftp://gateway'],
+    [ping, 'token'],
+  ] as const) {
+    t.match(reports({ [name]: url }), `${name} must be a URL that begins with http:// or https://`, url);
+  }
+  for (const [name, url] of [
+    [gateway, 'http://u:visible@gateway.example.com'],
+    [ping, 'http://hc-ping.com/visible'],
+    [ping, 'http://10.evil.com/visible'],
+    [ping, 'http://172.32.0.1/visible'],
+    [ping, 'http://[2001:db8::1]/visible'],
+  ] as const) {
+    const message = reports({ [name]: url });
+    t.match(message, `${name} holds a secret, so outside the private network it must begin with https://`, url);
+    t.notMatch(message, 'visible');
+  }
+  t.equal(faultsOf({ ...BOOK, [ping]: 'token' }), '', 'a restore does not fail for it');
+
+  const cluster = (env: Record<string, string>): string | undefined => readMonitoring({ ...BOOK, ...env }).cluster;
+  t.equal(cluster({}), 'mycluster');
+  t.equal(cluster({ SNAPSHOT_BLOB_PREFIX: '"prod/eu/"' }), 'mycluster/prod/eu');
+  t.equal(cluster({ SNAPSHOT_AZURE_CONTAINER_NAME: 'No_Name' }), undefined);
+  t.equal(cluster({ SNAPSHOT_BLOB_PREFIX: '/' }), undefined);
+
+  const secrets = { [gateway]: 'http://user:pass%7Eword@gateway', [ping]: '"https://hc-ping.com/the-token?rid=1"' };
+  const mask = masker(secretsOf(secrets));
+  const text = `pass%7Eword pass~word ${Buffer.from('user:pass~word').toString('base64')} /the-token?rid=1 at gateway`;
+  t.notMatch(mask(text), /pass|dXNlcj|token/);
+  t.match(mask(text), 'at gateway');
   t.end();
 });
 

@@ -15,7 +15,7 @@ const FLOORS = [
   ['azure/'],
   ['config.ts'],
   ['snapshot/'],
-  ['etcd/', 'store/', 'spool/'],
+  ['etcd/', 'store/', 'spool/', 'monitoring/'],
   ['source.ts'],
   ['backup/', 'doctor/', 'members/', 'restore/'],
   ['commands/'],
@@ -24,7 +24,7 @@ const FLOORS = [
 ];
 
 /** Rooms of one floor that must not know each other. */
-const NEIGHBOURS = new Set(['etcd', 'store', 'spool']);
+const NEIGHBOURS = new Set(['etcd', 'store', 'spool', 'monitoring']);
 
 /** Packages that only one room may open. */
 const DOORS: Record<string, RegExp> = {

@@ -16,6 +16,13 @@ export function proxyPasswords(env: Environment): string[] {
     .map((value) => new URL(value).password);
 }
 
+/** The proxy that the SDK takes, and what it reaches directly, for what else leaves the private network. */
+export function proxyOf(env: Environment): { HTTPS_PROXY?: string; NO_PROXY?: string } {
+  const [proxy] = valuesIn(env);
+  const direct = env['NO_PROXY'] ?? env['no_proxy'];
+  return { ...(proxy !== undefined && { HTTPS_PROXY: proxy }), ...(direct !== undefined && { NO_PROXY: direct }) };
+}
+
 function valuesIn(env: Environment): string[] {
   return NAMES.map((name) => env[name] ?? '').filter((value) => value !== '');
 }

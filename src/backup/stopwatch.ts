@@ -11,7 +11,7 @@ export class Stopwatch {
   }
 
   /** Milliseconds of each finished phase, and of everything so far. */
-  durations(): Record<string, number> {
+  durations(): Readonly<Record<string, number>> & { readonly total: number } {
     return { ...this.#durations, total: Math.round(performance.now() - this.#start) };
   }
 }

@@ -6,7 +6,9 @@ import { streamFirstSound } from '../backup/stream.ts';
 import { chooseMembers } from '../etcd/choose.ts';
 import { connectAll } from '../etcd/connect.ts';
 import { Findings } from '../findings.ts';
+import { backupMetrics } from '../monitoring/metrics.ts';
 import { toolName } from '../snapshot/record.ts';
+import { humanSeconds, humanSize } from '../table.ts';
 import { type Context, openStore, type Outcome } from './command.ts';
 import { retentionJson } from './retention.ts';
 import { statusTable } from './status.ts';
@@ -23,7 +25,7 @@ export async function backup(context: Context): Promise<Outcome> {
 
   const findings = new Findings(log);
 
-  const { configured } = await connectAll(config.etcd, new Date(), findings);
+  const { configured, clientCertificateExpiresAt } = await connectAll(config.etcd, new Date(), findings);
   const { candidates, standings } = await watch.time('members', chooseMembers(configured, log, findings));
   const store = await openStore(context);
   const { name, takenAt } = await watch.time('storage', findFreeName(store, signal));
@@ -33,9 +35,10 @@ export async function backup(context: Context): Promise<Outcome> {
   const streamed = await watch.time('stream', streamFirstSound(candidates, options));
   const { source, snapshot, upload, comparison, attempts, spilledBytes, suspicions } = streamed;
 
+  const { facts } = snapshot;
   const { uploadId } = upload;
   const { version: etcdVersion, clusterId, memberId, endpoint } = source;
-  const record = { ...snapshot.facts, etcdVersion, clusterId, memberId, takenAt, uploadId, tool: toolName(version) };
+  const record = { ...facts, etcdVersion, clusterId, memberId, takenAt, uploadId, tool: toolName(version) };
   const { etag } = await watch.time('commit', upload.commit(snapshot, record));
   log.info('the snapshot is stored', { name, size: record.size, sha256: record.sha256 });
 
@@ -49,12 +52,14 @@ export async function backup(context: Context): Promise<Outcome> {
   const { anomalies, retention, shortfall } = await watch.time('retention', compared);
 
   const { size, sha256, hash, revision, totalKeys, liveKeys, totalSize } = record;
-  const table = statusTable(snapshot.facts);
+  const durationsMs = watch.durations();
+  const table = statusTable(facts);
+  const success = `Backup ${name} uploaded successfully!`;
   return {
-    text: shortfall === undefined ? `${table}\nBackup ${name} uploaded successfully!` : table,
+    text: shortfall === undefined ? `${table}\n${success}` : table,
     json: {
       ...{ name, container: store.containerName, size, sha256, hash, revision, totalKeys, liveKeys, totalSize },
-      ...{ etcdVersion, clusterId, memberId, endpoint, takenAt, durationsMs: watch.durations(), readBack },
+      ...{ etcdVersion, clusterId, memberId, endpoint, takenAt, durationsMs, readBack },
       retention: retentionJson(retention),
       anomalies,
       hashKV: comparison ?? null,
@@ -63,6 +68,8 @@ export async function backup(context: Context): Promise<Outcome> {
       spilledBytes,
       findings: findings.sentences,
     },
+    summary: `${success} ${humanSize(size)}, revision ${revision}, ${humanSeconds(durationsMs.total)}`,
+    measured: backupMetrics({ facts, durationsMs, readBack, retention, anomalies, clientCertificateExpiresAt }),
     ...(shortfall && { shortfall }),
   };
 }

@@ -1,6 +1,7 @@
 import type { Config } from '../config.ts';
 import type { WorkerError } from '../errors.ts';
 import type { Log } from '../log.ts';
+import type { Sample } from '../monitoring/metrics.ts';
 import type { StartProgress } from '../progress.ts';
 import type { BlobStore } from '../store/store.ts';
 
@@ -34,6 +35,10 @@ export interface Outcome {
   readonly text: string | Buffer;
   /** For machines, on stdout instead of the text with `--json`. */
   readonly json: unknown;
+  /** The result in one line, without a line feed; undefined = it is told only that the command is done. */
+  readonly summary?: string;
+  /** What monitoring gets, if all went well. */
+  readonly measured?: readonly Sample[];
   /** What nevertheless went wrong: told on stderr, and it decides the exit code. */
   readonly shortfall?: WorkerError;
 }

@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { Stopwatch } from '../backup/stopwatch.ts';
 import { StorageError, VerificationError } from '../errors.ts';
 import { Findings } from '../findings.ts';
+import { drillMetrics } from '../monitoring/metrics.ts';
 import { type Check, compareRecord, compareServer } from '../restore/compare.ts';
 import { demandRoom, onDisk, removeAll } from '../restore/disk.ts';
 import { fetchVerified } from '../restore/fetch.ts';
@@ -17,7 +18,7 @@ import type { SnapshotFacts } from '../snapshot/verify.ts';
 import { isFileName, openBlob, openFile, openNewest, type SnapshotSource } from '../source.ts';
 import type { DrillNote } from '../store/drillnote.ts';
 import type { BlobStore } from '../store/store.ts';
-import { drawTable } from '../table.ts';
+import { drawTable, humanSeconds } from '../table.ts';
 import { type Arguments, type Context, openStore, type Outcome } from './command.ts';
 import { passBytes } from './read.ts';
 
@@ -76,15 +77,15 @@ export async function drill(context: Context, { operands: [operand], options }: 
     log.info(ok ? 'the drill succeeded' : 'the drill failed', { drill: name, ok, size, recoveryMs, ...durationsMs });
     if (ok && store !== undefined) await noteDrill(store, { at: new Date(), snapshot: name, recoveryMs }, findings);
     const { sha256, effectiveRevision: revision, liveKeys = null } = facts;
+    const verdict = `${name}: ${ok ? `restorable, by etcd ${etcd} in ${humanSeconds(recoveryMs)}` : 'NOT restorable'}`;
     return {
-      text: textOf(
-        checks,
-        `${name}: ${ok ? `restorable, by etcd ${etcd} in ${seconds(recoveryMs)}` : 'NOT restorable'}`,
-      ),
+      text: textOf(checks, verdict),
       json: {
         ...{ name, ok, size, sha256, revision, liveKeys, tool: tool.name, etcd },
         ...{ checks, recoveryMs, durationsMs, findings: findings.sentences },
       },
+      summary: verdict,
+      measured: drillMetrics(recoveryMs, durationsMs),
       ...(ok ? {} : { shortfall: differs(name, checks) }),
     };
   } finally {
@@ -125,10 +126,6 @@ function textOf(checks: readonly Check[], verdict: string): string {
     ok ? 'ok' : 'DIFFERS',
   ]);
   return `${drawTable(['CHECK', 'EXPECTED', 'FOUND', ''], rows, ['CHECK'])}\n${verdict}`;
-}
-
-function seconds(ms: number): string {
-  return `${(ms / 1000).toFixed(1)} s`;
 }
 
 function differs(name: string, checks: readonly Check[]): VerificationError {

@@ -15,8 +15,10 @@ export async function health({ config, log }: Context): Promise<Outcome> {
     ...cluster.members.filter((member) => !isHealthy(member)).map(trouble),
     ...cluster.alarms.map(alarm),
   ];
+  const summary = `${quorumInWords(cluster.quorum)}.`;
   return {
-    text: [memberTable(cluster), urlTable(cluster), ...troubles, `${quorumInWords(cluster.quorum)}.`].join('\n'),
+    text: [memberTable(cluster), urlTable(cluster), ...troubles, summary].join('\n'),
+    summary,
     json: {
       healthy: troubles.length === 0,
       quorum: cluster.quorum.needed,

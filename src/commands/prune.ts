@@ -24,6 +24,7 @@ export async function prune(context: Context, { options }: Arguments): Promise<O
   const shortfall = shortfallOf(plan, retention);
   return {
     text: [table(retention, now), ending(retention), ...notesOfOthers(plan)].join('\n'),
+    summary: ending(retention),
     json: {
       container: store.containerName,
       clusterId: plan.current?.record.clusterId ?? null,

@@ -61,6 +61,7 @@ export async function restore(context: Context, args: Arguments): Promise<Outcom
     const done = { name: source.name, dataDir, tool: tool.name, member, revision: snapshotRevision + bump, next };
     return {
       text: textOf(done),
+      summary: summaryOf(done),
       json: {
         ...{ ...done, walDir, sha256, snapshotRevision, liveKeys },
         member: { ...member, initialCluster: formatInitialCluster(member.initialCluster) },
@@ -121,10 +122,15 @@ interface Done {
   readonly next: string;
 }
 
-function textOf({ name, dataDir, tool, member, revision, next }: Done): string {
+function summaryOf({ name, dataDir, tool, member, revision }: Done): string {
+  return `Restored ${name} to ${dataDir} as member ${member.name}, at revision ${revision}, by ${tool}.`;
+}
+
+function textOf(done: Done): string {
+  const { member, next } = done;
   const names = member.initialCluster.map((other) => other.name).join(', ');
   return [
-    `Restored ${name} to ${dataDir} as member ${member.name}, at revision ${revision}, by ${tool}.`,
+    summaryOf(done),
     `When this is done on all members (${names}), and etcd and the API servers are stopped on all of them:`,
     `  ${next}`,
   ].join('\n');

@@ -14,7 +14,7 @@ export async function verify(context: Context, { operands: [operand = ''] }: Arg
   }
   const count = report.faultCount + faults.length - report.faults.length;
   const json = { name: source.name, ...report, ok: count === 0, faults, faultCount: count };
-  if (count === 0) return { text: statusTable(report), json };
+  if (count === 0) return { text: statusTable(report), json, summary: `${source.name} is a sound snapshot.` };
   const lines = faults.map(
     ({ kind, page, message }) => `${kind}${page === undefined ? '' : ` (page ${page})`}: ${message}`,
   );

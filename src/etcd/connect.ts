@@ -1,16 +1,19 @@
 import type { EtcdConfig } from '../config.ts';
 import type { Findings } from '../findings.ts';
 import { Connection } from './connection.ts';
-import { certificateWarnings, loadTls } from './tls.ts';
+import { certificateWarnings, expiryOf, loadTls } from './tls.ts';
 
 /** The connections to a cluster's members, all with the same credentials; nothing is sent before something is asked. */
 export class Connections {
   /** To the configured endpoints, in their order. */
   readonly configured: readonly Connection[];
+  /** Null without TLS. */
+  readonly clientCertificateExpiresAt: Date | null;
   readonly #make: (endpoint: string) => Connection;
   readonly #others = new Map<string, Connection>();
 
-  constructor(endpoints: readonly string[], make: (endpoint: string) => Connection) {
+  constructor(endpoints: readonly string[], expiresAt: Date | null, make: (endpoint: string) => Connection) {
+    this.clientCertificateExpiresAt = expiresAt;
     this.configured = endpoints.map(make);
     this.#make = make;
   }
@@ -35,5 +38,6 @@ export async function connectAll(config: EtcdConfig | undefined, now: Date, find
   const { endpoints, tls, user } = config;
   const credentials = tls === undefined ? undefined : await loadTls(tls, now);
   if (credentials !== undefined) for (const warning of certificateWarnings(credentials, now)) findings.add(warning);
-  return new Connections(endpoints, (endpoint) => new Connection(endpoint, credentials, user));
+  const expiresAt = credentials === undefined ? null : expiryOf(credentials);
+  return new Connections(endpoints, expiresAt, (endpoint) => new Connection(endpoint, credentials, user));
 }

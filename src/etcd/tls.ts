@@ -42,6 +42,11 @@ export interface Expiry {
   readonly isSoon: boolean;
 }
 
+/** When the client certificate expires. */
+export function expiryOf({ cert }: TlsCredentials): Date {
+  return new X509Certificate(cert).validToDate;
+}
+
 /** When the certificate and the CA expire. */
 export function expiriesOf({ ca, cert }: TlsCredentials, now: Date): Expiry[] {
   return Object.entries({ 'client certificate': cert, 'CA certificate': ca }).map(([what, pem]) => {

@@ -1,0 +1,46 @@
+import { once } from 'node:events';
+import { readFileSync } from 'node:fs';
+import { createServer, type RequestListener, type Server } from 'node:http';
+import { createServer as createTlsServer } from 'node:https';
+import type { Authority } from './certificates.ts';
+
+/** A server on loopback that notes what it is asked for, and answers as the test says. */
+export class Listener {
+  /** Such as `GET /path?query`. */
+  readonly asked: string[] = [];
+  readonly #server: Server;
+  readonly #scheme: string;
+
+  /** @param answer the status, or `hang` for a server that never answers */
+  private constructor(answer: number | 'hang', tls: Authority | undefined) {
+    const serve: RequestListener = ({ method, url }, response) => {
+      this.asked.push(`${method} ${url}`);
+      if (answer !== 'hang') response.writeHead(answer, { location: '/elsewhere' }).end('a server said so');
+    };
+    this.#scheme = tls === undefined ? 'http' : 'https';
+    this.#server =
+      tls === undefined
+        ? createServer(serve)
+        : createTlsServer({ cert: readFileSync(tls.server.cert), key: readFileSync(tls.server.key) }, serve);
+  }
+
+  static async start(answer: number | 'hang', tls?: Authority): Promise<Listener> {
+    const listener = new Listener(answer, tls);
+    listener.#server.listen(0, '127.0.0.1');
+    await once(listener.#server, 'listening');
+    return listener;
+  }
+
+  /** Protocol, host and port. */
+  get origin(): string {
+    const address = this.#server.address();
+    if (address === null || typeof address === 'string') throw new Error('not listening');
+    return `${this.#scheme}://localhost:${address.port}`;
+  }
+
+  async stop(): Promise<void> {
+    this.#server.closeAllConnections();
+    this.#server.close();
+    await once(this.#server, 'close');
+  }
+}
