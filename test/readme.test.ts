@@ -7,8 +7,8 @@ import { run } from './support/process.ts';
 const ROOT = join(import.meta.dirname, '..');
 const README = readFileSync(join(ROOT, 'README.md'), 'utf8');
 
-t.test('the configuration table is that of the code', async (t) => {
-  const { code, stderr } = await run(process.execPath, [join(ROOT, 'scripts', 'config-table.ts')]);
+t.test('the tables are those of the code', async (t) => {
+  const { code, stderr } = await run(process.execPath, [join(ROOT, 'scripts', 'readme-tables.ts')]);
   t.equal(code, 0, stderr);
 });
 

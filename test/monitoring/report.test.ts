@@ -9,14 +9,15 @@ import { ConnectProxy } from '../support/connect-proxy.ts';
 import { EtcdCluster, findEtcd } from '../support/etcd.ts';
 import { FaultProxy } from '../support/fault-proxy.ts';
 import { unfitFor } from '../support/fixtures.ts';
+import { findJudge, without } from '../support/judges.ts';
 import { Listener } from '../support/listener.ts';
 import { collect, type Finished, freePort, run, temporaryFolder, type Variables } from '../support/process.ts';
-import { parseMetrics, programOnPath, Pushgateway } from '../support/prometheus.ts';
+import { parseMetrics, Pushgateway } from '../support/prometheus.ts';
 import { runWorker, startWorker, withTools } from '../support/worker.ts';
 
 const TOKEN = 'ping~token~that~no~output~may~show';
-const program = programOnPath('prometheus-pushgateway');
-const skip = program === undefined ? 'prometheus-pushgateway is not on the PATH' : false;
+const program = findJudge('prometheus-pushgateway');
+const skip = without('prometheus-pushgateway');
 
 const dir = temporaryFolder('monitoring');
 const tools = findEtcd().at(-1);
@@ -129,7 +130,7 @@ t.test('a drill is told, and leaves what is known of the backup', { skip: skip |
   const names = new Set([...(await pushed()).keys()].map((key) => key.split('{')[0] ?? ''));
   const ours = [...names].filter((name) => name.startsWith('etcd_snapshot_'));
   t.strictSame(ours.toSorted(), Object.keys(METRICS).toSorted(), 'every metric there is, and no other');
-  const promtool = programOnPath('promtool');
+  const promtool = findJudge('promtool');
   if (promtool === undefined) return;
   const file = join(dir, 'metrics');
   writeFileSync(file, (await pushgateway?.scrape()) ?? '');

@@ -1,24 +1,5 @@
-import { accessSync } from 'node:fs';
 import { writeFile } from 'node:fs/promises';
-import { delimiter, join } from 'node:path';
 import { Daemon, freePort } from './process.ts';
-
-/** A program on the PATH. */
-export function programOnPath(name: string): string | undefined {
-  return (process.env['PATH'] ?? '')
-    .split(delimiter)
-    .map((dir) => join(dir, name))
-    .find(isThere);
-}
-
-function isThere(path: string): boolean {
-  try {
-    accessSync(path);
-    return true;
-  } catch {
-    return false;
-  }
-}
 
 /** Reads the text that Prometheus scrapes: the value by name and labels, with the labels in alphabetical order. */
 export function parseMetrics(text: string): Map<string, number> {
