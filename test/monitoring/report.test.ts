@@ -159,7 +159,13 @@ t.test('a run that failed leaves the last success in place', { skip }, async (t)
     };
     t.equal(words(), `${said.message} ${said.hint} (exit code ${code})`);
     t.equal(await valueOf('backup_last_run_exit_code'), code);
-    const changed = [...(await pushed())].filter(([key, value]) => before.get(key) !== value).map(([key]) => key);
+    const after = await pushed();
+    t.strictSame(
+      [...before.keys()].filter((key) => !after.has(key)),
+      [],
+      'nothing is gone',
+    );
+    const changed = [...after].filter(([key, value]) => before.get(key) !== value).map(([key]) => key);
     t.strictSame(
       changed.filter((key) => key.startsWith('etcd_')).map((key) => key.split('{')[0]),
       ['etcd_snapshot_backup_last_run_exit_code', 'etcd_snapshot_backup_last_run_timestamp_seconds'],
