@@ -2,6 +2,8 @@
 # Builds what the tests run against and with:
 #   bin/<version>/{etcd,etcdctl,etcdutl}   etcd's servers and tools
 #   bin/tools/{kubectl,helm,actionlint}    what judges manifests, chart and workflows
+#   bin/tools/manifestcheck-<version>      whether the API of a version of Kubernetes knows each field of a manifest
+#   bin/tools/podsecurity                  whether a namespace that enforces Pod Security "restricted" takes its pods
 # Each etcd-*/go.mod pins one release, and go.sum its bytes. They have to be built as dependencies of such a module:
 # `go install go.etcd.io/etcd/server/v3@…` refuses, because etcd's own go.mod contains replace directives.
 # A newer patch: (cd etcd-3.6 && go get go.etcd.io/etcd/{server,etcdctl,etcdutl}/v3@v3.6.17 && go mod tidy)
@@ -46,11 +48,30 @@ for module in etcd-*/; do
 done
 
 if ! command -v go >/dev/null; then
-  echo "build.sh: without Go there is no kubectl, helm and actionlint for the tests." >&2
+  echo "build.sh: without Go there is nothing that judges manifests, chart and workflows for the tests." >&2
   exit 3
 fi
 # Go's own cache makes this a matter of a second when nothing has changed.
 mkdir -p bin/tools
-(cd kubernetes && CGO_ENABLED=0 go build -trimpath -ldflags "-s -w" -o ../bin/tools/ ./kubectl helm.sh/helm/v4/cmd/helm)
-(cd actionlint && CGO_ENABLED=0 go build -trimpath -ldflags "-s -w" -o ../bin/tools/ github.com/rhysd/actionlint/cmd/actionlint)
-echo "kubectl, helm, actionlint: built bin/tools"
+tools=$PWD/bin/tools
+
+# build MODULE [go build options] PACKAGE …
+build() {
+  module=$1
+  shift
+  (cd "$module" && CGO_ENABLED=0 go build -trimpath -ldflags "-s -w" "$@")
+}
+
+# check MODULE MODFILE: named after the version of Kubernetes that the file pins.
+check() {
+  version=$(sed -n 's|.*k8s\.io/api v0\.\([0-9]*\)\..*|1.\1|p' "$1/$2")
+  build "$1" -modfile="$2" -o "$tools/manifestcheck-$version" .
+}
+
+build kubernetes -o "$tools/" ./kubectl helm.sh/helm/v4/cmd/helm
+build actionlint -o "$tools/" github.com/rhysd/actionlint/cmd/actionlint
+check manifestcheck go.mod
+check manifestcheck kubernetes-1.31.mod
+check manifestcheck/newest go.mod
+build manifestcheck/newest -o "$tools/" ./podsecurity
+echo "kubectl, helm, actionlint, manifestcheck, podsecurity: built bin/tools"
