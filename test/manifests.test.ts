@@ -73,6 +73,29 @@ for (const version of KUBERNETES) {
   });
 }
 
+t.test('Kubernetes accepts the values', { skip: COMPLETE.skip || without('manifestvalidate') }, async (t) => {
+  for (const each of builds.filter((each) => worksOf(each).length > 0)) {
+    const { code, stdout, stderr } = await judge('manifestvalidate', each.yaml);
+    t.match(
+      { code, stdout },
+      { code: 0, stdout: `${worksOf(each).length} accepted, 0 refused` },
+      `${each.name}: ${stderr}`,
+    );
+  }
+  const drop = built('').yaml;
+  const spoilt = [
+    [/schedule: .*/, 'schedule: 0 25 * * *', /end of range/],
+    [/restartPolicy: Never/, 'restartPolicy: OnFailure', /only "Never" is supported/],
+    [/containerName: .*/, 'containerName: worker', /podFailurePolicy/],
+    [/name: certs$/m, 'name: certificates', /volumeMounts/],
+    [/concurrencyPolicy: Forbid/, 'concurrencyPolicy: Never', /concurrencyPolicy/],
+  ] as const;
+  for (const [from, to, complaint] of spoilt) {
+    t.match(drop, from);
+    t.match(await judge('manifestvalidate', drop.replace(from, to)), { code: 1, stderr: complaint }, to);
+  }
+});
+
 t.test('names, labels and namespaces agree', COMPLETE, (t) => {
   const { version } = JSON.parse(readFileSync(join(ROOT, 'package.json'), 'utf8')) as { version: string };
   for (const built of builds) {

@@ -3,6 +3,7 @@
 #   bin/<version>/{etcd,etcdctl,etcdutl}   etcd's servers and tools
 #   bin/tools/{kubectl,helm,actionlint}    what judges manifests, chart and workflows
 #   bin/tools/manifestcheck-<version>      whether the API of a version of Kubernetes knows each field of a manifest
+#   bin/tools/manifestvalidate             whether Kubernetes accepts the values in them
 #   bin/tools/podsecurity                  whether a namespace that enforces Pod Security "restricted" takes its pods
 # Each etcd-*/go.mod pins one release, and go.sum its bytes. They have to be built as dependencies of such a module:
 # `go install go.etcd.io/etcd/server/v3@…` refuses, because etcd's own go.mod contains replace directives.
@@ -74,4 +75,5 @@ check manifestcheck go.mod
 check manifestcheck kubernetes-1.31.mod
 check manifestcheck/newest go.mod
 build manifestcheck/newest -o "$tools/" ./podsecurity
-echo "kubectl, helm, actionlint, manifestcheck, podsecurity: built bin/tools"
+build manifestvalidate -o "$tools/" .
+echo "kubectl, helm, actionlint, manifestcheck, manifestvalidate, podsecurity: built bin/tools"
