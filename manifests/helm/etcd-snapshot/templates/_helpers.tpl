@@ -1,0 +1,88 @@
+{{/* These take a list: the root, and the component (backup, drill, prune). */}}
+{{- define "etcd-snapshot.metadata" -}}
+{{- $root := index . 0 -}}
+namespace: {{ $root.Release.Namespace }}
+labels:
+  {{- merge (dict "app.kubernetes.io/instance" $root.Release.Name "app.kubernetes.io/managed-by" $root.Release.Service "helm.sh/chart" (printf "%s-%s" $root.Chart.Name $root.Chart.Version | replace "+" "_")) (include "etcd-snapshot.labels" . | fromYaml) | toYaml | nindent 2 }}
+{{- with $root.Values.annotations }}
+annotations:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end }}
+
+{{- define "etcd-snapshot.labels" -}}
+{{- $own := dict "app.kubernetes.io/name" "etcd-snapshot" "app.kubernetes.io/component" (index . 1) -}}
+{{- merge $own (index . 0).Values.labels | toYaml }}
+{{- end }}
+
+{{- define "etcd-snapshot.image" -}}
+{{- with .Values.image -}}
+{{ .repository }}{{ if .digest }}@{{ .digest }}{{ else }}:{{ default $.Chart.AppVersion .tag }}{{ end }}
+{{- end }}
+{{- end }}
+
+{{/* Each component has an account of its own, for what each may do in Azure differs. */}}
+{{- define "etcd-snapshot.serviceAccount" -}}
+{{- $name := (index . 0).Values.serviceAccount.name -}}
+{{- $component := index . 1 -}}
+{{ $name }}{{ if ne $component "backup" }}-{{ $component }}{{ end }}
+{{- end }}
+
+{{- define "etcd-snapshot.clientId" -}}
+{{- $identity := (index . 0).Values.workloadIdentity -}}
+{{ get $identity (printf "%sClientId" (index . 1)) | default $identity.clientId }}
+{{- end }}
+
+{{/*
+The clusters as a JSON list: each one's own settings over those of the release, with `objects`, how the names of its CronJobs
+begin. One without a name where none is listed.
+*/}}
+{{- define "etcd-snapshot.clusters" -}}
+{{- $shared := pick .Values "existingSecret" "layout" "certificates" "schedule" "intervalHours" "timeout" "suspend" "env" "resources" "drill" "prune" -}}
+{{- $clusters := list -}}
+{{- $names := dict -}}
+{{- $places := dict -}}
+{{- range default (list (dict "name" "")) .Values.clusters -}}
+  {{- /* Who names a layout does not want the certificates of the others, and two sources of certificates are not merged. */ -}}
+  {{- $inherited := or (hasKey . "layout") (hasKey . "certificates") | ternary (omit $shared "certificates") $shared -}}
+  {{- $cluster := mergeOverwrite (dict "certificates" dict) (deepCopy $inherited) (deepCopy .) -}}
+  {{- $_ := set $cluster "objects" (printf "etcd-snapshot-%s" (default "azure-blob" .name)) -}}
+  {{- if hasKey $names .name -}}{{- fail (printf "Two clusters are named %s." .name) -}}{{- end -}}
+  {{- $_ := set $names .name true -}}
+  {{- $place := pick $cluster.env "SNAPSHOT_AZURE_ACCOUNT_NAME" "SNAPSHOT_AZURE_BLOB_ENDPOINT" "SNAPSHOT_AZURE_CONTAINER_NAME" "SNAPSHOT_BLOB_PREFIX" -}}
+  {{- range $component, $secret := dict
+      "backup" $cluster.existingSecret
+      "drill" ($cluster.drill.enabled | ternary $cluster.drill.existingSecret "")
+      "prune" ($cluster.prune.enabled | ternary $cluster.prune.existingSecret "") -}}
+    {{- if $secret -}}
+      {{- $key := list $component $secret $place | toJson -}}
+      {{- with get $places $key -}}
+        {{- fail (printf "The clusters %s and %s take one Secret for %s, %s, and so one place for their snapshots: name another Secret, or set SNAPSHOT_AZURE_CONTAINER_NAME or SNAPSHOT_BLOB_PREFIX in the env of each." . $cluster.name $component $secret) -}}
+      {{- end -}}
+      {{- $_ := set $places $key $cluster.name -}}
+    {{- end -}}
+  {{- end -}}
+  {{- $clusters = append $clusters $cluster -}}
+{{- end -}}
+{{- toJson $clusters -}}
+{{- end }}
+
+{{/*
+A number from 0 up to `within` that follows from the name alone, so that it stays when other clusters come and go, and the names
+of a fleet spread evenly; 0 without a name.
+*/}}
+{{- define "etcd-snapshot.offset" -}}
+{{- if .name }}{{ mod (int64 (printf "0x%s" (sha256sum .name | trunc 8))) .within }}{{ else }}0{{ end }}
+{{- end }}
+
+{{/* What needs nothing of a node: Pod Security "restricted" without an exception. */}}
+{{- define "etcd-snapshot.ordinaryPod" -}}
+nodeSelector:
+  kubernetes.io/os: linux
+securityContext:
+  runAsNonRoot: true
+  runAsUser: 65532
+  runAsGroup: 65532
+  seccompProfile:
+    type: RuntimeDefault
+{{- end }}

@@ -1,0 +1,45 @@
+{{/*
+Where installers put etcd's client certificate (src/etcd/layouts.ts finds it there by itself), and which nodes have it. All but
+the first mount three files and not their directory, which holds the keys of etcd's certificate authorities, too.
+*/}}
+{{- define "etcd-snapshot.layouts" -}}
+aks-engine:
+  directory: /etc/kubernetes/certs
+  {{- include "etcd-snapshot.controlPlane" . | nindent 2 }}
+kubeadm:
+  files:
+    ca: /etc/kubernetes/pki/etcd/ca.crt
+    cert: /etc/kubernetes/pki/etcd/healthcheck-client.crt
+    key: /etc/kubernetes/pki/etcd/healthcheck-client.key
+  {{- include "etcd-snapshot.controlPlane" . | nindent 2 }}
+k3s:
+  files:
+    ca: /var/lib/rancher/k3s/server/tls/etcd/server-ca.crt
+    cert: /var/lib/rancher/k3s/server/tls/etcd/client.crt
+    key: /var/lib/rancher/k3s/server/tls/etcd/client.key
+  {{- include "etcd-snapshot.rancherServers" . | nindent 2 }}
+rke2:
+  files:
+    ca: /var/lib/rancher/rke2/server/tls/etcd/server-ca.crt
+    cert: /var/lib/rancher/rke2/server/tls/etcd/server-client.crt
+    key: /var/lib/rancher/rke2/server/tls/etcd/server-client.key
+  {{- include "etcd-snapshot.rancherServers" . | nindent 2 }}
+{{- end }}
+
+{{- define "etcd-snapshot.controlPlane" -}}
+# Either label: the first since Kubernetes 1.20, the second until 1.23.
+nodes: [node-role.kubernetes.io/control-plane, node-role.kubernetes.io/master]
+tolerations:
+  - { key: node-role.kubernetes.io/control-plane, operator: Exists, effect: NoSchedule }
+  - { key: node-role.kubernetes.io/master, operator: Exists, effect: NoSchedule }
+{{- end }}
+
+{{- define "etcd-snapshot.rancherServers" -}}
+# A server of the control plane without the role etcd has no certificate for etcd.
+nodes: [node-role.kubernetes.io/etcd]
+tolerations:
+  - { key: node-role.kubernetes.io/control-plane, operator: Exists }
+  - { key: node-role.kubernetes.io/master, operator: Exists }
+  - { key: node-role.kubernetes.io/etcd, operator: Exists }
+  - { key: CriticalAddonsOnly, operator: Exists }
+{{- end }}
