@@ -1,19 +1,18 @@
 {{/*
 What backup, drill and prune have in common. The manifests that kustomize builds say why it is so, and a test compares the two.
-Takes a list: the root, the cluster, and what is special (see backup.yaml, drill.yaml and prune.yaml).
+Takes a list: the root, and what is special (see backup.yaml, drill.yaml and prune.yaml).
 */}}
 {{- define "etcd-snapshot.cronjob" -}}
 {{- $root := index . 0 -}}
-{{- $cluster := index . 1 -}}
-{{- $job := index . 2 -}}
+{{- $job := index . 1 -}}
 apiVersion: batch/v1
 kind: CronJob
 metadata:
-  name: {{ $cluster.objects }}-{{ $job.suffix }}
+  name: etcd-snapshot-azure-blob-{{ $job.name }}
   {{- include "etcd-snapshot.metadata" (list $root $job.component) | nindent 2 }}
 spec:
   schedule: {{ $job.schedule | quote }}
-  {{- if $cluster.suspend }}
+  {{- if $job.suspend }}
   suspend: true
   {{- end }}
   startingDeadlineSeconds: {{ $job.startingDeadlineSeconds }}

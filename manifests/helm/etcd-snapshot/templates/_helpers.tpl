@@ -34,11 +34,12 @@ annotations:
 {{- end }}
 
 {{/*
-The clusters as a JSON list: each one's own settings over those of the release, with `objects`, how the names of its CronJobs
-begin. One without a name where none is listed.
+The clusters as a JSON list: each one's own settings over those of the release, with what its layout means, and `suffix`, how
+the names of its CronJobs end. One without a name where none is listed.
 */}}
 {{- define "etcd-snapshot.clusters" -}}
 {{- $shared := pick .Values "existingSecret" "layout" "certificates" "schedule" "intervalHours" "timeout" "suspend" "env" "resources" "drill" "prune" -}}
+{{- $layouts := include "etcd-snapshot.layouts" . | fromYaml -}}
 {{- $clusters := list -}}
 {{- $names := dict -}}
 {{- $places := dict -}}
@@ -46,7 +47,8 @@ begin. One without a name where none is listed.
   {{- /* Who names a layout does not want the certificates of the others, and two sources of certificates are not merged. */ -}}
   {{- $inherited := or (hasKey . "layout") (hasKey . "certificates") | ternary (omit $shared "certificates") $shared -}}
   {{- $cluster := mergeOverwrite (dict "certificates" dict) (deepCopy $inherited) (deepCopy .) -}}
-  {{- $_ := set $cluster "objects" (printf "etcd-snapshot-%s" (default "azure-blob" .name)) -}}
+  {{- $_ := set $cluster "layout" (get $layouts $cluster.layout) -}}
+  {{- $_ := set $cluster "suffix" (printf "-%s" .name | trimSuffix "-") -}}
   {{- if hasKey $names .name -}}{{- fail (printf "Two clusters are named %s." .name) -}}{{- end -}}
   {{- $_ := set $names .name true -}}
   {{- $place := pick $cluster.env "SNAPSHOT_AZURE_ACCOUNT_NAME" "SNAPSHOT_AZURE_BLOB_ENDPOINT" "SNAPSHOT_AZURE_CONTAINER_NAME" "SNAPSHOT_BLOB_PREFIX" -}}

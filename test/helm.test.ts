@@ -1,0 +1,355 @@
+import { readFileSync } from 'node:fs';
+import { mkdir, writeFile } from 'node:fs/promises';
+import { join, relative } from 'node:path';
+import t from 'tap';
+import { parse, parseAllDocuments, stringify } from 'yaml';
+import { VARIABLES } from '../src/variables.ts';
+import { findJudge, without } from './support/judges.ts';
+import { mustRun, run, temporaryFolder } from './support/process.ts';
+
+const ROOT = join(import.meta.dirname, '..');
+const MANIFESTS = join(ROOT, 'manifests');
+const CHART = join(MANIFESTS, 'helm', 'etcd-snapshot');
+const REGISTRY = 'registry.example.com/etcd-snapshot-azure-blob';
+
+/** An identity for the drill that is not that of the backup. */
+const IDENTITY = parse(readFileSync(join(MANIFESTS, 'components/workload-identity/identity.example.yaml'), 'utf8'));
+const TENANT: string = IDENTITY.data['tenant-id'];
+const CLIENT: string = IDENTITY.data['etcd-snapshot'];
+IDENTITY.data['etcd-snapshot-drill'] = TENANT;
+
+const HELM = findJudge('helm') ?? 'helm';
+const KUBECTL = findJudge('kubectl') ?? 'kubectl';
+const skip = without('helm');
+
+const dir = temporaryFolder('helm');
+
+// oxlint-disable-next-line typescript/no-explicit-any -- what the judges print is of any shape
+type Loose = any;
+
+interface Rendered {
+  readonly objects: Record<string, Loose>;
+  readonly notes: string;
+  readonly manifest: string;
+}
+
+let files = 0;
+
+async function install(values: object): Promise<{ code: number | null; stdout: string; stderr: string }> {
+  const file = join(dir, `values-${files++}.json`);
+  await writeFile(file, JSON.stringify(values));
+  const options = ['--dry-run=client', '--output', 'json', '--namespace', 'kube-system', '--values', file];
+  // Without a home there is no cluster that it could ask.
+  return run(HELM, ['install', 'backups', CHART, ...options], { HOME: dir, KUBECONFIG: '' });
+}
+
+async function render(values: object): Promise<Rendered> {
+  const { code, stdout, stderr } = await install(values);
+  if (code !== 0) throw new Error(stderr);
+  const { manifest, info } = JSON.parse(stdout) as { manifest: string; info: { notes: string } };
+  return { manifest, objects: byName(manifest), notes: info.notes };
+}
+
+/** Why helm refuses these values. */
+async function refusal(values: object): Promise<string> {
+  const { code, stderr } = await install(values);
+  return code === 0 ? 'accepted' : stderr;
+}
+
+async function kustomize(folder: string): Promise<Record<string, Loose>> {
+  return byName(await mustRun(KUBECTL, ['kustomize', folder]));
+}
+
+/** What kustomize makes of AKS Engine's overlay with these components. */
+async function compose(name: string, components: string[]): Promise<Record<string, Loose>> {
+  const folder = join(dir, name);
+  await mkdir(folder);
+  const at = (path: string): string => relative(folder, join(MANIFESTS, path));
+  await writeFile(join(folder, 'identity.yaml'), stringify(IDENTITY));
+  await writeFile(
+    join(folder, 'kustomization.yaml'),
+    stringify({
+      apiVersion: 'kustomize.config.k8s.io/v1beta1',
+      kind: 'Kustomization',
+      resources: [at('overlays/aks-engine'), ...(components.includes('workload-identity') ? ['identity.yaml'] : [])],
+      components: components.map((component) => at(`components/${component}`)),
+    }),
+  );
+  return kustomize(folder);
+}
+
+/** All that may differ between an object of the chart and that of kustomize: Helm's own labels … */
+const HELMS_LABELS = ['app.kubernetes.io/managed-by', 'app.kubernetes.io/instance', 'helm.sh/chart'];
+
+function byName(manifest: string): Record<string, Loose> {
+  const objects = parseAllDocuments(manifest)
+    .map((document): Loose => document.toJS())
+    .filter((object) => object !== null);
+  for (const { metadata } of objects) for (const label of HELMS_LABELS) delete metadata.labels?.[label];
+  return Object.fromEntries(objects.map((object) => [`${object.kind} ${object.metadata.name}`, inOrder(object)]));
+}
+
+/** … and the order of lists whose elements Kubernetes tells apart by their names. */
+function inOrder(value: Loose): Loose {
+  if (Array.isArray(value)) {
+    const list = value.map(inOrder);
+    const named = list.every((item) => typeof item?.name === 'string');
+    return named ? list.toSorted((a, b) => (a.name < b.name ? -1 : 1)) : list;
+  }
+  if (typeof value !== 'object' || value === null) return value;
+  return Object.fromEntries(Object.entries(value).map(([key, item]) => [key, inOrder(item)]));
+}
+
+function cronJobs({ objects }: Rendered): Loose[] {
+  return Object.values(objects).filter(({ kind }) => kind === 'CronJob');
+}
+
+function podOf(cronJob: Loose): Loose {
+  return cronJob.spec.jobTemplate.spec.template.spec;
+}
+
+function envOf(cronJob: Loose): Record<string, string> {
+  return Object.fromEntries(
+    podOf(cronJob).containers[0].env.map(({ name, value }: Record<string, string>) => [name, value]),
+  );
+}
+
+t.test('what kustomize makes, the chart makes', { skip: skip || without('kubectl') }, async (t) => {
+  const image = { repository: REGISTRY };
+  t.strictSame((await render({ image })).objects, await kustomize(MANIFESTS), 'by default');
+  for (const layout of ['aks-engine', 'kubeadm', 'k3s', 'rke2']) {
+    t.strictSame((await render({ layout })).objects, await kustomize(join(MANIFESTS, 'overlays', layout)), layout);
+  }
+  const drill = { enabled: true };
+  const prune = { enabled: true };
+  t.strictSame((await render({ drill })).objects, await compose('drill', ['drill']), 'drill');
+  t.strictSame((await render({ prune })).objects, await compose('prune', ['prune']), 'prune');
+  const workloadIdentity = { tenantId: TENANT, clientId: CLIENT, drillClientId: TENANT };
+  t.strictSame(
+    (await render({ drill, prune, workloadIdentity })).objects,
+    await compose('identity', ['drill', 'prune', 'workload-identity']),
+    'workload identity',
+  );
+});
+
+/** Values that together use everything there is. */
+const EVERYTHING = {
+  image: { repository: REGISTRY, digest: `sha256:${'0'.repeat(64)}`, pullPolicy: 'Always' },
+  imagePullSecrets: ['registry'],
+  env: { SNAPSHOT_KEEP_LAST: 1_000_000, SNAPSHOT_KEEP_DAILY: '14', HTTPS_PROXY: 'http://proxy.example.com:3128' },
+  drill: { enabled: true },
+  clusters: [
+    { name: 'main', timeout: 1770, schedule: '7 3 * * *', resources: { limits: { memory: '1Gi' } } },
+    {
+      name: 'events',
+      existingSecret: 'events',
+      certificates: { files: { ca: '/etc/etcd/ca.crt', cert: '/etc/etcd/client.crt', key: '/etc/etcd/client.key' } },
+      env: { SNAPSHOT_KEEP_DAILY: 7 },
+      prune: { enabled: true, schedule: '@daily' },
+    },
+    { name: 'far', existingSecret: 'far', certificates: { secret: { name: 'far-etcd', key: 'client.key' } } },
+    { name: 'rancher', env: { SNAPSHOT_BLOB_PREFIX: 'rancher/' }, layout: 'rke2', suspend: true, intervalHours: 24 },
+  ],
+  affinity: { nodeAffinity: {} },
+  tolerations: [{ operator: 'Exists' }],
+  priorityClassName: 'system-cluster-critical',
+  spoolSizeLimit: '4Gi',
+  extraVolumes: [{ name: 'ca', configMap: { name: 'company-ca' } }],
+  extraVolumeMounts: [{ name: 'ca', mountPath: '/etc/company', readOnly: true }],
+  serviceAccount: { create: true, name: 'backups' },
+  workloadIdentity: { tenantId: TENANT, clientId: CLIENT },
+  labels: { team: 'platform' },
+  annotations: { 'example.com/owner': 'platform' },
+};
+
+t.test('several clusters, each with what is its own', { skip }, async (t) => {
+  const rendered = await render(EVERYTHING);
+  const { objects, notes } = rendered;
+  const job = (name: string): Loose => objects[`CronJob etcd-snapshot-azure-blob-${name}`];
+  const names = cronJobs(rendered).map(({ metadata }): string => metadata.name);
+  const expected = ['main', 'events', 'far', 'rancher'].flatMap((name) => [`job-${name}`, `drill-${name}`]);
+  t.strictSame(
+    new Set(names),
+    new Set([...expected, 'prune-events'].map((name) => `etcd-snapshot-azure-blob-${name}`)),
+  );
+
+  t.equal(job('job-main').spec.schedule, '7 3 * * *', 'a schedule that is given');
+  t.equal(job('job-main').spec.jobTemplate.spec.activeDeadlineSeconds, 1800, 'the worker ends before its Job does');
+  t.match(envOf(job('job-main')), { SNAPSHOT_TIMEOUT: '1770', SNAPSHOT_KEEP_LAST: '1000000' });
+  t.match(podOf(job('job-main')).containers[0].resources, {
+    requests: { memory: '160Mi' },
+    limits: { memory: '1Gi' },
+  });
+
+  const events = envOf(job('job-events'));
+  t.equal(events['SNAPSHOT_ETCD_KEY_FILE'], '/etc/etcd/client.key');
+  t.notMatch(Object.keys(events).join(' '), 'SNAPSHOT_KEEP_', 'retention is not done twice …');
+  t.match(envOf(job('prune-events')), { SNAPSHOT_KEEP_LAST: '1000000', SNAPSHOT_KEEP_DAILY: '7' }, '… but apart');
+
+  const far = podOf(job('job-far'));
+  t.notOk(far.hostNetwork || far.affinity || far.tolerations, 'certificates from a Secret need no node');
+  t.match(far.securityContext, { runAsNonRoot: true });
+  const certs = far.volumes.find(({ name }: { name: string }) => name === 'certs');
+  t.match(certs.secret.items, [{ key: 'ca.crt' }, { key: 'tls.crt' }, { key: 'client.key', path: 'etcdclient.key' }]);
+
+  t.equal(job('job-rancher').spec.suspend, true);
+  t.match(JSON.stringify(job('job-rancher')), '/var/lib/rancher/rke2/server/tls/etcd/server-ca.crt');
+
+  for (const cronJob of cronJobs(rendered)) {
+    const { template } = cronJob.spec.jobTemplate.spec;
+    const what = cronJob.metadata.name;
+    t.match(cronJob.metadata, { labels: EVERYTHING.labels, annotations: EVERYTHING.annotations }, what);
+    t.match(template.metadata, { labels: EVERYTHING.labels, annotations: EVERYTHING.annotations }, what);
+    t.match(template.spec, { imagePullSecrets: [{ name: 'registry' }], priorityClassName: 'system-cluster-critical' });
+    t.ok(objects[`ServiceAccount ${template.spec.serviceAccountName}`], 'its account is there');
+    t.equal(template.spec.containers[0].image, `${REGISTRY}@${EVERYTHING.image.digest}`);
+    t.equal(envOf(cronJob)['HTTPS_PROXY'], EVERYTHING.env.HTTPS_PROXY);
+    t.ok(template.spec.volumes.some(({ name }: { name: string }) => name === 'ca'));
+  }
+
+  const started = [...notes.matchAll(/--from=cronjob\/(\S+) --namespace kube-system$/gm)].map(([, name]) => name);
+  const startable = names.filter((name) => !name.includes('-prune-'));
+  t.strictSame(new Set(started), new Set(startable), 'the notes name what is there');
+  for (const secret of ['etcd-snapshot-azure-blob-job-secrets', 'events', 'far']) {
+    t.match(notes, `kubectl create secret generic ${secret} --namespace kube-system`);
+  }
+});
+
+t.test('the notes of a plain release', { skip }, async (t) => {
+  const { notes } = await render({});
+  t.match(
+    notes,
+    'kubectl create job etcd-snapshot-now --from=cronjob/etcd-snapshot-azure-blob-job --namespace kube-system',
+  );
+  t.match(notes, 'nothing is ever deleted');
+  t.match(notes, 'names no registry');
+  const ruled = await render({ image: { repository: REGISTRY }, env: { SNAPSHOT_KEEP_LAST: 28 } });
+  t.notMatch(ruled.notes, /nothing is ever deleted|names no registry/);
+});
+
+t.test('every version of Kubernetes takes every object', { skip }, async (t) => {
+  const manifests = await Promise.all([{}, EVERYTHING].map(async (values) => (await render(values)).manifest));
+  const file = join(dir, 'everything.yaml');
+  await writeFile(file, manifests.join('\n---\n'));
+  for (const checker of ['manifestcheck-oldest', 'manifestcheck-newest']) {
+    t.test(checker, { skip: without(checker) }, async (t) => {
+      const { code, stdout, stderr } = await run('sh', ['-c', 'exec "$0" <"$1"', findJudge(checker) ?? checker, file]);
+      t.equal(code, 0, stderr);
+      t.match(stdout, / 0 refused/);
+    });
+  }
+});
+
+/** The minute of the day's first run, and every how many minutes there is one. */
+function firstRun(schedule: string): { at: number; every: number } {
+  const [, minute, from, every] = /^(\d+) (?:\*|(\d+)-23)\/(\d+) \* \* \*$/.exec(schedule) ?? [];
+  return { at: Number(from ?? 0) * 60 + Number(minute), every: Number(every) * 60 };
+}
+
+t.test('a fleet is spread over the interval by its names alone', { skip }, async (t) => {
+  const fleet = (names: string[]): object => ({
+    clusters: names.map((name) => ({ name, env: { SNAPSHOT_BLOB_PREFIX: `${name}/` } })),
+  });
+  const names = Array.from({ length: 1000 }, (_, number) => `prod-${number}`);
+  const schedules = new Map(
+    cronJobs(await render(fleet(names))).map(({ metadata, spec }) => [metadata.name, spec.schedule as string]),
+  );
+  t.equal(schedules.size, names.length);
+
+  const buckets = Array.from({ length: 24 }, () => 0);
+  for (const schedule of schedules.values()) {
+    const { at, every } = firstRun(schedule);
+    if (every !== 360 || at >= 360) t.fail(schedule);
+    const bucket = Math.floor(at / 15);
+    buckets[bucket] = (buckets[bucket] ?? 0) + 1;
+  }
+  // Chi-square with 23 degrees of freedom: an even spread exceeds 49.7 once in a thousand times, and these names never change.
+  const expected = names.length / buckets.length;
+  const chiSquare = buckets.reduce((sum, count) => sum + (count - expected) ** 2 / expected, 0);
+  t.ok(chiSquare < 49.7, `${chiSquare}`);
+
+  const few = await render(fleet(['another', 'prod-500', 'prod-7']));
+  for (const { metadata, spec } of cronJobs(few).filter(({ metadata }) => metadata.name !== jobOf('another'))) {
+    t.equal(spec.schedule, schedules.get(metadata.name), 'whoever else is there');
+  }
+});
+
+function jobOf(name: string): string {
+  return `etcd-snapshot-azure-blob-job-${name}`;
+}
+
+t.test('every interval divides a day, whatever the offset', { skip }, async (t) => {
+  const intervals = [1, 2, 3, 4, 6, 8, 12, 24];
+  const clusters = intervals.map((intervalHours) => ({
+    name: `every-${intervalHours}`,
+    intervalHours,
+    env: { SNAPSHOT_BLOB_PREFIX: `${intervalHours}/` },
+  }));
+  const { objects } = await render({ clusters });
+  for (const hours of intervals.slice(0, -1)) {
+    const { at, every } = firstRun(objects[`CronJob ${jobOf(`every-${hours}`)}`].spec.schedule);
+    t.ok(every === hours * 60 && at < every, `${hours}`);
+  }
+  t.match(objects[`CronJob ${jobOf('every-24')}`].spec.schedule, /^\d+ \d+ \* \* \*$/);
+});
+
+t.test('names fit, or are refused', { skip }, async (t) => {
+  const enabled = { drill: { enabled: true }, prune: { enabled: true } };
+  const rendered = await render({ ...enabled, clusters: [{ name: 'a'.repeat(21) }] });
+  for (const { metadata } of cronJobs(rendered)) t.ok(metadata.name.length <= 52, metadata.name);
+  t.match(await refusal({ clusters: [{ name: 'a'.repeat(22) }] }), "at '/clusters/0/name': maxLength: got 22, want 21");
+  t.match(await refusal({ clusters: [{ name: 'Main' }] }), "'Main' does not match pattern");
+});
+
+t.test('what is misspelt or does not fit is refused, and the message says where', { skip }, async (t) => {
+  const cases: [object, RegExp | string][] = [
+    [{ sechedule: '* * * * *' }, "additional properties 'sechedule' not allowed"],
+    [{ image: { repo: 'x' } }, "at '/image': additional properties 'repo'"],
+    [{ clusters: [{ name: 'a', secret: 'x' }] }, "at '/clusters/0': additional properties 'secret'"],
+    [{ clusters: [{ existingSecret: 'x' }] }, "at '/clusters/0': missing property 'name'"],
+    [{ env: { SNAPSHOT_KEEP_LATS: 3 } }, "at '/env': additional properties 'SNAPSHOT_KEEP_LATS'"],
+    [{ env: { SNAPSHOT_AZURE_ACCOUNT_KEY: 'k' } }, "additional properties 'SNAPSHOT_AZURE_ACCOUNT_KEY'"],
+    [{ env: { SNAPSHOT_KEEP_LAST: 0 } }, "at '/env/SNAPSHOT_KEEP_LAST': minimum"],
+    [{ layout: 'kubeadmin' }, "at '/layout': value must be one of 'aks-engine'"],
+    [{ schedule: '0 */6 * *' }, "at '/schedule'"],
+    [{ intervalHours: 5 }, "at '/intervalHours': value must be one of 1, 2, 3"],
+    [{ timeout: '10m' }, "at '/timeout': got string, want integer"],
+    [{ certificates: { files: { ca: '/ca' } } }, "missing properties 'cert', 'key'"],
+    [{ resources: { limit: {} } }, "at '/resources': additional properties 'limit'"],
+    [{ workloadIdentity: { clientId: CLIENT } }, "at '/workloadIdentity/tenantId'"],
+    [{ clusters: [{ name: 'a' }, { name: 'a', existingSecret: 'x' }] }, 'Two clusters are named a.'],
+    [{ clusters: [{ name: 'a' }, { name: 'b' }] }, 'The clusters a and b take one Secret for backup'],
+    [
+      {
+        drill: { enabled: true, existingSecret: 'reader' },
+        clusters: [{ name: 'a' }, { name: 'b', existingSecret: 'x' }],
+      },
+      'The clusters a and b take one Secret for drill, reader',
+    ],
+  ];
+  for (const [values, message] of cases) t.match(await refusal(values), message, JSON.stringify(values));
+});
+
+t.test('the schema knows every variable, but no secret', (t) => {
+  const { definitions } = JSON.parse(readFileSync(join(CHART, 'values.schema.json'), 'utf8'));
+  // Named by certificates, timeout and workloadIdentity, or by what the chart mounts.
+  const set =
+    /^SNAPSHOT_(TIMEOUT|SPOOL_DIR|ETCD_(CA|CERT|KEY)_FILE)$|^AZURE_(FEDERATED_TOKEN_FILE|CLIENT_ID|TENANT_ID)$/;
+  const names = Object.entries(VARIABLES).flatMap(([name, variable]) => ('secret' in variable ? [] : [name]));
+  t.strictSame(
+    Object.keys(definitions.env.properties),
+    names.filter((name) => !set.test(name)),
+  );
+  t.end();
+});
+
+t.test('chart and program have one version', (t) => {
+  const { version } = JSON.parse(readFileSync(join(ROOT, 'package.json'), 'utf8'));
+  t.match(parse(readFileSync(join(CHART, 'Chart.yaml'), 'utf8')), { version, appVersion: version });
+  t.end();
+});
+
+t.test("helm's own lint finds nothing", { skip }, async (t) => {
+  const { code, stdout } = await run(HELM, ['lint', '--strict', CHART], { HOME: dir });
+  t.equal(code, 0, stdout);
+});
