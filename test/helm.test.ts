@@ -30,7 +30,6 @@ type Loose = any;
 interface Rendered {
   readonly objects: Record<string, Loose>;
   readonly notes: string;
-  readonly manifest: string;
 }
 
 let files = 0;
@@ -43,11 +42,15 @@ async function install(values: object): Promise<{ code: number | null; stdout: s
   return run(HELM, ['install', 'backups', CHART, ...options], { HOME: dir, KUBECONFIG: '' });
 }
 
-async function render(values: object): Promise<Rendered> {
+async function release(values: object): Promise<{ manifest: string; info: { notes: string } }> {
   const { code, stdout, stderr } = await install(values);
   if (code !== 0) throw new Error(stderr);
-  const { manifest, info } = JSON.parse(stdout) as { manifest: string; info: { notes: string } };
-  return { manifest, objects: byName(manifest), notes: info.notes };
+  return JSON.parse(stdout) as { manifest: string; info: { notes: string } };
+}
+
+async function render(values: object): Promise<Rendered> {
+  const { manifest, info } = await release(values);
+  return { objects: byName(manifest), notes: info.notes };
 }
 
 /** Why helm refuses these values. */
@@ -227,17 +230,25 @@ t.test('the notes of a plain release', { skip }, async (t) => {
   t.notMatch(ruled.notes, /nothing is ever deleted|names no registry/);
 });
 
-t.test('every version of Kubernetes takes every object', { skip }, async (t) => {
-  const manifests = await Promise.all([{}, EVERYTHING].map(async (values) => (await render(values)).manifest));
+t.test('Kubernetes takes every object', { skip }, async (t) => {
+  const manifests = await Promise.all([{}, EVERYTHING].map(async (values) => (await release(values)).manifest));
   const file = join(dir, 'everything.yaml');
   await writeFile(file, manifests.join('\n---\n'));
-  for (const checker of ['manifestcheck-oldest', 'manifestcheck-newest']) {
-    t.test(checker, { skip: without(checker) }, async (t) => {
-      const { code, stdout, stderr } = await run('sh', ['-c', 'exec "$0" <"$1"', findJudge(checker) ?? checker, file]);
-      t.equal(code, 0, stderr);
-      t.match(stdout, / 0 refused/);
+  const judge = async (name: string): Promise<string> =>
+    mustRun('sh', ['-c', 'exec "$0" <"$1"', findJudge(name) ?? name, file]);
+
+  for (const version of ['1.25', '1.31', '1.37']) {
+    t.test(version, { skip: without(`manifestcheck-${version}`) }, async (t) => {
+      t.match(await judge(`manifestcheck-${version}`), ' 0 refused');
     });
   }
+  t.test('Pod Security', { skip: without('podsecurity') }, async (t) => {
+    for (const line of (await judge('podsecurity')).trim().split('\n')) {
+      const { name, forbidden } = JSON.parse(line) as { name: string; forbidden: string[] };
+      const exception = /-job(?!-far)/.test(name) ? /host/ : /^$/;
+      t.match(forbidden.join(' '), exception, `${name}: only what takes certificates from the node needs exceptions`);
+    }
+  });
 });
 
 /** The minute of the day's first run, and every how many minutes there is one. */
@@ -246,15 +257,18 @@ function firstRun(schedule: string): { at: number; every: number } {
   return { at: Number(from ?? 0) * 60 + Number(minute), every: Number(every) * 60 };
 }
 
+/** By the cluster's name. Not parsed, which takes seconds for a thousand objects. */
+async function schedulesOf(names: string[]): Promise<Map<string, string>> {
+  const clusters = names.map((name) => ({ name, env: { SNAPSHOT_BLOB_PREFIX: `${name}/` } }));
+  const { manifest } = await release({ clusters });
+  const found = manifest.matchAll(/^ {2}name: etcd-snapshot-azure-blob-job-(\S+)$.*?^ {2}schedule: "(.*?)"$/gms);
+  return new Map([...found].map(([, name = '', schedule = '']) => [name, schedule]));
+}
+
 t.test('a fleet is spread over the interval by its names alone', { skip }, async (t) => {
-  const fleet = (names: string[]): object => ({
-    clusters: names.map((name) => ({ name, env: { SNAPSHOT_BLOB_PREFIX: `${name}/` } })),
-  });
   const names = Array.from({ length: 1000 }, (_, number) => `prod-${number}`);
-  const schedules = new Map(
-    cronJobs(await render(fleet(names))).map(({ metadata, spec }) => [metadata.name, spec.schedule as string]),
-  );
-  t.equal(schedules.size, names.length);
+  const schedules = await schedulesOf(names);
+  t.strictSame([...schedules.keys()].toSorted(), names.toSorted());
 
   const buckets = Array.from({ length: 24 }, () => 0);
   for (const schedule of schedules.values()) {
@@ -268,10 +282,8 @@ t.test('a fleet is spread over the interval by its names alone', { skip }, async
   const chiSquare = buckets.reduce((sum, count) => sum + (count - expected) ** 2 / expected, 0);
   t.ok(chiSquare < 49.7, `${chiSquare}`);
 
-  const few = await render(fleet(['another', 'prod-500', 'prod-7']));
-  for (const { metadata, spec } of cronJobs(few).filter(({ metadata }) => metadata.name !== jobOf('another'))) {
-    t.equal(spec.schedule, schedules.get(metadata.name), 'whoever else is there');
-  }
+  const few = await schedulesOf(['another', 'prod-500', 'prod-7']);
+  for (const name of ['prod-500', 'prod-7']) t.equal(few.get(name), schedules.get(name), 'whoever else is there');
 });
 
 function jobOf(name: string): string {
