@@ -253,8 +253,8 @@ t.test('Kubernetes takes every object', { skip }, async (t) => {
 
 /** The minute of the day's first run, and every how many minutes there is one. */
 function firstRun(schedule: string): { at: number; every: number } {
-  const [, minute, from, every] = /^(\d+) (?:\*|(\d+)-23)\/(\d+) \* \* \*$/.exec(schedule) ?? [];
-  return { at: Number(from ?? 0) * 60 + Number(minute), every: Number(every) * 60 };
+  const [, minute, hour, every] = /^(\d+) (?:\*|(\d+)(?:-23)?)(?:\/(\d+))? \* \* \*$/.exec(schedule) ?? [];
+  return { at: Number(hour ?? 0) * 60 + Number(minute), every: Number(every ?? 24) * 60 };
 }
 
 /** By the cluster's name. Not parsed, which takes seconds for a thousand objects. */
@@ -286,23 +286,26 @@ t.test('a fleet is spread over the interval by its names alone', { skip }, async
   for (const name of ['prod-500', 'prod-7']) t.equal(few.get(name), schedules.get(name), 'whoever else is there');
 });
 
-function jobOf(name: string): string {
-  return `etcd-snapshot-azure-blob-job-${name}`;
-}
-
-t.test('every interval divides a day, whatever the offset', { skip }, async (t) => {
+t.test('each interval divides a day, whatever the offset', { skip }, async (t) => {
   const intervals = [1, 2, 3, 4, 6, 8, 12, 24];
   const clusters = intervals.map((intervalHours) => ({
     name: `every-${intervalHours}`,
     intervalHours,
     env: { SNAPSHOT_BLOB_PREFIX: `${intervalHours}/` },
   }));
-  const { objects } = await render({ clusters });
-  for (const hours of intervals.slice(0, -1)) {
-    const { at, every } = firstRun(objects[`CronJob ${jobOf(`every-${hours}`)}`].spec.schedule);
+  const { objects } = await render({ clusters, drill: { enabled: true }, prune: { enabled: true } });
+  const scheduleOf = (job: string, hours: number): string =>
+    objects[`CronJob etcd-snapshot-azure-blob-${job}-every-${hours}`].spec.schedule;
+  for (const hours of intervals) {
+    const { at, every } = firstRun(scheduleOf('job', hours));
     t.ok(every === hours * 60 && at < every, `${hours}`);
+    const drill = /^(\d+) (\d+) \* \* [0-6]$/.exec(scheduleOf('drill', hours));
+    const prune = /^(\d+) (\d+) \* \* \*$/.exec(scheduleOf('prune', hours));
+    for (const [, minute, hour] of [drill ?? [], prune ?? []]) {
+      const after = (Number(hour) * 60 + Number(minute) - at + 1440) % every;
+      t.equal(after, every / 2, 'drill and prune are between two backups');
+    }
   }
-  t.match(objects[`CronJob ${jobOf('every-24')}`].spec.schedule, /^\d+ \d+ \* \* \*$/);
 });
 
 t.test('names fit, or are refused', { skip }, async (t) => {
@@ -342,14 +345,36 @@ t.test('what is misspelt or does not fit is refused, and the message says where'
   for (const [values, message] of cases) t.match(await refusal(values), message, JSON.stringify(values));
 });
 
+const schema = JSON.parse(readFileSync(join(CHART, 'values.schema.json'), 'utf8'));
+
+t.test('the schema knows what values.yaml explains, and nothing else', (t) => {
+  const values = parse(readFileSync(join(CHART, 'values.yaml'), 'utf8'));
+  t.same(new Set(Object.keys(schema.properties)), new Set(['global', ...Object.keys(values)]));
+  const closed = (part: Loose): void => {
+    if (typeof part !== 'object' || part === null) return;
+    const names = Object.keys(part.properties ?? {}).join();
+    if (part.type === 'object' && names !== '') t.equal(part.additionalProperties, false, names);
+    for (const child of Object.values(part)) closed(child);
+  };
+  closed(schema);
+  t.end();
+});
+
+t.test("the README's values are accepted", { skip }, async (t) => {
+  const readme = readFileSync(join(ROOT, 'README.md'), 'utf8');
+  const [section = ''] = /^### Install with Helm$.*?^##/ms.exec(readme) ?? [];
+  const blocks = [...section.matchAll(/^```yaml\n(.*?)^```$/gms)].map(([, block = '']) => block);
+  t.ok(blocks.length > 1);
+  t.ok(Object.keys((await render(parse(blocks.join('')))).objects).length > 0);
+});
+
 t.test('the schema knows every variable, but no secret', (t) => {
-  const { definitions } = JSON.parse(readFileSync(join(CHART, 'values.schema.json'), 'utf8'));
   // Named by certificates, timeout and workloadIdentity, or by what the chart mounts.
   const set =
     /^SNAPSHOT_(TIMEOUT|SPOOL_DIR|ETCD_(CA|CERT|KEY)_FILE)$|^AZURE_(FEDERATED_TOKEN_FILE|CLIENT_ID|TENANT_ID)$/;
   const names = Object.entries(VARIABLES).flatMap(([name, variable]) => ('secret' in variable ? [] : [name]));
   t.strictSame(
-    Object.keys(definitions.env.properties),
+    Object.keys(schema.definitions.env.properties),
     names.filter((name) => !set.test(name)),
   );
   t.end();

@@ -70,11 +70,12 @@ the names of its CronJobs end. One without a name where none is listed.
 {{- end }}
 
 {{/*
-A number from 0 up to `within` that follows from the name alone, so that it stays when other clusters come and go, and the names
-of a fleet spread evenly; 0 without a name.
+A number that follows from the cluster's name alone, so that it stays when other clusters come and go. Taken modulo the minutes of
+an interval, a week or a day, it spreads the names of a fleet evenly. As the interval divides the other two, half of it more lies
+between two backups.
 */}}
-{{- define "etcd-snapshot.offset" -}}
-{{- if .name }}{{ mod (int64 (printf "0x%s" (sha256sum .name | trunc 8))) .within }}{{ else }}0{{ end }}
+{{- define "etcd-snapshot.hash" -}}
+{{ int64 (printf "0x%s" (sha256sum .name | trunc 8)) }}
 {{- end }}
 
 {{/* What needs nothing of a node: Pod Security "restricted" without an exception. */}}
