@@ -1,14 +1,14 @@
 import { readFileSync } from 'node:fs';
-import { mkdir, writeFile } from 'node:fs/promises';
-import { join, relative } from 'node:path';
+import { writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import t from 'tap';
 import { parse, parseAllDocuments, stringify } from 'yaml';
 import { VARIABLES } from '../src/variables.ts';
 import { findJudge, without } from './support/judges.ts';
+import { build, buildOwn, MANIFESTS } from './support/manifests.ts';
 import { mustRun, run, temporaryFolder } from './support/process.ts';
 
 const ROOT = join(import.meta.dirname, '..');
-const MANIFESTS = join(ROOT, 'manifests');
 const CHART = join(MANIFESTS, 'helm', 'etcd-snapshot');
 const REGISTRY = 'registry.example.com/etcd-snapshot-azure-blob';
 
@@ -19,7 +19,6 @@ const CLIENT: string = IDENTITY.data['etcd-snapshot'];
 IDENTITY.data['etcd-snapshot-drill'] = TENANT;
 
 const HELM = findJudge('helm') ?? 'helm';
-const KUBECTL = findJudge('kubectl') ?? 'kubectl';
 const skip = without('helm');
 
 const dir = temporaryFolder('helm');
@@ -60,25 +59,20 @@ async function refusal(values: object): Promise<string> {
 }
 
 async function kustomize(folder: string): Promise<Record<string, Loose>> {
-  return byName(await mustRun(KUBECTL, ['kustomize', folder]));
+  return byName((await build(join(MANIFESTS, folder))).yaml);
 }
 
 /** What kustomize makes of AKS Engine's overlay with these components. */
-async function compose(name: string, components: string[]): Promise<Record<string, Loose>> {
-  const folder = join(dir, name);
-  await mkdir(folder);
-  const at = (path: string): string => relative(folder, join(MANIFESTS, path));
-  await writeFile(join(folder, 'identity.yaml'), stringify(IDENTITY));
-  await writeFile(
-    join(folder, 'kustomization.yaml'),
-    stringify({
-      apiVersion: 'kustomize.config.k8s.io/v1beta1',
-      kind: 'Kustomization',
-      resources: [at('overlays/aks-engine'), ...(components.includes('workload-identity') ? ['identity.yaml'] : [])],
-      components: components.map((component) => at(`components/${component}`)),
-    }),
-  );
-  return kustomize(folder);
+async function compose(...components: string[]): Promise<Record<string, Loose>> {
+  const identity = components.includes('workload-identity') ? ['identity.yaml'] : [];
+  const kustomization = {
+    apiVersion: 'kustomize.config.k8s.io/v1beta1',
+    kind: 'Kustomization',
+    resources: ['MANIFESTS/overlays/aks-engine', ...identity],
+    components: components.map((component) => `MANIFESTS/components/${component}`),
+  };
+  const files = { 'identity.yaml': stringify(IDENTITY) };
+  return byName((await buildOwn(components.join(), stringify(kustomization), files)).yaml);
 }
 
 /** All that may differ between an object of the chart and that of kustomize: Helm's own labels … */
@@ -119,18 +113,18 @@ function envOf(cronJob: Loose): Record<string, string> {
 
 t.test('what kustomize makes, the chart makes', { skip: skip || without('kubectl') }, async (t) => {
   const image = { repository: REGISTRY };
-  t.strictSame((await render({ image })).objects, await kustomize(MANIFESTS), 'by default');
+  t.strictSame((await render({ image })).objects, await kustomize('.'), 'by default');
   for (const layout of ['aks-engine', 'kubeadm', 'k3s', 'rke2']) {
-    t.strictSame((await render({ layout })).objects, await kustomize(join(MANIFESTS, 'overlays', layout)), layout);
+    t.strictSame((await render({ layout })).objects, await kustomize(`overlays/${layout}`), layout);
   }
   const drill = { enabled: true };
   const prune = { enabled: true };
-  t.strictSame((await render({ drill })).objects, await compose('drill', ['drill']), 'drill');
-  t.strictSame((await render({ prune })).objects, await compose('prune', ['prune']), 'prune');
+  t.strictSame((await render({ drill })).objects, await compose('drill'), 'drill');
+  t.strictSame((await render({ prune })).objects, await compose('prune'), 'prune');
   const workloadIdentity = { tenantId: TENANT, clientId: CLIENT, drillClientId: TENANT };
   t.strictSame(
     (await render({ drill, prune, workloadIdentity })).objects,
-    await compose('identity', ['drill', 'prune', 'workload-identity']),
+    await compose('drill', 'prune', 'workload-identity'),
     'workload identity',
   );
 });
@@ -155,6 +149,7 @@ const EVERYTHING = {
   ],
   affinity: { nodeAffinity: {} },
   tolerations: [{ operator: 'Exists' }],
+  seLinuxOptions: { type: 'spc_t' },
   priorityClassName: 'system-cluster-critical',
   spoolSizeLimit: '4Gi',
   extraVolumes: [{ name: 'ca', configMap: { name: 'company-ca' } }],
@@ -196,6 +191,8 @@ t.test('several clusters, each with what is its own', { skip }, async (t) => {
   t.match(certs.secret.items, [{ key: 'ca.crt' }, { key: 'tls.crt' }, { key: 'client.key', path: 'etcdclient.key' }]);
 
   t.equal(job('job-rancher').spec.suspend, true);
+  t.match(podOf(job('job-rancher')), { tolerations: EVERYTHING.tolerations, securityContext: { runAsUser: 0 } });
+  t.match(podOf(job('job-rancher')).securityContext.seLinuxOptions, EVERYTHING.seLinuxOptions);
   t.match(JSON.stringify(job('job-rancher')), '/var/lib/rancher/rke2/server/tls/etcd/server-ca.crt');
 
   for (const cronJob of cronJobs(rendered)) {
