@@ -215,6 +215,33 @@ t.test('several clusters, each with what is its own', { skip }, async (t) => {
   }
 });
 
+t.test('values that YAML would take for something else', { skip }, async (t) => {
+  const odd = { ca: '/etc/a, b}/ca', cert: '/etc/#/cert', key: "/etc/it's/key" };
+  const { objects } = await render({
+    existingSecret: 'null',
+    certificates: { files: odd },
+    env: { NO_PROXY: 'true', SNAPSHOT_BLOB_PREFIX: '1e3', SNAPSHOT_PREVIOUS_CLUSTER_IDS: '0123' },
+    imagePullSecrets: ['1'],
+    spoolSizeLimit: '1000',
+    serviceAccount: { name: '123' },
+    labels: { yes: 'no' },
+  });
+  t.ok(objects['ServiceAccount 123']);
+  const cronJob = objects['CronJob etcd-snapshot-azure-blob-job'];
+  t.equal(cronJob.metadata.labels.yes, 'no');
+  const pod = podOf(cronJob);
+  const { NO_PROXY, SNAPSHOT_BLOB_PREFIX, SNAPSHOT_PREVIOUS_CLUSTER_IDS } = envOf(cronJob);
+  t.strictSame([NO_PROXY, SNAPSHOT_BLOB_PREFIX, SNAPSHOT_PREVIOUS_CLUSTER_IDS], ['true', '1e3', '0123']);
+  t.equal(pod.containers[0].envFrom[0].secretRef.name, 'null');
+  t.strictSame([pod.serviceAccountName, pod.imagePullSecrets[0].name], ['123', '1']);
+  const volumes: Loose[] = pod.volumes;
+  t.strictSame(
+    new Set(volumes.flatMap(({ hostPath }) => (hostPath === undefined ? [] : [hostPath.path]))),
+    new Set(Object.values(odd)),
+  );
+  t.equal(volumes.find(({ name }) => name === 'spool').emptyDir.sizeLimit, '1000');
+});
+
 t.test('the notes of a plain release', { skip }, async (t) => {
   const { notes } = await render({});
   t.match(

@@ -47,23 +47,23 @@ spec:
           {{- end }}
         spec:
           restartPolicy: Never
-          serviceAccountName: {{ include "etcd-snapshot.serviceAccount" (list $root $job.component) }}
+          serviceAccountName: {{ include "etcd-snapshot.serviceAccount" (list $root $job.component) | quote }}
           automountServiceAccountToken: false
           enableServiceLinks: false
           {{- with $root.Values.imagePullSecrets }}
           imagePullSecrets:
             {{- range . }}
-            - name: {{ . }}
+            - name: {{ . | quote }}
             {{- end }}
           {{- end }}
           {{- with $root.Values.priorityClassName }}
-          priorityClassName: {{ . }}
+          priorityClassName: {{ . | quote }}
           {{- end }}
           terminationGracePeriodSeconds: 10
           {{- toYaml $job.pod | nindent 10 }}
           containers:
             - name: snapshot-worker
-              image: {{ include "etcd-snapshot.image" $root }}
+              image: {{ include "etcd-snapshot.image" $root | quote }}
               {{- with $root.Values.image.pullPolicy }}
               imagePullPolicy: {{ . }}
               {{- end }}
@@ -74,7 +74,7 @@ spec:
               terminationMessagePolicy: FallbackToLogsOnError
               envFrom:
                 - secretRef:
-                    name: {{ $job.existingSecret }}
+                    name: {{ $job.existingSecret | quote }}
               {{- $env := $job.env | default dict }}
               {{- with $root.Values.workloadIdentity }}
               {{- if .clientId }}

@@ -1,9 +1,13 @@
 {{/* These take a list: the root, and the component (backup, drill, prune). */}}
 {{- define "etcd-snapshot.metadata" -}}
 {{- $root := index . 0 -}}
-namespace: {{ $root.Release.Namespace }}
+{{- $helms := dict
+  "app.kubernetes.io/instance" $root.Release.Name
+  "app.kubernetes.io/managed-by" $root.Release.Service
+  "helm.sh/chart" (printf "%s-%s" $root.Chart.Name $root.Chart.Version | replace "+" "_") -}}
+namespace: {{ $root.Release.Namespace | quote }}
 labels:
-  {{- merge (dict "app.kubernetes.io/instance" $root.Release.Name "app.kubernetes.io/managed-by" $root.Release.Service "helm.sh/chart" (printf "%s-%s" $root.Chart.Name $root.Chart.Version | replace "+" "_")) (include "etcd-snapshot.labels" . | fromYaml) | toYaml | nindent 2 }}
+  {{- merge $helms (include "etcd-snapshot.labels" . | fromYaml) | toYaml | nindent 2 }}
 {{- with $root.Values.annotations }}
 annotations:
   {{- toYaml . | nindent 2 }}
