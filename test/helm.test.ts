@@ -19,7 +19,7 @@ const CLIENT: string = IDENTITY.data['etcd-snapshot'];
 IDENTITY.data['etcd-snapshot-drill'] = TENANT;
 
 const HELM = findJudge('helm') ?? 'helm';
-const skip = without('helm');
+const skip = without('helm') || (await isBefore4()) ? 'there is no Helm 4 here' : false;
 
 const dir = temporaryFolder('helm');
 
@@ -32,6 +32,11 @@ interface Rendered {
 }
 
 let files = 0;
+
+/** Helm 3 renders the same objects, but shows the notes only where it reaches a cluster. */
+async function isBefore4(): Promise<boolean> {
+  return !(await mustRun(HELM, ['version', '--short'])).startsWith('v4.');
+}
 
 async function install(values: object): Promise<{ code: number | null; stdout: string; stderr: string }> {
   const file = join(dir, `values-${files++}.json`);
