@@ -161,6 +161,7 @@ const EVERYTHING = {
   extraVolumeMounts: [{ name: 'ca', mountPath: '/etc/company', readOnly: true }],
   serviceAccount: { create: true, name: 'backups' },
   workloadIdentity: { tenantId: TENANT, clientId: CLIENT },
+  monitoring: { prometheusRule: { enabled: true }, dashboard: { enabled: true } },
   labels: { team: 'platform' },
   annotations: { 'example.com/owner': 'platform' },
 };
@@ -259,20 +260,64 @@ t.test('the notes of a plain release', { skip }, async (t) => {
   t.notMatch(ruled.notes, /nothing is ever deleted|names no registry/);
 });
 
+t.test("alerts and dashboard are copies of kustomize's", { skip: skip || without('kubectl') }, async (t) => {
+  for (const file of ['prometheusrule.yaml', 'dashboard.json']) {
+    const [copy, original] = [join(CHART, 'files', file), join(MANIFESTS, 'monitoring', file)].map((path) =>
+      readFileSync(path, 'utf8'),
+    );
+    t.ok(copy === original, `cp manifests/monitoring/${file} manifests/helm/etcd-snapshot/files`);
+  }
+  const runbook = 'https://wiki.example.com/etcd.md';
+  const { objects } = await render({
+    monitoring: {
+      namespace: 'monitoring',
+      runbook,
+      prometheusRule: { enabled: true, labels: { release: 'prometheus' } },
+      dashboard: { enabled: true },
+    },
+  });
+  const expected = await kustomize('monitoring');
+  const [rule, dashboard] = ['PrometheusRule etcd-snapshot-azure-blob', 'ConfigMap etcd-snapshot-dashboard'];
+  t.match(objects, { [rule]: { metadata: { ...expected[rule].metadata, labels: { release: 'prometheus' } } } });
+  t.match(objects[dashboard].metadata, expected[dashboard].metadata);
+  t.equal(objects[dashboard].data['dashboard.json'], expected[dashboard].data['dashboard.json']);
+  const ours = 'https://git.example.com/etcd-snapshot-azure-blob/README.md';
+  t.strictSame(objects[rule].spec, JSON.parse(JSON.stringify(expected[rule].spec).replaceAll(ours, runbook)));
+  t.match(JSON.stringify(objects[rule].spec), `${runbook}#`);
+});
+
+t.test('alerts are about every cluster', { skip }, async (t) => {
+  const names = cronJobs(await render(EVERYTHING)).map(({ metadata }): string => metadata.name);
+  const rule = readFileSync(join(MANIFESTS, 'monitoring', 'prometheusrule.yaml'), 'utf8');
+  const patterns = [...rule.matchAll(/(?:cronjob|owner_name)=~"(.*?)"/g)].map(
+    ([, regexp]) => new RegExp(`^${regexp}$`),
+  );
+  for (const name of names.filter((name) => !name.includes('-prune-'))) {
+    t.ok(
+      patterns.some((pattern) => pattern.test(name)),
+      name,
+    );
+  }
+});
+
 t.test('Kubernetes takes every object', { skip }, async (t) => {
   const manifests = await Promise.all([{}, EVERYTHING].map(async (values) => (await release(values)).manifest));
-  const file = join(dir, 'everything.yaml');
-  await writeFile(file, manifests.join('\n---\n'));
-  const judge = async (name: string): Promise<string> =>
+  const documents = manifests.join('\n---\n').split(/^---$/m);
+  const [everything, kubernetes] = [join(dir, 'everything.yaml'), join(dir, 'kubernetes.yaml')];
+  await writeFile(everything, documents.join('---'));
+  await writeFile(kubernetes, documents.filter((text) => !text.includes('monitoring.coreos.com')).join('---'));
+  const judge = async (name: string, file: string): Promise<string> =>
     mustRun('sh', ['-c', 'exec "$0" <"$1"', findJudge(name) ?? name, file]);
 
   for (const version of ['1.25', '1.31', '1.37']) {
     t.test(version, { skip: without(`manifestcheck-${version}`) }, async (t) => {
-      t.match(await judge(`manifestcheck-${version}`), ' 0 refused');
+      // Only the newest knows the objects of the Prometheus operator.
+      const verdict = await judge(`manifestcheck-${version}`, version === '1.37' ? everything : kubernetes);
+      t.match(verdict, ' 0 refused');
     });
   }
   t.test('Pod Security', { skip: without('podsecurity') }, async (t) => {
-    for (const line of (await judge('podsecurity')).trim().split('\n')) {
+    for (const line of (await judge('podsecurity', kubernetes)).trim().split('\n')) {
       const { name, forbidden } = JSON.parse(line) as { name: string; forbidden: string[] };
       const exception = /-job(?!-far)/.test(name) ? /host/ : /^$/;
       t.match(forbidden.join(' '), exception, `${name}: only what takes certificates from the node needs exceptions`);
@@ -400,7 +445,7 @@ t.test("the README's values are accepted", { skip }, async (t) => {
 t.test('the schema knows every variable, but no secret', (t) => {
   // Named by certificates, timeout and workloadIdentity, or by what the chart mounts.
   const set =
-    /^SNAPSHOT_(TIMEOUT|SPOOL_DIR|ETCD_(CA|CERT|KEY)_FILE)$|^AZURE_(FEDERATED_TOKEN_FILE|CLIENT_ID|TENANT_ID)$/;
+    /^SNAPSHOT_(TIMEOUT|SPOOL_DIR|TERMINATION_LOG|ETCD_(CA|CERT|KEY)_FILE)$|^AZURE_(FEDERATED_TOKEN_FILE|CLIENT_ID|TENANT_ID)$/;
   const names = Object.entries(VARIABLES).flatMap(([name, variable]) => ('secret' in variable ? [] : [name]));
   t.strictSame(
     Object.keys(schema.definitions.env.properties),
