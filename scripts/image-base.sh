@@ -40,6 +40,7 @@ if podman image exists "$image"; then
 fi
 
 # The mirror that this machine itself installs from.
+# shellcheck disable=SC2016 # apt's own variables
 mirror=$(apt-get indextargets --format '$(ORIGIN) $(RELEASE) $(REPO_URI)' 'Created-By: Packages' |
   sed -n "s/^Debian $suite //p" | head -n 1)
 if [ -z "$mirror" ]; then

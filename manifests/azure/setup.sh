@@ -1,46 +1,143 @@
 #!/usr/bin/env bash
 # Makes in Azure what the worker needs and nothing more, with the Azure CLI. May be run again: what is there stays, and is
-# brought to these settings.
-#
-#   setup.sh RESOURCE_GROUP LOCATION ACCOUNT CONTAINER WRITER [PRUNER]
-#
-# WRITER and PRUNER are object ids of service principals or managed identities (az ad sp show --id APPID --query id). The
-# writer stores snapshots and reads them back, and can neither overwrite nor delete one; with SNAPSHOT_KEEP_… set it must be
-# the pruner too. A pruner of its own is for `etcd-snapshot prune` in another place than the backup, say outside the cluster.
+# brought to these settings. template.json beside this file does the same for Azure Resource Manager: use one of the two.
 set -euo pipefail
 
-if [ $# -lt 5 ] || [ $# -gt 6 ]; then
-  echo "usage: $0 RESOURCE_GROUP LOCATION ACCOUNT CONTAINER WRITER [PRUNER]" >&2
+usage() {
+  cat <<END
+usage: $0 --group NAME --location REGION --account NAME --container NAME [options]
+
+  --writer ID               may store snapshots and read them back, and can neither overwrite nor delete one
+  --pruner ID               may read and delete snapshots, for retention
+                            ID is the object id of a service principal or managed identity
+                            (az ad sp show --id APPID --query id); a worker with SNAPSHOT_KEEP_… set is to be both
+  --workload-identity URL   makes a managed identity for a service account of the cluster with this OIDC issuer,
+                            and a writer of it
+  --subject SUBJECT         that service account (default: system:serviceaccount:kube-system:etcd-snapshot)
+  --identity NAME           name of that managed identity (default: etcd-snapshot-CONTAINER)
+  --identity-may-prune      it is a pruner, too
+  --soft-delete-days N      what was deleted or overwritten can be had back for so long (default: 14)
+  --immutable-days N        nobody can delete a snapshot for so long (default: no such policy); not locked
+  --no-account-key          the account key opens nothing any more
+END
+}
+
+# refuse SENTENCE: nothing was done yet.
+refuse() {
+  echo "$0: $1" >&2
+  echo "Run $0 --help for the options." >&2
   exit 2
-fi
-group=$1 location=$2 account=$3 container=$4 writer=$5 pruner=${6:-}
+}
+
+group='' location='' account='' container='' issuer='' subject=system:serviceaccount:kube-system:etcd-snapshot identity=''
+writers='' pruners='' identity_may_prune=false soft_delete_days=14 immutable_days=0 account_key=true
+while [ $# -gt 0 ]; do
+  case $1 in
+    --help | -h) usage && exit 0 ;;
+    --identity-may-prune) identity_may_prune=true && shift && continue ;;
+    --no-account-key) account_key=false && shift && continue ;;
+    --*) [ $# -gt 1 ] || refuse "$1 needs a value." ;;
+    *) refuse "$1 is no option." ;;
+  esac
+  case $1 in
+    --group) group=$2 ;;
+    --location) location=$2 ;;
+    --account) account=$2 ;;
+    --container) container=$2 ;;
+    --writer) writers="$writers $2" ;;
+    --pruner) pruners="$pruners $2" ;;
+    --workload-identity) issuer=$2 ;;
+    --subject) subject=$2 ;;
+    --identity) identity=$2 ;;
+    --soft-delete-days) soft_delete_days=$2 ;;
+    --immutable-days) immutable_days=$2 ;;
+    *) refuse "$1 is no option." ;;
+  esac
+  shift 2
+done
+
+# Everything is looked at before anything is made.
+[ -n "$group" ] || refuse '--group is missing.'
+[ -n "$location" ] || refuse '--location is missing.'
+[[ $account =~ ^[a-z0-9]{3,24}$ ]] || refuse '--account must be 3 to 24 lower-case letters and digits.'
+[[ $container =~ ^.{3,63}$ && $container =~ ^[a-z0-9]+(-[a-z0-9]+)*$ ]] ||
+  refuse '--container must be 3 to 63 lower-case letters, digits and single hyphens between them.'
+[ -n "$writers$issuer" ] || refuse 'say who stores the snapshots: --writer ID or --workload-identity URL.'
+for id in $writers $pruners; do
+  [[ $id =~ ^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$ ]] || refuse "$id is no object id."
+done
+[[ -z $issuer || $issuer =~ ^https://[^[:space:]]+$ ]] || refuse '--workload-identity must be an https:// URL.'
+[[ $subject =~ ^system:serviceaccount:[^:]+:[^:]+$ ]] || refuse '--subject must be system:serviceaccount:NAMESPACE:NAME.'
+[[ $soft_delete_days =~ ^[1-9][0-9]{0,2}$ && $soft_delete_days -le 365 ]] || refuse '--soft-delete-days must be 1 to 365.'
+[[ $immutable_days =~ ^(0|[1-9][0-9]{0,5})$ && $immutable_days -le 146000 ]] || refuse '--immutable-days must be 1 to 146000.'
+az account show --output none || refuse 'the Azure CLI is not there, or not logged in: az login.'
 here=$(cd "$(dirname "$0")" && pwd)
+identity=${identity:-etcd-snapshot-$container}
 
 scope=$(az group create --name "$group" --location "$location" --query id --output tsv)
 
 # Zone-redundant, for a backup must outlive the zone of its cluster.
 az storage account create --resource-group "$group" --name "$account" --location "$location" --sku Standard_ZRS \
-  --kind StorageV2 --https-only true --min-tls-version TLS1_2 --allow-blob-public-access false --output none
+  --kind StorageV2 --https-only true --min-tls-version TLS1_2 --allow-blob-public-access false \
+  --allow-cross-tenant-replication false --allow-shared-key-access "$account_key" --output none
 
-# What is deleted or overwritten, by whomever, can be had back for two weeks.
+# What is deleted or overwritten, by whomever, can be had back.
 az storage account blob-service-properties update --resource-group "$group" --account-name "$account" \
-  --enable-delete-retention true --delete-retention-days 14 --enable-versioning true --output none
+  --enable-delete-retention true --delete-retention-days "$soft_delete_days" \
+  --enable-container-delete-retention true --container-delete-retention-days "$soft_delete_days" \
+  --enable-versioning true --output none
+
+# With versioning, a deleted blob lives on as a previous version and is paid for until somebody deletes that, too. This does;
+# soft delete then keeps it for its days.
+az storage account management-policy create --resource-group "$group" --account-name "$account" \
+  --policy "@$here/lifecycle.json" --output none
 
 az storage container-rm create --resource-group "$group" --storage-account "$account" --name "$container" --output none
 
-# allow ROLE PRINCIPAL: defines the role in the resource group, and assigns it in the container only.
-allow() {
-  local definition name command=create
-  definition=$(sed "s|SCOPE|$scope|" "$here/$1-role.json")
-  name="etcd-snapshot $1"
-  if [ -n "$(az role definition list --name "$name" --scope "$scope" --query '[].name' --output tsv)" ]; then
+# Of the container, not of versions: under it a name keeps its bytes for good, while version-level policies would let a thief
+# put other bytes under the name of a good snapshot. A locked policy cannot be set again, only extended.
+if [ "$immutable_days" -gt 0 ]; then
+  state=$(az storage container-rm show --resource-group "$group" --storage-account "$account" --name "$container" \
+    --query immutabilityPolicy.state --output tsv)
+  if [ "$state" = Locked ]; then
+    echo "The immutability policy of $container is locked: it stays as it is." >&2
+  else
+    az storage container immutability-policy create --resource-group "$group" --account-name "$account" \
+      --container-name "$container" --period "$immutable_days" --allow-protected-append-writes false --output none
+  fi
+fi
+
+# define ROLE: in the resource group. The account is in its name because names of roles are unique in the whole tenant.
+define() {
+  local definition command=create
+  definition=$(sed "s|SCOPE|$scope|; s|ACCOUNT|$account|" "$here/$1-role.json")
+  if [ -n "$(az role definition list --name "etcd-snapshot $1 $account" --scope "$scope" --query '[].name' --output tsv)" ]; then
     command=update
   fi
   az role definition "$command" --role-definition "$definition" --output none
-  az role assignment create --role "$name" --assignee-object-id "$2" --assignee-principal-type ServicePrincipal \
-    --scope "$scope/providers/Microsoft.Storage/storageAccounts/$account/blobServices/default/containers/$container" \
-    --output none
 }
 
-allow writer "$writer"
-if [ -n "$pruner" ]; then allow pruner "$pruner"; fi
+# allow ROLE IDS: in the container only.
+allow() {
+  local id
+  if [ -n "$2" ]; then define "$1"; fi
+  for id in $2; do
+    az role assignment create --role "etcd-snapshot $1 $account" --assignee-object-id "$id" \
+      --assignee-principal-type ServicePrincipal --output none \
+      --scope "$scope/providers/Microsoft.Storage/storageAccounts/$account/blobServices/default/containers/$container"
+  done
+}
+
+if [ -n "$issuer" ]; then
+  ids=$(az identity create --resource-group "$group" --location "$location" --name "$identity" \
+    --query '[principalId, clientId]' --output tsv)
+  read -r principal client <<<"${ids//$'\n'/ }"
+  az identity federated-credential create --resource-group "$group" --identity-name "$identity" --name kubernetes \
+    --issuer "$issuer" --subject "$subject" --audiences api://AzureADTokenExchange --output none
+  writers="$writers $principal"
+  if [ "$identity_may_prune" = true ]; then pruners="$pruners $principal"; fi
+  echo "Annotate the service account: azure.workload.identity/client-id: $client"
+fi
+
+allow writer "$writers"
+allow pruner "$pruners"
