@@ -24,7 +24,7 @@ MODELS = {
     ),
 }
 # Of the envelope, which every resource has and no model.
-ENVELOPE = {"type", "apiVersion", "name", "scope", "dependsOn"}
+ENVELOPE = {"comments", "type", "apiVersion", "name", "scope", "dependsOn"}
 # The newest with federated credentials that the package has; the stable version that the template names came after it.
 INSTEAD = {"2023-01-31": "2022-01-31-preview"}
 

@@ -107,10 +107,9 @@ export function deploy(template: Template, values: Record<string, unknown>): Dep
   for (const list of lists) variables[list.name] = copies(list, list.input);
 
   const resources = template.resources.flatMap((resource) => {
-    const { condition, copy, comments, ...rest } = resource as Resource & {
+    const { condition, copy, ...rest } = resource as Resource & {
       condition?: string;
       copy?: Copy;
-      comments?: string;
     };
     if (condition !== undefined && value(condition) !== true) return [];
     return (copy === undefined ? [value(rest)] : copies(copy, rest)) as Resource[];
