@@ -36,8 +36,11 @@ ca=$(npm config get cafile)
 } >"$secrets/npmrc"
 cat ${ca:+"$ca"} </dev/null >"$secrets/ca"
 
+# Every file and the image itself bear the time of the commit, so that the same commit gives the same image.
+time=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct)}
+
 # chroot isolation: works inside containers and virtual machines where a nested runtime would not.
-buildah bud $pull --isolation chroot --layers --tag "$tag" \
+buildah bud $pull --isolation chroot --layers ${NO_CACHE:+--no-cache} --timestamp "$time" --tag "$tag" \
   --secret "id=npmrc,src=$secrets/npmrc" --secret "id=ca,src=$secrets/ca" \
   --build-arg "VERSION=$(npm pkg get version | tr -d '"')" \
   ${ETCD_VERSION:+--build-arg "ETCD_VERSION=$ETCD_VERSION"} \

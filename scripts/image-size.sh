@@ -1,0 +1,58 @@
+#!/bin/sh
+# Measures what the README's table of sizes says: the parts of this image, and those of the shell worker that it replaces, as far
+# as they can be had without an image registry: a minimal Debian in place of Ubuntu, and in it Debian's packages of etcdctl and
+# of the Azure CLI, without recommended packages and with apt's own leftovers removed. Needs root.
+#   scripts/image-size.sh [image]      (default: etcd-snapshot-azure-blob:dev)
+set -eu
+image=${1:-etcd-snapshot-azure-blob:dev}
+suite=bookworm
+
+# shellcheck disable=SC2016 # apt's own variables
+mirror=$(apt-get indextargets --format '$(ORIGIN) $(RELEASE) $(REPO_URI)' 'Created-By: Packages' |
+  sed -n "s/^Debian $suite //p" | head -n 1)
+temp=$(mktemp -d)
+trap 'rm -rf "$temp"' EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM
+
+# row NAME DIRECTORY: what its files hold, and what a registry would send of them.
+row() {
+  bytes=$(du --apparent-size --block-size=1 --summarize "$2" | cut -f 1)
+  packed=$(tar -C "$2" -c . | gzip | wc -c)
+  printf '| %s | %s | %s |\n' "$1" "$((bytes / 1000000))" "$((packed / 1000000))"
+}
+
+printf '| | MB | MB compressed |\n| --- | --- | --- |\n'
+
+ours=$temp/ours
+container=$(podman create "$image")
+mkdir "$ours"
+podman export "$container" | tar -C "$ours" -x
+podman rm "$container" >/dev/null
+row 'this image' "$ours"
+# take NAME PATH…: out of the image, and a row of its own.
+take() {
+  name=$1 && shift
+  mkdir -p "$temp/$name"
+  (cd "$ours" && mv "$@" "$temp/$name/")
+  row "- $name" "$temp/$name"
+}
+take 'worker' app
+take "etcd's tools" usr/local/bin/etcd usr/local/bin/etcdutl
+take 'Node' usr/local/bin/node
+row '- operating system' "$ours"
+
+book=$temp/book
+install() {
+  chroot "$book" env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends "$1" >"$temp/log" 2>&1 ||
+    { cat "$temp/log" >&2 && exit 1; }
+  chroot "$book" apt-get clean
+}
+debootstrap --variant=minbase "$suite" "$book" "$mirror" >"$temp/log" || { cat "$temp/log" >&2 && exit 1; }
+chroot "$book" apt-get clean
+row 'a minimal Debian' "$book"
+install etcd-client
+row "- with etcdctl" "$book"
+install azure-cli
+rm -rf "$book"/var/lib/apt/lists/*
+row '- with the Azure CLI, too' "$book"
