@@ -1,11 +1,11 @@
-ARG NODE_IMAGE=docker.io/library/node:24-bookworm-slim
 # The etcd whose tools restore: of the minor version that the members run.
 ARG ETCD_VERSION=3.6.16
 ARG ETCD_IMAGE=gcr.io/etcd-development/etcd:v${ETCD_VERSION}
 
 FROM ${ETCD_IMAGE} AS etcd
 
-FROM ${NODE_IMAGE} AS build
+# On the machine's own architecture, whatever the image is for. (By name, not by an argument: that is how Dependabot finds it.)
+FROM --platform=$BUILDPLATFORM docker.io/library/node:24-bookworm-slim AS build
 WORKDIR /app
 COPY package.json package-lock.json .npmrc ./
 # The tests' tools are 500 MB that the compiler does not need. npm ci cannot leave out a part of a lock file; npm install
@@ -18,12 +18,18 @@ COPY src src
 COPY scripts/build.ts scripts/
 COPY scripts/bundle scripts/bundle
 RUN npm run build
+# Native code is for one architecture: that of the image, not that of the build.
+ARG TARGETARCH
+RUN --mount=type=secret,id=npmrc,target=/root/.npmrc --mount=type=secret,id=ca \
+    npm install --ignore-scripts --omit=dev --os=linux --libc=glibc --cpu="$(echo "$TARGETARCH" | sed s/amd64/x64/)"
 
 # Restores are etcdutl's, drills need etcd itself; etcd 3.4 has no etcdutl, there it is etcdctl.
 COPY --from=etcd /usr/local/bin /etcd
 RUN cd /etcd && mkdir bin && mv etcd bin/ && { mv etcdutl bin/ || mv etcdctl bin/; }
 
-FROM ${NODE_IMAGE}
+FROM docker.io/library/node:24-bookworm-slim
+# Every file below bears this time and no other, so that the same sources make the same image (scripts/image-build.sh).
+ARG SOURCE_DATE_EPOCH
 # Nothing is installed at run time: no package manager to attack, or to patch.
 RUN rm -rf /usr/local/lib/node_modules /usr/local/bin/npm /usr/local/bin/npx /usr/local/bin/corepack \
     /usr/local/bin/yarn /usr/local/bin/yarnpkg /opt/yarn-*
@@ -32,7 +38,8 @@ WORKDIR /app
 COPY --from=build /app/node_modules/@node-rs node_modules/@node-rs
 COPY --from=build /app/dist dist
 COPY --from=build /etcd/bin /usr/local/bin
-COPY package.json LICENSE ./
+# The mode, because that of a checkout is its owner's umask.
+COPY --chmod=0644 package.json LICENSE ./
 WORKDIR /
 ENV NODE_ENV=production
 
@@ -47,9 +54,11 @@ ENTRYPOINT ["node", "--", "/app/dist/main.js"]
 ARG VERSION=
 ARG REVISION=
 ARG SOURCE=
+ARG CREATED=
 LABEL org.opencontainers.image.title="etcd-snapshot" \
       org.opencontainers.image.description="Backs up etcd, the state of a Kubernetes cluster, to Azure Blob Storage" \
       org.opencontainers.image.licenses="Apache-2.0" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.revision="${REVISION}" \
-      org.opencontainers.image.source="${SOURCE}"
+      org.opencontainers.image.source="${SOURCE}" \
+      org.opencontainers.image.created="${CREATED}"

@@ -5,7 +5,7 @@
 set -eu
 cd "$(dirname "$0")/.."
 
-image=$(sed -n 's/^ARG NODE_IMAGE=//p' Dockerfile) # …/node:24-bookworm-slim
+image=$(sed -n 's/^FROM \([^ ]*\/node:[^ ]*\)$/\1/p' Dockerfile) # …/node:24-bookworm-slim
 etcd_version=${ETCD_VERSION:-$(sed -n 's/^ARG ETCD_VERSION=//p' Dockerfile)}
 etcd_image=$(sed -n 's/^ARG ETCD_IMAGE=//p' Dockerfile | sed "s/\${ETCD_VERSION}/$etcd_version/")
 tag=${image##*:}

@@ -10,6 +10,7 @@ case ${1-} in
     echo 'ETCD_VERSION=3.5.35: with the tools of this etcd instead of those that the Dockerfile names.'
     echo 'The base images are pulled, always, so that a stand-in never ends up in an image that is published.'
     echo 'STAND_IN_BASE=1: nothing is pulled. The base images in local storage are used; image-base.sh makes those that are missing.'
+    echo 'NO_CACHE=1: every step is done again.'
     exit 0
     ;;
 esac
@@ -36,14 +37,16 @@ ca=$(npm config get cafile)
 } >"$secrets/npmrc"
 cat ${ca:+"$ca"} </dev/null >"$secrets/ca"
 
-# Every file and the image itself bear the time of the commit, so that the same commit gives the same image.
-time=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct)}
+# The beginning of Unix time for every file and for the image itself, so that the same sources make the same layers, whenever.
+time=0
 
 # chroot isolation: works inside containers and virtual machines where a nested runtime would not.
 buildah bud $pull --isolation chroot --layers ${NO_CACHE:+--no-cache} --timestamp "$time" --tag "$tag" \
   --secret "id=npmrc,src=$secrets/npmrc" --secret "id=ca,src=$secrets/ca" \
   --build-arg "VERSION=$(npm pkg get version | tr -d '"')" \
   ${ETCD_VERSION:+--build-arg "ETCD_VERSION=$ETCD_VERSION"} \
+  --build-arg "SOURCE_DATE_EPOCH=$time" \
+  --build-arg "CREATED=$(git log -1 --format=%cI || true)" \
   --build-arg "REVISION=$(git rev-parse --verify --quiet HEAD || true)" \
   .
 buildah images --format '{{.Name}}:{{.Tag}}  {{.Size}}' "$tag"

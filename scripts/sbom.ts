@@ -57,9 +57,8 @@ function npmPackages(): Sbom {
 /** What the Dockerfile takes from other images. */
 function baseParts(): Component[] {
   const dockerfile = readFileSync(join(ROOT, 'Dockerfile'), 'utf8');
-  const argument = (name: string): string => new RegExp(`^ARG ${name}=(.+)$`, 'm').exec(dockerfile)?.[1] ?? '';
-  const [, node = '', tag = ''] = /([^/:]+):([^@]+)/.exec(argument('NODE_IMAGE')) ?? [];
-  const etcd = process.env['ETCD_VERSION'] ?? argument('ETCD_VERSION');
+  const [, node = '', tag = ''] = /^FROM \S*?(node):([^@\s]+)\S*$/m.exec(dockerfile) ?? [];
+  const etcd = process.env['ETCD_VERSION'] ?? /^ARG ETCD_VERSION=(.+)$/m.exec(dockerfile)?.[1] ?? '';
   return [
     { type: 'application', name: 'etcd', version: etcd, purl: `pkg:github/etcd-io/etcd@v${etcd}` },
     { type: 'container', name: node, version: tag, purl: `pkg:docker/${node}@${tag}` },

@@ -1,5 +1,5 @@
 import { readdirSync } from 'node:fs';
-import { writeFile } from 'node:fs/promises';
+import { chown, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import t from 'tap';
@@ -11,6 +11,11 @@ import { collect, type Finished, folderOnDisk, launch, mustRun, run, temporaryFo
 
 const IMAGE = 'etcd-snapshot-azure-blob:test';
 const SCRIPTS = join(import.meta.dirname, '..', '..', 'scripts');
+
+interface Inspected {
+  readonly Id: string;
+  readonly RootFS: { readonly Layers: readonly string[] };
+}
 
 const dir = temporaryFolder('image');
 const [tools] = findEtcd();
@@ -25,6 +30,10 @@ t.teardown(async () => {
 
 /** The options of the README's one-off run: the book's mount, and its Secret file with the quotation marks. */
 async function options(blobEndpoint = azurite.url): Promise<string[]> {
+  return ['-v', `${authority.dir}:/etc/kubernetes/certs:ro`, ...(await secrets(blobEndpoint))];
+}
+
+async function secrets(blobEndpoint = azurite.url): Promise<string[]> {
   const secretFile = join(dir, 'secrets.txt');
   const lines = {
     SNAPSHOT_ETCD_ENDPOINTS: cluster.endpoints,
@@ -38,7 +47,7 @@ async function options(blobEndpoint = azurite.url): Promise<string[]> {
       .map(([name, value]) => `${name}=${value}\n`)
       .join(''),
   );
-  return ['-v', `${authority.dir}:/etc/kubernetes/certs:ro`, '--env-file', secretFile];
+  return ['--env-file', secretFile];
 }
 
 /** Read-only root, no capabilities, no new privileges, 256 MiB. */
@@ -106,6 +115,25 @@ t.test('it brings the tools that restore, and a drill and a restore need nothing
   t.strictSame(readdirSync(room), ['restored']);
 });
 
+t.test('whoever needs no key of the node needs no root', async (t) => {
+  const room = folderOnDisk('anyone');
+  await chown(room, 65_532, 65_532);
+  const anyone = ['--user', '65532:65532', '-v', `${room}:/room`, ...(await secrets()), IMAGE];
+  t.match(await inContainer('--user', '65532:65532', IMAGE, '--version'), { code: 0 });
+  const { stdout } = await inContainer(...anyone, 'list', '--json');
+  const [{ name }] = JSON.parse(stdout) as [{ name: string }];
+  for (const command of [
+    ['verify', name],
+    ['inspect', name],
+    ['drill', '--temp-dir', '/room'],
+    ['restore', name, '--force', '--name', 'm1', '--data-dir', '/room/restored'],
+  ]) {
+    const { code, stderr } = await inContainer(...anyone, ...command);
+    t.equal(code, 0, `${command.join(' ')}: ${stderr}`);
+  }
+  t.strictSame(readdirSync(room), ['restored']);
+});
+
 t.test('SIGTERM ends the container in time', async (t) => {
   const proxy = await FaultProxy.start(azurite.url, ({ method }) => (method === 'PUT' ? 'hang' : 'pass'));
   t.teardown(async () => proxy.stop());
@@ -119,4 +147,14 @@ t.test('SIGTERM ends the container in time', async (t) => {
   t.ok(performance.now() - start < 4000, 'the container’s own end included');
   const snapshots = (await azurite.names('image')).filter((name) => name.endsWith('.db'));
   t.equal(snapshots.length, 1, 'the one of the test before, and no other');
+});
+
+t.test('the same commit makes the same image', async (t) => {
+  const again = `${IMAGE}-again`;
+  t.teardown(async () => run('podman', ['rmi', '--force', again]));
+  await mustRun(join(SCRIPTS, 'image-build.sh'), [again], { STAND_IN_BASE: '1', NO_CACHE: '1' });
+  const what = async (image: string): Promise<unknown> => JSON.parse(await mustRun('podman', ['inspect', image]));
+  const [[one], [other]] = (await Promise.all([what(IMAGE), what(again)])) as [[Inspected], [Inspected]];
+  t.strictSame(other.RootFS.Layers, one.RootFS.Layers);
+  t.equal(other.Id, one.Id);
 });
