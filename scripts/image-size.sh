@@ -1,7 +1,7 @@
 #!/bin/sh
 # Measures what the README's table of sizes says: the parts of this image, and those of the shell worker that it replaces, as far
 # as they can be had without an image registry: a minimal Debian in place of Ubuntu, and in it Debian's packages of etcdctl and
-# of the Azure CLI, without recommended packages and with apt's own leftovers removed. Needs root.
+# of the Azure CLI, without recommended packages and without apt's lists and archives. Needs root.
 #   scripts/image-size.sh [image]      (default: etcd-snapshot-azure-blob:dev)
 set -eu
 image=${1:-etcd-snapshot-azure-blob:dev}
@@ -17,8 +17,8 @@ trap 'exit 143' TERM
 
 # row NAME DIRECTORY: what its files hold, and what a registry would send of them.
 row() {
-  bytes=$(du --apparent-size --block-size=1 --summarize "$2" | cut -f 1)
-  packed=$(tar -C "$2" -c . | gzip | wc -c)
+  bytes=$(du --apparent-size --block-size=1 --summarize --exclude "$2/var/lib/apt/lists" "$2" | cut -f 1)
+  packed=$(tar -C "$2" --exclude ./var/lib/apt/lists -c . | gzip | wc -c)
   printf '| %s | %s | %s |\n' "$1" "$((bytes / 1000000))" "$((packed / 1000000))"
 }
 
@@ -37,7 +37,7 @@ take() {
   (cd "$ours" && mv "$@" "$temp/$name/")
   row "- $name" "$temp/$name"
 }
-take 'worker' app
+take 'the worker' app
 take "etcd's tools" usr/local/bin/etcd usr/local/bin/etcdutl
 take 'Node' usr/local/bin/node
 row '- operating system' "$ours"
@@ -54,5 +54,4 @@ row 'a minimal Debian' "$book"
 install etcd-client
 row "- with etcdctl" "$book"
 install azure-cli
-rm -rf "$book"/var/lib/apt/lists/*
 row '- with the Azure CLI, too' "$book"
