@@ -101,36 +101,29 @@ t.test('a backup of 250 MB from within 256 MiB', async (t) => {
   t.match(await inContainer(...(await options()), IMAGE, 'list', '--json'), { code: 0, stdout: new RegExp(name) });
 });
 
-t.test('it brings the tools that restore, and a drill and a restore need nothing else', async (t) => {
-  const { stdout } = await inContainer('--entrypoint', 'etcdutl', IMAGE, 'version');
-  const version = /version: (\S+)/.exec(stdout)?.[1] ?? 'none';
+t.test('it brings the tools that restore, and nothing else is needed for that', async (t) => {
   const room = folderOnDisk('room');
-  const mount = ['-v', `${room}:/room`, ...(await options())];
-  const drill = await inContainer(...mount, IMAGE, 'drill', '--json', '--temp-dir', '/room');
-  t.equal(drill.code, 0, drill.stderr);
-  t.match(JSON.parse(drill.stdout || '{}'), { ok: true, etcd: version });
   const restore = ['restore', '--force', '--name', 'm1', '--data-dir', '/room/restored'];
-  const restored = await inContainer(...mount, IMAGE, ...restore);
-  t.equal(restored.code, 0, restored.stderr);
+  const { code, stderr } = await inContainer('-v', `${room}:/room`, ...(await options()), IMAGE, ...restore);
+  t.equal(code, 0, stderr);
   t.strictSame(readdirSync(room), ['restored']);
 });
 
 t.test('whoever needs no key of the node needs no root', async (t) => {
+  const nobody = ['--user', '65532:65532'];
+  const { stdout: tool } = await inContainer(...nobody, '--entrypoint', 'etcdutl', IMAGE, 'version');
   const room = folderOnDisk('anyone');
   await chown(room, 65_532, 65_532);
-  const anyone = ['--user', '65532:65532', '-v', `${room}:/room`, ...(await secrets()), IMAGE];
-  t.match(await inContainer('--user', '65532:65532', IMAGE, '--version'), { code: 0 });
-  const { stdout } = await inContainer(...anyone, 'list', '--json');
+  const inRoom = [...nobody, '-v', `${room}:/room`, ...(await secrets()), IMAGE];
+  const { stdout } = await inContainer(...inRoom, 'list', '--json');
   const [{ name }] = JSON.parse(stdout) as [{ name: string }];
-  for (const command of [
-    ['verify', name],
-    ['inspect', name],
-    ['drill', '--temp-dir', '/room'],
-    ['restore', name, '--force', '--name', 'm1', '--data-dir', '/room/restored'],
-  ]) {
-    const { code, stderr } = await inContainer(...anyone, ...command);
-    t.equal(code, 0, `${command.join(' ')}: ${stderr}`);
-  }
+  t.match(await inContainer(...inRoom, 'verify', name), { code: 0 });
+  const drill = await inContainer(...inRoom, 'drill', '--json', '--temp-dir', '/room');
+  t.equal(drill.code, 0, drill.stderr);
+  t.match(JSON.parse(drill.stdout || '{}'), { ok: true, etcd: /version: (\S+)/.exec(tool)?.[1] ?? 'none' });
+  const restore = ['restore', name, '--force', '--name', 'm1', '--data-dir', '/room/restored'];
+  const restored = await inContainer(...inRoom, ...restore);
+  t.equal(restored.code, 0, restored.stderr);
   t.strictSame(readdirSync(room), ['restored']);
 });
 
