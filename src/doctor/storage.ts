@@ -39,8 +39,9 @@ export async function checkStorage(store: BlobStore, now: Date): Promise<Check[]
     return [
       ...rights,
       ...clock,
-      ...(refused.list === undefined ? [judgeAge(await store.list(), now)] : []),
-      ...(refused.read === undefined ? [judgeDrill(await store.lastDrill(), now)] : []),
+      ...(refused.list === undefined
+        ? [judgeAge(await store.list(), now), judgeDrill(await store.lastDrill(), now)]
+        : []),
     ];
   });
 }

@@ -5,7 +5,7 @@ import type { Log } from '../log.ts';
 import { listBlobs, type StoredBlob, storedBlob } from './catalogue.ts';
 import { openContainer } from './credentials.ts';
 import { download } from './download.ts';
-import { type DrillNote, drillNoteName, readDrillNote, writeDrillNote } from './drillnote.ts';
+import { type DrillNote, drillNotePrefix, readDrillNote, writeDrillNote } from './drillnote.ts';
 import { codeOf } from './errors.ts';
 import { isGone, isMissing } from './gone.ts';
 import { DEADLINES, Requests } from './requests.ts';
@@ -104,10 +104,10 @@ export class BlobStore {
   /** All blobs under the prefix, the newest first. @throws StorageError */
   async list(): Promise<StoredBlob[]> {
     const blobs = await listBlobs(this.#container, this.#prefix, this.#requests);
-    return blobs.filter(({ name }) => name !== drillNoteName(this.#prefix));
+    return blobs.filter(({ name }) => !name.startsWith(drillNotePrefix(this.#prefix)));
   }
 
-  /** Keeps a drill that succeeded instead of the one before. @throws StorageError */
+  /** Keeps that a drill succeeded. @throws StorageError */
   async noteDrill(note: DrillNote): Promise<void> {
     return writeDrillNote(this.#container, this.#prefix, this.#requests, note);
   }

@@ -63,6 +63,22 @@ const PROMISES: Record<string, (t: Test, place: Place) => Promise<void>> = {
       ['prod/older.db', 2025],
     ]);
   },
+  'noteDrill, lastDrill: each has a blob of its own that no list shows, and the newest counts': async (
+    t,
+    { store, container },
+  ) => {
+    t.equal(await store.lastDrill(), undefined);
+    const before = (await store.list()).length;
+    const [first, second] = [
+      { at: new Date('2026-01-01T00:00:00Z'), snapshot: 'prod/small.db', recoveryMs: 7 },
+      { at: new Date('2026-01-08T00:00:00.001Z'), snapshot: 'prod/höhe.db', recoveryMs: 8 },
+    ];
+    for (const note of [first, second, first]) await store.noteDrill(note);
+    t.strictSame(await store.lastDrill(), second);
+    t.equal((await store.list()).length, before);
+    const notes = container.listBlobsFlat({ prefix: 'prod/etcd-snapshot-drills/' });
+    for await (const { name } of notes) await container.deleteBlob(name);
+  },
   'read: these bytes of this blob, or an error': async (t, { store }) => {
     const { etag = '' } = (await store.find('large.db')) ?? {};
     for (const from of [0, 8_500_000]) {
