@@ -1,11 +1,16 @@
 import type { Readable } from 'node:stream';
+import { finished } from 'node:stream/promises';
 import type { BlobClient, BlobDownloadResponseParsed } from '@azure/storage-blob';
 import { StorageError } from '../errors.ts';
 import { isGone } from './gone.ts';
 import type { Requests } from './requests.ts';
 
-/** Bytes asked for at once. Two ranges are the bound of the memory that a download takes. */
-const RANGE_SIZE = 8 * 1024 * 1024;
+/**
+ * Bytes asked for at once, and how many such ranges are under way or with the reader: the bound of the memory that a download
+ * takes. One request at a time leaves the line idle while it is answered, and Azure gives one connection no more than a share.
+ */
+const RANGE_SIZE = 4 * 1024 * 1024;
+const RANGES = 4;
 
 /** Which state of a blob is read, and from which byte on. */
 export interface Extent {
@@ -16,9 +21,9 @@ export interface Extent {
 }
 
 /**
- * The bytes of a blob in ranges, one asked for ahead. A range that breaks goes on behind the last byte that came, for the SDK
- * does not resume; patience is counted from that byte on, so a line that is cut often only takes longer. A piece is valid
- * until the next is taken.
+ * The bytes of a blob in order, from ranges that are asked for in parallel. A range that breaks goes on behind the last byte
+ * that came, for the SDK does not resume; patience is counted from that byte on, so a line that is cut often only takes longer.
+ * A piece is valid until the next is taken. However the reading ends, no request is left under way.
  * @throws StorageError, also when the blob was changed or deleted meanwhile, or other bytes come than were asked for
  */
 export async function* download(
@@ -29,28 +34,27 @@ export async function* download(
 ): AsyncGenerator<Buffer, void, void> {
   const stop = new AbortController();
   const signal = AbortSignal.any([runSignal, stop.signal]);
-  const begin = (offset: number, buffer: Buffer): Promise<Buffer> => {
-    const bytes = buffer.subarray(0, Math.min(RANGE_SIZE, size - offset));
-    const range = readRange(blob, { etag, size, from: offset }, bytes, requests, signal);
-    // The range asked for ahead may fail while nobody waits for it yet.
+  const begin = (offset: number, memory: Buffer): Promise<Buffer> => {
+    const range = readRange(blob, { etag, size, from: offset }, memory.subarray(0, size - offset), requests, signal);
+    // It may fail while nobody waits for it yet.
     range.catch(() => {});
     return range;
   };
-  if (from >= size) return;
-  const bufferSize = Math.min(RANGE_SIZE, size - from);
-  let [current, spare] = [Buffer.allocUnsafe(bufferSize), Buffer.allocUnsafe(bufferSize)];
+  const underWay: Promise<Buffer>[] = [];
+  const ahead = from + RANGES * RANGE_SIZE;
   try {
-    let ahead = begin(from, current);
-    for (let next = from + RANGE_SIZE; ; next += RANGE_SIZE) {
-      const piece = await ahead;
-      const last = next >= size;
-      if (!last) ahead = begin(next, spare);
+    for (let at = from; at < Math.min(ahead, size); at += RANGE_SIZE) {
+      underWay.push(begin(at, Buffer.allocUnsafe(Math.min(RANGE_SIZE, size - at))));
+    }
+    for (let at = ahead; ; at += RANGE_SIZE) {
+      const piece = await underWay.shift();
+      if (piece === undefined) return;
       yield piece;
-      if (last) return;
-      [current, spare] = [spare, current];
+      if (at < size) underWay.push(begin(at, piece));
     }
   } finally {
     stop.abort(new Error('the reader left'));
+    await Promise.allSettled(underWay);
   }
 }
 
@@ -71,11 +75,12 @@ async function readRange(
       const body = answer.readableStreamBody as Readable;
       try {
         demandAskedFor(answer, { etag, size, from: offset }, count);
-        for await (const chunk of body as AsyncIterable<Buffer>) {
+        body.on('data', (chunk: Buffer) => {
           bytes.set(chunk, filled);
           filled += chunk.length;
           progressed();
-        }
+        });
+        await finished(body);
       } finally {
         body.destroy();
       }

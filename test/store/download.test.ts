@@ -11,7 +11,9 @@ import { Random } from '../support/random.ts';
 import { openStore, readAll } from '../support/store.ts';
 
 const MB = 1_000_000;
-const RANGE_SIZE = 8 * 1024 * 1024;
+const RANGE_SIZE = 4 * 1024 * 1024;
+/** Asked for at a time. */
+const RANGES = 4;
 
 const azurite = await Azurite.start(join(temporaryFolder('download'), 'azurite'));
 t.teardown(async () => azurite.stop());
@@ -103,7 +105,7 @@ t.test('a slow peer is waited for as long as something comes', async (t) => {
   const start = performance.now();
   t.ok((await readAll(store, 'small.db', small.etag, small.bytes.length)).equals(small.bytes));
   t.ok(performance.now() - start > 2500);
-  t.equal(proxy.seen.length, 2, 'nothing is asked for twice');
+  t.equal(proxy.seen.length, 3, 'nothing is asked for twice');
 });
 
 t.test('answers that are shorter than asked for are completed', async (t) => {
@@ -142,30 +144,74 @@ t.test('a blob that is replaced or deleted in the middle is found out', async (t
     const pieces = store.read(name, etag, bytes.length);
     await t.rejects(pieces.next(), { exitCode: 12, code, message }, 'within a range');
   }
-  const { etag, bytes } = await makeBlob('between.db', 12 * MB);
-  const { store } = await behind(t, async ({ index }): Promise<Fault> => {
-    if (index === 1) await container.getBlockBlobClient('between.db').upload('theirs', 6);
+  const { etag, bytes } = await makeBlob('between.db', 24 * MB);
+  const replaced = Promise.withResolvers<void>();
+  const { store } = await behind(t, async ({ from }): Promise<Fault> => {
+    if (from >= 4 * RANGE_SIZE) await replaced.promise;
     return 'pass';
   });
   const pieces = store.read('between.db', etag, bytes.length);
-  t.ok((await pieces.next()).value?.equals(bytes.subarray(0, RANGE_SIZE)));
+  for (let at = 0; at < 4 * RANGE_SIZE; at += RANGE_SIZE) {
+    t.ok((await pieces.next()).value?.equals(bytes.subarray(at, at + RANGE_SIZE)));
+  }
+  await container.getBlockBlobClient('between.db').upload('theirs', 6);
+  replaced.resolve();
   await t.rejects(pieces.next(), { code: 'ConditionNotMet' }, 'between two ranges');
 });
 
+t.test('ranges are asked for in parallel, and come in order whichever is answered first', async (t) => {
+  const { etag, bytes } = await makeBlob('ordered.db', 40 * MB);
+  const allAsked = Promise.withResolvers<void>();
+  const { store, proxy } = await behind(t, async ({ index, from }): Promise<Fault> => {
+    if (index === RANGES - 1) allAsked.resolve();
+    await allAsked.promise;
+    await sleep(from % (RANGES * RANGE_SIZE) === 0 ? 300 : 0);
+    return 'pass';
+  });
+  const pieces = store.read('ordered.db', etag, bytes.length);
+  const { value } = await pieces.next();
+  t.ok(value?.equals(bytes.subarray(0, RANGE_SIZE)));
+  await sleep(300);
+  t.equal(proxy.seen.length, RANGES, 'a reader that is slow bounds what is asked for');
+  for (let at = RANGE_SIZE; at < bytes.length; at += RANGE_SIZE) {
+    const { value: piece } = await pieces.next();
+    t.ok(piece?.equals(bytes.subarray(at, at + RANGE_SIZE)), `from ${at}`);
+  }
+  t.strictSame(await pieces.next(), { done: true, value: undefined });
+  t.equal(proxy.seen.length, Math.ceil(bytes.length / RANGE_SIZE));
+});
+
+t.test('a range that fails ends the reading behind those before it, and the requests beside it', async (t) => {
+  const { etag, bytes } = await makeBlob('refused.db', 24 * MB);
+  const { store, proxy } = await behind(t, ({ from }) =>
+    from === 2 * RANGE_SIZE ? 'other-range' : from > 2 * RANGE_SIZE ? { stallAfter: MB } : 'pass',
+  );
+  const pieces = store.read('refused.db', etag, bytes.length);
+  for (const at of [0, RANGE_SIZE]) t.ok((await pieces.next()).value?.equals(bytes.subarray(at, at + RANGE_SIZE)));
+  await t.rejects(pieces.next(), { exitCode: 12, code: 'UnexpectedRange' });
+  await nothingUnderWay(t, proxy);
+});
+
+/** Soon, for the other side has to notice that the connections are closed. */
+async function nothingUnderWay(t: Test, proxy: FaultProxy): Promise<void> {
+  for (let tries = 0; proxy.underWay > 0 && tries < 40; tries++) await sleep(25);
+  t.equal(proxy.underWay, 0, 'no request is left under way');
+}
+
 t.test('an abort ends a reading at once, and so does leaving it', async (t) => {
   for (const fault of ['hang', { stallAfter: MB }, { bytesPerSecond: MB }] as const) {
-    const { store, signal } = await behind(t, () => fault);
+    const { store, signal, proxy } = await behind(t, () => fault);
     const reading = readAll(store, 'small.db', small.etag, small.bytes.length);
     setTimeout(() => signal.abort(new Error('enough')), 300);
     const start = performance.now();
     await t.rejects(reading, { exitCode: 12, message: /reading byte/ });
     t.ok(performance.now() - start < 2000, JSON.stringify(fault));
+    await nothingUnderWay(t, proxy);
   }
-  const { store, proxy } = await behind(t, () => 'pass');
+  const { store, proxy } = await behind(t, ({ from }) => (from === 0 ? 'pass' : 'hang'));
   for await (const piece of store.read('small.db', small.etag, small.bytes.length)) {
     t.equal(piece.length, RANGE_SIZE);
     break;
   }
-  await sleep(300);
-  t.ok(proxy.seen.length <= 2);
+  await nothingUnderWay(t, proxy);
 });

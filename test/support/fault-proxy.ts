@@ -42,6 +42,8 @@ export interface Seen {
   readonly url: URL;
   /** How many requests of this method and operation came before. */
   readonly index: number;
+  /** The first byte of the range that is asked for; 0 where none is. */
+  readonly from: number;
 }
 
 /** May do something to Azurite before it says what happens. */
@@ -55,6 +57,7 @@ export class FaultProxy {
   readonly #rule: FaultRule;
   readonly #ca: Buffer | undefined;
   #lineFreeAt = 0;
+  #underWay = 0;
 
   private constructor(target: string, rule: FaultRule, tls: Tls | undefined) {
     this.#target = new URL(target);
@@ -78,6 +81,11 @@ export class FaultProxy {
     return `${this.#target.protocol}//127.0.0.1:${address.port}${this.#target.pathname}`;
   }
 
+  /** Requests that are not answered to the end, and whose client is still there. */
+  get underWay(): number {
+    return this.#underWay;
+  }
+
   async stop(): Promise<void> {
     this.#server.closeAllConnections();
     this.#server.close();
@@ -90,9 +98,11 @@ export class FaultProxy {
     const operation = `${method} ${url.searchParams.get('comp') ?? url.searchParams.get('restype') ?? 'blob'}`;
     const index = this.seen.filter((earlier) => earlier === operation).length;
     this.seen.push(operation);
+    this.#underWay++;
     incoming.on('error', () => {});
-    outgoing.on('error', () => {});
-    const fault = await this.#rule({ method, url, index });
+    outgoing.on('error', () => {}).once('close', () => this.#underWay--);
+    const from = Number(/^bytes=(\d+)/.exec(String(incoming.headers['x-ms-range']))?.[1] ?? 0);
+    const fault = await this.#rule({ method, url, index, from });
     if (fault === 'hang') return;
     if (fault === 'reset') {
       incoming.once('data', () => incoming.socket.destroy());
