@@ -1,0 +1,3 @@
+export function scaleReport(): string {
+  return '';
+}
