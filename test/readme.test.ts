@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
+import { scaleReport } from '../scripts/bench/scale.ts';
 import { ExitCode } from '../src/errors.ts';
 import { run } from './support/process.ts';
 
@@ -19,11 +20,22 @@ t.test('every exit code is explained', (t) => {
   t.end();
 });
 
+t.test('the tables of docs/scale.md are those of the simulation', (t) => {
+  const doc = readFileSync(join(ROOT, 'docs', 'scale.md'), 'utf8');
+  const rows = (text: string): string[] =>
+    text
+      .split('\n')
+      .filter((line) => /^\| *[\ds]/.test(line))
+      .map((line) => line.replaceAll(' ', ''));
+  t.strictSame(rows(doc), rows(scaleReport()), 'npm run bench -- --scale prints them');
+  t.end();
+});
+
 t.test('its scripts and files exist', (t) => {
   const { scripts } = JSON.parse(readFileSync(join(ROOT, 'package.json'), 'utf8')) as {
     scripts: Record<string, string>;
   };
-  for (const [, name = ''] of README.matchAll(/npm (?:run )?(test:\w+|test|demo|lint|typecheck|build|docs)\b/g)) {
+  for (const [, name = ''] of README.matchAll(/npm (?:run )?(test:\w+|test|demo|lint|typecheck|build|docs|bench)\b/g)) {
     t.ok(scripts[name], name);
   }
   for (const [, link = ''] of README.matchAll(/\]\(([^)#]+)\)/g)) {

@@ -92,6 +92,9 @@ export class StagedUpload {
     }
     try {
       const committed = await this.#makeVisible(toMetadata(record));
+      // What reads the blob back needs memory of its own.
+      this.#idle.length = 0;
+      this.#block = Buffer.alloc(0);
       if (this.#signal.reason instanceof Interrupted) throw this.#signal.reason;
       return committed;
     } catch (error) {
