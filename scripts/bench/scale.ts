@@ -1,4 +1,5 @@
 import { createHash } from 'node:crypto';
+import { nameOfSize } from './bench.ts';
 import { GB, markdown, MB, MIB } from './figures.ts';
 
 const CLUSTERS = 10_000;
@@ -59,9 +60,6 @@ function busiestSecond(size: number, minutes: number): Load {
   const seconds = minutes * 60 + 2 * transfer;
   const [requests, ingress, egress] = [0, 0, 0].map(() => new Float64Array(seconds + 1));
   if (requests === undefined || ingress === undefined || egress === undefined) throw new Error('no room');
-  const add = (to: Float64Array, at: number, amount: number): void => {
-    to[at] = (to[at] ?? 0) + amount;
-  };
   for (let cluster = 0; cluster < CLUSTERS; cluster++) {
     const start = minutes === 0 ? 0 : 60 * offsetOf(`cluster-${cluster}`, minutes);
     for (let second = 0; second < transfer; second++) {
@@ -73,36 +71,46 @@ function busiestSecond(size: number, minutes: number): Load {
     add(requests, start, 1);
     add(requests, start + 2 * transfer, lists + deletes);
   }
-  const gigabits = (bytes: Float64Array): number => (Math.max(...bytes) * 8) / 1e9;
   return { requests: Math.max(...requests), ingress: gigabits(ingress), egress: gigabits(egress) };
+}
+
+function add(to: Float64Array, at: number, amount: number): void {
+  to[at] = (to[at] ?? 0) + amount;
+}
+
+/** Of the busiest second. */
+function gigabits(bytes: Float64Array): number {
+  return (Math.max(...bytes) * 8) / 1e9;
 }
 
 function offsetOf(name: string, minutes: number): number {
   return createHash('sha256').update(name).digest().readUInt32BE() % minutes;
 }
 
+function rounded(value: number): string {
+  return value < 10 ? value.toFixed(1) : Math.round(value).toLocaleString('en');
+}
+
 /** What so many clusters ask of Azure, as Markdown tables. */
 export function scaleReport(): string {
-  const name = (size: number): string => (size < GB ? `${size / MB} MB` : `${size / GB} GB`);
   const runs = CLUSTERS * RUNS_A_DAY * DAYS_A_MONTH;
-  const number = (value: number): string => (value < 10 ? value.toFixed(1) : Math.round(value).toLocaleString('en'));
-  const millions = (value: number): string => `${number((value * runs) / 1e6)} M`;
+  const millions = (value: number): string => `${rounded((value * runs) / 1e6)} M`;
   const perRun = SIZES.map((size) => {
     const { writes, reads, lists, deletes } = requestsOf(size);
-    return [name(size), ...[writes, reads, lists, deletes].map(String)];
+    return [nameOfSize(size), ...[writes, reads, lists, deletes].map(String)];
   });
   const perMonth = SIZES.map((size) => {
     const { writes, reads, lists, deletes } = requestsOf(size);
     const stored = (size * KEPT * CLUSTERS) / GB;
     const moved = (size * CLUSTERS * RUNS_A_DAY) / GB;
-    return [name(size), ...[writes, reads, lists, deletes].map(millions), number(stored), number(moved)];
+    return [nameOfSize(size), ...[writes, reads, lists, deletes].map(millions), rounded(stored), rounded(moved)];
   });
   const peaks = SIZES.flatMap((size) =>
     SPREADS.map((minutes) => {
       const { requests, ingress, egress } = busiestSecond(size, minutes);
       const accounts = Math.ceil(Math.max(requests / REQUESTS_A_SECOND, ingress / INGRESS_GBPS));
       const spread = minutes === 0 ? 'none' : `${minutes} min`;
-      return [name(size), spread, ...[requests, ingress, egress].map(number), String(accounts)];
+      return [nameOfSize(size), spread, rounded(requests), rounded(ingress), rounded(egress), String(accounts)];
     }),
   );
   const operations = ['writes', 'reads', 'lists', 'deletes'];
@@ -110,7 +118,7 @@ export function scaleReport(): string {
   return [
     markdown('Requests of one run', ['snapshot', ...operations], perRun),
     markdown(
-      `A month of ${number(CLUSTERS)} clusters, ${RUNS_A_DAY} runs a day, ${KEPT} snapshots kept of each`,
+      `A month of ${rounded(CLUSTERS)} clusters, ${RUNS_A_DAY} runs a day, ${KEPT} snapshots kept of each`,
       ['snapshot', ...operations, 'GB stored', 'GB a day, in and out'],
       perMonth,
     ),

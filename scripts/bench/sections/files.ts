@@ -22,7 +22,7 @@ export async function filesSection(bench: Bench, size: number): Promise<Report> 
   const source = await Source.start({ tools, tls, dir: join(room, 'etcd'), size });
   const target = await BlobTarget.start('https', join(room, 'sink'), tls);
   const file = join(room, 'snapshot.db');
-  await source.cluster.etcdctl('snapshot', 'save', file);
+  await source.saveTo(file);
   await target.clear();
   const [command = '', ...args] = worker('backup');
   await mustRun(command, args, { ...source.cluster.variables, ...target.variables });

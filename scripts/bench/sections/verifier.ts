@@ -29,7 +29,7 @@ export async function verifierSection({ tools, tls, memory, rounds }: Bench): Pr
     const options = { tools, tls, dir: join(room, 'etcd'), size: SIZE };
     const source = await Source.start(valueSize === undefined ? options : { ...options, valueSize });
     const file = join(room, 'snapshot.db');
-    await source.cluster.etcdctl('snapshot', 'save', file);
+    await source.saveTo(file);
     await source.stop();
     rows.push([name, ...compare(file, tools.snapshotTool, rounds)]);
   }
