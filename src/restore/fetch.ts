@@ -85,8 +85,9 @@ async function download(source: SnapshotSource, part: string, options: FetchOpti
     }
     if (here < source.size) {
       for await (const piece of source.read(here)) {
+        const written = onDisk(`Writing ${part}`, writeAll(file, piece));
         pass(piece, verifier, progress);
-        await onDisk(`Writing ${part}`, writeAll(file, piece));
+        await written;
       }
     }
     await onDisk(`Writing ${part}`, file.sync());
