@@ -1,5 +1,5 @@
-#!/usr/bin/env -S node --
-// The dashes keep Node from taking our --env-file for its own.
+#!/usr/bin/env -S node --max-semi-space-size=1 --
+// As in the Dockerfile. The dashes keep Node from taking our --env-file for its own.
 import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
 import { delimiter } from 'node:path';

@@ -35,7 +35,7 @@ export interface Contender {
 }
 
 export function worker(...args: string[]): Command {
-  return [process.execPath, MAIN, ...args];
+  return [MAIN, ...args];
 }
 
 export function program(name: string, ...args: string[]): Command {

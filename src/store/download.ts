@@ -9,7 +9,7 @@ import type { Requests } from './requests.ts';
  * Bytes asked for at once, and how many such ranges are under way or with the reader: the bound of the memory that a download
  * takes. One request at a time leaves the line idle while it is answered, and Azure gives one connection no more than a share.
  */
-const RANGE_SIZE = 4 * 1024 * 1024;
+const RANGE_SIZE = 2 * 1024 * 1024;
 const RANGES = 4;
 
 /** Which state of a blob is read, and from which byte on. */
