@@ -11,7 +11,7 @@ import { Random } from '../support/random.ts';
 import { openStore, readAll } from '../support/store.ts';
 
 const MB = 1_000_000;
-const RANGE_SIZE = 4 * 1024 * 1024;
+const RANGE_SIZE = 2 * 1024 * 1024;
 /** Asked for at a time. */
 const RANGES = 4;
 
@@ -60,7 +60,9 @@ t.test('200 MB over a line that is cut 50 times, in bounded memory', async (t) =
   const { etag, bytes } = await makeBlob('large.db', 200 * MB);
   const [expected, size] = [createHash('sha256').update(bytes).digest('hex'), bytes.length];
   const random = new Random(50);
-  const { store, proxy } = await behind(t, ({ index }) => (index < 80 ? { cutAfter: random.below(4 * MB) } : 'pass'));
+  const { store, proxy } = await behind(t, ({ index }) =>
+    index < 80 ? { cutAfter: random.below(RANGE_SIZE) } : 'pass',
+  );
   const before = process.memoryUsage().arrayBuffers;
   let peak = 0;
   const hash = createHash('sha256');
@@ -105,7 +107,7 @@ t.test('a slow peer is waited for as long as something comes', async (t) => {
   const start = performance.now();
   t.ok((await readAll(store, 'small.db', small.etag, small.bytes.length)).equals(small.bytes));
   t.ok(performance.now() - start > 2500);
-  t.equal(proxy.seen.length, 3, 'nothing is asked for twice');
+  t.equal(proxy.seen.length, Math.ceil(small.bytes.length / RANGE_SIZE), 'nothing is asked for twice');
 });
 
 t.test('answers that are shorter than asked for are completed', async (t) => {
