@@ -11,7 +11,7 @@ const SIZES = [3 * MB, 200 * MB, 2 * GB];
 
 /** What the worker does: see src/store/upload.ts, download.ts and catalogue.ts. */
 const BLOCK = 8 * MIB;
-const RANGE = 4 * MIB;
+const RANGE = 2 * MIB;
 const PAGE = 500;
 
 /** Bytes per second that one cluster's line carries, either way. */
