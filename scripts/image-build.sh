@@ -40,13 +40,17 @@ cat ${ca:+"$ca"} </dev/null >"$secrets/ca"
 # The beginning of Unix time for every file and for the image itself, so that the same sources make the same layers, whenever.
 time=0
 
+# As labels, too: buildah takes a LABEL from its cache although its arguments have other values.
+created=$(git log -1 --format=%cI || true)
+revision=$(git rev-parse --verify --quiet HEAD || true)
+
 # chroot isolation: works inside containers and virtual machines where a nested runtime would not.
 buildah bud $pull --isolation chroot --layers ${NO_CACHE:+--no-cache} --timestamp "$time" --tag "$tag" \
   --secret "id=npmrc,src=$secrets/npmrc" --secret "id=ca,src=$secrets/ca" \
   --build-arg "VERSION=$(npm pkg get version | tr -d '"')" \
   ${ETCD_VERSION:+--build-arg "ETCD_VERSION=$ETCD_VERSION"} \
   --build-arg "SOURCE_DATE_EPOCH=$time" \
-  --build-arg "CREATED=$(git log -1 --format=%cI || true)" \
-  --build-arg "REVISION=$(git rev-parse --verify --quiet HEAD || true)" \
+  --build-arg "CREATED=$created" --label "org.opencontainers.image.created=$created" \
+  --build-arg "REVISION=$revision" --label "org.opencontainers.image.revision=$revision" \
   .
 buildah images --format '{{.Name}}:{{.Tag}}  {{.Size}}' "$tag"

@@ -13,8 +13,8 @@ const IMAGE = 'etcd-snapshot-azure-blob:test';
 const SCRIPTS = join(import.meta.dirname, '..', '..', 'scripts');
 
 interface Inspected {
-  readonly Id: string;
   readonly RootFS: { readonly Layers: readonly string[] };
+  readonly Config: { readonly Labels: Readonly<Record<string, string>> };
 }
 
 const dir = temporaryFolder('image');
@@ -142,12 +142,18 @@ t.test('SIGTERM ends the container in time', async (t) => {
   t.equal(snapshots.length, 1, 'the one of the test before, and no other');
 });
 
-t.test('the same commit makes the same image', async (t) => {
+t.test('the same commit makes the same layers and the same configuration', async (t) => {
   const again = `${IMAGE}-again`;
   t.teardown(async () => run('podman', ['rmi', '--force', again]));
   await mustRun(join(SCRIPTS, 'image-build.sh'), [again], { STAND_IN_BASE: '1', NO_CACHE: '1' });
   const what = async (image: string): Promise<unknown> => JSON.parse(await mustRun('podman', ['inspect', image]));
   const [[one], [other]] = (await Promise.all([what(IMAGE), what(again)])) as [[Inspected], [Inspected]];
   t.strictSame(other.RootFS.Layers, one.RootFS.Layers);
-  t.equal(other.Id, one.Id);
+  t.strictSame(other.Config, one.Config, 'labels, entry point, environment');
+  const { stdout: commit } = await run('git', ['rev-parse', 'HEAD'], {}, SCRIPTS);
+  t.equal(
+    one.Config.Labels['org.opencontainers.image.revision'],
+    commit.trim(),
+    'also where layers came from the cache',
+  );
 });
