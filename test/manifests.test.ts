@@ -8,7 +8,7 @@ import { ExitCode } from '../src/errors.ts';
 import { findLayout } from '../src/etcd/layouts.ts';
 import { TERMINATION_LOG } from '../src/monitoring/terminationlog.ts';
 import { LAYOUTS } from '../src/restore/runbook.ts';
-import { findJudge, without } from './support/judges.ts';
+import { findJudge, judge, without } from './support/judges.ts';
 import {
   build,
   buildOwn,
@@ -19,7 +19,7 @@ import {
   type Work,
   worksOf,
 } from './support/manifests.ts';
-import { collect, launch, mustRun, temporaryFolder } from './support/process.ts';
+import { mustRun, temporaryFolder } from './support/process.ts';
 
 const ROOT = join(MANIFESTS, '..');
 const README = readFileSync(join(ROOT, 'README.md'), 'utf8');
@@ -489,13 +489,6 @@ function shortestGap(schedule: string): number {
       fits(weekdays, Math.floor(minute / 1440) % 7),
   );
   return 60 * Math.min(...runs.slice(1).map((run, index) => run - (runs[index] ?? 0)));
-}
-
-/** The verdict of a tool of ours, which reads manifests from its standard input. */
-async function judge(tool: string, yaml: string): ReturnType<typeof collect> {
-  const file = join(temporaryFolder('judge'), 'manifests.yaml');
-  writeFileSync(file, yaml);
-  return collect(launch('sh', ['-c', `"$0" <"$1"`, findJudge(tool) ?? tool, file]));
 }
 
 /** The ids of the example, each another one. */
