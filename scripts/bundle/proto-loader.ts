@@ -30,6 +30,7 @@ function methodsOf(service: Service, packageName: string, options: IConversionOp
   );
 }
 
+/** What a client needs of a method; the other two directions are a server's. */
 function definitionOf(method: Method, serviceName: string, options: IConversionOptions): object {
   const { name, requestStream = false, responseStream = false, resolvedRequestType, resolvedResponseType } = method;
   const [request, response] = [resolvedRequestType as Type, resolvedResponseType as Type];
@@ -38,8 +39,6 @@ function definitionOf(method: Method, serviceName: string, options: IConversionO
     requestStream,
     responseStream,
     requestSerialize: (message: object) => request.encode(request.fromObject(message)).finish(),
-    requestDeserialize: (bytes: Buffer) => request.toObject(request.decode(bytes), options),
-    responseSerialize: (message: object) => response.encode(response.fromObject(message)).finish(),
     responseDeserialize: (bytes: Buffer) => response.toObject(response.decode(bytes), options),
     originalName: `${name[0]?.toLowerCase()}${name.slice(1)}`,
   };
