@@ -30,7 +30,7 @@ export async function backup(context: Context): Promise<Outcome> {
   const store = await openStore(context);
   const { name, takenAt } = await watch.time('storage', findFreeName(store, signal));
 
-  const startUpload = () => store.startUpload(name);
+  const startUpload = () => store.startUpload(name, config.readBack === 'full');
   const options = { startUpload, hashKvMaxSize, spoolDir, memoryBudget, log, findings, signal };
   const streamed = await watch.time('stream', streamFirstSound(candidates, options));
   const { source, snapshot, upload, comparison, attempts, spilledBytes, suspicions } = streamed;

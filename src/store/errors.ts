@@ -33,6 +33,8 @@ export function isTransient(error: unknown): boolean {
   const code = codeOf(error);
   // The answer's body broke off, or something between has written another one.
   if (code === 'PARSE_ERROR') return true;
+  // Something between changed what was sent: the buffer still holds it as it was.
+  if (code === 'Md5Mismatch') return true;
   if (isRestError(error) && error.statusCode !== undefined) {
     return [408, 429, 500, 502, 503, 504].includes(error.statusCode) || code === 'ContainerBeingDeleted';
   }

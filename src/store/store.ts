@@ -83,8 +83,9 @@ export class BlobStore {
     return probeRights(this.#container, this.#prefix, this.#requests);
   }
 
-  startUpload(name: string): StagedUpload {
-    return new StagedUpload(this.#container, name, this.#requests, this.#signal);
+  /** @param isReadBack whether the caller will prove the blob by reading it back */
+  startUpload(name: string, isReadBack = false): StagedUpload {
+    return new StagedUpload(this.#container, name, isReadBack, this.#requests, this.#signal);
   }
 
   /** The blob of this name, with or without the prefix; undefined when there is none. @throws StorageError */

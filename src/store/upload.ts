@@ -46,6 +46,8 @@ export class StagedUpload {
   readonly #requests: Requests;
   readonly #abort = new AbortController();
   readonly #signal: AbortSignal;
+  /** Whether each block carries its MD5 for the service to check. */
+  readonly #sumsBlocks: boolean;
   readonly #md5 = createHash('md5');
   readonly #blockIds: string[] = [];
   readonly #idle: Buffer[] = [];
@@ -57,8 +59,13 @@ export class StagedUpload {
   #size = 0;
   #containerMade: Promise<void> | undefined;
 
-  constructor(container: ContainerClient, name: string, requests: Requests, signal: AbortSignal) {
+  /**
+   * @param isReadBack whether the blob's sha256 will be read back: together with TLS, which protects the line, this leaves
+   *   nothing to find for the sums of single blocks, which cost a sixth of the processor's time of a large backup
+   */
+  constructor(container: ContainerClient, name: string, isReadBack: boolean, requests: Requests, signal: AbortSignal) {
     this.#container = container;
+    this.#sumsBlocks = !isReadBack || !container.url.startsWith('https:');
     this.#blob = container.getBlockBlobClient(name);
     this.#requests = requests;
     this.#signal = AbortSignal.any([signal, this.#abort.signal]);
@@ -186,9 +193,9 @@ export class StagedUpload {
 
   /** Never rejects: a failure is kept for the next write, or the commit. */
   async #stageBlock(id: string, body: Buffer, number: number): Promise<void> {
-    const transactionalContentMD5 = createHash('md5').update(body).digest();
+    const sum = this.#sumsBlocks ? { transactionalContentMD5: createHash('md5').update(body).digest() } : {};
     const stage = (abortSignal: AbortSignal): Promise<unknown> =>
-      this.#blob.stageBlock(id, body, body.length, { transactionalContentMD5, abortSignal });
+      this.#blob.stageBlock(id, body, body.length, { ...sum, abortSignal });
     try {
       await this.#send(`storing block ${number}`, body.length, stage);
     } catch (error) {

@@ -2,6 +2,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import t, { type Test } from 'tap';
 import { Azurite } from '../support/azurite.ts';
+import { makeAuthority, trust } from '../support/certificates.ts';
 import { EtcdCluster, findEtcd } from '../support/etcd.ts';
 import { FakeMember } from '../support/fake-etcd.ts';
 import { DATABASE } from '../support/fixtures.ts';
@@ -118,4 +119,33 @@ t.test('a blob that reads back differently is no success, and is withdrawn', asy
     0,
     'a fault in the reading',
   );
+});
+
+t.test('a block that changes behind the line’s TLS is found by the service or the read-back', async (t) => {
+  const authority = await makeAuthority(join(dir, 'certs'));
+  await trust(authority);
+  const tlsAzurite = await Azurite.start(join(dir, 'tls-azurite'), authority);
+  await tlsAzurite.container('signals').create();
+  t.teardown(async () => tlsAzurite.stop());
+  for (const [readBack, code, blocks, stored] of [
+    ['full', 12, 3, 0],
+    ['off', 0, 4, 1],
+  ] as const) {
+    let flips = 0;
+    const rule = ({ url }: Seen): Fault =>
+      url.searchParams.get('comp') === 'block' && flips++ === 0 ? 'flip-sent' : 'pass';
+    const proxy = await FaultProxy.start(tlsAzurite.url, rule, authority);
+    t.teardown(async () => proxy.stop());
+    const ended = await runWorker([], {
+      ...large.variables,
+      ...tlsAzurite.variables('signals'),
+      SNAPSHOT_AZURE_BLOB_ENDPOINT: proxy.url,
+      SNAPSHOT_READ_BACK: readBack,
+      NODE_EXTRA_CA_CERTS: authority.ca,
+    });
+    t.equal(ended.code, code, ended.stderr);
+    t.equal(flips, blocks, 'blocks that were sent');
+    t.equal((await tlsAzurite.names('signals')).length, stored);
+    t.equal(/reads back differently from what was sent and was removed/.test(ended.stderr), readBack === 'full');
+  }
 });

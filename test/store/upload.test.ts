@@ -84,6 +84,18 @@ t.test('up to one block it is one Put Blob; above, blocks and a commit', async (
   }
 });
 
+t.test('the service checks each block, and what was changed on the way is sent again', async (t) => {
+  for (const file of [SNAPSHOT, BIG]) {
+    let flips = 0;
+    const place = await bench(t, ({ method, url }) =>
+      method === 'PUT' && url.searchParams.get('comp') !== 'blocklist' && flips++ === 0 ? 'flip-sent' : 'pass',
+    );
+    await store(place, file);
+    t.ok(flips > 1, 'sent again');
+    t.ok((await stored(place.container)).equals(file));
+  }
+});
+
 t.test('nothing is visible before the commit', async (t) => {
   const place = await bench(t, () => 'pass');
   const upload = place.store.startUpload('snapshot.db');

@@ -21,6 +21,8 @@ export type Fault =
   | 'reset'
   /** Azurite does the work, but its answer is lost. */
   | 'lose-answer'
+  /** One byte of the request's body is another. */
+  | 'flip-sent'
   /** One byte of the answer's body is another. */
   | 'flip'
   /** The answer's body breaks off in the middle. */
@@ -138,6 +140,7 @@ export class FaultProxy {
       this.#ca === undefined ? request(options, answered) : tlsRequest({ ...options, ca: this.#ca }, answered);
     forward.on('error', () => outgoing.destroy());
     outgoing.on('close', () => forward.destroy());
+    if (fault === 'flip-sent') incoming.once('data', flip);
     if (line === undefined) incoming.pipe(forward);
     else void this.#throttle(incoming, forward, line);
   }
@@ -185,11 +188,15 @@ function halfOf(headers: IncomingMessage['headers']): number {
   return Number(headers['content-length'] ?? 0) >> 1;
 }
 
+function flip(chunk: Buffer): void {
+  chunk[chunk.length >> 1] = (chunk[chunk.length >> 1] ?? 0) ^ 0x10;
+}
+
 /** Passes an answer's body on, up to where the fault lies. */
 function spoil(answer: IncomingMessage, outgoing: ServerResponse, fault: Fault): void {
   let [passed, limit] = [0, limitOf(answer, fault)];
   answer.on('data', (chunk: Buffer) => {
-    if (passed === 0 && fault === 'flip') chunk[chunk.length >> 1] = (chunk[chunk.length >> 1] ?? 0) ^ 0x10;
+    if (passed === 0 && fault === 'flip') flip(chunk);
     if (passed === 0 && fault === 'cut') limit = chunk.length >> 1;
     const part = chunk.subarray(0, Math.max(0, limit - passed));
     const isLast = passed <= limit && passed + chunk.length > limit;
