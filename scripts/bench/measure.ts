@@ -8,6 +8,8 @@ export interface Cost {
   readonly wall: number;
   /** Seconds of user and system time. */
   readonly cpu: number;
+  /** Seconds for which any processor of the machine worked, for whomever: the servers that are asked work, too. */
+  readonly machine: number;
   /** MiB: the largest sum of what the living processes held (VmRSS, mapped files included), but no less than VmHWM of any. */
   readonly rss: number;
   /** MB of files on a disk; undefined where the folder is in memory, for which the kernel keeps no count. */
@@ -17,6 +19,8 @@ export interface Cost {
 export type Command = readonly string[];
 
 const TMPFS = 0x01021994;
+/** Of the kernel's clock in /proc/stat. */
+const TICKS_PER_SECOND = 100;
 const SAMPLE_MS = 20;
 
 /** Those whose processes end with this one. */
@@ -37,6 +41,7 @@ export async function measure(commands: readonly Command[], variables: Variables
     `{ time { ${steps}; } 2>&3; } 2>&1; status=$?`,
     'echo "$(</proc/$$/io)"; exit $status',
   ];
+  const workedBefore = worked();
   const child = launch('bash', ['-c', script.join('\n')], { TMPDIR: folder, ...variables }, folder);
   const { pid = NaN } = child;
   running.add(pid);
@@ -44,12 +49,14 @@ export async function measure(commands: readonly Command[], variables: Variables
   const { code, stdout, stderr } = await collect(child);
   running.delete(pid);
   const rss = memory.end();
+  const machine = worked() - workedBefore;
   if (code !== 0) throw new Error(`${steps} ended with ${code}: ${stderr}${stdout}`);
   const [, wall, user, system] = /^time: (\S+) (\S+) (\S+)$/m.exec(stdout) ?? [];
   const written = Number(/^write_bytes: (\d+)$/m.exec(stdout)?.[1]);
   return {
     wall: Number(wall),
     cpu: Number(user) + Number(system),
+    machine,
     rss,
     written: statfsSync(folder).type === TMPFS ? undefined : written / MB,
   };
@@ -79,6 +86,15 @@ class MemoryWatch {
     }
     this.#peak = Math.max(this.#peak, sum);
   }
+}
+
+/** Seconds of all processors since the machine began. */
+function worked(): number {
+  const [user = 0, nice = 0, system = 0, , , irq = 0, softirq = 0] = read('/proc/stat')
+    .split(/\s+/, 8)
+    .slice(1)
+    .map(Number);
+  return (user + nice + system + irq + softirq) / TICKS_PER_SECOND;
 }
 
 function treeOf(root: number): number[] {
