@@ -38,7 +38,7 @@ export async function swapIn(dataDir: string, restored: string, now: Date, signa
       `Restore to ${join(place, 'restored')}.`,
     );
   }
-  const old = inPlace === undefined ? undefined : join(place, `old-${stamp(now)}`);
+  const old = inPlace === undefined ? undefined : await unusedName(place, now);
   const swap = async (): Promise<void> => {
     if (inPlace !== undefined) await settle(incoming, inPlace);
     if (old !== undefined) {
@@ -53,6 +53,12 @@ export async function swapIn(dataDir: string, restored: string, now: Date, signa
   };
   await onDisk(`Moving the restored data to ${current}`, swap());
   return { dataDir: place, aside: old };
+}
+
+/** Dated by the next second of which there is none yet: a swap that is undone at once comes from the directory of this one. */
+async function unusedName(place: string, now: Date): Promise<string> {
+  const name = join(place, `old-${stamp(now)}`);
+  return (await statOf(name)) === undefined ? name : unusedName(place, new Date(now.getTime() + 1000));
 }
 
 /** `20260131-235959`, UTC. */

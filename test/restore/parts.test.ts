@@ -1,4 +1,4 @@
-import { writeFile } from 'node:fs/promises';
+import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import t from 'tap';
 import { parseMemberConfig } from '../../src/restore/member-config.ts';
@@ -11,6 +11,7 @@ import {
 } from '../../src/restore/members.ts';
 import { memberFor } from '../../src/restore/parameters.ts';
 import { makePlan, planText, readPlan } from '../../src/restore/plan.ts';
+import { swapIn } from '../../src/restore/swap.ts';
 import { demandFit } from '../../src/restore/tool.ts';
 import { dataDirOf, isOneOfSeveral, nextStep, readWish, type Wish } from '../../src/restore/wish.ts';
 import { fromMetadata, type SnapshotRecord } from '../../src/snapshot/record.ts';
@@ -276,4 +277,28 @@ t.test('a sample has keys of everywhere, and all revisions of each', (t) => {
     );
   t.ok(keys.slice(0, 100).every(sampler(100, 100)), 'few keys are all chosen');
   t.end();
+});
+
+t.test('a swap that is undone within the same second', async (t) => {
+  const place = join(dir, 'swapped-at-once');
+  const now = new Date('2026-01-02T03:04:59.999Z');
+  const { signal } = new AbortController();
+  for (const [parent, content] of [
+    [place, 'old'],
+    [join(place, 'restored'), 'restored'],
+  ] as const) {
+    await mkdir(join(parent, 'member/snap'), { recursive: true });
+    await mkdir(join(parent, 'member/wal'));
+    await writeFile(join(parent, 'member/snap/db'), content);
+  }
+  const inPlace = async (): Promise<string> => readFile(join(place, 'member/snap/db'), 'utf8');
+  const { aside: old = '' } = await swapIn(place, join(place, 'restored'), now, signal);
+  t.equal(old, join(place, 'old-20260102-030459'));
+  t.equal(await inPlace(), 'restored');
+  const { aside: undone = '' } = await swapIn(place, old, now, signal);
+  t.equal(undone, join(place, 'old-20260102-030500'));
+  t.equal(await inPlace(), 'old');
+  await swapIn(place, undone, now, signal);
+  t.equal(await inPlace(), 'restored');
+  t.strictSame(await readdir(place), ['member', 'old-20260102-030459']);
 });
