@@ -4,14 +4,12 @@
  *
  *   node scripts/bench/programs/puts.ts ENDPOINT CA CERT KEY
  */
-import { readFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { Connection } from '../../../src/etcd/connection.ts';
+import { connectTo } from './connect.ts';
 
 const EVERY_MS = 5;
 
-const [endpoint = '', ca = '', cert = '', key = ''] = process.argv.slice(2);
-const connection = new Connection(endpoint, { ca: readFileSync(ca), cert: readFileSync(cert), key: readFileSync(key) });
+const connection = connectTo(process.argv.slice(2));
 const put = { key: Buffer.from('/registry/leases/bench'), value: Buffer.alloc(300, 'lease') };
 const over = new AbortController();
 process.once('SIGTERM', () => over.abort());
