@@ -28,7 +28,7 @@ const services = new protobuf.Root().loadSync(join(ROOT, 'node_modules', 'etcd3'
 rmSync(DIST, { recursive: true, force: true });
 const { metafile } = await build({
   absWorkingDir: ROOT,
-  entryPoints: { main: 'src/main.ts', sealer: 'src/spool/sealer.ts' },
+  entryPoints: { main: 'src/main.ts', sealer: 'src/spool/sealer.ts', verifier: 'src/restore/verifier.ts' },
   outdir: DIST,
   chunkNames: '[name]-[hash]',
   bundle: true,

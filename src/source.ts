@@ -1,7 +1,9 @@
 import { createReadStream, existsSync } from 'node:fs';
 import { open } from 'node:fs/promises';
 import { ExitCode, WorkerError } from './errors.ts';
+import type { StartProgress } from './progress.ts';
 import type { SnapshotRecord } from './snapshot/record.ts';
+import { SnapshotVerifier, type Verdict } from './snapshot/verify.ts';
 import type { StoredBlob } from './store/catalogue.ts';
 import type { BlobStore } from './store/store.ts';
 
@@ -64,6 +66,37 @@ export async function openNewest(store: BlobStore): Promise<SnapshotSource> {
     `There is no proven snapshot in container ${store.containerName}.`,
     '`etcd-snapshot list` shows what there is; a snapshot without a record must be named.',
   );
+}
+
+export interface ReadOptions {
+  readonly startProgress: StartProgress;
+  /** Bytes that the verifier may take. */
+  readonly memoryBudget: number;
+}
+
+/** Verifies all of a snapshot. Throws what reading it throws. */
+export async function readThrough(source: SnapshotSource, options: ReadOptions): Promise<Verdict> {
+  const verifier = new SnapshotVerifier(options);
+  await passBytes(source, `verifying ${source.name}`, options, verifier);
+  return verifier.finish();
+}
+
+/** Reads a snapshot from its beginning to its end into a sink. */
+export async function passBytes(
+  source: SnapshotSource,
+  doing: string,
+  { startProgress }: Pick<ReadOptions, 'startProgress'>,
+  sink: { push(piece: Uint8Array): void },
+): Promise<void> {
+  const progress = startProgress(doing, source.size);
+  try {
+    for await (const piece of source.read()) {
+      sink.push(piece);
+      progress.advance(piece.length);
+    }
+  } finally {
+    progress.end();
+  }
 }
 
 function sourceOf(store: BlobStore, blob: StoredBlob): SnapshotSource {

@@ -15,12 +15,11 @@ import { demandFit, findTool, runRestore, WAL_SIZE } from '../restore/tool.ts';
 import { KeyScanner } from '../snapshot/keys.ts';
 import { type LiveKey, LiveKeys, sampler } from '../snapshot/livekeys.ts';
 import type { SnapshotFacts } from '../snapshot/verify.ts';
-import { isFileName, openBlob, openFile, openNewest, type SnapshotSource } from '../source.ts';
+import { isFileName, openBlob, openFile, openNewest, passBytes, type SnapshotSource } from '../source.ts';
 import type { DrillNote } from '../store/drillnote.ts';
 import type { BlobStore } from '../store/store.ts';
 import { drawTable, humanSeconds } from '../table.ts';
 import { type Arguments, type Context, openStore, type Outcome } from './command.ts';
-import { passBytes } from './read.ts';
 
 /** How many keys are read and compared with their values; HashKV covers all of them at once. */
 const SAMPLE = 100;
@@ -46,8 +45,7 @@ export async function drill(context: Context, { operands: [operand], options }: 
   let server: DrillServer | undefined;
   try {
     await demandRoom(dir, (etag === undefined ? size : 2 * size) + 2 * WAL_SIZE);
-    const { file, snapshot } = await watch.time('fetch', fetchVerified(source, dir, context));
-    const { facts } = snapshot;
+    const { file, facts } = await watch.time('fetch', fetchVerified(source, dir, context));
     const note = demandFit(tool, facts.storageVersion ?? facts.clusterVersion);
     if (note !== undefined) findings.add(note);
 
@@ -114,7 +112,7 @@ async function sampleOf(context: Context, file: string, facts: SnapshotFacts): P
   const keys = new LiveKeys();
   const isChosen = sampler(SAMPLE, facts.liveKeys ?? facts.totalKeys);
   const scanner = new KeyScanner(facts.keyPages, (entry) => isChosen(entry.key) && keys.visit(entry));
-  await passBytes(context, await openFile(file, context.signal), 'reading a sample of the keys', scanner);
+  await passBytes(await openFile(file, context.signal), 'reading a sample of the keys', context, scanner);
   return keys.sorted();
 }
 

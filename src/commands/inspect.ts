@@ -3,9 +3,8 @@ import { KeyScanner, type KeyEntry } from '../snapshot/keys.ts';
 import { differenceOf, type LiveKey, LiveKeys, OneKey } from '../snapshot/livekeys.ts';
 import type { SnapshotFacts } from '../snapshot/verify.ts';
 import { drawTable, humanSize } from '../table.ts';
-import type { SnapshotSource } from '../source.ts';
-import type { Arguments, Context, Outcome } from './command.ts';
-import { openSource, passBytes, readThrough } from './read.ts';
+import { passBytes, readThrough, type SnapshotSource } from '../source.ts';
+import { type Arguments, type Context, openSource, type Outcome } from './command.ts';
 import { statusTable } from './status.ts';
 
 /** How many of the largest keys are shown. */
@@ -31,7 +30,7 @@ export async function inspect(context: Context, { operands, options }: Arguments
 }
 
 async function verified(context: Context, source: SnapshotSource): Promise<SnapshotFacts> {
-  const verdict = await readThrough(context, source);
+  const verdict = await readThrough(source, context);
   if (verdict.ok) return verdict.snapshot.facts;
   throw new VerificationError(
     `${source.name} is not a sound snapshot: ${verdict.faults[0].message}.`,
@@ -45,7 +44,7 @@ async function scan(
   { keyPages }: SnapshotFacts,
   visit: (entry: KeyEntry) => void,
 ): Promise<void> {
-  await passBytes(context, source, `reading the keys of ${source.name}`, new KeyScanner(keyPages, visit));
+  await passBytes(source, `reading the keys of ${source.name}`, context, new KeyScanner(keyPages, visit));
 }
 
 async function liveKeys(context: Context, source: SnapshotSource, facts: SnapshotFacts): Promise<LiveKey[]> {

@@ -12,9 +12,8 @@ import { dataDirOf, isOneOfSeveral, nextStep, readWish, type RestoreOptions, typ
 import type { SnapshotRecord } from '../snapshot/record.ts';
 import type { SnapshotFacts } from '../snapshot/verify.ts';
 import { openNewest, type SnapshotSource } from '../source.ts';
-import { type Arguments, type Context, openStore, type Outcome } from './command.ts';
+import { type Arguments, type Context, openSource, openStore, type Outcome } from './command.ts';
 import { showPlan } from './plan.ts';
-import { openSource } from './read.ts';
 import { swap } from './swap.ts';
 
 /** More than any cluster writes between a backup and its restore, so that no revision is ever used twice. */
@@ -44,8 +43,7 @@ export async function restore(context: Context, args: Arguments): Promise<Outcom
   try {
     await target.demandRoom(source.size - (await bytesAt(source, target.work)), source.size);
 
-    const { file, snapshot } = await watch.time('fetch', fetchVerified(source, target.work, context));
-    const { facts } = snapshot;
+    const { file, facts } = await watch.time('fetch', fetchVerified(source, target.work, context));
     const { member, notes } = foretold ?? decide(source, wish, tool, facts);
     for (const note of notes) findings.add(note);
     const bump = bumpOf(options, tool, findings);

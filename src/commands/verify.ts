@@ -1,12 +1,12 @@
 import { VerificationError } from '../errors.ts';
-import type { Arguments, Context, Outcome } from './command.ts';
-import { openSource, readThrough } from './read.ts';
+import { readThrough } from '../source.ts';
+import { type Arguments, type Context, openSource, type Outcome } from './command.ts';
 import { statusTable } from './status.ts';
 
 /** Checks every page of a stored snapshot or of a local file, and changes nothing. */
 export async function verify(context: Context, { operands: [operand = ''] }: Arguments): Promise<Outcome> {
   const source = await openSource(context, operand);
-  const verdict = await readThrough(context, source);
+  const verdict = await readThrough(source, context);
   const { report } = verdict;
   const faults: { kind: string; page?: number; message: string }[] = [...report.faults];
   if (source.record !== undefined && source.record.sha256 !== report.sha256) {

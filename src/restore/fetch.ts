@@ -1,12 +1,12 @@
-import { createReadStream } from 'node:fs';
 import { type FileHandle, open, readdir, truncate, unlink } from 'node:fs/promises';
 import { join } from 'node:path';
 import { VerificationError } from '../errors.ts';
 import type { Log } from '../log.ts';
-import type { Progress, StartProgress } from '../progress.ts';
-import { SnapshotVerifier, type Verdict, type VerifiedSnapshot } from '../snapshot/verify.ts';
-import type { SnapshotSource } from '../source.ts';
+import type { StartProgress } from '../progress.ts';
+import type { SnapshotFacts } from '../snapshot/verify.ts';
+import { readThrough, type SnapshotSource } from '../source.ts';
 import { onDisk, statOf } from './disk.ts';
+import { FileVerification, type Judgement, judgementOf } from './verification.ts';
 
 export interface FetchOptions {
   readonly memoryBudget: number;
@@ -18,7 +18,7 @@ export interface FetchOptions {
 /** A snapshot as a file on this machine, every page of it verified. */
 export interface Fetched {
   readonly file: string;
-  readonly snapshot: VerifiedSnapshot;
+  readonly facts: SnapshotFacts;
 }
 
 /** Bytes of a download that are here already, from a run that was interrupted. */
@@ -35,15 +35,17 @@ export async function bytesAt(source: SnapshotSource, dir: string): Promise<numb
  */
 export async function fetchVerified(source: SnapshotSource, dir: string, options: FetchOptions): Promise<Fetched> {
   const part = partOf(source, dir);
-  if (part === undefined) return { file: source.name, snapshot: soundOf(source, await readThrough(source, options)) };
+  if (part === undefined) {
+    return { file: source.name, facts: soundOf(source, judgementOf(await readThrough(source, options))) };
+  }
   await removeOthers(dir, part);
   const resumed = (await bytesAt(source, dir)) > 0;
-  const verdict = await download(source, part, options);
-  if (isSound(source, verdict)) return { file: part, snapshot: soundOf(source, verdict) };
+  const judgement = await download(source, part, options);
+  if (isSound(source, judgement)) return { file: part, facts: soundOf(source, judgement) };
   await onDisk(`Emptying ${part}`, truncate(part));
   if (!resumed) {
     await unlink(part);
-    return { file: part, snapshot: soundOf(source, verdict) };
+    return { file: part, facts: soundOf(source, judgement) };
   }
   options.log.warn('what an interrupted run had downloaded is not sound; it is downloaded again');
   return fetchVerified(source, dir, options);
@@ -61,65 +63,42 @@ async function removeOthers(dir: string, part: string): Promise<void> {
   }
 }
 
-async function readThrough(source: SnapshotSource, options: FetchOptions): Promise<Verdict> {
-  const verifier = new SnapshotVerifier(options);
-  const progress = options.startProgress(`verifying ${source.name}`, source.size);
-  try {
-    for await (const piece of source.read()) pass(piece, verifier, progress);
-  } finally {
-    progress.end();
-  }
-  return verifier.finish();
-}
-
-async function download(source: SnapshotSource, part: string, options: FetchOptions): Promise<Verdict> {
-  const verifier = new SnapshotVerifier(options);
-  const progress = options.startProgress(`downloading ${source.name}`, source.size);
+async function download(source: SnapshotSource, part: string, options: FetchOptions): Promise<Judgement> {
+  const { memoryBudget, startProgress, log, signal } = options;
   const file = await onDisk(`Creating ${part}`, open(part, 'a', 0o600));
+  const progress = startProgress(`downloading ${source.name}`, source.size);
+  const onRead = (bytes: number): void => progress.advance(bytes);
+  const verification = new FileVerification(part, memoryBudget, onRead, signal);
   try {
-    const { size: here } = await file.stat();
-    if (here > 0) {
-      options.log.info('an interrupted download is resumed', { from: here, size: source.size });
-      for await (const piece of createReadStream(part, { signal: options.signal }))
-        pass(piece as Buffer, verifier, progress);
-    }
+    let { size: here } = await file.stat();
+    if (here > 0) log.info('an interrupted download is resumed', { from: here, size: source.size });
+    verification.grewTo(here);
     if (here < source.size) {
       for await (const piece of source.read(here)) {
-        const written = onDisk(`Writing ${part}`, writeAll(file, piece));
-        pass(piece, verifier, progress);
-        await written;
+        await onDisk(`Writing ${part}`, writeAll(file, piece));
+        verification.grewTo((here += piece.length));
       }
     }
     await onDisk(`Writing ${part}`, file.sync());
-  } catch (error) {
-    throw options.signal.aborted && isAbort(error) ? options.signal.reason : error;
+    return await verification.finish(here);
   } finally {
+    await verification.end();
     progress.end();
     await file.close();
   }
-  return verifier.finish();
-}
-
-function pass(piece: Buffer, verifier: SnapshotVerifier, progress: Progress): void {
-  verifier.push(piece);
-  progress.advance(piece.length);
 }
 
 async function writeAll(file: FileHandle, piece: Buffer): Promise<void> {
   for (let at = 0; at < piece.length;) at += (await file.write(piece, at)).bytesWritten;
 }
 
-function isAbort(error: unknown): boolean {
-  return error instanceof Error && error.name === 'AbortError';
+function isSound({ record }: SnapshotSource, judgement: Judgement): boolean {
+  return 'facts' in judgement && (record === undefined || record.sha256 === judgement.facts.sha256);
 }
 
-function isSound({ record }: SnapshotSource, verdict: Verdict): boolean {
-  return verdict.ok && (record === undefined || record.sha256 === verdict.report.sha256);
-}
-
-function soundOf(source: SnapshotSource, verdict: Verdict): VerifiedSnapshot {
-  if (verdict.ok && isSound(source, verdict)) return verdict.snapshot;
-  const why = verdict.ok ? 'its sha256 is not that of its record' : verdict.faults[0].message;
+function soundOf(source: SnapshotSource, judgement: Judgement): SnapshotFacts {
+  if ('facts' in judgement && isSound(source, judgement)) return judgement.facts;
+  const why = 'fault' in judgement ? judgement.fault : 'its sha256 is not that of its record';
   throw new VerificationError(
     `${source.name} is not a sound snapshot: ${why}.`,
     `Nothing was restored. Take another: \`etcd-snapshot list\` shows what there is, \`etcd-snapshot verify\` all faults.`,

@@ -7,7 +7,7 @@ export interface KeyPages {
   /** Page number and overflow of each leaf, in pairs, in the order of the file. */
   readonly runs: Uint32Array;
   /** The one leaf of a bucket that is so small that it is kept in its parent. */
-  readonly image: Buffer | undefined;
+  readonly image: Uint8Array | undefined;
 }
 
 /** One revision of a user key (specification: content). Its buffers are valid during the call only. */
@@ -40,7 +40,7 @@ export class KeyScanner {
   constructor(pages: KeyPages, visit: (entry: KeyEntry) => void) {
     this.#pages = pages;
     this.#visit = visit;
-    if (pages.image !== undefined) this.#read(pages.image);
+    if (pages.image !== undefined) this.#read(bytesOf(pages.image).bytes);
   }
 
   push(piece: Uint8Array): void {
