@@ -3,7 +3,6 @@ import type { WorkerError } from '../errors.ts';
 import type { Log } from '../log.ts';
 import type { Sample } from '../monitoring/metrics.ts';
 import type { StartProgress } from '../progress.ts';
-import { isFileName, openBlob, openFile, type SnapshotSource } from '../source.ts';
 import type { BlobStore } from '../store/store.ts';
 
 /** What every command is given. */
@@ -49,9 +48,4 @@ export async function openStore({ config, log, signal }: Context): Promise<BlobS
   if (config.storage === undefined) throw new Error('the command did not say that it needs storage');
   const { BlobStore } = await import('../store/store.ts');
   return BlobStore.open(config.storage, signal, log);
-}
-
-/** The file or the stored snapshot that an operand means. @throws WorkerError (no such snapshot), StorageError */
-export async function openSource(context: Context, operand: string): Promise<SnapshotSource> {
-  return isFileName(operand) ? openFile(operand, context.signal) : openBlob(await openStore(context), operand);
 }

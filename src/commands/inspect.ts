@@ -4,7 +4,8 @@ import { differenceOf, type LiveKey, LiveKeys, OneKey } from '../snapshot/liveke
 import type { SnapshotFacts } from '../snapshot/verify.ts';
 import { drawTable, humanSize } from '../table.ts';
 import { passBytes, readThrough, type SnapshotSource } from '../source.ts';
-import { type Arguments, type Context, openSource, type Outcome } from './command.ts';
+import type { Arguments, Context, Outcome } from './command.ts';
+import { openSource } from './operand.ts';
 import { statusTable } from './status.ts';
 
 /** How many of the largest keys are shown. */

@@ -2,7 +2,8 @@ import { UsageError } from '../errors.ts';
 import { makePlan, planText, readPlan } from '../restore/plan.ts';
 import { LAYOUTS } from '../restore/runbook.ts';
 import { openNewest } from '../source.ts';
-import { type Arguments, type Context, openSource, openStore, type Outcome } from './command.ts';
+import { type Arguments, type Context, openStore, type Outcome } from './command.ts';
+import { openSource } from './operand.ts';
 
 interface PlanOptions {
   readonly layout?: string;

@@ -12,7 +12,8 @@ import { dataDirOf, isOneOfSeveral, nextStep, readWish, type RestoreOptions, typ
 import type { SnapshotRecord } from '../snapshot/record.ts';
 import type { SnapshotFacts } from '../snapshot/verify.ts';
 import { openNewest, type SnapshotSource } from '../source.ts';
-import { type Arguments, type Context, openSource, openStore, type Outcome } from './command.ts';
+import { type Arguments, type Context, openStore, type Outcome } from './command.ts';
+import { openSource } from './operand.ts';
 import { showPlan } from './plan.ts';
 import { swap } from './swap.ts';
 

@@ -1,6 +1,7 @@
 import { VerificationError } from '../errors.ts';
 import { readThrough } from '../source.ts';
-import { type Arguments, type Context, openSource, type Outcome } from './command.ts';
+import type { Arguments, Context, Outcome } from './command.ts';
+import { openSource } from './operand.ts';
 import { statusTable } from './status.ts';
 
 /** Checks every page of a stored snapshot or of a local file, and changes nothing. */

@@ -1,0 +1,7 @@
+import { isFileName, openBlob, openFile, type SnapshotSource } from '../source.ts';
+import { type Context, openStore } from './command.ts';
+
+/** The file or the stored snapshot that an operand means. @throws WorkerError (no such snapshot), StorageError */
+export async function openSource(context: Context, operand: string): Promise<SnapshotSource> {
+  return isFileName(operand) ? openFile(operand, context.signal) : openBlob(await openStore(context), operand);
+}
