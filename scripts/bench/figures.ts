@@ -12,15 +12,15 @@ export function quantile(numbers: readonly number[], share: number): number {
   return numbers.toSorted((a, b) => a - b)[Math.ceil(numbers.length * share) - 1] ?? NaN;
 }
 
-/** Median, and in brackets the least and the greatest. */
-export function spread(numbers: readonly number[], digits = 2): string {
-  const told = [median(numbers), Math.min(...numbers), Math.max(...numbers)].map((number) => number.toFixed(digits));
-  return numbers.length === 1 ? String(told[0]) : `${told[0]} (${told[1]}–${told[2]})`;
+/** The median, or what else stands for all of them, and in brackets the least and the greatest. */
+export function spread(numbers: readonly number[], digits = 2, figure = median(numbers)): string {
+  const [told, least, greatest] = [figure, Math.min(...numbers), Math.max(...numbers)].map((n) => n.toFixed(digits));
+  return numbers.length === 1 ? String(told) : `${told} (${least}–${greatest})`;
 }
 
-/** The median of what one has for what the other has, round by round: what disturbs one round disturbs both. */
-export function ratio(numbers: readonly number[], base: readonly number[]): number {
-  return median(numbers.map((number, round) => number / (base[round] ?? NaN)));
+/** What one has for what the other has, round by round: what disturbs one round disturbs both. */
+export function ratios(numbers: readonly number[], base: readonly number[]): number[] {
+  return numbers.map((number, round) => number / (base[round] ?? NaN));
 }
 
 export function markdown(title: string, columns: readonly string[], rows: readonly (readonly string[])[]): string {
@@ -30,31 +30,6 @@ export function markdown(title: string, columns: readonly string[], rows: readon
 
 function line(cells: readonly string[]): string {
   return `| ${cells.join(' | ')} |`;
-}
-
-/** What the bench is for: a limit that a figure must keep. */
-export interface Target {
-  readonly what: string;
-  readonly limit: number;
-  readonly measured: number;
-  /** Digits behind the point. */
-  readonly digits?: number;
-}
-
-export function targetTable(targets: readonly Target[]): string {
-  const rows = targets.map(({ what, limit, measured, digits = 2 }) => [
-    what,
-    `≤ ${limit.toFixed(digits)}`,
-    measured.toFixed(digits),
-    measured <= limit ? 'met' : '**not met**',
-  ]);
-  return markdown('Targets', ['', 'limit', 'measured', ''], rows);
-}
-
-/** What a section has to show. */
-export interface Report {
-  readonly tables: readonly string[];
-  readonly targets: readonly Target[];
 }
 
 export const MB = 1e6;

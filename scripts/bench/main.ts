@@ -7,7 +7,8 @@
  *   npm run bench -- --sections uplink,verifier
  *   npm run bench -- --scale
  *
- * --smoke: 3 MB, one round; --write: puts the tables into the README. Progress goes to stderr.
+ * --smoke: 3 MB, one round; --write: puts the tables into the README. Its last table sets the figures beside those that stand in
+ * the README. Progress goes to stderr.
  */
 import { cpus, tmpdir, totalmem } from 'node:os';
 import { existsSync, mkdtempSync, rmSync } from 'node:fs';
@@ -15,9 +16,9 @@ import { delimiter, join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { makeAuthority, trust } from '../../test/support/certificates.ts';
 import { findEtcd } from '../../test/support/etcd.ts';
-import { type Bench, say } from './bench.ts';
-import { bytesOf, GB, MB, type Report, type Target, targetTable } from './figures.ts';
-import { writeToReadme } from './readme.ts';
+import { type Bench, type Report, say } from './bench.ts';
+import { bytesOf, GB, MB } from './figures.ts';
+import { tablesInReadme, writeToReadme } from './readme.ts';
 import { scaleReport } from './scale.ts';
 import { backupSection } from './sections/backup.ts';
 import { filesSection } from './sections/files.ts';
@@ -26,6 +27,7 @@ import { startupSection } from './sections/startup.ts';
 import { uplinkSection } from './sections/uplink.ts';
 import { verifierSection } from './sections/verifier.ts';
 import { STORES, type StoreName } from './target.ts';
+import { earlierRun, type Target, targetTable } from './verdicts.ts';
 
 const { values: options } = parseArgs({
   options: {
@@ -67,7 +69,8 @@ async function main(): Promise<number> {
     tables.push(...report.tables);
     targets.push(...report.targets);
   }
-  const text = [conditions(bench), ...tables, ...(targets.length > 0 ? [targetTable(targets)] : [])].join('\n\n');
+  if (targets.length > 0) tables.push(targetTable(targets, earlierRun(tablesInReadme())));
+  const text = [conditions(bench), ...tables].join('\n\n');
   console.log(text);
   if (options.write) await writeToReadme(text);
   if (!/\bNaN\b|Infinity|undefined/.test(text)) return 0;
@@ -107,11 +110,11 @@ function temporary(parent: string): string {
 
 function conditions({ tools, rounds, hasCli }: Bench): string {
   const memory = `${Math.round(totalmem() / 1024 ** 3)} GiB`;
-  const when = new Date().toISOString().slice(0, 10);
+  const when = `${new Date().toISOString().slice(0, 16).replace('T', ' ')} UTC`;
   return [
     `Measured on ${when}: ${cpus().length} cores for everything together, ${memory}, Node ${process.versions.node}, etcd`,
     `${tools.version}${hasCli ? '' : ', no Azure CLI'}; ${rounds === 1 ? 'one round' : `medians of ${rounds} rounds (least–greatest)`}.`,
-    'Ratios are medians of the ratios of each round.',
+    'A ratio is the median of the ratios of each round.',
   ].join(' ');
 }
 

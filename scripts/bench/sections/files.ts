@@ -1,8 +1,18 @@
 import { rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { mustRun } from '../../../test/support/process.ts';
-import { type Bench, type Contender, interleave, nameOfSize, program, roomIn, say, worker } from '../bench.ts';
-import { GB, markdown, ratio, type Report, spread } from '../figures.ts';
+import {
+  type Bench,
+  type Contender,
+  interleave,
+  nameOfSize,
+  program,
+  type Report,
+  roomIn,
+  say,
+  worker,
+} from '../bench.ts';
+import { GB, markdown, ratios, spread } from '../figures.ts';
 import type { Command, Cost } from '../measure.ts';
 import { Source } from '../source.ts';
 import { BlobTarget } from '../target.ts';
@@ -75,12 +85,12 @@ export async function filesSection(bench: Bench, size: number): Promise<Report> 
       size < GB
         ? []
         : [
-            { what: '`verify FILE`: wall / `etcdutl snapshot status`', limit: 1.5, measured: ratio(verify, status) },
-            { what: '`verify FILE`: wall / (`sha256sum` + status)', limit: 0.5, measured: ratio(verify, both) },
+            { what: '`verify FILE`: wall / `etcdutl snapshot status`', limit: 1.5, rounds: ratios(verify, status) },
+            { what: '`verify FILE`: wall / (`sha256sum` + status)', limit: 0.5, rounds: ratios(verify, both) },
             {
               what: '`restore`: wall / (the slower of download and tool, plus the tool)',
               limit: 1.2,
-              measured: ratio(walls(restores, RESTORE), parts),
+              rounds: ratios(walls(restores, RESTORE), parts),
             },
           ],
   };
@@ -95,7 +105,7 @@ function table(title: string, costs: ReadonlyMap<string, readonly Cost[]>, base:
     return [
       name,
       spread(walls(costs, name)),
-      ratio(walls(costs, name), base).toFixed(2),
+      spread(ratios(walls(costs, name), base)),
       spread(runs.map(({ cpu }) => cpu)),
       Math.max(...runs.map(({ rss }) => rss)).toFixed(0),
     ];

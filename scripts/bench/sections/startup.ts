@@ -3,8 +3,8 @@ import { once } from 'node:events';
 import { join } from 'node:path';
 import { collect, launch } from '../../../test/support/process.ts';
 import { MAIN } from '../../../test/support/worker.ts';
-import { type Bench, roomIn, say } from '../bench.ts';
-import { markdown, MB, ratio, type Report, spread } from '../figures.ts';
+import { type Bench, type Report, roomIn, say } from '../bench.ts';
+import { markdown, MB, ratios, spread } from '../figures.ts';
 import { Source } from '../source.ts';
 import { BlobTarget } from '../target.ts';
 
@@ -53,13 +53,13 @@ export async function startupSection({ tools, tls, memory, rounds }: Bench): Pro
   }
   relay.close();
   await Promise.all([source.stop(), target.stop()]);
-  const times = ratio(first, bare);
+  const times = ratios(first, bare);
   const rows = [
     ['`node -e 0`, to its end', spread(bare, 0), '1.00'],
-    ['this worker, to its first connection to etcd', spread(first, 0), times.toFixed(2)],
+    ['this worker, to its first connection to etcd', spread(first, 0), spread(times)],
   ];
   return {
     tables: [markdown('Start-up', ['', 'ms', 'ratio'], rows)],
-    targets: [{ what: 'first connection to etcd / `node -e 0`', limit: 2, measured: times }],
+    targets: [{ what: 'first connection to etcd / `node -e 0`', limit: 2, rounds: times }],
   };
 }

@@ -3,8 +3,8 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { FaultProxy } from '../../../test/support/fault-proxy.ts';
 import { collect, launch } from '../../../test/support/process.ts';
 import { startWorker } from '../../../test/support/worker.ts';
-import { type Bench, nameOfSize, program, roomIn, say } from '../bench.ts';
-import { markdown, MB, ratio, type Report, spread } from '../figures.ts';
+import { type Bench, nameOfSize, program, type Report, roomIn, say } from '../bench.ts';
+import { markdown, MB, ratios, spread } from '../figures.ts';
 import type { Command } from '../measure.ts';
 import { Source } from '../source.ts';
 import { BlobTarget } from '../target.ts';
@@ -57,7 +57,7 @@ export async function uplinkSection({ tools, tls, memory, rounds }: Bench): Prom
   }
   await Promise.all([source.stop(), target.stop(), proxy.stop()]);
   const [base = []] = seconds.values();
-  const rows = [...seconds].map(([name, measured]) => [name, spread(measured), ratio(measured, base).toFixed(2)]);
+  const rows = [...seconds].map(([name, measured]) => [name, spread(measured), spread(ratios(measured, base))]);
   const title = `Slow uplink: etcd's read transaction, ${nameOfSize(SIZE)}`;
   return { tables: [markdown(title, ['', 'seconds', 'ratio'], rows)], targets: [] };
 }

@@ -3,8 +3,8 @@ import { createHash } from 'node:crypto';
 import { closeSync, openSync, readSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { SnapshotVerifier } from '../../../src/snapshot/verify.ts';
-import { type Bench, nameOfSize, roomIn, say } from '../bench.ts';
-import { markdown, MB, ratio, type Report, spread } from '../figures.ts';
+import { type Bench, nameOfSize, type Report, roomIn, say } from '../bench.ts';
+import { markdown, MB, ratios, spread } from '../figures.ts';
 import { Source } from '../source.ts';
 
 const SIZE = 500 * MB;
@@ -70,7 +70,7 @@ function compare(file: string, tool: string, rounds: number): string[] {
     (size / MB).toFixed(0),
     String(entries),
     ...[verifier, sha256, status].map((speeds) => spread(speeds, 0)),
-    ...[sha256, status].map((speeds) => ratio(verifier, speeds).toFixed(2)),
+    ...[sha256, status].map((speeds) => spread(ratios(verifier, speeds))),
     ((peak / size) * 1024).toFixed(1),
     givenUp || 'nothing',
   ];
