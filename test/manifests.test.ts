@@ -140,6 +140,14 @@ t.test('what each container is told, the worker understands', COMPLETE, (t) => {
   t.end();
 });
 
+/** By component: the exit codes after which another try would end alike. */
+const FINAL: Record<string, number[]> = {
+  backup: [ExitCode.usage, ExitCode.retentionIncomplete, ExitCode.verification],
+  drill: [ExitCode.usage, ExitCode.verification, ExitCode.noSuchSnapshot],
+  prune: [ExitCode.usage, ExitCode.retentionIncomplete],
+  restore: [ExitCode.usage, ExitCode.verification, ExitCode.noSuchSnapshot, ExitCode.unsafe],
+};
+
 t.test('times fit together, and what trying again does not mend is not tried again', COMPLETE, (t) => {
   for (const { where, work } of everyWork()) {
     const { cron, job, pod, container } = work;
@@ -174,12 +182,19 @@ t.test('times fit together, and what trying again does not mend is not tried aga
   t.end();
 });
 
-/** By component: the exit codes after which another try would end alike. */
-const FINAL: Record<string, number[]> = {
-  backup: [ExitCode.usage, ExitCode.retentionIncomplete, ExitCode.verification],
-  drill: [ExitCode.usage, ExitCode.verification, ExitCode.noSuchSnapshot],
-  prune: [ExitCode.usage, ExitCode.retentionIncomplete],
-  restore: [ExitCode.usage, ExitCode.verification, ExitCode.noSuchSnapshot, ExitCode.unsafe],
+interface Verdict {
+  readonly name: string;
+  readonly forbidden: readonly string[];
+}
+
+/** What Pod Security calls it, and what the manifests do. */
+const EXCEPTIONS: Record<string, string> = {
+  'host namespaces': 'hostNetwork',
+  'restricted volume types': 'hostPath',
+  'hostPath volumes': 'hostPath',
+  'runAsNonRoot != true': 'runAsNonRoot',
+  'runAsUser=0': 'runAsNonRoot',
+  'unrestricted capabilities': 'capabilities',
 };
 
 t.test(
@@ -209,21 +224,6 @@ t.test(
     }
   },
 );
-
-interface Verdict {
-  readonly name: string;
-  readonly forbidden: readonly string[];
-}
-
-/** What Pod Security calls it, and what the manifests do. */
-const EXCEPTIONS: Record<string, string> = {
-  'host namespaces': 'hostNetwork',
-  'restricted volume types': 'hostPath',
-  'hostPath volumes': 'hostPath',
-  'runAsNonRoot != true': 'runAsNonRoot',
-  'runAsUser=0': 'runAsNonRoot',
-  'unrestricted capabilities': 'capabilities',
-};
 
 t.test('least privilege beyond that', COMPLETE, (t) => {
   for (const { where, work } of everyWork()) {
@@ -270,6 +270,13 @@ t.test(
   },
 );
 
+/** By Rancher for each role of a server; and what k3s and RKE2 document for dedicated ones. */
+const RANCHER_TAINTS = [
+  'node-role.kubernetes.io/control-plane:NoSchedule',
+  'node-role.kubernetes.io/etcd:NoExecute',
+  'CriticalAddonsOnly:NoExecute',
+];
+
 t.test('it finds its node under each label, whatever its taints are', COMPLETE, (t) => {
   const control = ['control-plane', 'master'].map((role) => `node-role.kubernetes.io/${role}`);
   const wanted: Record<string, { labels: string[]; taints: string[] }> = {
@@ -295,13 +302,6 @@ t.test('it finds its node under each label, whatever its taints are', COMPLETE, 
   }
   t.end();
 });
-
-/** By Rancher for each role of a server; and what k3s and RKE2 document for dedicated ones. */
-const RANCHER_TAINTS = [
-  'node-role.kubernetes.io/control-plane:NoSchedule',
-  'node-role.kubernetes.io/etcd:NoExecute',
-  'CriticalAddonsOnly:NoExecute',
-];
 
 t.test("a drop-in for the book's CronJob", COMPLETE, async (t) => {
   const [dropIn, aksEngine] = [built(''), built('overlays/aks-engine')];
