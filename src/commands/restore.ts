@@ -7,7 +7,7 @@ import { memberFor, type Resolved } from '../restore/parameters.ts';
 import { demandPlanned } from '../restore/plan.ts';
 import { demandNoQuorum } from '../restore/quorum.ts';
 import { ownerFor, Target } from '../restore/target.ts';
-import { demandFit, findTool, type MemberParameters, type RestoreTool, runRestore } from '../restore/tool.ts';
+import { BUMP, demandFit, findTool, type MemberParameters, type RestoreTool, runRestore } from '../restore/tool.ts';
 import { dataDirOf, isOneOfSeveral, nextStep, readWish, type RestoreOptions, type Wish } from '../restore/wish.ts';
 import type { SnapshotRecord } from '../snapshot/record.ts';
 import type { SnapshotFacts } from '../snapshot/verify.ts';
@@ -16,9 +16,6 @@ import { type Arguments, type Context, openStore, type Outcome } from './command
 import { openSource } from './operand.ts';
 import { showPlan } from './plan.ts';
 import { swap } from './swap.ts';
-
-/** More than any cluster writes between a backup and its restore, so that no revision is ever used twice. */
-const BUMP = 1_000_000_000;
 
 /**
  * Makes the data directory of one member from a snapshot: everything that could be wrong is asked before anything is

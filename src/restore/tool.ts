@@ -7,6 +7,9 @@ import { formatInitialCluster, type InitialMember } from './members.ts';
 /** Bytes of the first file of the raft log, which etcd allocates at once. */
 export const WAL_SIZE = 64_000_000;
 
+/** More than any cluster writes between a backup and its restore, so that no revision is ever used twice. */
+export const BUMP = 1_000_000_000;
+
 /** etcd's own program that makes a data directory from a snapshot. */
 export interface RestoreTool {
   readonly path: string;
