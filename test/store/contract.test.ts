@@ -18,6 +18,12 @@ interface Place {
   readonly container: ContainerClient;
 }
 
+const dir = temporaryFolder('contract');
+const authority = await makeAuthority(join(dir, 'certs'));
+await trust(authority);
+/** Two blocks. */
+const LARGE = await takeSnapshot(dir, 1.1 * 8 * 1024 * 1024);
+
 /** What each operation promises, whatever stands between; in this order, for the first one demands that nothing is there. */
 const PROMISES: Record<string, (t: Test, place: Place) => Promise<void>> = {
   'isFree, list: there is nothing where there is no container': async (t, { store }) => {
@@ -141,11 +147,6 @@ const SETTINGS: Record<string, Setting> = {
   'a slow peer': { rule: () => ({ bytesPerSecond: 8_000_000 }) },
 };
 
-const dir = temporaryFolder('contract');
-const authority = await makeAuthority(join(dir, 'certs'));
-await trust(authority);
-/** Two blocks. */
-const LARGE = await takeSnapshot(dir, 1.1 * 8 * 1024 * 1024);
 const azurite = await Azurite.start(join(dir, 'azurite'));
 const tlsAzurite = await Azurite.start(join(dir, 'tls-azurite'), authority);
 const entra = await TokenEndpoint.start(authority);
