@@ -45,6 +45,7 @@ export async function backup(context: Context): Promise<Outcome> {
   const stored = { name, etag, upload, snapshot };
   const proof = await watch.time('readBack', proveStored(store, stored, config.readBack));
   const { readBack } = proof;
+  if (readBack === 'done') log.info('the stored blob reads back as it was sent', { name });
   if (readBack === 'off') log.warn('the stored blob is not read back, as SNAPSHOT_READ_BACK=off demands', { name });
 
   const fresh = { name, uploadId, proof, suspicions };

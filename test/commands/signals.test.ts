@@ -85,6 +85,24 @@ t.test('interrupted while blocks are stored, and while they are committed', asyn
   }
 });
 
+t.test('interrupted while retention is applied: what is proven stays', async (t) => {
+  let reached = false;
+  const proxy = await FaultProxy.start(azurite.url, ({ url }) => {
+    reached ||= url.searchParams.get('comp') === 'list';
+    return reached ? 'hang' : 'pass';
+  });
+  t.teardown(async () => proxy.stop());
+  const variables = { ...cluster.variables, ...azurite.variables('signals'), SNAPSHOT_AZURE_BLOB_ENDPOINT: proxy.url };
+  const { code, farewellMs, stdout, stderr } = await interrupted('SIGTERM', variables, () => reached);
+  t.equal(code, 143);
+  t.ok(farewellMs < 2000, `${Math.round(farewellMs)} ms`);
+  t.notMatch(stdout, 'successfully');
+  const [name = '', ...others] = await azurite.names('signals');
+  t.match(stderr, `the stored blob reads back as it was sent","name":"${name}"`);
+  t.strictSame(others, []);
+  await azurite.container('signals').deleteBlob(name);
+});
+
 t.test('interrupted while etcd streams', async (t) => {
   const member = await FakeMember.start(async (send, call) => {
     await send({ remaining_bytes: 100_000_000, blob: DATABASE.subarray(0, 4096) });
