@@ -2,6 +2,7 @@
 // As in the Dockerfile. The dashes keep Node from taking our --env-file for its own.
 import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
+import { constants, getPriority, setPriority } from 'node:os';
 import { delimiter } from 'node:path';
 import { type CommandLine, helpText, parseCommandLine } from './cli.ts';
 import type { Context } from './commands/command.ts';
@@ -66,6 +67,7 @@ async function run(
   for (const warning of unknownVariables(env)) log.warn(warning);
   const config = readConfig(env, needs);
   abortInTime(controller, config.timeout, env, log);
+  if (name === 'backup') giveWay(log);
   const { signal } = controller;
   const outcome = await command({
     config,
@@ -84,6 +86,16 @@ async function run(
     ...(shortfall === undefined ? { exitCode: ExitCode.done, words: summary } : report(shortfall, log)),
     measured,
   };
+}
+
+/** etcd may work on the same processors, and its clients wait for it; for a backup nobody waits. */
+function giveWay(log: Log): void {
+  const { PRIORITY_BELOW_NORMAL } = constants.priority;
+  try {
+    if (getPriority() < PRIORITY_BELOW_NORMAL) setPriority(PRIORITY_BELOW_NORMAL);
+  } catch (error) {
+    log.debug('the priority stays as it is', { cause: messageOf(error) });
+  }
 }
 
 /** Ends when all of it is written, for a pipe takes little at once. Its reader may leave early, as `head` does. */
