@@ -105,9 +105,9 @@ t.test('interrupted while retention is applied: what is proven stays', async (t)
 });
 
 t.test('a backup gives way to others, what somebody waits for does not', async (t) => {
-  let asked = 0;
+  let asked = Promise.withResolvers<void>();
   const proxy = await FaultProxy.start(azurite.url, () => {
-    asked++;
+    asked.resolve();
     return 'hang';
   });
   t.teardown(async () => proxy.stop());
@@ -118,10 +118,10 @@ t.test('a backup gives way to others, what somebody waits for does not', async (
     ['list', PRIORITY_NORMAL],
     ['drill', PRIORITY_NORMAL],
   ] as const) {
-    const before = asked;
+    asked = Promise.withResolvers<void>();
     const worker = startWorker([command], variables);
     const finished = collect(worker);
-    while (asked === before) await sleep(10);
+    await asked.promise;
     t.equal(getPriority(worker.pid), priority, command);
     worker.kill('SIGTERM');
     await finished;
