@@ -7,7 +7,6 @@ import { MAIN } from '../../test/support/worker.ts';
 import { type Command, type Cost, measure } from './measure.ts';
 import { GB, MB } from './figures.ts';
 import type { StoreName } from './target.ts';
-import type { Target } from './verdicts.ts';
 
 /** What all sections work with. */
 export interface Bench {
@@ -24,12 +23,6 @@ export interface Bench {
   readonly stores: readonly StoreName[] | undefined;
   /** Whether the Azure CLI is there. */
   readonly hasCli: boolean;
-}
-
-/** What a section has to show. */
-export interface Report {
-  readonly tables: readonly string[];
-  readonly targets: readonly Target[];
 }
 
 /** Something to be measured beside others. */

@@ -16,7 +16,7 @@ import { delimiter, join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { makeAuthority, trust } from '../../test/support/certificates.ts';
 import { findEtcd } from '../../test/support/etcd.ts';
-import { type Bench, type Report, say } from './bench.ts';
+import { type Bench, say } from './bench.ts';
 import { bytesOf, GB, MB } from './figures.ts';
 import { tablesInReadme, writeToReadme } from './readme.ts';
 import { scaleReport } from './scale.ts';
@@ -27,7 +27,7 @@ import { startupSection } from './sections/startup.ts';
 import { uplinkSection } from './sections/uplink.ts';
 import { verifierSection } from './sections/verifier.ts';
 import { STORES, type StoreName } from './target.ts';
-import { earlierRun, type Target, targetTable } from './verdicts.ts';
+import { earlierRun, type Report, type Target, targetTable } from './verdicts.ts';
 
 const { values: options } = parseArgs({
   options: {

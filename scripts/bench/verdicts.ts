@@ -13,6 +13,12 @@ export interface Target {
   readonly digits?: number;
 }
 
+/** What a section has to show. */
+export interface Report {
+  readonly tables: readonly string[];
+  readonly targets: readonly Target[];
+}
+
 /** What an earlier run measured: when, and the cells of its table of targets by what they are about. */
 export interface EarlierRun {
   readonly when: string;
@@ -27,8 +33,8 @@ export function targetTable(targets: readonly Target[], earlier: EarlierRun | un
     const verdict = judged <= limit ? 'met' : '**not met**';
     return [what, `≤ ${limit.toFixed(digits)}`, measured, verdict, before, comparison(measured, before)];
   });
-  const before = earlier === undefined ? 'no run before' : `the run before, ${earlier.when}`;
-  return markdown('Targets', ['', 'limit', 'measured', '', before, 'the same'], rows);
+  const heading = earlier === undefined ? 'no run before' : `the run before, ${earlier.when}`;
+  return markdown('Targets', ['', 'limit', 'measured', '', heading, 'the same'], rows);
 }
 
 /** What the tables of a run say that was made before. Undefined where they have no targets. */

@@ -1,4 +1,3 @@
-import { constants, getPriority } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import t, { type Test } from 'tap';
@@ -102,30 +101,6 @@ t.test('interrupted while retention is applied: what is proven stays', async (t)
   t.match(stderr, `the stored blob reads back as it was sent","name":"${name}"`);
   t.strictSame(others, []);
   await azurite.container('signals').deleteBlob(name);
-});
-
-t.test('a backup gives way to others, what somebody waits for does not', async (t) => {
-  let asked = Promise.withResolvers<void>();
-  const proxy = await FaultProxy.start(azurite.url, () => {
-    asked.resolve();
-    return 'hang';
-  });
-  t.teardown(async () => proxy.stop());
-  const variables = { ...cluster.variables, ...azurite.variables('signals'), SNAPSHOT_AZURE_BLOB_ENDPOINT: proxy.url };
-  const { PRIORITY_BELOW_NORMAL, PRIORITY_NORMAL } = constants.priority;
-  for (const [command, priority] of [
-    ['backup', PRIORITY_BELOW_NORMAL],
-    ['list', PRIORITY_NORMAL],
-    ['drill', PRIORITY_NORMAL],
-  ] as const) {
-    asked = Promise.withResolvers<void>();
-    const worker = startWorker([command], variables);
-    const finished = collect(worker);
-    await asked.promise;
-    t.equal(getPriority(worker.pid), priority, command);
-    worker.kill('SIGTERM');
-    await finished;
-  }
 });
 
 t.test('interrupted while etcd streams', async (t) => {

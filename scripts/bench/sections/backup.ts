@@ -1,21 +1,11 @@
 import { join } from 'node:path';
 import type { Variables } from '../../../test/support/process.ts';
-import {
-  type Bench,
-  type Contender,
-  interleave,
-  nameOfSize,
-  program,
-  type Report,
-  roomIn,
-  say,
-  worker,
-} from '../bench.ts';
+import { type Bench, type Contender, interleave, nameOfSize, program, roomIn, say, worker } from '../bench.ts';
 import { GB, markdown, MB, median, MIB, ratios, spread } from '../figures.ts';
 import type { Command, Cost } from '../measure.ts';
 import { Source } from '../source.ts';
 import { BlobTarget, STORE_TITLES, type StoreName } from '../target.ts';
-import type { Target } from '../verdicts.ts';
+import type { Report, Target } from '../verdicts.ts';
 
 const PROVEN = 'this worker';
 const UNREAD = 'this worker, `SNAPSHOT_READ_BACK=off`';

@@ -2,22 +2,12 @@ import { rmSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { BUMP, findTool } from '../../../src/restore/tool.ts';
 import { mustRun } from '../../../test/support/process.ts';
-import {
-  type Bench,
-  type Contender,
-  interleave,
-  nameOfSize,
-  program,
-  type Report,
-  roomIn,
-  say,
-  worker,
-} from '../bench.ts';
+import { type Bench, type Contender, interleave, nameOfSize, program, roomIn, say, worker } from '../bench.ts';
 import { GB, markdown, ratios, spread } from '../figures.ts';
 import type { Command, Cost } from '../measure.ts';
 import { Source } from '../source.ts';
 import { BlobTarget } from '../target.ts';
-import type { Target } from '../verdicts.ts';
+import type { Report, Target } from '../verdicts.ts';
 
 const VERIFY = '`verify FILE`';
 const STATUS = '`etcdutl snapshot status`';

@@ -2,21 +2,11 @@ import { once } from 'node:events';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { collect, launch } from '../../../test/support/process.ts';
-import {
-  type Bench,
-  type Contender,
-  interleave,
-  nameOfSize,
-  program,
-  type Report,
-  roomIn,
-  say,
-  worker,
-} from '../bench.ts';
+import { type Bench, type Contender, interleave, nameOfSize, program, roomIn, say, worker } from '../bench.ts';
 import { markdown, MB, quantile, ratios, spread } from '../figures.ts';
-import type { Target } from '../verdicts.ts';
 import { Source } from '../source.ts';
 import { BlobTarget } from '../target.ts';
+import type { Report, Target } from '../verdicts.ts';
 
 const IDLE = 'idle';
 const OURS = "during this worker's backup";

@@ -3,10 +3,11 @@ import { once } from 'node:events';
 import { join } from 'node:path';
 import { collect, launch } from '../../../test/support/process.ts';
 import { MAIN } from '../../../test/support/worker.ts';
-import { type Bench, type Report, roomIn, say } from '../bench.ts';
+import { type Bench, roomIn, say } from '../bench.ts';
 import { markdown, MB, ratios, spread } from '../figures.ts';
 import { Source } from '../source.ts';
 import { BlobTarget } from '../target.ts';
+import type { Report } from '../verdicts.ts';
 
 const SMALL = 3 * MB;
 /** They take no time, so that more of them are no trouble. */

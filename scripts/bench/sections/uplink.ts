@@ -3,11 +3,12 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { FaultProxy } from '../../../test/support/fault-proxy.ts';
 import { collect, launch } from '../../../test/support/process.ts';
 import { startWorker } from '../../../test/support/worker.ts';
-import { type Bench, nameOfSize, program, type Report, roomIn, say } from '../bench.ts';
+import { type Bench, nameOfSize, program, roomIn, say } from '../bench.ts';
 import { markdown, MB, ratios, spread } from '../figures.ts';
 import type { Command } from '../measure.ts';
 import { Source } from '../source.ts';
 import { BlobTarget } from '../target.ts';
+import type { Report } from '../verdicts.ts';
 
 const SIZE = 500 * MB;
 const BYTES_PER_SECOND = 5 * MB;

@@ -3,9 +3,10 @@ import { createHash } from 'node:crypto';
 import { closeSync, openSync, readSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { SnapshotVerifier } from '../../../src/snapshot/verify.ts';
-import { type Bench, nameOfSize, type Report, roomIn, say } from '../bench.ts';
+import { type Bench, nameOfSize, roomIn, say } from '../bench.ts';
 import { markdown, MB, ratios, spread } from '../figures.ts';
 import { Source } from '../source.ts';
+import type { Report } from '../verdicts.ts';
 
 const SIZE = 500 * MB;
 /** As etcd sends them. */
