@@ -73,12 +73,25 @@ export class UnsafeError extends WorkerError {
 
 /** A signal ended the run; the exit code is 128 + the signal's number, as a shell reports it. */
 export class Interrupted extends WorkerError {
-  constructor(signal: 'SIGINT' | 'SIGTERM') {
+  readonly #signal: 'SIGINT' | 'SIGTERM';
+
+  /** @param stays a blob that was to be withdrawn, and may be visible all the same */
+  constructor(signal: 'SIGINT' | 'SIGTERM', stays?: string) {
     super(
       signal === 'SIGINT' ? 130 : 143,
-      `Interrupted by ${signal} before the work was done.`,
-      'Run the command again; `etcd-snapshot list` shows what is stored.',
+      stays === undefined
+        ? `Interrupted by ${signal} before the work was done.`
+        : `Interrupted by ${signal} before the work was done; ${stays} may be stored, for its withdrawal was not confirmed in time.`,
+      stays === undefined
+        ? 'Run the command again; `etcd-snapshot list` shows what is stored.'
+        : `Run the command again; \`etcd-snapshot verify ${stays}\` proves the blob, should it be there.`,
     );
+    this.#signal = signal;
+  }
+
+  /** The same end, of a run that may have left a blob. */
+  leaving(blob: string): Interrupted {
+    return new Interrupted(this.#signal, blob);
   }
 }
 

@@ -32,11 +32,11 @@ export async function proveStored(store: BlobStore, stored: StoredSnapshot, mode
     if ((await sha256Of(store, name, etag, size)) === sha256) return { readBack: 'done' };
     if ((await sha256Of(store, name, etag, size)) === sha256) return { readBack: 'done' };
   } catch (error) {
-    if (error instanceof Interrupted) await upload.withdraw();
-    if (error instanceof StorageError && error.isForbidden) {
-      return { readBack: 'not permitted', refusal: unproven(name, error) };
-    }
-    throw error;
+    if (error instanceof Interrupted) throw await upload.withdrawAfter(error);
+    if (!(error instanceof StorageError)) throw error;
+    const notProven = storedButNotProven(name, error);
+    if (error.isForbidden) return { readBack: 'not permitted', refusal: notProven };
+    throw notProven;
   }
   const withdrawn = await upload.withdraw();
   throw new StorageError(
@@ -46,13 +46,15 @@ export async function proveStored(store: BlobStore, stored: StoredSnapshot, mode
   );
 }
 
-function unproven(name: string, error: StorageError): StorageError {
-  return new StorageError(
-    error.code,
-    `The backup ${name} is stored, but not proven, for reading it back is not permitted. [${error.code}]`,
-    'Give this identity the right to read, or set SNAPSHOT_READ_BACK=off to do without the proof.',
-    error,
-  );
+/** Who reads that the run failed must not think that there is no backup. */
+function storedButNotProven(name: string, error: StorageError): StorageError {
+  const [why, hint] = error.isForbidden
+    ? [
+        `Reading it back is not permitted. [${error.code}]`,
+        'Give this identity the right to read, or set SNAPSHOT_READ_BACK=off to do without the proof.',
+      ]
+    : [error.message, error.hint];
+  return new StorageError(error.code, `The backup ${name} was stored, but not proven. ${why}`, hint, error);
 }
 
 async function sha256Of(store: BlobStore, name: string, etag: string, size: number): Promise<string> {

@@ -58,6 +58,8 @@ export class StagedUpload {
   #buffers = 1;
   #size = 0;
   #containerMade: Promise<void> | undefined;
+  /** From when the service was first asked to make it so. */
+  #mayBeVisible = false;
 
   /**
    * @param isReadBack whether the blob's sha256 will be read back, which finds all that the sums of single blocks find; over
@@ -105,9 +107,16 @@ export class StagedUpload {
       if (this.#signal.reason instanceof Interrupted) throw this.#signal.reason;
       return committed;
     } catch (error) {
-      if (error instanceof Interrupted) await this.withdraw();
-      throw error;
+      throw error instanceof Interrupted ? await this.withdrawAfter(error) : error;
     }
+  }
+
+  /**
+   * Withdraws what nobody will prove any more.
+   * @returns what the run is to end with: it names the blob where that may be visible all the same
+   */
+  async withdrawAfter(interruption: Interrupted): Promise<Interrupted> {
+    return (await this.withdraw()) ? interruption : interruption.leaving(this.#blob.name);
   }
 
   /**
@@ -116,6 +125,7 @@ export class StagedUpload {
    * @returns whether it is certain that it is not visible
    */
   async withdraw(): Promise<boolean> {
+    if (!this.#mayBeVisible) return true;
     const signal = AbortSignal.any([AbortSignal.timeout(WITHDRAW_MS), afterAbortOf(this.#signal, FAREWELL_MS)]);
     try {
       const found = await this.#requests.send('looking for the blob to withdraw', this.#properties, { signal });
@@ -146,6 +156,7 @@ export class StagedUpload {
     try {
       if (this.#blockIds.length === 0) {
         const body = this.#block.subarray(0, this.#filled);
+        this.#mayBeVisible = true;
         const store = (abortSignal: AbortSignal): Promise<Answer> =>
           this.#blob.upload(body, body.length, { ...options, transactionalContentMD5: blobContentMD5, abortSignal });
         return withEtag(await this.#send('storing the snapshot', body.length, store, lingering));
@@ -153,6 +164,7 @@ export class StagedUpload {
       this.#stage();
       await Promise.all(this.#staging);
       if (this.#failure !== undefined) throw this.#failure;
+      this.#mayBeVisible = true;
       const commit = (abortSignal: AbortSignal): Promise<Answer> =>
         this.#blob.commitBlockList(this.#blockIds, { ...options, abortSignal });
       return withEtag(await this.#send('committing the snapshot', 0, commit, lingering));

@@ -64,7 +64,7 @@ t.test('who may only write stores a backup, and cannot prove it', async (t) => {
     const full = await backup(t, { ...withRights('only-write', rights), SNAPSHOT_BLOB_PREFIX: `${rights}/` }, 12);
     t.match(full.json, { readBack: 'not permitted', retention: { state: 'held', kept: null, removed: [] } });
     t.match(errorOf(full), {
-      message: /^The backup \S+ is stored, but not proven, for reading it back is not permitted/,
+      message: /^The backup \S+ was stored, but not proven\. Reading it back is not permitted/,
       hint: /right to read, or set SNAPSHOT_READ_BACK=off/,
     });
   }

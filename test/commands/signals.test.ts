@@ -8,7 +8,7 @@ import { FakeMember } from '../support/fake-etcd.ts';
 import { DATABASE } from '../support/fixtures.ts';
 import { FaultProxy, type Fault, type Seen } from '../support/fault-proxy.ts';
 import { collect, type Finished, type Variables, temporaryFolder } from '../support/process.ts';
-import { runWorker, startWorker } from '../support/worker.ts';
+import { errorOf, runWorker, startWorker } from '../support/worker.ts';
 
 const dir = temporaryFolder('signals');
 const [tools] = findEtcd();
@@ -85,6 +85,39 @@ t.test('interrupted while blocks are stored, and while they are committed', asyn
   }
 });
 
+t.test('interrupted, and the withdrawal hangs: the last words name what may stay', async (t) => {
+  for (const [moment, interrupts] of [
+    ['the answer to the storing is lost', ({ method }: Seen) => method === 'PUT'],
+    ['reading it back', ({ method }: Seen) => method === 'GET'],
+  ] as const) {
+    for (const step of ['HEAD', 'DELETE']) {
+      let reached = false;
+      const proxy = await FaultProxy.start(azurite.url, (seen) => {
+        if (reached && seen.method === step) return 'hang';
+        if (!interrupts(seen)) return 'pass';
+        reached = true;
+        return seen.method === 'PUT' ? 'lose-answer' : 'hang';
+      });
+      t.teardown(async () => proxy.stop());
+      const variables = {
+        ...cluster.variables,
+        ...azurite.variables('signals'),
+        SNAPSHOT_AZURE_BLOB_ENDPOINT: proxy.url,
+      };
+      const { code, farewellMs, stdout, stderr } = await interrupted('SIGTERM', variables, () => reached);
+      const what = `${moment}, ${step}`;
+      t.equal(code, 143, what);
+      t.ok(farewellMs < 2000, `${what}: ${Math.round(farewellMs)} ms`);
+      t.notMatch(stdout, 'successfully', what);
+      const [name = 'no blob', ...others] = await azurite.names('signals');
+      t.match(stderr, `${name} may be stored, for its withdrawal was not confirmed in time.`, what);
+      t.match(stderr, `etcd-snapshot verify ${name}`, what);
+      t.strictSame(others, [], what);
+      await azurite.container('signals').deleteBlob(name);
+    }
+  }
+});
+
 t.test('interrupted while retention is applied: what is proven stays', async (t) => {
   let reached = false;
   const proxy = await FaultProxy.start(azurite.url, ({ url }) => {
@@ -113,6 +146,30 @@ t.test('interrupted while etcd streams', async (t) => {
   await check(t, await interrupted('SIGTERM', variables, () => member.snapshots > 0), 143);
   await sleep(100);
   t.equal(member.cancelled, 1, 'etcd’s read transaction ends');
+});
+
+t.test('what was stored and cannot be read back is named: there may be a sound backup', async (t) => {
+  for (const [fault, why] of [
+    [
+      { status: 404, code: 'BlobNotFound' },
+      /^The backup (.+) was stored, but not proven\. \1 was deleted by somebody else/,
+    ],
+    ['hang', /^The backup (.+) was stored, but not proven\. SNAPSHOT_TIMEOUT of 5 s is over while reading .+ of \1/],
+  ] as const) {
+    const proxy = await FaultProxy.start(azurite.url, ({ method }) => (method === 'GET' ? fault : 'pass'));
+    t.teardown(async () => proxy.stop());
+    const ended = await runWorker([], {
+      ...cluster.variables,
+      ...azurite.variables('signals'),
+      SNAPSHOT_AZURE_BLOB_ENDPOINT: proxy.url,
+      SNAPSHOT_TIMEOUT: '5',
+    });
+    t.equal(ended.code, 12);
+    t.notMatch(ended.stdout, 'successfully');
+    const [name = 'no blob'] = await azurite.names('signals');
+    t.equal(why.exec(errorOf(ended).message)?.[1], name, ended.stderr);
+    await azurite.container('signals').deleteBlob(name);
+  }
 });
 
 t.test('a blob that reads back differently is no success, and is withdrawn', async (t) => {

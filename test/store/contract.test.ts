@@ -95,7 +95,10 @@ const PROMISES: Record<string, (t: Test, place: Place) => Promise<void>> = {
   },
   'withdraw: our own blob, and no other': async (t, { store, container }) => {
     const upload = await put(store, SNAPSHOT, 'prod/withdrawn.db');
-    t.equal(await store.startUpload('prod/withdrawn.db').withdraw(), true);
+    const stranger = store.startUpload('prod/withdrawn.db');
+    await write(stranger, SNAPSHOT);
+    await t.rejects(commit(stranger, SNAPSHOT), { code: 'BlobAlreadyExists' });
+    t.equal(await stranger.withdraw(), true);
     t.equal(await container.getBlobClient('prod/withdrawn.db').exists(), true);
     for (const time of ['once', 'again']) {
       t.equal(await upload.withdraw(), true, time);

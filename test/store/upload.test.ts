@@ -325,6 +325,11 @@ t.test('withdrawing removes our blob, and no other', async (t) => {
   const place = await bench(t, () => 'pass');
   const upload = await store(place, SNAPSHOT);
   const stranger = place.store.startUpload('snapshot.db');
+  await write(stranger, SNAPSHOT);
+  const before = place.proxy.seen.length;
+  t.equal(await stranger.withdraw(), true);
+  t.equal(place.proxy.seen.length, before, 'what was never committed needs no request');
+  await t.rejects(commit(stranger, SNAPSHOT), { code: 'BlobAlreadyExists' });
   t.equal(await stranger.withdraw(), true);
   t.strictSame(await azurite.names(place.container), ['snapshot.db'], 'the blob of another upload stays');
   t.equal(await upload.withdraw(), true);
