@@ -1,4 +1,4 @@
-#!/usr/bin/env -S node --max-semi-space-size=1 --
+#!/usr/bin/env -S node --max-semi-space-size=1 --no-concurrent-array-buffer-sweeping --expose-gc --
 // As in the Dockerfile. The dashes keep Node from taking our --env-file for its own.
 import { once } from 'node:events';
 import { readFileSync } from 'node:fs';

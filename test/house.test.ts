@@ -10,7 +10,7 @@ const SRC = join(ROOT, 'src');
 
 /** The floors of the house, the lowest first. A file may import from its own floor and those below. */
 const FLOORS = [
-  ['errors.ts', 'log.ts', 'progress.ts', 'secret.ts', 'table.ts', 'variables.ts'],
+  ['errors.ts', 'log.ts', 'memory.ts', 'progress.ts', 'secret.ts', 'table.ts', 'variables.ts'],
   ['findings.ts', 'keyfile.ts', 'reader.ts'],
   ['azure/'],
   ['config.ts'],
@@ -127,4 +127,10 @@ t.test('the tools that judge what stands beside the program', (t) => {
   const required = (process.env['REQUIRED_TOOLS'] ?? '').split(' ').filter((name) => name !== '');
   for (const name of required) t.ok(findJudge(name), `${name} is there`);
   t.end();
+});
+
+t.test('Node gets the same flags in the image and as a command', async (t) => {
+  const [, entrypoint = ''] = /^ENTRYPOINT (.+)$/m.exec(readFileSync(join(ROOT, 'Dockerfile'), 'utf8')) ?? [];
+  const [shebang = ''] = readFileSync(join(SRC, 'main.ts'), 'utf8').split('\n');
+  t.equal(shebang, `#!/usr/bin/env -S ${(JSON.parse(entrypoint) as string[]).slice(0, -1).join(' ')}`);
 });

@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto';
 import type { Config } from '../config.ts';
 import { Interrupted, StorageError } from '../errors.ts';
+import { collectAll } from '../memory.ts';
 import type { VerifiedSnapshot } from '../snapshot/verify.ts';
 import type { BlobStore } from '../store/store.ts';
 import type { StagedUpload } from '../store/upload.ts';
@@ -27,6 +28,8 @@ export async function proveStored(store: BlobStore, stored: StoredSnapshot, mode
   if (mode === 'off') return { readBack: 'off' };
   const { name, etag, upload, snapshot } = stored;
   const { size, sha256 } = snapshot.facts;
+  // Of the upload's blocks and the verifier's facts, for reading needs memory, too.
+  collectAll();
   try {
     // Once more before the blob is given up: the fault may be in the reading.
     if ((await sha256Of(store, name, etag, size)) === sha256) return { readBack: 'done' };

@@ -2,6 +2,7 @@ import type { Readable } from 'node:stream';
 import { finished } from 'node:stream/promises';
 import type { BlobClient, BlobDownloadResponseParsed } from '@azure/storage-blob';
 import { StorageError } from '../errors.ts';
+import { collectYoung } from '../memory.ts';
 import { isGone } from './gone.ts';
 import type { Requests } from './requests.ts';
 
@@ -49,6 +50,7 @@ export async function* download(
     for (let at = ahead; ; at += RANGE_SIZE) {
       const piece = await underWay.shift();
       if (piece === undefined) return;
+      collectYoung();
       yield piece;
       if (at < size) underWay.push(begin(at, piece));
     }
