@@ -47,9 +47,9 @@ ENV NODE_ENV=production
 # whose owner no fsGroup changes. Root without capabilities (the manifests drop them all) reads root's files and has no other privilege.
 
 # Exec form: no shell between the signals and the worker, and none is needed. The dashes keep Node from taking the worker's
-# --env-file for its own. The others are for memory, of which they save more than a quarter: what passes through is garbage at once, so V8's
-# young generation stays small; dead buffers are freed by who finds them, not by a thread that waits for a processor; and the
-# worker may ask for it (src/memory.ts).
+# --env-file for its own. The other flags save more than a quarter of the memory: what passes through is garbage at once, so
+# V8's young generation stays small; dead buffers are freed by who finds them, not by a thread that waits for a processor; and
+# the worker may ask for it (src/memory.ts).
 ENTRYPOINT ["node", "--max-semi-space-size=1", "--no-concurrent-array-buffer-sweeping", "--expose-gc", "--", "/app/dist/main.js"]
 
 # Last, because they differ in every build and everything above can come from the cache.
