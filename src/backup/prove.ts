@@ -21,14 +21,15 @@ export interface Proof {
 
 /**
  * Reads the whole stored blob back, unless that is off, and compares its sha256 with that of etcd's stream.
- * A blob that reads back differently twice, or whose proof is interrupted by a signal, is withdrawn: what is visible is proven.
- * @throws StorageError
+ * A blob that reads back differently twice, or whose proof is interrupted by a signal, is withdrawn. One that cannot be read
+ * stays, for it may be sound.
+ * @throws StorageError, which says whether the blob stays; Interrupted, which names it where its withdrawal was not confirmed
  */
 export async function proveStored(store: BlobStore, stored: StoredSnapshot, mode: Config['readBack']): Promise<Proof> {
   if (mode === 'off') return { readBack: 'off' };
   const { name, etag, upload, snapshot } = stored;
   const { size, sha256 } = snapshot.facts;
-  // Of the upload's blocks and the verifier's facts, for reading needs memory, too.
+  // The upload's blocks and the verifier's facts are dead by now, and what reads needs memory of its own.
   collectAll();
   try {
     // Once more before the blob is given up: the fault may be in the reading.
