@@ -99,6 +99,7 @@ const VERBS: Readonly<Record<string, Verb>> = {
       'no-bump': { type: 'boolean' },
       force: { type: 'boolean' },
       swap: { type: 'boolean' },
+      download: { type: 'string' },
       restored: { type: 'string' },
     },
   },
@@ -123,8 +124,9 @@ const RESTORE_SECONDS = 86_400;
 
 function needsOfRestore({ operands, options }: Arguments): Needs {
   const needsNothing = options['swap'] === true || (options['plan'] === true && options['from-plan'] !== undefined);
+  const makesNoData = options['plan'] === true || options['download'] !== undefined;
   return {
-    etcd: needsNothing || options['plan'] === true || options['force'] === true ? false : 'if set',
+    etcd: needsNothing || makesNoData || options['force'] === true ? false : 'if set',
     storage: !needsNothing && !(operands.length > 0 && operands.every(isFileName)),
     timeout: RESTORE_SECONDS,
   };
@@ -216,12 +218,13 @@ export function helpText(): string {
     '  --name, --initial-cluster, --initial-cluster-token, --initial-advertise-peer-urls, --wal-dir',
     "                                  restore: as for etcd's own tool",
     "  --from FILE                     restore: take them from the member's own configuration",
-    '  --plan [--layout LAYOUT]        restore: the steps for all members (aks-engine, kubeadm); changes nothing',
+    '  --plan [--layout LAYOUT]        restore: the steps for all members (aks-engine, kubeadm, k3s, rke2); changes nothing',
     '  --from-plan FILE --member NAME  restore: as a saved plan says (restore --plan --json)',
     '  --owner-from DIR                restore: owner and mode of the new directory, else those of the member beside it',
     '  --no-bump                       restore: do not raise the revision',
     '  --force                         restore: although the cluster has its quorum',
     '  --swap [--restored DIR]         restore: put restored data into the place of a stopped member; the old is kept',
+    '  --download FILE                 restore: only write the snapshot to FILE, verified, for k3s, RKE2 or another tool',
     '  --temp-dir DIR                  drill: where there is room for the database twice (default: /tmp)',
     '  -h, --help                      this text',
     '  -v, --version                   the version',

@@ -7,7 +7,7 @@ import { type Config, readConfig, unknownVariables } from '../src/config.ts';
 import { ExitCode } from '../src/errors.ts';
 import { findLayout } from '../src/etcd/layouts.ts';
 import { TERMINATION_LOG } from '../src/monitoring/terminationlog.ts';
-import { LAYOUTS } from '../src/restore/runbook.ts';
+import { LAYOUTS } from '../src/restore/layouts.ts';
 import { findJudge, judge, without } from './support/judges.ts';
 import {
   build,

@@ -1,6 +1,6 @@
 import { UsageError } from '../errors.ts';
 import { makePlan, planText, readPlan } from '../restore/plan.ts';
-import { LAYOUTS } from '../restore/runbook.ts';
+import { isLayout, LAYOUTS } from '../restore/layouts.ts';
 import { openNewest } from '../source.ts';
 import { type Arguments, type Context, openStore, type Outcome } from './command.ts';
 import { openSource } from './operand.ts';
@@ -13,15 +13,14 @@ interface PlanOptions {
 
 /** `restore --plan`: what every member is to be told, and the steps for all of them. Changes nothing. */
 export async function showPlan(context: Context, args: Arguments): Promise<Outcome> {
-  const { layout: asked = 'aks-engine', 'data-dir': dataDir, 'from-plan': file } = args.options as PlanOptions;
+  const { layout = 'aks-engine', 'data-dir': dataDir, 'from-plan': file } = args.options as PlanOptions;
   const [operand] = args.operands;
   if (file !== undefined) {
     const saved = await readPlan(file);
     return { text: planText(saved), json: saved };
   }
-  const layout = asked === 'aks-engine' || asked === 'kubeadm' ? asked : undefined;
-  if (layout === undefined) {
-    throw new UsageError(`There is no layout ${asked}.`, `Layouts: ${Object.keys(LAYOUTS).join(', ')}.`);
+  if (!isLayout(layout)) {
+    throw new UsageError(`There is no layout ${layout}.`, `Layouts: ${Object.keys(LAYOUTS).join(', ')}.`);
   }
   const source =
     operand === undefined ? await openNewest(await openStore(context)) : await openSource(context, operand);

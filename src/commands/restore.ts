@@ -1,7 +1,7 @@
 import { Stopwatch } from '../backup/stopwatch.ts';
-import { Interrupted, RunTimeout, StorageError, UsageError } from '../errors.ts';
+import { UsageError } from '../errors.ts';
 import { Findings } from '../findings.ts';
-import { bytesAt, fetchVerified } from '../restore/fetch.ts';
+import { bytesAt, fetchVerified, isResumable } from '../restore/fetch.ts';
 import { formatInitialCluster } from '../restore/members.ts';
 import { memberFor, type Resolved } from '../restore/parameters.ts';
 import { demandPlanned } from '../restore/plan.ts';
@@ -13,6 +13,7 @@ import type { SnapshotRecord } from '../snapshot/record.ts';
 import type { SnapshotFacts } from '../snapshot/verify.ts';
 import { openNewest, type SnapshotSource } from '../source.ts';
 import { type Arguments, type Context, openStore, type Outcome } from './command.ts';
+import { download } from './download.ts';
 import { openSource } from './operand.ts';
 import { showPlan } from './plan.ts';
 import { swap } from './swap.ts';
@@ -23,6 +24,7 @@ import { swap } from './swap.ts';
  * one step. Old data is never touched; that is `--swap`'s job, when all members are stopped.
  */
 export async function restore(context: Context, args: Arguments): Promise<Outcome> {
+  if (args.options['download'] !== undefined) return download(context, args);
   if (args.options['plan'] === true) return showPlan(context, args);
   if (args.options['swap'] === true) return swap(context, args);
   const { config, log, signal } = context;
@@ -65,8 +67,7 @@ export async function restore(context: Context, args: Arguments): Promise<Outcom
       },
     };
   } catch (error) {
-    const canResume = error instanceof StorageError || error instanceof Interrupted || error instanceof RunTimeout;
-    await target.abandon(canResume);
+    await target.abandon(isResumable(error));
     throw error;
   }
 }

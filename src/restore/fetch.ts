@@ -1,6 +1,6 @@
 import { type FileHandle, open, readdir, truncate, unlink } from 'node:fs/promises';
 import { join } from 'node:path';
-import { VerificationError } from '../errors.ts';
+import { Interrupted, RunTimeout, StorageError, VerificationError } from '../errors.ts';
 import type { Log } from '../log.ts';
 import type { StartProgress } from '../progress.ts';
 import type { SnapshotFacts } from '../snapshot/verify.ts';
@@ -49,6 +49,11 @@ export async function fetchVerified(source: SnapshotSource, dir: string, options
   }
   options.log.warn('what an interrupted run had downloaded is not sound; it is downloaded again');
   return fetchVerified(source, dir, options);
+}
+
+/** Whether the next run can go on with what this one downloaded before it failed. */
+export function isResumable(error: unknown): boolean {
+  return error instanceof StorageError || error instanceof Interrupted || error instanceof RunTimeout;
 }
 
 /** Where a download is kept, by what its bytes are; undefined for a file, which is not downloaded. */

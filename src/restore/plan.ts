@@ -1,10 +1,11 @@
 import { createHash } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { UsageError, VerificationError } from '../errors.ts';
 import type { SnapshotRecord } from '../snapshot/record.ts';
 import { formatInitialCluster, type InitialMember, type LeftOut, newToken, votersOf } from './members.ts';
-import { type Layout, LAYOUTS, runbook, type Step } from './runbook.ts';
+import { type Layout, LAYOUTS } from './layouts.ts';
+import type { Step } from './runbook.ts';
 
 /** The version of the plan's own format. */
 const FORMAT = 1;
@@ -25,10 +26,13 @@ export interface Plan {
   /** Of the cluster that the snapshot was taken of; the restored one has another. */
   readonly clusterId: string;
   readonly layout: Layout;
-  /** Where the members' etcd keeps its data. */
+  /** Where the members' etcd keeps its data, or the program that etcd is a part of. */
   readonly dataDir: string;
-  /** Inside it, and so on the same disk: where the restored data waits until all members are stopped. */
-  readonly restoredDir: string;
+  /**
+   * Inside it, and so on the same disk: where the restored data waits until all members are stopped. Null where another
+   * program restores.
+   */
+  readonly restoredDir: string | null;
   readonly initialCluster: string;
   readonly initialClusterToken: string;
   readonly members: readonly InitialMember[];
@@ -53,8 +57,9 @@ export function makePlan(name: string, size: number, record: SnapshotRecord, opt
     throw new UsageError(`The record of ${name} names no member.`, 'Restore by flags; see the README.');
   }
   const { layout } = options;
-  const dataDir = options.dataDir ?? LAYOUTS[layout].dataDir;
-  const restoredDir = join(dataDir, 'restored');
+  const { restorer, steps, ...preset } = LAYOUTS[layout];
+  const dataDir = options.dataDir ?? preset.dataDir;
+  const restoredDir = restorer === undefined ? join(dataDir, 'restored') : null;
   const plan = {
     format: FORMAT,
     madeAt: options.now.toISOString(),
@@ -63,7 +68,7 @@ export function makePlan(name: string, size: number, record: SnapshotRecord, opt
     initialCluster: formatInitialCluster(voters),
     initialClusterToken: newToken(),
     ...{ members: voters, leftOut },
-    steps: runbook(layout, dataDir, voters, leftOut),
+    steps: steps({ fileName: basename(name), dataDir, members: voters, leftOut }),
   };
   return { ...plan, digest: digestOf(plan) };
 }
@@ -94,6 +99,16 @@ export async function readPlan(path: string): Promise<Plan> {
   return { ...rest, digest } as Plan;
 }
 
+/** @throws UsageError when the plan's members are not restored one by one by etcd's tool */
+export function demandOwnTool({ layout }: Plan): void {
+  const { restorer } = LAYOUTS[layout];
+  if (restorer === undefined) return;
+  throw new UsageError(
+    `${restorer} restores the snapshot itself, on one server; the others take the data from it.`,
+    'Follow the steps: etcd-snapshot restore --plan --from-plan FILE',
+  );
+}
+
 /** @throws VerificationError unless the snapshot is the plan's */
 export function demandPlanned({ snapshot }: Plan, name: string, sha256: string): void {
   if (sha256 === snapshot.sha256) return;
@@ -105,7 +120,11 @@ export function demandPlanned({ snapshot }: Plan, name: string, sha256: string):
 
 /** The plan for people: what is the same everywhere, and the steps. */
 export function planText(plan: Plan): string {
-  const { snapshot, initialCluster, initialClusterToken, dataDir, members, leftOut, steps, digest } = plan;
+  const { snapshot, initialCluster, initialClusterToken, dataDir, restoredDir, members, leftOut, steps, digest } = plan;
+  const parameters = [
+    ['initial cluster', initialCluster],
+    ['new token', initialClusterToken],
+  ] as const;
   const facts = [
     [
       'snapshot',
@@ -113,8 +132,7 @@ export function planText(plan: Plan): string {
     ],
     ['sha256', snapshot.sha256],
     ['members', members.map(({ name }) => name).join(', ')],
-    ['initial cluster', initialCluster],
-    ['new token', initialClusterToken],
+    ...(restoredDir === null ? [] : parameters),
     ['data directory', dataDir],
     ['digest', `${digest.slice(0, 16)} (the same wherever this plan is used)`],
   ] as const;

@@ -9,43 +9,27 @@ export interface Step {
   readonly run: readonly string[];
 }
 
-export type Layout = 'aks-engine' | 'kubeadm';
-
-interface LayoutFacts {
+/** What is to be restored, and where. */
+export interface Restoration {
+  /** Of the snapshot, without a prefix. */
+  readonly fileName: string;
   readonly dataDir: string;
-  /** How etcd is stopped once the API servers are. */
+  readonly members: readonly InitialMember[];
+  readonly leftOut: readonly LeftOut[];
+}
+
+/** How etcd is stopped once the API servers are, and how it and the rest are started. */
+export interface EtcdControl {
   readonly stop: readonly string[];
   readonly start: readonly string[];
   readonly startRest: readonly string[];
 }
 
-const MANIFESTS = '/etc/kubernetes/manifests';
-const STOPPED = '/etc/kubernetes/manifests-stopped';
+export const MANIFESTS = '/etc/kubernetes/manifests';
+export const STOPPED = '/etc/kubernetes/manifests-stopped';
 
-/** How installers run etcd: as a service beside the control plane, or as one of its static pods. */
-export const LAYOUTS: Readonly<Record<Layout, LayoutFacts>> = {
-  'aks-engine': {
-    dataDir: '/var/lib/etcddisk',
-    stop: ['systemctl stop etcd', 'systemctl stop kubelet'],
-    start: ['systemctl start etcd   # the first waits for a second one'],
-    startRest: [`mv ${STOPPED}/*.yaml ${MANIFESTS}/`, 'systemctl start kubelet'],
-  },
-  kubeadm: {
-    dataDir: '/var/lib/etcd',
-    stop: ['# etcd is one of the static pods: it stops with them'],
-    start: [`mv ${STOPPED}/etcd.yaml ${MANIFESTS}/`],
-    startRest: [`mv ${STOPPED}/*.yaml ${MANIFESTS}/`],
-  },
-};
-
-/** The steps with which a whole cluster is restored, in their order. */
-export function runbook(
-  layout: Layout,
-  dataDir: string,
-  members: readonly InitialMember[],
-  leftOut: readonly LeftOut[],
-): Step[] {
-  const { stop, start, startRest } = LAYOUTS[layout];
+/** The steps with which a whole cluster is restored whose etcd is a program or a pod of its own, in their order. */
+export function runbook({ stop, start, startRest }: EtcdControl, { dataDir, members, leftOut }: Restoration): Step[] {
   const names = members.map(({ name }) => name).join(', ');
   const masters = `on each of ${names}`;
   return [

@@ -7,8 +7,10 @@ import { demandRoom, onDisk, removeAll, settle, statOf, sync } from './disk.ts';
 import { demandUnused } from './inuse.ts';
 import { WAL_SIZE } from './tool.ts';
 
-/** Where a snapshot that is being downloaded waits for its rest, or for etcd's tool. */
-const WORK_SUFFIX = '.restoring';
+/** Where a snapshot that is being downloaded waits for its rest, or for etcd's tool: beside what is to be made. */
+export function workPlaceOf(path: string): string {
+  return `${path}.restoring`;
+}
 
 /** Names the raft log's directory while it is moved into its place before the data. */
 const JOURNAL = 'wal-dir';
@@ -30,9 +32,9 @@ export class Target {
     const run = randomBytes(4).toString('hex');
     this.dataDir = dataDir;
     this.walDir = walDir;
-    this.work = `${dataDir}${WORK_SUFFIX}`;
+    this.work = workPlaceOf(dataDir);
     this.freshDataDir = join(this.work, `data-${run}`);
-    this.freshWalDir = walDir === undefined ? undefined : join(`${walDir}${WORK_SUFFIX}`, `wal-${run}`);
+    this.freshWalDir = walDir === undefined ? undefined : join(workPlaceOf(walDir), `wal-${run}`);
   }
 
   /**
@@ -105,11 +107,8 @@ export class Target {
 
 /** @throws UsageError unless the path can be replaced by a directory in one step */
 async function demandFree(path: string): Promise<void> {
-  const parent = dirname(path);
-  const [there, above] = [await onDisk(`Looking at ${path}`, statOf(path)), await statOf(parent)];
-  if (above === undefined || !above.isDirectory()) {
-    throw new UsageError(`There is no directory ${parent} for ${path}.`, 'Check the path; in a container, mount it.');
-  }
+  const there = await onDisk(`Looking at ${path}`, statOf(path));
+  const above = await demandParent(path);
   if (there === undefined) return;
   if (!there.isDirectory())
     throw new UsageError(`${path} is not a directory.`, 'Name a directory that is not there yet.');
@@ -125,6 +124,14 @@ async function demandFree(path: string): Promise<void> {
       `Name a directory inside it, such as ${join(path, 'restored')}.`,
     );
   }
+}
+
+/** The directory that is to hold a path. @throws UsageError when there is none */
+export async function demandParent(path: string): Promise<Stats> {
+  const parent = dirname(path);
+  const above = await onDisk(`Looking at ${parent}`, statOf(parent));
+  if (above?.isDirectory() === true) return above;
+  throw new UsageError(`There is no directory ${parent} for ${path}.`, 'Check the path; in a container, mount it.');
 }
 
 /** What the owner and mode of the restored data are taken from: a named directory, or the member that it lies beside. */

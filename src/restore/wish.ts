@@ -2,7 +2,7 @@ import { dirname, join } from 'node:path';
 import { UsageError } from '../errors.ts';
 import { type MemberConfig, readMemberConfig } from './member-config.ts';
 import { parseInitialCluster } from './members.ts';
-import { type Plan, readPlan } from './plan.ts';
+import { demandOwnTool, type Plan, readPlan } from './plan.ts';
 
 /** The options of `restore`, as the command line gives them. */
 export interface RestoreOptions {
@@ -34,6 +34,7 @@ export interface Wish {
 export async function readWish(options: RestoreOptions): Promise<Wish> {
   const { 'from-plan': planFile, member, from } = options;
   const plan = planFile === undefined ? undefined : await readPlan(planFile);
+  if (plan !== undefined) demandOwnTool(plan);
   const own = ['name', 'initial-cluster', 'initial-cluster-token', 'initial-advertise-peer-urls'] as const;
   const given = own.filter((name) => options[name] !== undefined);
   if (plan !== undefined && given.length > 0) {
@@ -73,7 +74,7 @@ export function isOneOfSeveral({ plan, config, initialCluster }: Wish): boolean 
 /** @throws UsageError */
 export function dataDirOf(options: RestoreOptions, { plan, config }: Wish): string {
   const inConfig = config?.dataDir === undefined ? undefined : join(config.dataDir, 'restored');
-  const dataDir = options['data-dir'] ?? inConfig ?? plan?.restoredDir;
+  const dataDir = options['data-dir'] ?? inConfig ?? plan?.restoredDir ?? undefined;
   if (dataDir !== undefined) return dataDir;
   throw new UsageError(
     'It is not said where to restore to.',

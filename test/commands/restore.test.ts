@@ -237,6 +237,56 @@ t.test("a member's own configuration, and the owner of its old data", { skip: sk
   t.match(await stat(join(restored.dataDir, 'member/snap/db')), { uid: 123, gid: 124 });
 });
 
+t.test('the snapshot itself, as a file', async (t) => {
+  const folder = join(dir, 'download');
+  await mkdir(folder);
+  const members = JSON.stringify([{ id: '1', name: 'a', peerURLs: ['https://10.0.0.1:2380'], isLearner: false }]);
+  const metadata = metadataOf({ members });
+  const variables = await stored('download', SNAPSHOT, metadata);
+  const place = join(folder, 'snapshot.db');
+  const args = ['restore', '--download', place];
+
+  const made = await runWorker(args, { ...variables, PATH: '/usr/bin:/bin' });
+  t.equal(made.code, 0, 'the newest, without a tool of etcd');
+  t.match(made.stdout, /\| +a8e91a41 \| +52 \|/);
+  t.match(made.stdout, `stored.db is a sound snapshot, and stands in ${place}.`);
+  t.strictSame(await readFile(place), SNAPSHOT);
+  t.equal((await stat(place)).mode & 0o777, 0o600, 'it holds Secrets');
+  t.strictSame(await readdir(folder), ['snapshot.db'], 'nothing is beside it');
+
+  const planFile = join(dir, 'download.json');
+  const plan = await jsonOf<Plan>(['restore', '--plan', 'stored.db', '--layout', 'rke2'], variables);
+  await writeFile(planFile, JSON.stringify(plan));
+  const planned = join(folder, 'planned.db');
+  const fromPlan = ['restore', '--from-plan', planFile, '--download', planned];
+  t.match(await jsonOf(fromPlan, variables), { file: planned, sha256: plan.snapshot.sha256, revision: 52 });
+  await rm(planned);
+
+  await azurite.container('download').getBlockBlobClient('other.db').uploadFile(OTHER);
+  const unsound = await stored('unsound', SNAPSHOT, { ...metadata, sha256: 'ab'.repeat(32) });
+  const replaced = await stored('replaced', await readFile(OTHER), metadata);
+  const refused: [code: number, message: RegExp, args: string[], more?: Variables][] = [
+    [2, /snapshot\.db is there already/, args],
+    [2, /is a directory/, ['restore', '--download', folder]],
+    [2, /There is no directory/, ['restore', '--download', join(dir, 'no/where.db')]],
+    [2, /is a file of this machine already/, ['restore', file, '--download', planned]],
+    [2, /so --plan, --name cannot be given/, ['restore', '--download', planned, '--plan', '--name', 'm1']],
+    [2, /so --force cannot be given/, ['restore', '--download', planned, '--force']],
+    [13, /There is no snapshot nothing\.db/, ['restore', 'nothing.db', '--download', planned]],
+    [11, /its sha256 is not that of its record/, ['restore', '--download', planned], unsound],
+    [11, /is not the snapshot of the plan/, [...fromPlan, 'other.db']],
+    [11, /is not a sound snapshot/, fromPlan, replaced],
+    [2, /restores the snapshot itself/, ['restore', '--from-plan', planFile, '--member', 'a']],
+  ];
+  for (const [code, message, words, more] of refused) {
+    const finished = await runWorker(words, { ...variables, ...more });
+    t.equal(finished.code, code, finished.stderr);
+    t.match(errorOf(finished).message, message);
+    t.strictSame(await readdir(folder), ['snapshot.db'], 'nothing is left');
+  }
+  t.strictSame(await readFile(place), SNAPSHOT, 'nothing was overwritten');
+});
+
 async function hasDownloaded(work: string): Promise<boolean> {
   const [part] = await readdir(work).catch(() => []);
   return part !== undefined && (await stat(join(work, part))).size > 0;
@@ -247,7 +297,7 @@ t.test('a download that is cut is resumed, one that was killed goes on', async (
   t.teardown(async () => big.stop());
   await big.fill(600, 50_000);
   const own = { ...big.variables, ...azurite.variables('big') };
-  const { name } = await jsonOf<{ name: string }>([], own);
+  const { name, sha256 } = await jsonOf<{ name: string; sha256: string }>([], own);
   let gets = 0;
   let rule: 'cut' | 'hang' = 'cut';
   const proxy = await FaultProxy.start(azurite.url, ({ method }) => {
@@ -278,6 +328,15 @@ t.test('a download that is cut is resumed, one that was killed goes on', async (
   t.equal(resumed.code, 0, resumed.stderr);
   t.match(resumed.stderr, /an interrupted download is resumed/);
   await rm(target, { recursive: true });
+
+  const file = join(dir, 'resumed.db');
+  await mkdir(`${file}.restoring`);
+  const half = (await azurite.container('big').getBlobClient(name).downloadToBuffer()).subarray(0, 9_000_000);
+  await writeFile(join(`${file}.restoring`, part), half);
+  const downloaded = await runWorker(['restore', name, '--download', file], variables);
+  t.equal(downloaded.code, 0, downloaded.stderr);
+  t.match(downloaded.stderr, /an interrupted download is resumed","from":9000000/);
+  t.equal(await mustRun('sha256sum', [file]), `${sha256}  ${file}\n`);
 
   await mkdir(`${target}.restoring`);
   await writeFile(partFile, Buffer.alloc(100_000, 1));

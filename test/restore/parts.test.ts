@@ -1,6 +1,6 @@
 import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import t from 'tap';
+import t, { type Test } from 'tap';
 import { parseMemberConfig } from '../../src/restore/member-config.ts';
 import {
   formatInitialCluster,
@@ -194,6 +194,16 @@ t.test('a plan that was edited is found out', async (t) => {
   });
 });
 
+/** Each of them stands after the one before it. */
+function standInOrder(t: Test, parts: readonly string[], text: string): void {
+  let at = 0;
+  for (const part of parts) {
+    const found = text.indexOf(part, at);
+    t.ok(found >= 0, `${JSON.stringify(part)} is there, in its place`);
+    at = Math.max(at, found + part.length);
+  }
+}
+
 t.test('a plan for people', (t) => {
   const learner = { id: '9', name: 'slow', peerURLs: ['http://z:1'], isLearner: true };
   for (const [layout, dataDir, stop, start] of [
@@ -216,15 +226,54 @@ t.test('a plan for people', (t) => {
       'rollout restart',
       'etcd-snapshot backup',
     ];
-    const places = steps.map((step) => text.indexOf(step));
-    t.notOk(places.includes(-1), `all steps are there: ${places.join(' ')}`);
-    t.strictSame(
-      places,
-      places.toSorted((a, b) => a - b),
-      'in this order',
-    );
+    standInOrder(t, steps, text);
   }
   t.end();
+});
+
+t.test('a plan where etcd is a part of another program', async (t) => {
+  for (const [layout, server, agent, port, killed] of [
+    ['k3s', 'k3s', 'k3s-agent', 6443, []],
+    ['rke2', 'rke2-server', 'rke2-agent', 9345, ['rke2-killall.sh']],
+  ] as const) {
+    const options = { layout, dataDir: undefined, now: new Date() };
+    const plan = makePlan('eu/stored.db', 1000, recordWith(MEMBERS), options);
+    const text = planText(plan);
+    const home = `/var/lib/rancher/${layout}`;
+    t.match(plan, { dataDir: home, restoredDir: null });
+    t.notMatch(text, plan.initialClusterToken, 'nobody is to be told of it');
+    standInOrder(
+      t,
+      [
+        'etcd-snapshot health',
+        `etcd-snapshot restore --from-plan plan.json --download ${home}/stored.db\n`,
+        '(on each of a, b, c)',
+        `systemctl stop ${server}\n`,
+        ...killed,
+        'sport = :2379',
+        'no server: line',
+        `${layout} server --cluster-reset --cluster-reset-restore-path=${home}/stored.db --data-dir=${home}\n`,
+        `systemctl start ${server}\n`,
+        ...['b', 'c'].flatMap((name) => [
+          `(${name})\n   # /etc/rancher/${layout}/config.yaml must hold server: https://10.0.0.0:${port},`,
+          `mv ${home}/server/db ${home}/server/db-`,
+          `systemctl start ${server}\n`,
+          'etcd-snapshot health',
+        ]),
+        `systemctl restart ${agent}\n`,
+        'etcd-snapshot backup',
+        `rm ${home}/stored.db`,
+      ],
+      text,
+    );
+    const elsewhere = planText(makePlan('stored.db', 1, recordWith(MEMBERS), { ...options, dataDir: '/disk/k' }));
+    t.notMatch(elsewhere, '/var/lib/rancher');
+    t.match(elsewhere, '--data-dir=/disk/k');
+
+    const file = join(dir, `${layout}.json`);
+    await writeFile(file, JSON.stringify(plan));
+    await t.rejects(readWish({ 'from-plan': file, member: 'a' }), { message: /restores the snapshot itself/ });
+  }
 });
 
 t.test('options that contradict each other', async (t) => {
