@@ -8,7 +8,9 @@ import type { Log } from '../log.ts';
 import { SnapshotVerifier, type Verdict, type VerifiedSnapshot } from '../snapshot/verify.ts';
 import { SpoolQueue } from '../spool/queue.ts';
 import type { StagedUpload } from '../store/upload.ts';
+import type { Member } from '../snapshot/content.ts';
 import { compareHashKV, type Comparison } from './compare.ts';
+import { namedMembers } from './members.ts';
 
 /** Bytes that wait in memory for the upload before any are spilled: some tenths of a second of a fast stream. */
 const QUEUE_BYTES = 16 * 1024 * 1024;
@@ -16,6 +18,8 @@ const QUEUE_BYTES = 16 * 1024 * 1024;
 export interface StreamedSnapshot {
   readonly source: MemberStatus;
   readonly snapshot: VerifiedSnapshot;
+  /** The snapshot's members, named as far as the source knows. */
+  readonly members: readonly Member[];
   /** Holds the snapshot's bytes, staged and not yet visible. */
   readonly upload: StagedUpload;
   /** What the other members hold at the snapshot's revision; undefined when that would have cost too much. */
@@ -77,8 +81,9 @@ export async function streamFirstSound(
       const { snapshot, spilledBytes } = sound;
       readMs = sound.readMs;
       const opinion = await askOthers(candidate, others, snapshot, isLast, options);
+      const members = await namedMembers(candidate.connection, snapshot.facts, findings);
       attempts.push(attempt(candidate, readMs));
-      return { source: candidate.status, snapshot, upload, ...opinion, attempts, spilledBytes };
+      return { source: candidate.status, snapshot, members, upload, ...opinion, attempts, spilledBytes };
     } catch (error) {
       upload.abort();
       const memberFailed = error instanceof EtcdError || error instanceof VerificationError;

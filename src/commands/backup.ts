@@ -33,12 +33,12 @@ export async function backup(context: Context): Promise<Outcome> {
   const startUpload = () => store.startUpload(name, config.readBack === 'full');
   const options = { startUpload, hashKvMaxSize, spoolDir, memoryBudget, log, findings, signal };
   const streamed = await watch.time('stream', streamFirstSound(candidates, options));
-  const { source, snapshot, upload, comparison, attempts, spilledBytes, suspicions } = streamed;
+  const { source, snapshot, members, upload, comparison, attempts, spilledBytes, suspicions } = streamed;
 
   const { facts } = snapshot;
   const { uploadId } = upload;
   const { version: etcdVersion, clusterId, memberId, endpoint } = source;
-  const record = { ...facts, etcdVersion, clusterId, memberId, takenAt, uploadId, tool: toolName(version) };
+  const record = { ...facts, members, etcdVersion, clusterId, memberId, takenAt, uploadId, tool: toolName(version) };
   const { etag } = await watch.time('commit', upload.commit(snapshot, record));
   log.info('the snapshot is stored', { name, size: record.size, sha256: record.sha256 });
 

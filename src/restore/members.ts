@@ -40,7 +40,7 @@ export function formatInitialCluster(members: readonly InitialMember[]): string 
 
 /**
  * The members that a restored cluster starts with, by name. Learners are no voters, and a restore knows voters only; a member
- * that never started has no name, and no data that anybody would miss.
+ * that never started has no name, and no data that anybody would miss; and one whose name is lost cannot be told of.
  */
 export function votersOf(members: readonly RecordedMember[]): { voters: InitialMember[]; leftOut: LeftOut[] } {
   const voters: InitialMember[] = [];
@@ -48,7 +48,8 @@ export function votersOf(members: readonly RecordedMember[]): { voters: InitialM
   for (const { id, name, peerURLs, isLearner } of members) {
     if (isLearner)
       leftOut.push({ id, name, reason: 'is a learner, which a restore cannot bring back: add it afterwards' });
-    else if (name === '') leftOut.push({ id, name, reason: 'was added and never started' });
+    else if (name === '')
+      leftOut.push({ id, name, reason: 'has no name here: it never started, or etcd before 3.5.20 promoted it' });
     else voters.push({ name, peerURLs });
   }
   return { voters: voters.toSorted((a, b) => (a.name < b.name ? -1 : 1)), leftOut };
@@ -69,6 +70,15 @@ export function sameUrls(a: readonly string[], b: readonly string[]): boolean {
 export function sameMembers(a: readonly InitialMember[], b: readonly InitialMember[]): boolean {
   const urls = new Map(b.map(({ name, peerURLs }) => [name, peerURLs]));
   return a.length === b.length && a.every(({ name, peerURLs }) => sameUrls(peerURLs, urls.get(name) ?? []));
+}
+
+/** Whether a set is what the members of a snapshot come to. Those without a name are known by their URLs. */
+export function isSetOf(set: readonly InitialMember[], members: readonly RecordedMember[]): boolean {
+  const voters = members.filter(({ isLearner }) => !isLearner);
+  const isKnown = (one: InitialMember): boolean =>
+    voters.some(({ name, peerURLs }) => (name === '' || name === one.name) && sameUrls(peerURLs, one.peerURLs));
+  const named = voters.filter(({ name }) => name !== '');
+  return set.every(isKnown) && named.every(({ name }) => set.some((one) => one.name === name));
 }
 
 /** A token that no cluster had before: it gives the restored one another id, so that no old member can join it. */

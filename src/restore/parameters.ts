@@ -3,6 +3,7 @@ import type { RecordedMember } from '../snapshot/record.ts';
 import {
   aloneAs,
   formatInitialCluster,
+  isSetOf,
   parseInitialCluster,
   sameMembers,
   sameUrls,
@@ -16,6 +17,8 @@ import type { Wish } from './wish.ts';
 /** What the snapshot says. */
 export interface Known {
   readonly members: readonly RecordedMember[];
+  /** Ids of members whose names the snapshot may lack; a record has them. */
+  readonly unwrittenPromotions?: readonly string[];
   readonly sha256: string;
 }
 
@@ -36,7 +39,7 @@ export function memberFor(wish: Wish, known: Known): Resolved {
 
 function fromPlan(plan: Plan, wish: Wish, known: Known): Resolved {
   const { members, initialClusterToken } = plan;
-  if (!sameMembers(members, votersOf(known.members).voters)) {
+  if (!isSetOf(members, known.members)) {
     throw new UsageError(
       `The plan is for other members than the snapshot has: ${plan.initialCluster}.`,
       'Make a new plan, and use it on all members.',
@@ -54,7 +57,8 @@ function fromPlan(plan: Plan, wish: Wish, known: Known): Resolved {
   return { member, notes: [] };
 }
 
-function fromWish(wish: Wish, { members, sha256 }: Known): Resolved {
+function fromWish(wish: Wish, known: Known): Resolved {
+  const { members, sha256 } = known;
   const { config } = wish;
   const name = nameIn(wish);
   const { voters, leftOut } = votersOf(members);
@@ -64,6 +68,7 @@ function fromWish(wish: Wish, { members, sha256 }: Known): Resolved {
       : config === undefined
         ? aloneAs(name, voters)
         : voters;
+  if (set === voters) demandNames(known);
   const initialCluster = formatInitialCluster(set);
   const own = set.find((member) => member.name === name);
   if (own === undefined) throw notOneOf(name, initialCluster);
@@ -77,12 +82,23 @@ function fromWish(wish: Wish, { members, sha256 }: Known): Resolved {
       'Give --initial-cluster with the addresses that the members have now, the same on all of them.',
     );
   }
-  const notes = set === voters ? leftOut.map(({ id, name: known, reason }) => `Member ${known || id} ${reason}.`) : [];
+  const notes = set === voters ? leftOut.map(({ id, name: named, reason }) => `Member ${named || id} ${reason}.`) : [];
   if (config?.initialCluster !== undefined && !sameMembers(parseInitialCluster(config.initialCluster), set)) {
     notes.push(`The member's own configuration names another set; it is restored as ${initialCluster}.`);
   }
   const initialClusterToken = wish.initialClusterToken ?? tokenOf(sha256);
   return { member: { name, initialCluster: set, initialClusterToken, initialAdvertisePeerUrls: own.peerURLs }, notes };
+}
+
+/** @throws UsageError when a member that had data would be forgotten for want of its name */
+function demandNames({ members, unwrittenPromotions = [] }: Known): void {
+  const nameless = members.filter(({ id, name }) => name === '' && unwrittenPromotions.includes(id));
+  if (nameless.length === 0) return;
+  const urls = nameless.map(({ peerURLs }) => peerURLs.join(','));
+  throw new UsageError(
+    `The snapshot does not say what the members at ${urls.join(' and ')} are called: etcd before 3.5.20 did not write it down.`,
+    'Give --initial-cluster, the same on all members; or restore from a plan of the stored snapshot, whose record has the names.',
+  );
 }
 
 function nameIn({ name, config, plan }: Wish): string {

@@ -8,10 +8,11 @@ import { varintFields } from './protobuf.ts';
 export interface Member {
   /** Lower-case hex without padding, as etcdctl prints it. */
   readonly id: string;
-  /** Empty for a member that was added and never started. */
+  /** Empty for a member that was added and never started, and in the database of an unwritten promotion. */
   readonly name: string;
   readonly peerURLs: readonly string[];
   readonly clientURLs: readonly string[];
+  /** As raft has it. */
   readonly isLearner: boolean;
 }
 
@@ -31,6 +32,11 @@ export interface Compaction {
 /** What etcd keeps beside the users' keys (specification: content). */
 export interface Content {
   readonly members: readonly Member[];
+  /**
+   * Ids of voting members that the database takes for learners, often without a name: etcd 3.5.1 to 3.5.19 does not write down
+   * that a learner was promoted, which is how kubeadm, k3s and RKE2 add members (etcd issue 19557).
+   */
+  readonly unwrittenPromotions: readonly string[];
   /** Ids of the members that were removed in the life of the cluster. */
   readonly removedMembers: readonly string[];
   readonly alarms: readonly Alarm[];
@@ -50,8 +56,12 @@ const ALARMS: Readonly<Record<string, string>> = { 1: 'NOSPACE', 2: 'CORRUPT' };
 /** Reads the small buckets; what does not parse is a fault, as etcd would not start from it. */
 export function readContent(facts: FactStore, buckets: readonly Bucket[], faults: Faults): Content {
   const reader = new ContentReader(facts, buckets, faults);
+  const stored = reader.members();
+  const voters = reader.voters();
+  const isLearner = (member: Member): boolean => (voters === undefined ? member.isLearner : !voters.has(member.id));
   return {
-    members: reader.members(),
+    members: stored.map((member) => ({ ...member, isLearner: isLearner(member) })),
+    unwrittenPromotions: stored.filter((member) => member.isLearner && !isLearner(member)).map(({ id }) => id),
     removedMembers: reader.removedMembers(),
     alarms: reader.alarms(),
     authEnabled: reader.authEnabled(),
@@ -76,11 +86,12 @@ class ContentReader {
     this.#faults = faults;
   }
 
+  /** As the database has them. */
   members(): Member[] {
     const members: Member[] = [];
     for (const { key, value } of this.#entries('members')) {
       const id = key.toString('latin1');
-      const member = parseObject(value);
+      const member = parseObject(value.toString());
       if (!MEMBER_ID.test(id) || member === undefined) this.#fault('members', 'has an entry that is no member');
       else {
         members.push({
@@ -93,6 +104,18 @@ class ContentReader {
       }
     }
     return members;
+  }
+
+  /** Ids of the members that vote, as raft has it; undefined before 3.5, which does not write it down. */
+  voters(): ReadonlySet<string> | undefined {
+    const value = this.#value('meta', 'confState');
+    if (value === undefined) return undefined;
+    // Ids are numbers above 2^53.
+    const state = parseObject(value.toString().replaceAll(/\d+/g, '"$&"'));
+    const ids = strings(state?.['voters']);
+    if (state === undefined || !ids.every((id) => /^\d+$/.test(id))) this.#fault('meta', 'has an impossible confState');
+    else if (ids.length > 0) return new Set(ids.map((id) => BigInt(id).toString(16)));
+    return undefined;
   }
 
   removedMembers(): string[] {
@@ -167,9 +190,9 @@ class ContentReader {
   }
 }
 
-function parseObject(text: Buffer): Readonly<Record<string, unknown>> | undefined {
+function parseObject(text: string): Readonly<Record<string, unknown>> | undefined {
   try {
-    const value: unknown = JSON.parse(text.toString());
+    const value: unknown = JSON.parse(text);
     return typeof value === 'object' && value !== null ? Object.fromEntries(Object.entries(value)) : undefined;
   } catch {
     return undefined;

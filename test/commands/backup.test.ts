@@ -6,10 +6,10 @@ import t from 'tap';
 import { Azurite } from '../support/azurite.ts';
 import { makeAuthority } from '../support/certificates.ts';
 import { EtcdCluster, findEtcd, restoreAndCount } from '../support/etcd.ts';
-import { FakeMember, messagesOf } from '../support/fake-etcd.ts';
-import { DATABASE } from '../support/fixtures.ts';
+import { FakeMember, type Message, messagesOf } from '../support/fake-etcd.ts';
+import { DATABASE, PROMOTED, unfitFor } from '../support/fixtures.ts';
 import { mustRun, temporaryFolder } from '../support/process.ts';
-import { errorOf, runWorker } from '../support/worker.ts';
+import { errorOf, jsonOf, runWorker, withTools } from '../support/worker.ts';
 
 interface Result {
   readonly name: string;
@@ -231,6 +231,50 @@ t.test('a member that misbehaves is left for the next one, and its bytes are not
     t.notMatch(alone.stdout, 'successfully');
   }
   t.equal((await azurite.names('failover')).length, 4, 'only the sound ones are visible');
+});
+
+t.test('members that etcd takes for nameless learners are restored all the same', async (t) => {
+  const promoted = await readFile(PROMOTED);
+  const names: Record<string, string> = { '27011': 'm1', '27021': 'm2', '27031': 'm3' };
+  const inspected = await jsonOf<{ members: { id: string; peerURLs: string[] }[] }>(['inspect', PROMOTED], {});
+  const live = inspected.members.map(({ id, peerURLs: [url = ''] }) => {
+    return { ID: BigInt(`0x${id}`).toString(), name: names[url.slice(-5)], peerURLs: [url] };
+  });
+  const planned = async (members: readonly object[], container: string) => {
+    const send = async (write: (message: Message) => Promise<void>): Promise<void> => {
+      for (const message of messagesOf(promoted.subarray(0, -32))) await write(message);
+    };
+    const member = await FakeMember.start(send, '1', '2', members);
+    t.teardown(() => member.stop());
+    const variables = { SNAPSHOT_ETCD_ENDPOINTS: member.endpoint, ...azurite.variables(container) };
+    const { findings } = await jsonOf<{ findings: string[] }>([], variables);
+    const plan = await runWorker(['restore', '--plan', '--json'], variables);
+    return { findings: findings.join(' '), plan: plan.stdout };
+  };
+
+  const known = await planned(live, 'promoted');
+  t.match(known.findings, /takes m2, m3 for learners although they vote/);
+  t.match(JSON.parse(known.plan), {
+    members: [
+      { name: 'm1', peerURLs: ['http://127.0.0.1:27011'] },
+      { name: 'm2', peerURLs: ['http://127.0.0.1:27021'] },
+      { name: 'm3', peerURLs: ['http://127.0.0.1:27031'] },
+    ],
+    leftOut: [],
+  });
+  const unknown = await planned(live.slice(1, 2), 'unnamed');
+  t.match(JSON.parse(unknown.plan), {
+    members: [{ name: 'm1' }],
+    leftOut: [{ reason: /etcd before 3\.5\.20 promoted it/ }, { reason: /has no name here/ }],
+  });
+
+  const newest = findEtcd().at(-1) ?? tools;
+  const unfit = unfitFor(newest);
+  if (unfit !== false) return void t.comment(unfit);
+  const planFile = join(dir, 'promoted.json');
+  await writeFile(planFile, known.plan);
+  const args = ['restore', PROMOTED, '--from-plan', planFile, '--member', 'm2', '--data-dir', join(dir, 'm2')];
+  t.match(await jsonOf(args, withTools(newest)), { member: { name: 'm2', initialCluster: /^m1=.*,m2=.*,m3=/ } });
 });
 
 t.test('a real etcd that lost its database file sends empty messages for ever, and is left', async (t) => {

@@ -4,6 +4,7 @@ import t, { type Test } from 'tap';
 import { parseMemberConfig } from '../../src/restore/member-config.ts';
 import {
   formatInitialCluster,
+  isSetOf,
   parseInitialCluster,
   sameMembers,
   tokenOf,
@@ -123,6 +124,27 @@ t.test('learners and members that never started are left out', (t) => {
     { id: '9', reason: /learner/ },
     { id: '8', reason: /never started/ },
   ]);
+  t.end();
+});
+
+t.test('members whose names etcd did not write down', (t) => {
+  const members = MEMBERS.map((member, i) => (i === 0 ? member : { ...member, name: '' }));
+  t.ok(isSetOf(PLAN.members, members), 'they are known by their URLs');
+  t.notOk(isSetOf(PLAN.members.slice(1), members), 'one that has a name is missing');
+  t.notOk(isSetOf([...PLAN.members, { name: 'd', peerURLs: ['http://d:1'] }], members), 'one too many');
+  t.notOk(isSetOf([{ name: 'a', peerURLs: ['http://elsewhere:1'] }], members), 'at another address');
+
+  const known = { members, unwrittenPromotions: ['11', '21'], sha256: SHA256 };
+  const config = { name: 'a', dataDir: '/d', initialCluster: undefined, initialClusterToken: undefined };
+  const wish = { ...NOTHING, config: { ...config, initialAdvertisePeerUrls: undefined, walDir: undefined } };
+  t.throws(() => memberFor(wish, known), {
+    name: 'UsageError',
+    message: /members at https:\/\/10\.0\.0\.1:2380 and https:\/\/10\.0\.0\.2:2380 are called/,
+  });
+  t.match(memberFor({ ...wish, initialCluster: SET }, known).member, { name: 'a' }, 'but when told');
+  t.match(memberFor({ ...NOTHING, plan: PLAN, name: 'b' }, known).member, { name: 'b' }, 'or by a plan');
+  const never = memberFor(wish, { members, sha256: SHA256 });
+  t.match(never.notes, [/has no name here/, /has no name here/], 'nobody misses what never started');
   t.end();
 });
 

@@ -1,6 +1,8 @@
+import { readFileSync } from 'node:fs';
 import t from 'tap';
 import { SnapshotVerifier, type Verdict } from '../../src/snapshot/verify.ts';
 import { BRANCH, bucket, database, type Entry, LEAF, PAGE, revision, rootEntries, run } from '../support/bbolt.ts';
+import { PROMOTED } from '../support/fixtures.ts';
 import { Random } from '../support/random.ts';
 import { seal, snapshotOf } from '../support/vectors.ts';
 import { factsOf, verify } from '../support/verify.ts';
@@ -188,6 +190,8 @@ t.test('buckets that are none', async (t) => {
     'an alarm that is none': root({ alarm: inline(word('\u000a', '')) }),
     'an impossible authEnabled': root({ auth: inline(word('authEnabled', [2])) }),
     'an impossible version': root({ cluster: inline(word('clusterVersion', 'new')) }),
+    'a confState that is no JSON': root({ meta: inline(word('confState', '{"voters":[1,')) }),
+    'a voter that is no id': root({ meta: inline(word('confState', '{"voters":["m"]}')) }),
     'an impossible compaction': root({ meta: inline(word('finishedCompactRev', 'short')) }),
   };
   for (const [name, bytes] of Object.entries(cases)) {
@@ -215,6 +219,37 @@ t.test('content is read from buckets with pages of their own, too', async (t) =>
     clientURLs: [urls[4]],
     isLearner: true,
   });
+});
+
+t.test('who votes is what raft has written down', async (t) => {
+  const member = (id: string, isLearner: boolean): Buffer => Buffer.from(JSON.stringify({ id, name: id, isLearner }));
+  // Beyond 2^53: as numbers of JavaScript all of them would be the same.
+  const ids = ['8000000000000001', '8000000000000002', '8000000000000003'];
+  const members = ids.map((id, i) => ({ key: Buffer.from(id), value: member(id, i > 0) }));
+  const learnersWith = (confState?: string): [string[], readonly string[]] => {
+    const entry = { key: Buffer.from('confState'), value: Buffer.from(confState ?? '') };
+    const meta = confState === undefined ? {} : { meta: bucket(0, [entry]) };
+    const bytes = seal(
+      database(2, [run(2, LEAF, rootEntries({ ...meta, members: bucket(3) })), run(3, LEAF, members)]),
+    );
+    const facts = factsOf(verify(bytes));
+    const learners = facts.members.filter(({ isLearner }) => isLearner).map(({ id }) => id.slice(-1));
+    return [learners, facts.unwrittenPromotions.map((id) => id.slice(-1))];
+  };
+  const [a, b, c] = ids.map((id) => BigInt(`0x${id}`));
+  t.strictSame(learnersWith(), [['2', '3'], []], 'before 3.5');
+  t.strictSame(learnersWith(`{"voters":[${a}],"learners":[${b},${c}],"auto_leave":false}`), [['2', '3'], []]);
+  t.strictSame(learnersWith(`{"voters":[${a},${c}],"learners":[${b}],"auto_leave":false}`), [['2'], ['3']]);
+  t.strictSame(learnersWith(`{"voters":[${b},${c}],"auto_leave":false}`), [['1'], ['2', '3']]);
+  t.strictSame(learnersWith('{"voters":null,"auto_leave":false}'), [['2', '3'], []], 'not written yet');
+
+  const { members: real, unwrittenPromotions } = factsOf(verify(readFileSync(PROMOTED)));
+  t.strictSame(
+    real.map(({ name, isLearner }) => ({ name, isLearner })),
+    ['', 'm1', ''].map((name) => ({ name, isLearner: false })),
+    'of a real server',
+  );
+  t.strictSame(unwrittenPromotions, [real[0]?.id, real[2]?.id]);
 });
 
 t.test('sizes are not believed', async (t) => {

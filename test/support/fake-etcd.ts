@@ -31,7 +31,12 @@ export class FakeMember {
     this.endpoint = `http://127.0.0.1:${port}`;
   }
 
-  static async start(misbehaviour: Misbehaviour, clusterId = '1', leader = '2'): Promise<FakeMember> {
+  static async start(
+    misbehaviour: Misbehaviour,
+    clusterId = '1',
+    leader = '2',
+    members: readonly object[] = [{ ID: '1', name: 'm1' }],
+  ): Promise<FakeMember> {
     const server = new grpc.Server();
     const header = { cluster_id: clusterId, member_id: '1', revision: '7', raft_term: '1' };
     const answer =
@@ -42,7 +47,7 @@ export class FakeMember {
       status: answer({ version: '3.5.0', dbSize: '8192', leader, errors: [] }),
       snapshot: (stream: SnapshotStream) => void serve(stream),
     });
-    server.addService(service('Cluster'), { memberList: answer({ members: [{ ID: '1', name: 'm1' }] }) });
+    server.addService(service('Cluster'), { memberList: answer({ members }) });
     const serve = async (stream: SnapshotStream): Promise<void> => {
       member.snapshots++;
       stream.on('cancelled', () => member.cancelled++);
