@@ -77,15 +77,15 @@ export class Interrupted extends WorkerError {
 
   /** @param stays a blob that was to be withdrawn, and may be visible all the same */
   constructor(signal: 'SIGINT' | 'SIGTERM', stays?: string) {
-    super(
-      signal === 'SIGINT' ? 130 : 143,
+    const [remains, hint] =
       stays === undefined
-        ? `Interrupted by ${signal} before the work was done.`
-        : `Interrupted by ${signal} before the work was done; ${stays} may be stored, for its withdrawal was not confirmed in time.`,
-      stays === undefined
-        ? 'Run the command again; `etcd-snapshot list` shows what is stored.'
-        : `Run the command again; \`etcd-snapshot verify ${stays}\` proves the blob, should it be there.`,
-    );
+        ? ['', '`etcd-snapshot list` shows what is stored.']
+        : [
+            `; ${stays} may be stored, for its withdrawal was not confirmed in time`,
+            `\`etcd-snapshot verify ${stays}\` proves the blob, should it be there.`,
+          ];
+    const exitCode = signal === 'SIGINT' ? 130 : 143;
+    super(exitCode, `Interrupted by ${signal} before the work was done${remains}.`, `Run the command again; ${hint}`);
     this.#signal = signal;
   }
 

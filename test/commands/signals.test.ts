@@ -20,6 +20,13 @@ const azurite = await Azurite.start(join(dir, 'azurite'));
 t.teardown(async () => Promise.all([cluster.stop(), large.stop(), azurite.stop()]));
 await azurite.container('signals').create();
 
+/** The variables of a worker that reaches the store through a proxy with these faults. */
+async function behind(t: Test, rule: (seen: Seen) => Fault, etcd = cluster): Promise<Variables> {
+  const proxy = await FaultProxy.start(azurite.url, rule);
+  t.teardown(async () => proxy.stop());
+  return { ...etcd.variables, ...azurite.variables('signals'), SNAPSHOT_AZURE_BLOB_ENDPOINT: proxy.url };
+}
+
 /** Starts a backup, sends the signal when `moment` has come, and returns how it ended and how long that took. */
 async function interrupted(
   signal: NodeJS.Signals,
@@ -56,17 +63,11 @@ for (const [moment, rule] of Object.entries(MOMENTS)) {
       ['SIGINT', 130],
     ] as const) {
       let reached = false;
-      const proxy = await FaultProxy.start(azurite.url, (seen) => {
+      const variables = await behind(t, (seen) => {
         const fault = rule(seen);
         reached ||= fault !== 'pass';
         return fault;
       });
-      t.teardown(async () => proxy.stop());
-      const variables = {
-        ...cluster.variables,
-        ...azurite.variables('signals'),
-        SNAPSHOT_AZURE_BLOB_ENDPOINT: proxy.url,
-      };
       await check(t, await interrupted(signal, variables, () => reached), code);
     }
   });
@@ -75,12 +76,11 @@ for (const [moment, rule] of Object.entries(MOMENTS)) {
 t.test('interrupted while blocks are stored, and while they are committed', async (t) => {
   for (const operation of ['block', 'blocklist']) {
     let reached = false;
-    const proxy = await FaultProxy.start(azurite.url, ({ url }) => {
+    const rule = ({ url }: Seen): Fault => {
       reached ||= url.searchParams.get('comp') === operation;
       return reached ? 'hang' : 'pass';
-    });
-    t.teardown(async () => proxy.stop());
-    const variables = { ...large.variables, ...azurite.variables('signals'), SNAPSHOT_AZURE_BLOB_ENDPOINT: proxy.url };
+    };
+    const variables = await behind(t, rule, large);
     await check(t, await interrupted('SIGTERM', variables, () => reached), 143);
   }
 });
@@ -92,18 +92,12 @@ t.test('interrupted, and the withdrawal hangs: the last words name what may stay
   ] as const) {
     for (const step of ['HEAD', 'DELETE']) {
       let reached = false;
-      const proxy = await FaultProxy.start(azurite.url, (seen) => {
+      const variables = await behind(t, (seen) => {
         if (reached && seen.method === step) return 'hang';
         if (!interrupts(seen)) return 'pass';
         reached = true;
         return seen.method === 'PUT' ? 'lose-answer' : 'hang';
       });
-      t.teardown(async () => proxy.stop());
-      const variables = {
-        ...cluster.variables,
-        ...azurite.variables('signals'),
-        SNAPSHOT_AZURE_BLOB_ENDPOINT: proxy.url,
-      };
       const { code, farewellMs, stdout, stderr } = await interrupted('SIGTERM', variables, () => reached);
       const what = `${moment}, ${step}`;
       t.equal(code, 143, what);
@@ -120,12 +114,10 @@ t.test('interrupted, and the withdrawal hangs: the last words name what may stay
 
 t.test('interrupted while retention is applied: what is proven stays', async (t) => {
   let reached = false;
-  const proxy = await FaultProxy.start(azurite.url, ({ url }) => {
+  const variables = await behind(t, ({ url }) => {
     reached ||= url.searchParams.get('comp') === 'list';
     return reached ? 'hang' : 'pass';
   });
-  t.teardown(async () => proxy.stop());
-  const variables = { ...cluster.variables, ...azurite.variables('signals'), SNAPSHOT_AZURE_BLOB_ENDPOINT: proxy.url };
   const { code, farewellMs, stdout, stderr } = await interrupted('SIGTERM', variables, () => reached);
   t.equal(code, 143);
   t.ok(farewellMs < 2000, `${Math.round(farewellMs)} ms`);
@@ -156,14 +148,8 @@ t.test('what was stored and cannot be read back is named: there may be a sound b
     ],
     ['hang', /^The backup (.+) was stored, but not proven\. SNAPSHOT_TIMEOUT of 5 s is over while reading .+ of \1/],
   ] as const) {
-    const proxy = await FaultProxy.start(azurite.url, ({ method }) => (method === 'GET' ? fault : 'pass'));
-    t.teardown(async () => proxy.stop());
-    const ended = await runWorker([], {
-      ...cluster.variables,
-      ...azurite.variables('signals'),
-      SNAPSHOT_AZURE_BLOB_ENDPOINT: proxy.url,
-      SNAPSHOT_TIMEOUT: '5',
-    });
+    const variables = await behind(t, ({ method }) => (method === 'GET' ? fault : 'pass'));
+    const ended = await runWorker([], { ...variables, SNAPSHOT_TIMEOUT: '5' });
     t.equal(ended.code, 12);
     t.notMatch(ended.stdout, 'successfully');
     const [name = 'no blob'] = await azurite.names('signals');
@@ -173,27 +159,17 @@ t.test('what was stored and cannot be read back is named: there may be a sound b
 });
 
 t.test('a blob that reads back differently is no success, and is withdrawn', async (t) => {
-  const proxy = await FaultProxy.start(azurite.url, ({ method, url }) =>
-    method === 'GET' && url.searchParams.get('comp') === null ? 'flip' : 'pass',
-  );
-  t.teardown(async () => proxy.stop());
-  const variables = { ...cluster.variables, ...azurite.variables('signals'), SNAPSHOT_AZURE_BLOB_ENDPOINT: proxy.url };
-  const { code, stdout, stderr } = await runWorker([], variables);
+  const isReadBack = ({ method, url }: Seen): boolean => method === 'GET' && url.searchParams.get('comp') === null;
+  const always = await behind(t, (seen) => (isReadBack(seen) ? 'flip' : 'pass'));
+  const { code, stdout, stderr } = await runWorker([], always);
   t.equal(code, 12);
   t.match(stderr, /reads back differently from what was sent and was removed/);
   t.notMatch(stdout, 'successfully');
   t.strictSame(await azurite.names('signals'), []);
 
   let flips = 0;
-  const once = await FaultProxy.start(azurite.url, ({ method, url }) =>
-    method === 'GET' && url.searchParams.get('comp') === null && flips++ === 0 ? 'flip' : 'pass',
-  );
-  t.teardown(async () => once.stop());
-  t.equal(
-    (await runWorker([], { ...variables, SNAPSHOT_AZURE_BLOB_ENDPOINT: once.url })).code,
-    0,
-    'a fault in the reading',
-  );
+  const once = await behind(t, (seen) => (isReadBack(seen) && flips++ === 0 ? 'flip' : 'pass'));
+  t.equal((await runWorker([], once)).code, 0, 'a fault in the reading');
 });
 
 t.test('a block that changes behind the line’s TLS is found by the service or the read-back', async (t) => {
