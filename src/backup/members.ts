@@ -2,7 +2,7 @@ import { EtcdError } from '../errors.ts';
 import type { Connection } from '../etcd/connection.ts';
 import { listMembers } from '../etcd/membership.ts';
 import type { Findings } from '../findings.ts';
-import type { Content, Member } from '../snapshot/content.ts';
+import { type Content, type Member, withNames } from '../snapshot/content.ts';
 
 /**
  * The members of a snapshot, with the names that its database lacks: a restore needs them, and etcd before 3.5.20 does not
@@ -24,13 +24,16 @@ export async function namedMembers(
   return named;
 }
 
-async function addNames(source: Connection, members: readonly Member[], findings: Findings): Promise<Member[]> {
-  const names = new Map<string, string>();
+async function addNames(
+  source: Connection,
+  members: readonly Member[],
+  findings: Findings,
+): Promise<readonly Member[]> {
   try {
-    for (const { id, name } of await listMembers(source)) names.set(id, name);
+    return withNames(members, await listMembers(source));
   } catch (error) {
     if (!(error instanceof EtcdError)) throw error;
     findings.add(`Not all names of the members are known: ${error.message}`, 'A plan leaves out those without a name.');
+    return members;
   }
-  return members.map((member) => ({ ...member, name: member.name || (names.get(member.id) ?? '') }));
 }

@@ -1,4 +1,5 @@
 import { ExitCode, VerificationError, WorkerError } from '../errors.ts';
+import { withNames } from '../snapshot/content.ts';
 import { KeyScanner, type KeyEntry } from '../snapshot/keys.ts';
 import { differenceOf, type LiveKey, LiveKeys, OneKey } from '../snapshot/livekeys.ts';
 import type { SnapshotFacts } from '../snapshot/verify.ts';
@@ -84,8 +85,9 @@ function marked(mark: string, keys: readonly LiveKey[]): string[] {
 }
 
 function describe({ name, record, size }: SnapshotSource, facts: SnapshotFacts, keys: readonly LiveKey[]): Outcome {
-  const { members, alarms, authEnabled, clusterVersion, storageVersion, compaction, resources, sha256 } = facts;
+  const { alarms, authEnabled, clusterVersion, storageVersion, compaction, resources, sha256 } = facts;
   const { hash, revision, effectiveRevision, totalKeys, liveKeys: live, totalSize } = facts;
+  const members = withNames(facts.members, record?.members ?? []);
   const largest = keys.toSorted((a, b) => b.size - a.size).slice(0, LARGEST);
   const lines = [
     name,
@@ -98,9 +100,12 @@ function describe({ name, record, size }: SnapshotSource, facts: SnapshotFacts, 
     statusTable(facts),
     'members:',
     drawTable(
-      ['ID', 'NAME', 'PEER URLS'],
-      members.map((member) => [member.id, printable(member.name), printable(member.peerURLs.join(','))]),
-      ['NAME', 'PEER URLS'],
+      ['ID', 'NAME', 'ROLE', 'PEER URLS'],
+      members.map((member) => [
+        ...[member.id, escaped(member.name), member.isLearner ? 'learner' : 'voter'],
+        escaped(member.peerURLs.join(',')),
+      ]),
+      ['NAME', 'ROLE', 'PEER URLS'],
     ),
     'live keys by resource:',
     drawTable(
@@ -131,8 +136,12 @@ function entry({ key, modRevision, version, size }: LiveKey): object {
   return { key: Buffer.from(key, 'latin1').toString(), modRevision, version, size };
 }
 
-/** Keys are any bytes: what could move a terminal's cursor is shown escaped. */
+/** Keys are any bytes. */
 function printable(latin1: string): string {
-  const text = Buffer.from(latin1, 'latin1').toString();
+  return escaped(Buffer.from(latin1, 'latin1').toString());
+}
+
+/** What could move a terminal's cursor is shown escaped. */
+function escaped(text: string): string {
   return text.replace(/\p{C}/gu, (char) => JSON.stringify(char).slice(1, -1));
 }

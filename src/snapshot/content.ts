@@ -75,6 +75,15 @@ export function readContent(facts: FactStore, buckets: readonly Bucket[], faults
   };
 }
 
+/** Members with the names that the database lacks, from where they are known. */
+export function withNames(
+  members: readonly Member[],
+  known: readonly { readonly id: string; readonly name: string }[],
+): Member[] {
+  const names = new Map(known.map(({ id, name }) => [id, name]));
+  return members.map((member) => ({ ...member, name: member.name || (names.get(member.id) ?? '') }));
+}
+
 class ContentReader {
   readonly #facts: FactStore;
   readonly #buckets: ReadonlyMap<string, Bucket>;

@@ -247,9 +247,9 @@ t.test('members that etcd takes for nameless learners are restored all the same'
     const member = await FakeMember.start(send, '1', '2', members);
     t.teardown(() => member.stop());
     const variables = { SNAPSHOT_ETCD_ENDPOINTS: member.endpoint, ...azurite.variables(container) };
-    const { findings } = await jsonOf<{ findings: string[] }>([], variables);
+    const { name, findings } = await jsonOf<{ name: string; findings: string[] }>([], variables);
     const plan = await runWorker(['restore', '--plan', '--json'], variables);
-    return { findings: findings.join(' '), plan: plan.stdout };
+    return { name, findings: findings.join(' '), plan: plan.stdout };
   };
 
   const known = await planned(live, 'promoted');
@@ -262,6 +262,8 @@ t.test('members that etcd takes for nameless learners are restored all the same'
     ],
     leftOut: [],
   });
+  const shown = await runWorker(['inspect', known.name], azurite.variables('promoted'));
+  t.match(shown.stdout, /\| 48f9601ad4a85f09 \| m2 +\| voter +\|/, 'the record has the name');
   const unknown = await planned(live.slice(1, 2), 'unnamed');
   t.match(JSON.parse(unknown.plan), {
     members: [{ name: 'm1' }],
