@@ -99,6 +99,11 @@ async function checkSize(statuses: readonly MemberStatus[], connections: Connect
 
 async function checkClock(statuses: readonly MemberStatus[], connections: Connections): Promise<Check[]> {
   return Promise.all(
-    statuses.map(async ({ endpoint }) => judgeClock(endpoint, await aheadOf(connections.to(endpoint)))),
+    statuses.map(async ({ endpoint }) => {
+      const aheadMs = await aheadOf(connections.to(endpoint));
+      return aheadMs === undefined
+        ? ok('clock', `${endpoint} serves gRPC only, which tells no time.`)
+        : judgeClock(endpoint, aheadMs);
+    }),
   );
 }

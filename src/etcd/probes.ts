@@ -9,6 +9,9 @@ import { etcdError } from './errors.ts';
 /** Answers of a member that went through quorum all the same: it looks at the user afterwards. */
 const PROOFS = /permission denied|user name is empty|corrupt cluster/;
 
+/** What Node says when a server of gRPC answers HTTP/1 in its own way, or hangs up on it over TLS. */
+const NOT_HTTP = new Set<unknown>(['HPE_INVALID_CONSTANT', 'ECONNRESET']);
+
 /**
  * Reads a key the linearizable way, as `etcdctl endpoint health` does: only a member that a majority confirms can answer.
  * @throws EtcdError when it cannot
@@ -40,10 +43,11 @@ export async function acceptsConnections(url: string): Promise<boolean> {
 
 /**
  * By how many milliseconds the clock of this host is before the member's, to a second; negative = behind. gRPC tells no time,
- * but what a member answers to plain HTTP has a date.
+ * but what a member answers to plain HTTP has a date. Undefined where it serves HTTP elsewhere (`--listen-client-http-urls`,
+ * which k3s sets).
  * @throws EtcdError
  */
-export async function aheadOf({ endpoint, tls }: Connection): Promise<number> {
+export async function aheadOf({ endpoint, tls }: Connection): Promise<number | undefined> {
   const signal = AbortSignal.timeout(ANSWER_MS);
   try {
     const call = endpoint.startsWith('https:')
@@ -54,8 +58,9 @@ export async function aheadOf({ endpoint, tls }: Connection): Promise<number> {
     const now = Date.now();
     const date = Date.parse(answer.headers.date ?? '');
     // Dates are cut to seconds, so half a second is the best guess.
-    return Number.isNaN(date) ? 0 : now - date - 500;
+    return Number.isNaN(date) ? undefined : now - date - 500;
   } catch (error) {
+    if (error instanceof Error && 'code' in error && NOT_HTTP.has(error.code)) return undefined;
     throw etcdError(endpoint, error);
   }
 }

@@ -5,7 +5,7 @@ import { Azurite } from '../support/azurite.ts';
 import { makeAuthority } from '../support/certificates.ts';
 import { EtcdCluster, findEtcd } from '../support/etcd.ts';
 import { FaultProxy } from '../support/fault-proxy.ts';
-import { type Finished, temporaryFolder, type Variables } from '../support/process.ts';
+import { type Finished, freePort, temporaryFolder, type Variables } from '../support/process.ts';
 import { errorOf, runWorker, withTools } from '../support/worker.ts';
 
 interface Line {
@@ -86,6 +86,22 @@ for (const tools of findEtcd()) {
     t.match(stdout, /^ok {4}configuration {5}3 endpoints of etcd, container well-/);
   });
 }
+
+t.test('members that serve HTTP elsewhere, as those of k3s', async (t) => {
+  const tools = findEtcd().find(({ version }) => !version.startsWith('3.4.'));
+  if (tools === undefined) return void t.comment('etcd 3.4 cannot');
+  const flags = ['--listen-client-http-urls', `https://127.0.0.1:${await freePort()}`];
+  const one = await EtcdCluster.start({ tools, dir: join(dir, 'grpc-only'), tls: authority, flags });
+  t.teardown(async () => one.stop());
+  const variables = { ...one.variables, ...azurite.variables('grpc-only'), ...withTools(tools) };
+  t.equal((await runWorker([], variables)).code, 0);
+  const { end, lines } = await ask(variables);
+  t.equal(end.code, 0, end.stderr);
+  t.match(
+    lines.find(({ check }) => check === 'clock'),
+    { state: 'ok', finding: /serves gRPC only/ },
+  );
+});
 
 t.test('what is wrong with etcd, and the worst of it in the exit code', async (t) => {
   const three = await cluster(t, 'ill', 3);
