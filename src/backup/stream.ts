@@ -5,10 +5,10 @@ import { snapshotPieces } from '../etcd/snapshot.ts';
 import { isCorrupt } from '../etcd/rank.ts';
 import type { Findings } from '../findings.ts';
 import type { Log } from '../log.ts';
+import type { Member } from '../snapshot/content.ts';
 import { SnapshotVerifier, type Verdict, type VerifiedSnapshot } from '../snapshot/verify.ts';
 import { SpoolQueue } from '../spool/queue.ts';
 import type { StagedUpload } from '../store/upload.ts';
-import type { Member } from '../snapshot/content.ts';
 import { compareHashKV, type Comparison } from './compare.ts';
 import { namedMembers } from './members.ts';
 

@@ -4,11 +4,10 @@ import { Stopwatch } from '../backup/stopwatch.ts';
 import { UsageError } from '../errors.ts';
 import { demandRoom, onDisk, removeAll, statOf, sync } from '../restore/disk.ts';
 import { bytesAt, fetchVerified, isResumable } from '../restore/fetch.ts';
-import { demandPlanned, type Plan, readPlan } from '../restore/plan.ts';
+import { demandPlanned, readPlan } from '../restore/plan.ts';
 import { demandParent, workPlaceOf } from '../restore/target.ts';
-import { openNewest, type SnapshotSource } from '../source.ts';
-import { type Arguments, type Context, openStore, type Outcome } from './command.ts';
-import { openSource } from './operand.ts';
+import type { Arguments, Context, Outcome } from './command.ts';
+import { openNamedOrNewest } from './operand.ts';
 import { statusTable } from './status.ts';
 
 /** What can be said of a download; all else is about a member. */
@@ -30,9 +29,15 @@ export async function download(context: Context, { operands: [operand], options 
   }
   const file = resolve(String(options['download']));
   const plan = typeof options['from-plan'] === 'string' ? await readPlan(options['from-plan']) : undefined;
-  const source = await choose(context, operand, plan);
-  if (plan !== undefined && source.record !== undefined) demandPlanned(plan, source.name, source.record.sha256);
   await demandNew(file);
+  const source = await openNamedOrNewest(context, operand ?? plan?.snapshot.name);
+  if (source.etag === undefined) {
+    throw new UsageError(
+      `${source.name} is a file of this machine already.`,
+      'Name one that `etcd-snapshot list` shows.',
+    );
+  }
+  if (plan !== undefined && source.record !== undefined) demandPlanned(plan, source.name, source.record.sha256);
 
   const work = workPlaceOf(file);
   await onDisk(`Creating ${work}`, mkdir(work, { recursive: true, mode: 0o700 }));
@@ -45,10 +50,10 @@ export async function download(context: Context, { operands: [operand], options 
     await onDisk(`Writing ${dirname(file)}`, sync(dirname(file)));
 
     log.info('the snapshot is downloaded', { name: source.name, file });
-    const { size, sha256, hash, revision, totalKeys, totalSize } = facts;
+    const { size, sha256, hash, revision, totalKeys } = facts;
     const summary = `${source.name} is a sound snapshot, and stands in ${file}.`;
     return {
-      text: `${statusTable({ hash, revision, totalKeys, totalSize })}\n${summary} It holds all Secrets: remove it when it is no longer needed.`,
+      text: `${statusTable(facts)}\n${summary} It holds all Secrets: remove it when it is no longer needed.`,
       summary,
       json: { name: source.name, file, size, sha256, hash, revision, totalKeys, durationsMs: watch.durations() },
     };
@@ -56,17 +61,6 @@ export async function download(context: Context, { operands: [operand], options 
     if (!isResumable(error)) await removeAll(work);
     throw error;
   }
-}
-
-/** The one that was named, the plan's, or the newest. */
-async function choose(context: Context, operand: string | undefined, plan: Plan | undefined): Promise<SnapshotSource> {
-  const name = operand ?? plan?.snapshot.name;
-  const source = name === undefined ? await openNewest(await openStore(context)) : await openSource(context, name);
-  if (source.etag !== undefined) return source;
-  throw new UsageError(
-    `${source.name} is a file of this machine already.`,
-    'Name one that `etcd-snapshot list` shows.',
-  );
 }
 
 /** @throws UsageError unless a file can appear at the path */

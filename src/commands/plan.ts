@@ -1,9 +1,8 @@
 import { UsageError } from '../errors.ts';
 import { makePlan, planText, readPlan } from '../restore/plan.ts';
 import { isLayout, LAYOUTS } from '../restore/layouts.ts';
-import { openNewest } from '../source.ts';
-import { type Arguments, type Context, openStore, type Outcome } from './command.ts';
-import { openSource } from './operand.ts';
+import type { Arguments, Context, Outcome } from './command.ts';
+import { openNamedOrNewest } from './operand.ts';
 
 interface PlanOptions {
   readonly layout?: string;
@@ -22,8 +21,7 @@ export async function showPlan(context: Context, args: Arguments): Promise<Outco
   if (!isLayout(layout)) {
     throw new UsageError(`There is no layout ${layout}.`, `Layouts: ${Object.keys(LAYOUTS).join(', ')}.`);
   }
-  const source =
-    operand === undefined ? await openNewest(await openStore(context)) : await openSource(context, operand);
+  const source = await openNamedOrNewest(context, operand);
   if (source.record === undefined) {
     throw new UsageError(
       `${source.name} has no record, so nobody knows of which cluster it is.`,

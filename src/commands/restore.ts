@@ -11,10 +11,10 @@ import { BUMP, demandFit, findTool, type MemberParameters, type RestoreTool, run
 import { dataDirOf, isOneOfSeveral, nextStep, readWish, type RestoreOptions, type Wish } from '../restore/wish.ts';
 import type { SnapshotRecord } from '../snapshot/record.ts';
 import type { SnapshotFacts } from '../snapshot/verify.ts';
-import { openNewest, type SnapshotSource } from '../source.ts';
-import { type Arguments, type Context, openStore, type Outcome } from './command.ts';
+import type { SnapshotSource } from '../source.ts';
+import type { Arguments, Context, Outcome } from './command.ts';
 import { download } from './download.ts';
-import { openSource } from './operand.ts';
+import { openNamedOrNewest } from './operand.ts';
 import { showPlan } from './plan.ts';
 import { swap } from './swap.ts';
 
@@ -74,9 +74,8 @@ export async function restore(context: Context, args: Arguments): Promise<Outcom
 
 /** The one that was named, the plan's, or the newest; but members that choose on their own may choose differently. */
 async function chooseSource(context: Context, operand: string | undefined, wish: Wish): Promise<SnapshotSource> {
-  if (operand !== undefined) return openSource(context, operand);
-  if (wish.plan !== undefined) return openSource(context, wish.plan.snapshot.name);
-  if (!isOneOfSeveral(wish)) return openNewest(await openStore(context));
+  const name = operand ?? wish.plan?.snapshot.name;
+  if (name !== undefined || !isOneOfSeveral(wish)) return openNamedOrNewest(context, name);
   throw new UsageError(
     'All members must be restored from the same snapshot, and none was named.',
     'Name one that `etcd-snapshot list` shows, or make a plan: etcd-snapshot restore --plan',
