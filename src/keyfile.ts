@@ -1,22 +1,5 @@
 import { createPrivateKey, type KeyObject, X509Certificate } from 'node:crypto';
-import { readFile } from 'node:fs/promises';
 import { UsageError } from './errors.ts';
-
-/** Reads a file that a variable names. @throws UsageError that says why it cannot */
-export async function readNamed(path: string, what: string, hint: string): Promise<Buffer> {
-  try {
-    return await readFile(path);
-  } catch (error) {
-    const code = error instanceof Error && 'code' in error ? String(error.code) : 'unknown';
-    const why =
-      code === 'ENOENT'
-        ? 'does not exist'
-        : code === 'EACCES'
-          ? 'may not be read by this user'
-          : `cannot be read (${code})`;
-    throw new UsageError(`The ${what} ${path} ${why}.`, hint, error);
-  }
-}
 
 /** The first certificate of a PEM file. @throws UsageError */
 export function certificateIn(pem: Buffer, path: string, variable: string): X509Certificate {

@@ -10,8 +10,8 @@ const SRC = join(ROOT, 'src');
 
 /** The floors of the house, the lowest first. A file may import from its own floor and those below. */
 const FLOORS = [
-  ['errors.ts', 'log.ts', 'memory.ts', 'progress.ts', 'secret.ts', 'table.ts', 'variables.ts'],
-  ['findings.ts', 'keyfile.ts', 'reader.ts'],
+  ['errors.ts', 'log.ts', 'memory.ts', 'progress.ts', 'secret.ts', 'text.ts', 'variables.ts'],
+  ['files.ts', 'findings.ts', 'keyfile.ts', 'reader.ts'],
   ['azure/'],
   ['config.ts'],
   ['snapshot/'],
@@ -33,6 +33,7 @@ const DOORS: Record<string, RegExp> = {
   cockatiel: /^etcd\//,
   'protobufjs/': /^etcd\//,
   '@node-rs/crc32': /^snapshot\//,
+  valibot: /^(snapshot|etcd|store|restore)\//,
   yaml: /^restore\//,
   dotenv: /^main\.ts$/,
 };

@@ -8,7 +8,7 @@ import { connectAll } from '../etcd/connect.ts';
 import { Findings } from '../findings.ts';
 import { backupMetrics } from '../monitoring/metrics.ts';
 import { toolName } from '../snapshot/record.ts';
-import { humanSeconds, humanSize } from '../table.ts';
+import { humanSeconds, humanSize } from '../text.ts';
 import { type Context, openStore, type Outcome } from './command.ts';
 import { retentionJson } from './retention.ts';
 import { statusTable } from './status.ts';

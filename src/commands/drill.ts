@@ -18,7 +18,7 @@ import type { SnapshotFacts } from '../snapshot/verify.ts';
 import { isFileName, openBlob, openFile, openNewest, passBytes, type SnapshotSource } from '../source.ts';
 import type { DrillNote } from '../store/drillnote.ts';
 import type { BlobStore } from '../store/store.ts';
-import { drawTable, humanSeconds } from '../table.ts';
+import { drawTable, humanSeconds } from '../text.ts';
 import { type Arguments, type Context, openStore, type Outcome } from './command.ts';
 
 /** How many keys are read and compared with their values; HashKV covers all of them at once. */

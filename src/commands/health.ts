@@ -4,7 +4,7 @@ import { Findings } from '../findings.ts';
 import { type ClusterHealth, hasStarted, isHealthy, type MemberHealth, title } from '../members/health.ts';
 import { hasQuorum, quorumInWords } from '../members/quorum.ts';
 import { surveyCluster } from '../members/survey.ts';
-import { drawTable, humanSize } from '../table.ts';
+import { drawTable, humanSize } from '../text.ts';
 import type { Context, Outcome } from './command.ts';
 
 /** How every member of the cluster is, and what its quorum bears. Changes nothing. */

@@ -3,7 +3,7 @@ import { withNames } from '../snapshot/content.ts';
 import { KeyScanner, type KeyEntry } from '../snapshot/keys.ts';
 import { differenceOf, type LiveKey, LiveKeys, OneKey } from '../snapshot/livekeys.ts';
 import type { SnapshotFacts } from '../snapshot/verify.ts';
-import { drawTable, humanSize } from '../table.ts';
+import { drawTable, humanSize } from '../text.ts';
 import { passBytes, readThrough, type SnapshotSource } from '../source.ts';
 import type { Arguments, Context, Outcome } from './command.ts';
 import { openSource } from './operand.ts';

@@ -4,7 +4,7 @@ import { planRetention } from '../snapshot/plan.ts';
 import type { SnapshotRecord } from '../snapshot/record.ts';
 import type { Decision } from '../snapshot/retention.ts';
 import type { StoredBlob } from '../store/catalogue.ts';
-import { drawTable, humanAge, humanSize } from '../table.ts';
+import { drawTable, humanAge, humanSize } from '../text.ts';
 import { type Context, openStore, type Outcome } from './command.ts';
 import { decisionText, notesOfOthers } from './retention.ts';
 

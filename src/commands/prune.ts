@@ -4,7 +4,7 @@ import { Findings } from '../findings.ts';
 import { planRetention, type RetentionPlan } from '../snapshot/plan.ts';
 import { isClusterId } from '../snapshot/record.ts';
 import type { StoredBlob } from '../store/catalogue.ts';
-import { drawTable, humanAge } from '../table.ts';
+import { drawTable, humanAge } from '../text.ts';
 import { type Arguments, type Context, openStore, type Outcome } from './command.ts';
 import { decisionText, notesOfOthers, retentionJson } from './retention.ts';
 

@@ -1,4 +1,4 @@
-import { drawTable, humanSize } from '../table.ts';
+import { drawTable, humanSize } from '../text.ts';
 
 interface Status {
   readonly hash: string | null;

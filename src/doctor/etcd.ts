@@ -10,7 +10,7 @@ import type { Log } from '../log.ts';
 import { type ClusterHealth, isHealthy, title } from '../members/health.ts';
 import { hasQuorum, quorumInWords, spareOf } from '../members/quorum.ts';
 import { surveyCluster } from '../members/survey.ts';
-import { humanSize } from '../table.ts';
+import { humanSize } from '../text.ts';
 import { type Check, fail, ok, tried, warn } from './check.ts';
 import { judgeClock } from './clock.ts';
 

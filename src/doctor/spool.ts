@@ -1,6 +1,6 @@
 import { messageOf } from '../errors.ts';
 import { SpoolFile } from '../spool/file.ts';
-import { humanSize } from '../table.ts';
+import { humanSize } from '../text.ts';
 import { type Check, ok, warn } from './check.ts';
 
 /** Whether a snapshot of so many bytes could be spilled to this directory. */

@@ -2,7 +2,7 @@ import type { StoredBlob } from '../store/catalogue.ts';
 import type { DrillNote } from '../store/drillnote.ts';
 import { type Right, RIGHTS } from '../store/rights.ts';
 import type { BlobStore } from '../store/store.ts';
-import { humanAge } from '../table.ts';
+import { humanAge } from '../text.ts';
 import { ExitCode, StorageError, WorkerError } from '../errors.ts';
 import { type Check, fail, ok, tried, warn } from './check.ts';
 import { judgeClock } from './clock.ts';

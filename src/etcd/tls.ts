@@ -1,7 +1,8 @@
 import { X509Certificate } from 'node:crypto';
 import type { TlsFiles } from '../config.ts';
 import { UsageError } from '../errors.ts';
-import { assertValid, certificateIn, privateKeyIn, readNamed } from '../keyfile.ts';
+import { readNamed } from '../files.ts';
+import { assertValid, certificateIn, privateKeyIn } from '../keyfile.ts';
 import { findLayout } from './layouts.ts';
 
 /** PEM bytes of the CA, the client certificate (with its chain) and its key. */

@@ -2,7 +2,7 @@ import type { Stats } from 'node:fs';
 import { chown, lstat, open, readdir, rm, stat, statfs } from 'node:fs/promises';
 import { join } from 'node:path';
 import { UsageError, WorkerError } from '../errors.ts';
-import { humanSize } from '../table.ts';
+import { humanSize } from '../text.ts';
 
 const WHY: Readonly<Record<string, readonly [why: string, hint: string]>> = {
   ENOSPC: ['there is no room left', 'Free some, or name a directory on another disk.'],

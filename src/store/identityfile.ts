@@ -1,6 +1,7 @@
 import type { Identity } from '../azure/identity.ts';
 import { UsageError } from '../errors.ts';
-import { assertValid, certificateIn, privateKeyIn, readNamed } from '../keyfile.ts';
+import { readNamed } from '../files.ts';
+import { assertValid, certificateIn, privateKeyIn } from '../keyfile.ts';
 
 /**
  * Checks the file with which an identity proves itself: what the SDK would say is late, and hard to understand.

@@ -41,3 +41,33 @@ export function humanAge(ms: number): string {
   if (seconds >= 2 * 60) return `${Math.floor(seconds / 60)}m`;
   return `${seconds}s`;
 }
+
+/**
+ * Text that does not come from this program, as it can be shown on a terminal: control characters, line feeds, characters that
+ * change the direction of writing and those without a shape become `\u{…}`. Names of blobs and members, and whatever a server
+ * answers, can hold any of them.
+ */
+export function printable(text: string): string {
+  return text.replaceAll(UNPRINTABLE, escaped);
+}
+
+/** The same for whole output: its line feeds are our own. What it is made of has gone through `printable` before. */
+export function printableLines(text: string): string {
+  return text.split('\n').map(printable).join('\n');
+}
+
+const UNPRINTABLE = /[\p{C}\p{Zl}\p{Zp}]/gu;
+
+function escaped(char: string): string {
+  return `\\u{${(char.codePointAt(0) ?? 0).toString(16)}}`;
+}
+
+/** One word of a command line for a POSIX shell. A word that begins with a hyphen is still an option. */
+export function quoteShell(word: string): string {
+  return /^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`;
+}
+
+/** An assignment for `Environment=` in a systemd unit, with its quotes; `$` has no meaning there. */
+export function quoteSystemd(assignment: string): string {
+  return `"${assignment.replaceAll(/["\\]/g, '\\$&').replaceAll('%', '%%')}"`;
+}

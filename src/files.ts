@@ -1,0 +1,81 @@
+import { constants, type Stats } from 'node:fs';
+import { type FileHandle, open } from 'node:fs/promises';
+import { UsageError } from './errors.ts';
+import { printable } from './text.ts';
+
+/** Bytes. No file that a person writes by hand is larger. */
+const MAX_TEXT = 1024 * 1024;
+
+/**
+ * Opens a file for reading. Never waits for the other end of a FIFO, and never reads from a device.
+ * @param links `refuse` where another user can write to the directory: the last part of the path is then no symbolic link
+ * @throws the error of the system call; Error with code `ENOTREG` for anything but a regular file
+ */
+export async function openRegular(
+  path: string,
+  links: 'follow' | 'refuse' = 'follow',
+): Promise<{ readonly file: FileHandle; readonly stats: Stats }> {
+  const noFollow = links === 'refuse' ? constants.O_NOFOLLOW : 0;
+  const file = await open(path, constants.O_RDONLY | constants.O_NONBLOCK | noFollow);
+  try {
+    const stats = await file.stat();
+    if (stats.isFile()) return { file, stats };
+    throw Object.assign(new Error(`it is ${kindOf(stats)}, not a regular file`), { code: 'ENOTREG' });
+  } catch (error) {
+    await file.close();
+    throw error;
+  }
+}
+
+/**
+ * Reads a small file that an option or a variable names.
+ * @param what names it in the message, such as `client key`
+ * @throws UsageError that says why it cannot be read; the value is not shown where it is no path but the secret itself
+ */
+export async function readNamed(path: string, what: string, hint: string, maxSize = MAX_TEXT): Promise<Buffer> {
+  if (path.includes('-----BEGIN')) {
+    throw new UsageError(`The ${what} is given as a PEM itself, not as the path to a file.`, hint);
+  }
+  if (!isPlausiblePath(path)) throw new UsageError(`The ${what} is not given as a path to a file.`, hint);
+  try {
+    const { file, stats } = await openRegular(path);
+    try {
+      if (stats.size <= maxSize) return await file.readFile();
+    } finally {
+      await file.close();
+    }
+  } catch (error) {
+    throw new UsageError(`The ${what} ${printable(path)} ${whyUnreadable(error)}.`, hint, error);
+  }
+  throw new UsageError(`The ${what} ${printable(path)} is larger than ${maxSize} bytes.`, hint);
+}
+
+/** Why a file cannot be read, in words that follow its name. */
+export function whyUnreadable(error: unknown): string {
+  const code = error instanceof Error && 'code' in error ? String(error.code) : 'unknown';
+  switch (code) {
+    case 'ENOENT':
+      return 'does not exist';
+    case 'EACCES':
+      return 'may not be read by this user';
+    case 'EISDIR':
+      return 'is a directory';
+    case 'ENOTREG':
+    case 'ENXIO':
+    case 'ELOOP':
+      return 'is not a regular file';
+    default:
+      return `cannot be read (${code})`;
+  }
+}
+
+function isPlausiblePath(value: string): boolean {
+  return value.length <= 4096 && !/\p{C}/u.test(value);
+}
+
+function kindOf(stats: Stats): string {
+  if (stats.isDirectory()) return 'a directory';
+  if (stats.isFIFO()) return 'a FIFO';
+  if (stats.isSocket()) return 'a socket';
+  return 'a device';
+}
