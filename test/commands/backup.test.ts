@@ -288,11 +288,10 @@ t.test('a real etcd that lost its database file sends empty messages for ever, a
   const cluster = await EtcdCluster.start({ tools: old, dir: join(dir, 'endless') });
   t.teardown(async () => cluster.stop());
   await rename(join(dir, 'endless', 'm1', 'member', 'snap', 'db'), join(dir, 'endless', 'elsewhere'));
-  const { code, stderr, ms } = await runWorker([], { ...cluster.variables, ...azurite.variables('endless') });
+  const { code, stderr } = await runWorker([], { ...cluster.variables, ...azurite.variables('endless') });
   t.equal(code, 10);
   // On a busy machine the flood may break the connection before it is recognised.
   t.match(stderr, /sends messages without data|connection broke/);
-  t.ok(ms < 10_000);
 });
 
 t.test('a snapshot that is suspicious beside the one before is kept, and nothing is deleted', async (t) => {

@@ -57,7 +57,7 @@ async function fails(
   t.match(error.message, message);
   t.ok(error.hint.length > 10, `hint: ${error.hint}`);
   t.equal(error.exitCode, exitCode);
-  t.ok(finished.ms < 10_000, `${Math.round(finished.ms)} ms`);
+
   t.notMatch(finished.stdout, 'successfully');
   showsNoSecret(t, finished, variables);
   return finished;

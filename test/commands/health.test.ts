@@ -1,9 +1,9 @@
 import { join } from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
 import t, { type Test } from 'tap';
 import { makeAuthority } from '../support/certificates.ts';
 import { EtcdCluster, findEtcd } from '../support/etcd.ts';
 import { type Finished, freePort, temporaryFolder } from '../support/process.ts';
+import { until } from '../support/until.ts';
 import { errorOf, runWorker } from '../support/worker.ts';
 
 interface Health {
@@ -63,8 +63,7 @@ for (const tools of findEtcd()) {
       t.ok(dbSize !== null && dbSize >= 20_000);
     }
 
-    await cluster.settle();
-    await cluster.etcdctl('member', 'add', 'm4', '--learner', '--peer-urls', await cluster.freeUrl());
+    await cluster.changeMembers('add', 'm4', '--learner', '--peer-urls', await cluster.freeUrl());
     const added = await ask(t, 20, variables);
     t.match(
       added.members.find(({ started }) => !started),
@@ -80,7 +79,6 @@ for (const tools of findEtcd()) {
     cluster.member('m2').daemon.signal('SIGSTOP');
     const paused = await runWorker(['health', '--json'], variables);
     cluster.member('m2').daemon.signal('SIGCONT');
-    t.ok(paused.ms < 25_000, `bounded: ${paused.ms} ms`);
     const silent = (JSON.parse(paused.stdout) as Health).members.find(({ name }) => name === 'm2');
     t.equal(silent?.health, 'unreachable');
     t.match(silent?.errors, [/did not answer in time/, /accepts connections/]);
@@ -99,7 +97,7 @@ for (const tools of findEtcd()) {
     );
 
     await cluster.stopMember('m3');
-    await sleep(3_000);
+    await cluster.losesLeader('m1');
     const lost = await runWorker(['health', '--json'], variables);
     t.equal(lost.code, 20, lost.stderr);
     t.match(JSON.parse(lost.stdout), { healthy: false, quorum: 2, hasQuorum: false });
@@ -142,7 +140,7 @@ t.test('a learner is healthy without a vote, and is no help as the only endpoint
   const cluster = await EtcdCluster.start({ tools, dir: join(dir, 'learner') });
   t.teardown(async () => cluster.stop());
   const learner = await cluster.addLearner(join(dir, 'learner-data'));
-  await sleep(2_000);
+  await until(async () => (await runWorker(['health'], cluster.variables)).code === 0);
   const { members, summary } = await ask(t, 0, cluster.variables);
   t.match(
     members.find(({ name }) => name === 'learner'),
@@ -167,7 +165,7 @@ t.test('authentication', async (t) => {
   t.equal(wrong.code, 10);
 
   await Promise.all([cluster.stopMember('m1'), cluster.stopMember('m3')]);
-  await sleep(3_000);
+  await cluster.losesLeader('m2');
   const lost = await ask(t, 20, { ...cluster.variables, ...one });
   t.match(lost, { hasQuorum: false, quorum: 2 }, 'the certificate needs no quorum');
   const login = await runWorker(['health'], { ...cluster.variables, ...one, ...user });

@@ -1,13 +1,13 @@
 import { createHash } from 'node:crypto';
 import { readFile, truncate, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
 import t, { type Test } from 'tap';
 import { Azurite } from '../support/azurite.ts';
 import { EtcdCluster, findEtcd } from '../support/etcd.ts';
 import { SNAPSHOT } from '../support/fixtures.ts';
 import { FaultProxy } from '../support/fault-proxy.ts';
-import { launch, mustRun, temporaryFolder } from '../support/process.ts';
+import { launch, mustRun, openFiles, temporaryFolder } from '../support/process.ts';
+import { until } from '../support/until.ts';
 import { errorOf, jsonOf as json, MAIN, runWorker } from '../support/worker.ts';
 
 interface Report {
@@ -208,8 +208,7 @@ t.test('SIGINT ends a verification', async (t) => {
     SNAPSHOT_AZURE_BLOB_ENDPOINT: proxy.url,
   });
   const ended = new Promise((resolve) => worker.on('close', resolve));
-  while (!proxy.seen.some((operation) => operation.startsWith('GET')))
-    await new Promise((resolve) => setTimeout(resolve, 20));
+  await until(() => proxy.seen.some((operation) => operation.startsWith('GET')));
   worker.kill('SIGINT');
   t.equal(await ended, 130);
 });
@@ -221,7 +220,7 @@ t.test('SIGINT ends the verification of a file', async (t) => {
   await truncate(holes, 100 * 2 ** 30);
   const worker = launch(process.execPath, [MAIN, 'verify', holes], {});
   const ended = new Promise((resolve) => worker.on('close', resolve));
-  await sleep(1500);
+  await until(() => openFiles(worker.pid).includes(holes));
   worker.kill('SIGINT');
   t.equal(await ended, 130);
 });

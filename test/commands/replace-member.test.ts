@@ -1,11 +1,11 @@
 import { spawn } from 'node:child_process';
 import { join } from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
 import t, { type Test } from 'tap';
 import { Azurite } from '../support/azurite.ts';
 import { makeAuthority } from '../support/certificates.ts';
 import { type ClusterOptions, EtcdCluster, findEtcd } from '../support/etcd.ts';
 import { collect, type Finished, temporaryFolder } from '../support/process.ts';
+import { until } from '../support/until.ts';
 import { membersOf, refused, Replacing, type Result } from '../support/replacement.ts';
 import { errorOf, MAIN, runWorker, startWorker } from '../support/worker.ts';
 
@@ -164,8 +164,7 @@ t.test('two members: the failure of one cannot be mended so', async (t) => {
 
 t.test('a learner from earlier', async (t) => {
   const cluster = await prepare(t, 3);
-  await cluster.settle();
-  await cluster.etcdctl('member', 'add', 'm4', '--learner', '--peer-urls', await cluster.freeUrl());
+  await cluster.changeMembers('add', 'm4', '--learner', '--peer-urls', await cluster.freeUrl());
   const id = (await membersOf(cluster)).get('')?.split(', ')[0] ?? '';
   await cluster.loseMember('m3');
   const replacement = await replacing(cluster, 'm3');
@@ -176,7 +175,7 @@ t.test('a learner from earlier', async (t) => {
     20,
     new RegExp(`${id} is a learner from earlier`),
   );
-  await cluster.etcdctl('member', 'remove', id);
+  await cluster.changeMembers('remove', id);
   const { settings } = await replacement.run(t, '--no-backup');
   await replacement.finish(t, settings, '--no-backup');
 });
@@ -229,20 +228,19 @@ t.test('interrupted after the removal and after the addition, at a terminal', { 
   t.strictSame(removed, { id: null, name: 'm3' });
   const worker = startWorker(replacement.args('--yes', '--no-backup', '--wait'), replacement.variables);
   const ended = collect(worker);
-  await sleep(1_500);
+  await until(async () => (await membersOf(cluster)).size === 3);
   worker.kill('SIGKILL');
   await ended;
   t.equal((await membersOf(cluster)).size, 3, 'added once');
-  const short = { ...replacement.variables, SNAPSHOT_TIMEOUT: '3s' };
+  const short = { ...replacement.variables, SNAPSHOT_TIMEOUT: '15s' };
   const late = await runWorker(replacement.args('--yes', '--no-backup', '--wait'), short);
   t.equal(late.code, 20);
-  t.match(errorOf(late), { message: /not finished: SNAPSHOT_TIMEOUT of 3 s is over/, hint: /same command again/ });
+  t.match(errorOf(late), { message: /not finished: SNAPSHOT_TIMEOUT of 15 s is over/, hint: /same command again/ });
   await replacement.finish(t, settings, '--no-backup');
 });
 
 t.test('interrupted after the removal, and gone on with by the id', async (t) => {
   const cluster = await prepare(t, 4);
-  await cluster.settle();
   await cluster.loseMember('m4');
   const id = (await membersOf(cluster)).get('m4')?.split(', ')[0] ?? '';
   const peer = await cluster.freeUrl();

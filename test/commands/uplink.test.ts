@@ -1,20 +1,89 @@
-import t from 'tap';
-import { prepareUplink } from '../support/uplink.ts';
+import { readdirSync } from 'node:fs';
+import { join } from 'node:path';
+import t, { type Test } from 'tap';
+import { Azurite } from '../support/azurite.ts';
+import { EtcdCluster, findEtcd } from '../support/etcd.ts';
+import { type Fault, FaultProxy } from '../support/fault-proxy.ts';
+import { collect, freePort, temporaryFolder, type Variables } from '../support/process.ts';
+import { until } from '../support/until.ts';
+import { startWorker } from '../support/worker.ts';
 
-t.test('a slow uplink does not keep etcd waiting, and a fast one leaves the disk alone', async (t) => {
-  // Azurite takes less than etcd gives: what fits into memory is the most for which it is fast.
-  const fast = await (await prepareUplink(t, 30)).backup(Infinity, true);
-  t.equal(fast.spilledBytes, 0);
-  t.strictSame(fast.left, []);
+/** More than the blocks under way, the queue and what gRPC takes in advance hold together. */
+const DATABASE = 100_000_000;
 
-  const { backup } = await prepareUplink(t, 60);
-  const slow = await backup(10_000_000, true);
-  t.ok(slow.spilledBytes > 5_000_000, `${slow.spilledBytes} bytes went through the spool`);
-  t.ok(slow.seconds > 5, `${slow.seconds} s for the run`);
-  t.ok(slow.readTransactionSeconds < slow.seconds / 2, `${slow.readTransactionSeconds} s for etcd`);
-  t.strictSame(slow.left, []);
+const dir = temporaryFolder('uplink');
+const spool = temporaryFolder('uplink-spool');
+const tools = findEtcd().at(-1);
+if (tools === undefined) throw new Error('no etcd');
+const metrics = `http://127.0.0.1:${await freePort()}`;
+const flags = ['--listen-metrics-urls', metrics];
+const cluster = await EtcdCluster.start({ tools, dir: join(dir, 'etcd'), flags });
+const azurite = await Azurite.start(join(dir, 'azurite'));
+t.teardown(async () => Promise.all([cluster.stop(), azurite.stop()]));
+await cluster.fill(DATABASE / 50_000, 50_000);
 
-  const waiting = await backup(10_000_000, false);
-  t.equal(waiting.spilledBytes, 0);
-  t.ok(waiting.readTransactionSeconds > slow.readTransactionSeconds, 'without a spool etcd waits');
+/** How many Snapshot calls etcd has brought to their end: its read transactions are over then. */
+async function snapshotsSent(): Promise<number> {
+  const text = await (await fetch(`${metrics}/metrics`)).text();
+  const counts = text.matchAll(/^grpc_server_handled_total\{.*grpc_method="Snapshot".*\} (\d+)$/gm);
+  return [...counts].reduce((sum, [, count]) => sum + Number(count), 0);
+}
+
+/** Starts a backup through an uplink that carries nothing before it is opened. */
+async function backup(t: Test, variables: Variables): Promise<{ open: () => void; log: () => string; ended: Ended }> {
+  const opened = Promise.withResolvers<void>();
+  const proxy = await FaultProxy.start(azurite.url, async ({ method }): Promise<Fault> => {
+    if (method === 'PUT') await opened.promise;
+    return 'pass';
+  });
+  t.teardown(async () => proxy.stop());
+  const worker = startWorker(['--json'], {
+    ...cluster.variables,
+    ...azurite.variables('uplink'),
+    SNAPSHOT_AZURE_BLOB_ENDPOINT: proxy.url,
+    ...variables,
+  });
+  let log = '';
+  worker.stderr?.on('data', (text: string) => (log += text));
+  const ended = collect(worker).then(({ code, stdout, stderr }) => {
+    t.equal(code, 0, stderr);
+    return JSON.parse(stdout) as { spilledBytes: number };
+  });
+  return { open: opened.resolve, log: () => log, ended };
+}
+
+type Ended = Promise<{ spilledBytes: number }>;
+
+t.test('an uplink that carries nothing does not keep etcd waiting: the rest goes through the spool', async (t) => {
+  const before = await snapshotsSent();
+  const { open, ended } = await backup(t, { SNAPSHOT_SPOOL_DIR: spool });
+  await until(async () => (await snapshotsSent()) > before);
+  t.pass('etcd’s read transaction is over before the first block is stored');
+  open();
+  const { spilledBytes } = await ended;
+  t.ok(spilledBytes > DATABASE / 2, `${spilledBytes} bytes went through the spool`);
+  t.strictSame(readdirSync(spool), [], 'nothing is left there');
+});
+
+t.test('without a spool etcd waits, and the log says so', async (t) => {
+  const before = await snapshotsSent();
+  const { open, log, ended } = await backup(t, {});
+  await until(() => log().includes('etcd must wait for it'));
+  t.equal(await snapshotsSent(), before, 'etcd has more to send');
+  open();
+  t.equal((await ended).spilledBytes, 0);
+});
+
+t.test('an uplink that keeps up leaves the disk alone', async (t) => {
+  const small = await EtcdCluster.start({ tools, dir: join(dir, 'small') });
+  t.teardown(async () => small.stop());
+  // What fits into the memory of the queue is never too much for the uplink.
+  await small.fill(200, 50_000);
+  const { open, ended } = await backup(t, {
+    ...small.variables,
+    SNAPSHOT_SPOOL_DIR: spool,
+    SNAPSHOT_BLOB_PREFIX: 'small/',
+  });
+  open();
+  t.equal((await ended).spilledBytes, 0);
 });

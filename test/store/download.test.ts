@@ -7,6 +7,7 @@ import type { BlobStore } from '../../src/store/store.ts';
 import { Azurite } from '../support/azurite.ts';
 import { FaultProxy, type Fault, type FaultRule } from '../support/fault-proxy.ts';
 import { temporaryFolder } from '../support/process.ts';
+import { until } from '../support/until.ts';
 import { Random } from '../support/random.ts';
 import { openStore, readAll } from '../support/store.ts';
 
@@ -196,8 +197,8 @@ t.test('a range that fails ends the reading behind those before it, and the requ
 
 /** Soon, for the other side has to notice that the connections are closed. */
 async function nothingUnderWay(t: Test, proxy: FaultProxy): Promise<void> {
-  for (let tries = 0; proxy.underWay > 0 && tries < 40; tries++) await sleep(25);
-  t.equal(proxy.underWay, 0, 'no request is left under way');
+  await until(() => proxy.underWay === 0);
+  t.pass('no request is left under way');
 }
 
 t.test('an abort ends a reading at once, and so does leaving it', async (t) => {
@@ -205,9 +206,8 @@ t.test('an abort ends a reading at once, and so does leaving it', async (t) => {
     const { store, signal, proxy } = await behind(t, () => fault);
     const reading = readAll(store, 'small.db', small.etag, small.bytes.length);
     setTimeout(() => signal.abort(new Error('enough')), 300);
-    const start = performance.now();
-    await t.rejects(reading, { exitCode: 12, message: /reading byte/ });
-    t.ok(performance.now() - start < 2000, JSON.stringify(fault));
+    // What ends at a deadline says that there was no answer.
+    await t.rejects(reading, { exitCode: 12, message: /^Azure failed while reading byte/ }, JSON.stringify(fault));
     await nothingUnderWay(t, proxy);
   }
   const { store, proxy } = await behind(t, ({ from }) => (from === 0 ? 'pass' : 'hang'));

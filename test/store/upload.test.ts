@@ -10,6 +10,7 @@ import { FaultProxy, type Fault, type FaultRule, type Seen } from '../support/fa
 import { takeSnapshot } from '../support/etcd.ts';
 import { SNAPSHOT } from '../support/fixtures.ts';
 import { temporaryFolder } from '../support/process.ts';
+import { until } from '../support/until.ts';
 import { commit, put, RECORD, openStore, write } from '../support/store.ts';
 
 const dir = temporaryFolder('upload');
@@ -292,7 +293,8 @@ t.test('three buffers at most', async (t) => {
     }
   })();
   const stopped = t.rejects(writing);
-  await sleep(1500);
+  await until(() => accepted >= 3 * 8 * 1024 * 1024);
+  await sleep(300);
   t.equal(accepted, 3 * 8 * 1024 * 1024, 'then it waits');
   upload.abort();
   await stopped;
@@ -301,18 +303,15 @@ t.test('three buffers at most', async (t) => {
 t.test('an abort ends hanging requests at once', async (t) => {
   const place = await bench(t, () => 'hang');
   const upload = place.store.startUpload('snapshot.db');
-  const start = performance.now();
   setTimeout(() => place.signal.abort(new Error('enough')), 300);
-  await t.rejects(write(upload, Buffer.concat([BIG, BIG])));
-  t.ok(performance.now() - start < 1500);
+  // What ends at a deadline says that there was no answer.
+  await t.rejects(write(upload, Buffer.concat([BIG, BIG])), { message: /^Azure failed while storing/ });
 });
 
 t.test('a store that never answers is given up soon; once it has refused something, it is waited for', async (t) => {
   t.ok(DEADLINES.firstPatienceMs < 10_000);
   const silent = await bench(t, () => 'hang', true, { firstPatienceMs: 500 });
-  const start = performance.now();
   await t.rejects(silent.store.isFree('snapshot.db'), { exitCode: 12, message: /no answer within 0.5 s/ });
-  t.ok(performance.now() - start < 5000);
 
   const line = { bytesPerSecond: 3_000_000 };
   const slow = await bench(t, ({ method }) => (method === 'PUT' ? line : 'pass'), true, { firstPatienceMs: 2000 });
@@ -341,9 +340,7 @@ t.test('a withdrawal ends soon after the run was aborted', async (t) => {
   const place = await bench(t, ({ method }) => (method === 'DELETE' ? 'hang' : 'pass'));
   const upload = await store(place, SNAPSHOT);
   const withdrawing = upload.withdraw();
-  await sleep(300);
-  const start = performance.now();
+  await until(() => place.proxy.seen.some((operation) => operation.startsWith('DELETE')));
   place.signal.abort(new Error('enough'));
-  t.equal(await withdrawing, false);
-  t.ok(performance.now() - start < 1700);
+  t.equal(await withdrawing, false, 'long before the patience with a store that does not answer is over');
 });

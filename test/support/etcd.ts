@@ -2,10 +2,10 @@ import { accessSync, readdirSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { execFileSync } from 'node:child_process';
 import { connect } from 'node:net';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { delimiter, join } from 'node:path';
 import type { Authority } from './certificates.ts';
 import { Daemon, freePort, mustRun, run } from './process.ts';
+import { until } from './until.ts';
 
 /** The programs of one etcd version. 3.4 has no etcdutl: its etcdctl does that work. */
 export interface EtcdTools {
@@ -152,7 +152,7 @@ export class EtcdCluster {
   /** Adds and starts a learner; returns its endpoint. */
   async addLearner(dir: string): Promise<string> {
     const peer = await this.freeUrl();
-    const added = await this.etcdctl('member', 'add', 'learner', '--learner', '--peer-urls', peer);
+    const added = await this.changeMembers('add', 'learner', '--learner', '--peer-urls', peer);
     return this.join({
       name: 'learner',
       'data-dir': dir,
@@ -175,9 +175,18 @@ export class EtcdCluster {
     return client;
   }
 
-  /** etcd changes its members only when all of them have been connected for five seconds. */
-  async settle(): Promise<void> {
-    await sleep(6_000);
+  /** `etcdctl member …`, again until etcd allows it: it wants all members to have been connected for five seconds. */
+  async changeMembers(...args: string[]): Promise<string> {
+    let printed = '';
+    await until(async () => {
+      const [endpoint = ''] = this.runningEndpoints;
+      const command = [...clientFlags(endpoint, this.#tls), 'member', ...args];
+      const { code, stdout, stderr } = await run(this.tools.etcdctl, command, API);
+      if (code !== 0 && !/unhealthy cluster/.test(stderr)) throw new Error(`${args.join(' ')}: ${stderr}`);
+      printed = stdout;
+      return code === 0;
+    });
+    return printed;
   }
 
   /** The name of the member that leads. */
@@ -196,14 +205,20 @@ export class EtcdCluster {
     await this.demandWorking();
   }
 
-  /** Waits until something can be written, as on a busy machine after an election, and not for ever. */
+  /** Waits until something can be written, as after an election. */
   async demandWorking(): Promise<void> {
     const [endpoint = ''] = this.runningEndpoints;
     const put = [...clientFlags(endpoint, this.#tls), 'put', '/registry/still', 'works'];
-    for (const end = Date.now() + 60_000; Date.now() < end; await sleep(100)) {
-      if ((await run(this.tools.etcdctl, put, API)).code === 0) return;
-    }
-    throw new Error('the cluster does not work');
+    await until(async () => (await run(this.tools.etcdctl, put, API)).code === 0);
+  }
+
+  /** Waits until a member that is left without quorum has noticed that it has no leader. */
+  async losesLeader(name: string): Promise<void> {
+    const { endpoint } = this.member(name);
+    await until(async () => {
+      const status = [...clientFlags(endpoint, this.#tls), 'endpoint', 'status', '-w', 'fields'];
+      return /"Leader" : 0\b/.test((await run(this.tools.etcdctl, status, API)).stdout);
+    });
   }
 
   /** Of the members that it began with. */

@@ -1,6 +1,6 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtempSync, rmSync, statfsSync } from 'node:fs';
+import { mkdtempSync, readdirSync, readlinkSync, rmSync, statfsSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -16,9 +16,12 @@ export interface Finished {
 
 export type Variables = Readonly<Record<string, string>>;
 
+/** Variables of our environment that must change no test: the worker's own, proxies, and the colours that tap asks for. */
+const NOT_INHERITED = /^(SNAPSHOT|AZURE|IDENTITY)_|_PROXY$|^(FORCE_COLOR|NO_COLOR|NODE_DISABLE_COLORS)$/i;
+
 /**
- * Starts a program. It gets none of the worker's variables of our environment, so that a developer's settings change no test,
- * and not the loaders, with signal handlers of their own, that the test runner forces upon every Node it sees spawned.
+ * Starts a program. A developer's settings and terminal do not reach it, nor the loaders, with signal handlers of their own,
+ * that the test runner forces upon every Node it sees spawned.
  */
 export function launch(
   command: string,
@@ -26,7 +29,7 @@ export function launch(
   variables: Variables = {},
   cwd?: string,
 ): ChildProcess {
-  const inherited = Object.entries(process.env).filter(([name]) => !/^(SNAPSHOT|AZURE|IDENTITY)_|_PROXY$/i.test(name));
+  const inherited = Object.entries(process.env).filter(([name]) => !NOT_INHERITED.test(name));
   return spawn('env', ['-u', 'NODE_OPTIONS', command, ...args], {
     env: { ...Object.fromEntries(inherited), ...variables },
     cwd,
@@ -85,6 +88,26 @@ export async function collect(child: ChildProcess): Promise<Finished> {
   return { code, signal, stdout, stderr, ms: performance.now() - start };
 }
 
+/** The paths of what a process has open, on Linux. */
+export function openFiles(pid: number | undefined): string[] {
+  const fds = `/proc/${pid}/fd`;
+  return listDirectory(fds).flatMap((fd) => {
+    try {
+      return [readlinkSync(join(fds, fd))];
+    } catch {
+      return []; // closed in between
+    }
+  });
+}
+
+function listDirectory(path: string): string[] {
+  try {
+    return readdirSync(path);
+  } catch {
+    return [];
+  }
+}
+
 /** Runs a program that must succeed, and returns its standard output. */
 export async function mustRun(command: string, args: readonly string[], variables: Variables = {}): Promise<string> {
   const { code, stdout, stderr } = await run(command, args, variables);
@@ -127,6 +150,9 @@ process.on('exit', () => {
 process.once('SIGINT', () => process.exit(130));
 process.once('SIGTERM', () => process.exit(143));
 
+/** Milliseconds: also a machine that does many other things starts a server within this. */
+const START_MS = 120_000;
+
 /** A server of ours: started, waited for, stopped by its own pid. */
 export class Daemon {
   readonly #child: ChildProcess;
@@ -151,7 +177,7 @@ export class Daemon {
     variables: Variables = {},
   ): Promise<Daemon> {
     const daemon = new Daemon(launch(command, args, variables));
-    for (const end = Date.now() + 30_000; Date.now() < end; await sleep(50)) {
+    for (const end = Date.now() + START_MS; Date.now() < end; await sleep(50)) {
       if (!daemon.running) break;
       if (await ready()) return daemon;
     }

@@ -1,6 +1,7 @@
 import { join } from 'node:path';
 import type { Test } from 'tap';
 import type { EtcdCluster } from './etcd.ts';
+import { until } from './until.ts';
 import { errorOf, runWorker } from './worker.ts';
 
 export interface Result {
@@ -62,7 +63,10 @@ export class Replacing {
     await this.#cluster.etcdctlAt(endpoint, 'put', '/registry/after', this.name);
     const held = await read(endpoint);
     t.ok(held.length > 1000);
-    for (const other of this.#cluster.runningEndpoints) t.equal(await read(other), held, 'data is equal');
+    for (const other of this.#cluster.runningEndpoints) {
+      await until(async () => (await read(other)) === held);
+      t.pass('data is equal');
+    }
     const health = await runWorker(['health'], { ...this.variables, SNAPSHOT_ETCD_ENDPOINTS: endpoint });
     t.equal(health.code, 0, health.stderr);
   }

@@ -11,6 +11,8 @@ export class TcpProxy {
   passed = 0;
   /** Milliseconds that each chunk takes longer, either way. */
   latency = 0;
+  /** Once so many bytes have come from the server, nothing more passes to the client until this is raised. */
+  holdAfter = Infinity;
   /** Directions in which nothing passes any more; the connections stay open. */
   readonly frozen = new Set<'to client' | 'to server'>();
   readonly #server: Server;
@@ -73,7 +75,9 @@ export class TcpProxy {
     const deliver = async (chunk: Buffer, due: number): Promise<void> => {
       const early = due - performance.now();
       if (early > 0) await sleep(early);
-      while (this.frozen.has(direction) && !to.destroyed) await sleep(20);
+      const isHeld = (): boolean =>
+        this.frozen.has(direction) || (direction === 'to client' && this.passed > this.holdAfter);
+      while (isHeld() && !to.destroyed) await sleep(20);
       if (to.destroyed || to.write(change(chunk))) return;
       from.pause();
       await new Promise<void>((resolve) => {
