@@ -9,7 +9,7 @@ import type { Context } from './commands/command.ts';
 import { readConfig, readLogConfig, readMonitoring, secretsOf, unknownVariables } from './config.ts';
 import { ExitCode, Interrupted, messageOf, RunTimeout, UsageError, WorkerError } from './errors.ts';
 import { createLog, type Log } from './log.ts';
-import { noProgress, progressBar, type StartProgress } from './progress.ts';
+import { noProgress, progressLine, type StartProgress } from './progress.ts';
 import type { Sample } from './monitoring/metrics.ts';
 import { TERMINATION_LOG, writeTerminationLog } from './monitoring/terminationlog.ts';
 import { cleaned, type Environment } from './reader.ts';
@@ -184,10 +184,7 @@ function memoryBudget(limit: number): number {
 
 function startProgress(): StartProgress {
   if (!process.stderr.isTTY) return noProgress;
-  return progressBar(
-    (text) => process.stderr.write(text),
-    () => performance.now(),
-  );
+  return progressLine(process.stderr, () => performance.now());
 }
 
 /** Asks on the terminal. Anything but a yes is a no, also the end of the input. */

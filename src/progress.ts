@@ -1,3 +1,5 @@
+import { humanAge, humanSize, printable } from './text.ts';
+
 /** Shows the progress of one piece of work of so many bytes. */
 export interface Progress {
   advance(bytes: number): void;
@@ -9,17 +11,28 @@ export type StartProgress = (what: string, totalBytes: number) => Progress;
 /** For when nobody watches. */
 export const noProgress: StartProgress = () => ({ advance: () => {}, end: () => {} });
 
-const WIDTH = 30;
-const REDRAW_MS = 100;
-/** Work that is done by then needs no bar. */
-const PATIENCE_MS = 500;
+/** What progress is shown on. */
+export interface Terminal {
+  write(text: string): void;
+  /** Characters in a line; undefined where the terminal does not say. */
+  readonly columns: number | undefined;
+}
 
-/** A bar on a terminal, redrawn in place and removed at the end. `now` tells milliseconds. */
-export function progressBar(write: (text: string) => void, now: () => number): StartProgress {
+const BAR_WIDTH = 20;
+const REDRAW_MS = 100;
+/** Work that is done by then needs no progress line. */
+const QUIET_MS = 500;
+
+/**
+ * One line on a terminal, redrawn in place and removed at the end. It is never wider than the terminal, where a line that wraps
+ * would leave its first half behind.
+ * @param now milliseconds
+ */
+export function progressLine(terminal: Terminal, now: () => number): StartProgress {
   return (what, totalBytes) => {
     const start = now();
     let done = 0;
-    let drawnAt = start + PATIENCE_MS - REDRAW_MS;
+    let drawnAt = start + QUIET_MS - REDRAW_MS;
     let drawn = false;
     return {
       advance(bytes) {
@@ -28,20 +41,39 @@ export function progressBar(write: (text: string) => void, now: () => number): S
         if (at - drawnAt < REDRAW_MS) return;
         drawnAt = at;
         drawn = true;
-        write(`\r${line(what, done, totalBytes, (at - start) / 1000)}\u001b[K`);
+        // In the last column some terminals wrap already.
+        const width = (terminal.columns ?? 80) - 1;
+        terminal.write(`\r${fit(printable(what), facts(done, totalBytes, at - start), width)}\u001b[K`);
       },
       end() {
-        if (drawn) write('\r\u001b[K');
+        if (drawn) terminal.write('\r\u001b[K');
       },
     };
   };
 }
 
-function line(what: string, done: number, total: number, seconds: number): string {
+/** The most telling part first: what does not fit is left out from the end. */
+function facts(done: number, total: number, ms: number): string[] {
   const share = total > 0 ? Math.min(1, done / total) : 1;
-  const filled = Math.round(share * WIDTH);
-  const rate = done / seconds;
-  const left = rate > 0 ? Math.ceil((total - done) / rate) : 0;
-  const bar = `[${'#'.repeat(filled)}${'.'.repeat(WIDTH - filled)}]`;
-  return `${what} ${bar} ${Math.floor(share * 100)}% ${(rate / 1e6).toFixed(0)} MB/s, ${left} s left`;
+  const rate = (done / ms) * 1000;
+  const filled = Math.round(share * BAR_WIDTH);
+  return [
+    `${Math.floor(share * 100)}%`,
+    `${humanSize(done)} of ${humanSize(Math.max(total, done))}`,
+    `${humanSize(rate)}/s`,
+    ...(rate > 0 && done < total ? [`${humanAge(Math.ceil((total - done) / rate) * 1000)} left`] : []),
+    `[${'#'.repeat(filled)}${'.'.repeat(BAR_WIDTH - filled)}]`,
+  ];
+}
+
+function fit(what: string, parts: readonly string[], width: number): string {
+  const least = Math.min(what.length, 24);
+  const line = parts.reduce((told, part) => {
+    const longer = told === '' ? part : `${told}  ${part}`;
+    return least + 2 + longer.length <= width ? longer : told;
+  }, '');
+  const room = Math.max(1, line === '' ? width : width - line.length - 2);
+  // Names of blobs differ at their end.
+  const subject = what.length <= room ? what : `…${what.slice(what.length - room + 1)}`;
+  return line === '' ? subject : `${subject}  ${line}`;
 }
