@@ -155,7 +155,8 @@ export const VARIABLES = {
   },
   SNAPSHOT_TIMEOUT: {
     example: '10m',
-    meaning: "Time for the whole run; plain numbers are seconds. Keep it below the Job's `activeDeadlineSeconds`.",
+    meaning:
+      "Time for one run, which is one attempt of a Job; plain numbers are seconds. Keep the pod's `activeDeadlineSeconds` 150 s longer, and the Job's six times as long as the pod's.",
     default: '`570s`; for `restore` a day',
   },
   SNAPSHOT_SPOOL_DIR: {

@@ -5,7 +5,7 @@ import t from 'tap';
 import { parse, parseAllDocuments, stringify } from 'yaml';
 import { VARIABLES } from '../src/variables.ts';
 import { findJudge, judge, without } from './support/judges.ts';
-import { build, buildOwn, MANIFESTS } from './support/manifests.ts';
+import { build, buildOwn, deadlineProblems, MANIFESTS } from './support/manifests.ts';
 import { mustRun, run, temporaryFolder } from './support/process.ts';
 
 const ROOT = join(import.meta.dirname, '..');
@@ -178,7 +178,7 @@ t.test('several clusters, each with what is its own', { skip }, async (t) => {
   );
 
   t.equal(job('job-main').spec.schedule, '7 3 * * *', 'a schedule that is given');
-  t.equal(job('job-main').spec.jobTemplate.spec.activeDeadlineSeconds, 1800, 'the worker ends before its Job does');
+  t.equal(podOf(job('job-main')).activeDeadlineSeconds, 1920, 'the worker ends before its pod does');
   t.match(envOf(job('job-main')), { SNAPSHOT_TIMEOUT: '1770', SNAPSHOT_KEEP_LAST: '1000000' });
   t.match(podOf(job('job-main')).containers[0].resources, {
     requests: { memory: '160Mi' },
@@ -216,9 +216,30 @@ t.test('several clusters, each with what is its own', { skip }, async (t) => {
   const started = [...notes.matchAll(/--from=cronjob\/(\S+) --namespace kube-system$/gm)].map(([, name]) => name);
   const startable = names.filter((name) => !name.includes('-prune-'));
   t.strictSame(new Set(started), new Set(startable), 'the notes name what is there');
-  for (const secret of ['etcd-snapshot-azure-blob-job-secrets', 'events', 'far']) {
+  for (const secret of ['etcd-snapshot-azure-blob-job-secrets', 'events', 'far', 'far-etcd']) {
     t.match(notes, `kubectl create secret generic ${secret} --namespace kube-system`);
   }
+  t.match(notes, '--from-file=ca.crt \\\n    --from-file=tls.crt --from-file=client.key\n', 'as the volume names them');
+});
+
+t.test('the deadlines fit, whatever the timeout is', { skip }, async (t) => {
+  const timeouts = [30, 570, 571, 1770, 3449];
+  const clusters = timeouts.map((timeout) => ({
+    name: `t-${timeout}`,
+    timeout,
+    intervalHours: 1,
+    env: { SNAPSHOT_BLOB_PREFIX: `${timeout}/` },
+  }));
+  const rendered = await render({ clusters, drill: { enabled: true }, prune: { enabled: true } });
+  t.equal(cronJobs(rendered).length, 3 * timeouts.length);
+  for (const cronJob of cronJobs(rendered)) {
+    const value = envOf(cronJob)['SNAPSHOT_TIMEOUT'] ?? '570';
+    const timeout = Number.parseInt(value, 10) * (value.endsWith('m') ? 60 : 1);
+    t.strictSame(deadlineProblems(cronJob.spec.jobTemplate.spec, timeout), [], cronJob.metadata.name);
+    t.equal(cronJob.spec.concurrencyPolicy, 'Replace');
+  }
+  const backup = podOf(rendered.objects['CronJob etcd-snapshot-azure-blob-job-t-3449']);
+  t.equal(backup.activeDeadlineSeconds, 3599, 'it ends before the next run, which would end it');
 });
 
 t.test('values that YAML would take for something else', { skip }, async (t) => {
@@ -252,8 +273,13 @@ t.test('the notes of a plain release', { skip }, async (t) => {
   const { notes } = await render({});
   t.match(
     notes,
-    'kubectl create job etcd-snapshot-now --from=cronjob/etcd-snapshot-azure-blob-job --namespace kube-system',
+    [
+      '  job=etcd-snapshot-now-$(date +%s)',
+      '  kubectl create job $job --from=cronjob/etcd-snapshot-azure-blob-job --namespace kube-system',
+      '  kubectl logs job/$job --namespace kube-system --follow --pod-running-timeout=5m\n',
+    ].join('\n'),
   );
+  t.match(notes, 'kubectl get events --namespace kube-system');
   t.match(notes, 'nothing is ever deleted');
   t.match(notes, 'names no registry');
   const ruled = await render({ image: { repository: REGISTRY }, env: { SNAPSHOT_KEEP_LAST: 28 } });
@@ -402,6 +428,7 @@ t.test('what is misspelt or does not fit is refused, and the message says where'
     [{ schedule: '0 */6 * *' }, "at '/schedule'"],
     [{ intervalHours: 5 }, "at '/intervalHours': value must be one of 1, 2, 3"],
     [{ timeout: '10m' }, "at '/timeout': got string, want integer"],
+    [{ timeout: 3450, intervalHours: 1 }, 'does not fit between two runs that are 1 h apart'],
     [{ certificates: { files: { ca: '/ca' } } }, "missing properties 'cert', 'key'"],
     [{ resources: { limit: {} } }, "at '/resources': additional properties 'limit'"],
     [{ workloadIdentity: { clientId: CLIENT } }, "at '/workloadIdentity/tenantId'"],

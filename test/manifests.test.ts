@@ -13,6 +13,7 @@ import {
   build,
   buildOwn,
   type Built,
+  deadlineProblems,
   kustomizations,
   MANIFESTS,
   sourcesOf,
@@ -59,10 +60,10 @@ for (const version of KUBERNETES) {
     }
     const drop = builds.find(({ name }) => name === '')?.yaml ?? '';
     const spoilt = [
-      [/backoffLimit: 2/, 'backofLimit: 2'],
+      [/backoffLimit: 4/, 'backofLimit: 4'],
       [/mountPath:/, 'mountpath:'],
       [/hostNetwork: true/, 'hostNetwork: yes please'],
-      [/activeDeadlineSeconds: 600/, 'activeDeadlineSeconds: 10m'],
+      [/activeDeadlineSeconds: 4500/, 'activeDeadlineSeconds: 10m'],
       [/( +)hostNetwork: true/, '$1hostNetwork: true\n$1hostNetwork: true'],
       [/apiVersion: batch\/v1/, 'apiVersion: batch/v1beta1'],
     ] as const;
@@ -89,7 +90,7 @@ t.test('Kubernetes accepts the values', { skip: COMPLETE.skip || without('manife
     [/restartPolicy: Never/, 'restartPolicy: OnFailure', /only "Never" is supported/],
     [/containerName: .*/, 'containerName: worker', /podFailurePolicy/],
     [/name: certs$/m, 'name: certificates', /volumeMounts/],
-    [/concurrencyPolicy: Forbid/, 'concurrencyPolicy: Never', /concurrencyPolicy/],
+    [/concurrencyPolicy: Replace/, 'concurrencyPolicy: Never', /concurrencyPolicy/],
   ] as const;
   for (const [from, to, complaint] of spoilt) {
     t.match(drop, from);
@@ -140,6 +141,30 @@ t.test('what each container is told, the worker understands', COMPLETE, (t) => {
   t.end();
 });
 
+t.test('deadlines that do not fit are found', COMPLETE, (t) => {
+  const { job } = backupOf(built(''));
+  const withDeadlines = (attempt: number, all: number): typeof job => {
+    const spec = { ...job.template.spec, activeDeadlineSeconds: attempt };
+    return { ...job, activeDeadlineSeconds: all, template: { ...job.template, spec } };
+  };
+  const { activeDeadlineSeconds: _, ...unlimited } = job.template.spec;
+  // 700 = 570 + 120 + 10; 3650 = 5 × 700 + 10 + 20 + 40 + 80.
+  const cases: [Parameters<typeof deadlineProblems>, number][] = [
+    [[withDeadlines(700, 3650), 570], 0],
+    [[withDeadlines(699, 3650), 570], 1],
+    [[withDeadlines(700, 3649), 570], 1],
+    [[withDeadlines(700, 3650), 571], 1],
+    [[{ ...withDeadlines(700, 3650), backoffLimit: 5 }, 570], 1],
+    [[{ ...withDeadlines(700, 600), backoffLimit: 2 }, 570], 1],
+    [[withDeadlines(580, 600), 570], 2],
+    [[{ ...job, template: { ...job.template, spec: unlimited } }, 570], 1],
+  ];
+  for (const [[spec, timeout], problems] of cases) {
+    t.equal(deadlineProblems(spec, timeout).length, problems, JSON.stringify(deadlineProblems(spec, timeout)));
+  }
+  t.end();
+});
+
 /** By component: the exit codes after which another try would end alike. */
 const FINAL: Record<string, number[]> = {
   backup: [ExitCode.usage, ExitCode.retentionIncomplete, ExitCode.verification],
@@ -151,7 +176,7 @@ const FINAL: Record<string, number[]> = {
 t.test('times fit together, and what trying again does not mend is not tried again', COMPLETE, (t) => {
   for (const { where, work } of everyWork()) {
     const { cron, job, pod, container } = work;
-    t.ok(configOf(work).timeout < job.activeDeadlineSeconds, `${where}: the worker ends before its Job does`);
+    t.strictSame(deadlineProblems(job, configOf(work).timeout), [], where);
     t.ok(pod.terminationGracePeriodSeconds > 2, `${where}: the worker needs two seconds`);
     t.equal(pod.restartPolicy, 'Never', `${where}: podFailurePolicy demands it`);
     if (cron !== undefined) {
@@ -159,10 +184,11 @@ t.test('times fit together, and what trying again does not mend is not tried aga
       t.ok(job.activeDeadlineSeconds < interval, `${where}: a run ends before the next one begins`);
       t.ok(cron.startingDeadlineSeconds > 10, `${where}: fewer than ten seconds are never scheduled`);
       t.ok(cron.startingDeadlineSeconds < interval, where);
-      t.ok((job.ttlSecondsAfterFinished ?? Infinity) <= interval, where);
-      t.match(cron, { concurrencyPolicy: 'Forbid', successfulJobsHistoryLimit: 2, failedJobsHistoryLimit: 2 }, where);
+      // With Forbid, a run whose node died would stop all others: its pod never ends.
+      t.match(cron, { concurrencyPolicy: 'Replace', successfulJobsHistoryLimit: 2, failedJobsHistoryLimit: 2 }, where);
     }
-    t.ok(job.backoffLimit >= 2, where);
+    t.equal(job.ttlSecondsAfterFinished, undefined, `${where}: the history keeps failed Jobs, and alerts need them`);
+    t.equal(job.backoffLimit, 4, `${where}: two and a half minutes of pauses`);
     const [disruption, failure, ...others] = job.podFailurePolicy.rules;
     t.strictSame(
       disruption,
@@ -234,7 +260,11 @@ t.test('least privilege beyond that', COMPLETE, (t) => {
       container.resources.limits.memory && container.resources.requests.memory && container.resources.requests.cpu,
       where,
     );
-    for (const { emptyDir } of pod.volumes ?? []) if (emptyDir !== undefined) t.ok(emptyDir.sizeLimit, where);
+    for (const { emptyDir } of pod.volumes ?? []) {
+      if (emptyDir === undefined) continue;
+      t.ok(emptyDir.sizeLimit, where);
+      t.ok(container.resources.requests['ephemeral-storage'], `${where}: a sizeLimit says nothing to the scheduler`);
+    }
     const mounts = new Map(container.volumeMounts?.map((mount) => [mount.name, mount]));
     t.strictSame((pod.volumes ?? []).map(({ name }) => name).toSorted(), [...mounts.keys()].toSorted(), where);
     for (const { name, hostPath } of pod.volumes ?? []) {
@@ -305,10 +335,9 @@ t.test('it finds its node under each label, whatever its taints are', COMPLETE, 
 
 t.test("a drop-in for the book's CronJob", COMPLETE, async (t) => {
   const [dropIn, aksEngine] = [built(''), built('overlays/aks-engine')];
-  const { metadata, cron, job, pod, container } = backupOf(dropIn);
+  const { metadata, cron, pod, container } = backupOf(dropIn);
   t.match(metadata, { name: 'etcd-snapshot-azure-blob-job', namespace: 'kube-system' });
   t.match(cron, { schedule: '0 */6 * * *', successfulJobsHistoryLimit: 2, failedJobsHistoryLimit: 2 });
-  t.match(job, { ttlSecondsAfterFinished: 21_600, activeDeadlineSeconds: 600 });
   t.match(pod, { restartPolicy: 'Never', hostNetwork: true });
   t.match(container, {
     name: 'snapshot-worker',
@@ -388,18 +417,47 @@ t.test('a restore on each node, as its instructions say', COMPLETE, async (t) =>
   }
 });
 
-t.test("the README's own kustomization builds", COMPLETE, async (t) => {
+t.test("the README's own kustomizations build", COMPLETE, async (t) => {
   const texts = [...README.matchAll(/```yaml\n([^`]*kind: Kustomization\n[^`]*)```/g)].map(([, text = '']) => text);
-  t.ok(texts.length > 0);
+  t.equal(texts.length, 2);
   for (const text of texts) {
     const local = text.replaceAll(/https:\/\/\S+?\/\/manifests\/(\S+)\?ref=v\S+/g, 'MANIFESTS/$1');
     t.notMatch(local, /https:/);
-    const own = await buildOwn('of the README', local, { 'identity.yaml': identityExample() });
+    const own = await buildOwn('of the README', local, {
+      'identity.yaml': identityExample(),
+      'ca.pem': 'a certificate',
+    });
     for (const version of KUBERNETES.filter((name) => findJudge(`manifestcheck-${name}`))) {
       const { code, stderr } = await judge(`manifestcheck-${version}`, own.yaml);
       t.equal(code, 0, stderr);
     }
-    for (const work of worksOf(own)) t.ok(configOf(work).timeout < work.job.activeDeadlineSeconds, work.name);
+    for (const { job, cron, name, ...work } of worksOf(own)) {
+      t.strictSame(deadlineProblems(job, configOf({ job, cron, name, ...work }).timeout), [], name);
+      if (cron !== undefined) t.ok(job.activeDeadlineSeconds < shortestGap(cron.schedule), name);
+    }
+  }
+});
+
+t.test('one patch adds a private CA to all three CronJobs', COMPLETE, async (t) => {
+  const text = [...README.matchAll(/```yaml\n([^`]*kind: Kustomization\n[^`]*)```/g)]
+    .map(([, found = '']) => found)
+    .find((found) => found.includes('NODE_EXTRA_CA_CERTS'));
+  const local = text?.replaceAll(/https:\/\/\S+?\/\/manifests\/(\S+)\?ref=v\S+/g, 'MANIFESTS/$1') ?? '';
+  const own = await buildOwn('with a private CA', local, { 'ca.pem': 'a certificate' });
+  const works = worksOf(own);
+  t.strictSame(
+    new Set(works.map(({ metadata }) => metadata.labels['app.kubernetes.io/component'])),
+    new Set(['backup', 'drill', 'prune']),
+  );
+  const generated = (own.objects as readonly { kind: string; metadata: { name: string } }[]).find(
+    ({ kind }) => kind === 'ConfigMap',
+  );
+  for (const { name, container, pod } of works) {
+    const file = container.env?.find((variable) => variable.name === 'NODE_EXTRA_CA_CERTS')?.value ?? '';
+    const mount = container.volumeMounts?.find(({ mountPath }) => mountPath === dirname(file));
+    const volume = pod.volumes?.find((candidate) => candidate.name === mount?.name);
+    t.equal(volume?.configMap?.name, generated?.metadata.name, `${name}: ${file} is in the volume`);
+    for (const list of [container.env, container.volumeMounts, pod.volumes]) t.ok((list?.length ?? 0) > 1, name);
   }
 });
 

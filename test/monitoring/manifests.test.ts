@@ -17,6 +17,7 @@ const KUBE_STATE_METRICS = [
   'kube_cronjob_created',
   'kube_cronjob_spec_suspend',
   'kube_cronjob_status_last_successful_time',
+  'kube_job_complete',
   'kube_job_failed',
   'kube_job_owner',
   'kube_job_status_start_time',

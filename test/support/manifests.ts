@@ -25,6 +25,7 @@ export interface Container {
 interface Resources {
   readonly cpu?: string;
   readonly memory?: string;
+  readonly 'ephemeral-storage'?: string;
 }
 
 interface Mount {
@@ -54,6 +55,7 @@ interface PodSpec {
   readonly hostNetwork?: boolean;
   readonly nodeName?: string;
   readonly restartPolicy: string;
+  readonly activeDeadlineSeconds?: number;
   readonly securityContext: { readonly runAsUser: number; readonly runAsGroup: number };
   readonly terminationGracePeriodSeconds: number;
   readonly affinity?: {
@@ -82,6 +84,25 @@ export interface JobSpec {
     }[];
   };
   readonly template: { readonly metadata: Metadata; readonly spec: PodSpec };
+}
+
+/** Seconds from the start of a pod to that of its worker: the image is pulled, volumes are mounted. */
+const POD_START = 120;
+
+/**
+ * What does not fit of a Job's three deadlines, so that no attempt loses its log: after `timeout` seconds the worker ends
+ * itself; the pod's deadline ends an attempt that cannot; the Job's, which deletes pods and logs, is for all attempts.
+ */
+export function deadlineProblems(job: JobSpec, timeout: number): string[] {
+  const { activeDeadlineSeconds: attempt = 0, terminationGracePeriodSeconds: grace } = job.template.spec;
+  const shortest = timeout + POD_START + grace;
+  // The Job controller's: 10 s before the second attempt, twice as long before each further one.
+  const pauses = Array.from({ length: job.backoffLimit }, (_, index) => Math.min(10 * 2 ** index, 600));
+  const all = (job.backoffLimit + 1) * attempt + pauses.reduce((sum, pause) => sum + pause, 0);
+  return [
+    attempt < shortest && `the pod has ${attempt} s, an attempt needs ${shortest} s`,
+    job.activeDeadlineSeconds < all && `the Job has ${job.activeDeadlineSeconds} s, all attempts need ${all} s`,
+  ].filter((problem) => problem !== false);
 }
 
 interface Metadata {

@@ -16,7 +16,7 @@ spec:
   suspend: true
   {{- end }}
   startingDeadlineSeconds: {{ $job.startingDeadlineSeconds }}
-  concurrencyPolicy: Forbid
+  concurrencyPolicy: Replace
   successfulJobsHistoryLimit: 2
   failedJobsHistoryLimit: 2
   jobTemplate:
@@ -24,9 +24,9 @@ spec:
       labels:
         {{- include "etcd-snapshot.labels" (list $root $job.component) | nindent 8 }}
     spec:
-      ttlSecondsAfterFinished: {{ $job.ttlSecondsAfterFinished }}
-      activeDeadlineSeconds: {{ $job.activeDeadlineSeconds }}
-      backoffLimit: 2
+      # Six attempts, one of them for a drain that does not count, and the pauses between them.
+      activeDeadlineSeconds: {{ add (mul 6 $job.activeDeadlineSeconds) 180 }}
+      backoffLimit: 4
       podFailurePolicy:
         rules:
           - action: Ignore
@@ -47,6 +47,7 @@ spec:
           {{- end }}
         spec:
           restartPolicy: Never
+          activeDeadlineSeconds: {{ $job.activeDeadlineSeconds }}
           serviceAccountName: {{ include "etcd-snapshot.serviceAccount" (list $root $job.component) | quote }}
           automountServiceAccountToken: false
           enableServiceLinks: false

@@ -55,6 +55,9 @@ the names of its CronJobs end. One without a name where none is listed.
   {{- $_ := set $cluster "suffix" (printf "-%s" .name | trimSuffix "-") -}}
   {{- if hasKey $names .name -}}{{- fail (printf "Two clusters are named %s." .name) -}}{{- end -}}
   {{- $_ := set $names .name true -}}
+  {{- if and (not $cluster.schedule) (ge (add $cluster.timeout 150) (mul 3600 $cluster.intervalHours)) -}}
+    {{- fail (printf "A timeout of %v s does not fit between two runs that are %v h apart, and the next run ends the one before: at most %v." $cluster.timeout $cluster.intervalHours (sub (mul 3600 $cluster.intervalHours) 151)) -}}
+  {{- end -}}
   {{- $place := pick $cluster.env "SNAPSHOT_AZURE_ACCOUNT_NAME" "SNAPSHOT_AZURE_BLOB_ENDPOINT" "SNAPSHOT_AZURE_CONTAINER_NAME" "SNAPSHOT_BLOB_PREFIX" -}}
   {{- range $component, $secret := dict
       "backup" $cluster.existingSecret
