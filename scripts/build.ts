@@ -28,7 +28,7 @@ const services = new protobuf.Root().loadSync(join(ROOT, 'node_modules', 'etcd3'
 rmSync(DIST, { recursive: true, force: true });
 const { metafile } = await build({
   absWorkingDir: ROOT,
-  entryPoints: { main: 'src/main.ts', sealer: 'src/spool/sealer.ts', verifier: 'src/restore/verifier.ts' },
+  entryPoints: { main: 'src/entry.ts', sealer: 'src/spool/sealer.ts', verifier: 'src/restore/verifier.ts' },
   outdir: DIST,
   chunkNames: '[name]-[hash]',
   bundle: true,
@@ -41,8 +41,10 @@ const { metafile } = await build({
   plugins: [withParsedServices],
   // etcd3 names its file by the folder that it is in.
   define: { __dirname: '""', ETCD_SERVICES: JSON.stringify(services.toJSON()) },
-  // For packages that are written for `require`.
-  banner: { js: "const require = process.getBuiltinModule('node:module').createRequire(import.meta.url);" },
+  // For packages that are written for `require`. It must run on any Node, for main.js says what is wrong with an old one.
+  banner: {
+    js: "import { createRequire as makeRequire } from 'node:module';\nconst require = makeRequire(import.meta.url);",
+  },
   // An unexpected error shows a stack that somebody should be able to read.
   keepNames: true,
   legalComments: 'none',

@@ -1,19 +1,18 @@
-import { parseArgs, type ParseArgsOptionsConfig } from 'node:util';
+import { parseArgs } from 'node:util';
 import type { Arguments, Context, Outcome } from './commands/command.ts';
 import type { Needs } from './config.ts';
 import { UsageError } from './errors.ts';
+import { type Command, commandHelp, generalHelp, type Options } from './help.ts';
+import { secretLook } from './secret.ts';
 import { isFileName } from './source.ts';
+import { nearest, withoutQuery } from './text.ts';
 
-type Command = (context: Context, args: Arguments) => Promise<Outcome>;
+type Run = (context: Context, args: Arguments) => Promise<Outcome>;
 
-interface Verb {
+interface Verb extends Command {
   /** Each command is loaded only when it runs: what they all need takes longer to load than a small backup takes. */
-  readonly load: () => Promise<Command>;
+  readonly load: () => Promise<Run>;
   readonly needs: (args: Arguments) => Needs;
-  /** Its arguments, as the help shows them; those in brackets may be left out. */
-  readonly operands: readonly string[];
-  readonly summary: string;
-  readonly options?: ParseArgsOptionsConfig;
 }
 
 const VERBS: Readonly<Record<string, Verb>> = {
@@ -33,8 +32,16 @@ const VERBS: Readonly<Record<string, Verb>> = {
     load: async () => (await import('./commands/prune.ts')).prune,
     needs: () => ({ etcd: false, storage: true }),
     operands: [],
-    summary: 'apply retention without a backup, with the reasons for what stays and what goes',
-    options: { 'dry-run': { type: 'boolean' }, 'cluster-id': { type: 'string', multiple: true } },
+    summary: 'apply retention without a backup; gives the reason for every snapshot',
+    options: {
+      'dry-run': { type: 'boolean', help: 'show what would be deleted, and delete nothing' },
+      'cluster-id': {
+        type: 'string',
+        multiple: true,
+        value: 'ID',
+        help: 'an id that this cluster had before it was restored (may be repeated)',
+      },
+    },
   },
   verify: {
     load: async () => (await import('./commands/verify.ts')).verify,
@@ -46,20 +53,24 @@ const VERBS: Readonly<Record<string, Verb>> = {
     load: async () => (await import('./commands/inspect.ts')).inspect,
     needs: ({ operands }) => ({ etcd: false, storage: !operands.every(isFileName) }),
     operands: ['NAME|FILE', '[NAME|FILE]'],
-    summary: 'what is in a snapshot, or what differs between two',
-    options: { keys: { type: 'string' }, get: { type: 'string' } },
+    summary: 'show what is in a snapshot, or what differs between two',
+    options: {
+      keys: { type: 'string', value: 'PREFIX', help: 'list the live keys with this prefix' },
+      get: { type: 'string', value: 'KEY', help: 'write the value of this key to stdout, as it is' },
+    },
   },
   health: {
     load: async () => (await import('./commands/health.ts')).health,
     needs: () => ({ etcd: true, storage: false }),
     operands: [],
-    summary: 'how every member of the cluster is, and what its quorum bears',
+    summary: 'show the health of every member, the quorum and its fault tolerance',
   },
   doctor: {
     load: async () => (await import('./commands/doctor.ts')).doctor,
     needs: () => ({ etcd: true, storage: true }),
     operands: [],
-    summary: 'before the disaster: certificates, members, rights, clocks, room, age of the newest snapshot',
+    summary:
+      'check before the disaster: certificates, members, permissions, clocks, disk space, age of the newest snapshot',
   },
   'replace-member': {
     load: async () => (await import('./commands/replace-member.ts')).replaceMember,
@@ -67,57 +78,75 @@ const VERBS: Readonly<Record<string, Verb>> = {
     operands: ['ID|NAME'],
     summary: 'remove a failed member and add its replacement, safely and step by step',
     options: {
-      name: { type: 'string' },
-      'peer-urls': { type: 'string' },
-      'client-urls': { type: 'string' },
-      'data-dir': { type: 'string' },
-      voter: { type: 'boolean' },
-      wait: { type: 'boolean' },
-      'dry-run': { type: 'boolean' },
-      yes: { type: 'boolean' },
-      'no-backup': { type: 'boolean' },
+      name: { type: 'string', value: 'NEW', help: 'name of the new member (needed)' },
+      'peer-urls': { type: 'string', value: 'URL', help: 'its peer URL (needed)' },
+      'client-urls': { type: 'string', value: 'URL', help: 'its client URL, for the settings that are printed' },
+      'data-dir': { type: 'string', value: 'DIR', help: 'its data directory (default: /var/lib/etcd/NEW)' },
+      voter: { type: 'boolean', help: 'add it as a voting member at once, not as a learner first' },
+      wait: { type: 'boolean', help: 'wait until the new member is started, healthy and promoted' },
+      'dry-run': { type: 'boolean', help: 'show what would be done, and change nothing' },
+      yes: { type: 'boolean', help: 'do not ask before each step' },
+      'no-backup': { type: 'boolean', help: 'do not take a backup first' },
     },
   },
   restore: {
     load: async () => (await import('./commands/restore.ts')).restore,
     needs: needsOfRestore,
     operands: ['[NAME|FILE]'],
-    summary: "make a member's data directory from a snapshot; or plan that for all members, or swap it in",
+    summary: 'make the data directory of a member from a snapshot; plan it for all members; swap it in',
     options: {
-      plan: { type: 'boolean' },
-      layout: { type: 'string' },
-      'from-plan': { type: 'string' },
-      member: { type: 'string' },
-      from: { type: 'string' },
-      name: { type: 'string' },
-      'initial-cluster': { type: 'string' },
-      'initial-cluster-token': { type: 'string' },
-      'initial-advertise-peer-urls': { type: 'string' },
-      'data-dir': { type: 'string' },
-      'wal-dir': { type: 'string' },
-      'owner-from': { type: 'string' },
-      'no-bump': { type: 'boolean' },
-      force: { type: 'boolean' },
-      swap: { type: 'boolean' },
-      download: { type: 'string' },
-      restored: { type: 'string' },
+      plan: { type: 'boolean', help: 'print the steps for all members, and change nothing' },
+      layout: { type: 'string', value: 'LAYOUT', help: 'with --plan: aks-engine, kubeadm, k3s or rke2' },
+      'from-plan': { type: 'string', value: 'FILE', help: 'restore as a saved plan says (made with --plan --json)' },
+      member: { type: 'string', value: 'NAME', help: 'with --from-plan: which member this host is' },
+      from: { type: 'string', value: 'FILE', help: "take name and URLs from the member's own configuration" },
+      name: { type: 'string', value: 'NAME', help: 'name of the member, as for etcdutl' },
+      'initial-cluster': {
+        type: 'string',
+        value: 'LIST',
+        help: 'all members as NAME=PEER-URL, separated by commas, as for etcdutl',
+      },
+      'initial-cluster-token': { type: 'string', value: 'TOKEN', help: 'as for etcdutl' },
+      'initial-advertise-peer-urls': { type: 'string', value: 'URLS', help: 'as for etcdutl' },
+      'data-dir': { type: 'string', value: 'DIR', help: 'the directory to make; with --swap that of the stopped etcd' },
+      'wal-dir': { type: 'string', value: 'DIR', help: 'directory for the write-ahead log, as for etcdutl' },
+      'owner-from': { type: 'string', value: 'DIR', help: 'take owner and mode of the new directory from this one' },
+      'no-bump': { type: 'boolean', help: 'do not raise the revision' },
+      force: { type: 'boolean', help: 'restore although the cluster has quorum' },
+      swap: { type: 'boolean', help: 'put restored data into the place of a stopped member; the old data is kept' },
+      download: {
+        type: 'string',
+        value: 'FILE',
+        help: 'only write the verified snapshot to FILE, for k3s, RKE2 or another tool',
+      },
+      restored: { type: 'string', value: 'DIR', help: 'with --swap: the restored data (default: DIR/restored)' },
     },
   },
   drill: {
     load: async () => (await import('./commands/drill.ts')).drill,
     needs: needsOfDrill,
     operands: ['[NAME|FILE]'],
-    summary: 'prove a snapshot restorable: restore it aside, start etcd from it, compare',
-    options: { 'temp-dir': { type: 'string' } },
+    summary:
+      'prove that a snapshot can be restored: restore it into a temporary directory, start etcd from it, compare',
+    options: {
+      'temp-dir': { type: 'string', value: 'DIR', help: 'where there is room for twice the database (default: /tmp)' },
+    },
   },
 };
 
 const GLOBAL_OPTIONS = {
-  json: { type: 'boolean' },
-  'env-file': { type: 'string' },
-  help: { type: 'boolean', short: 'h' },
-  version: { type: 'boolean', short: 'v' },
-} as const satisfies ParseArgsOptionsConfig;
+  json: { type: 'boolean', help: 'print the result, or the error, as one JSON document on stdout' },
+  'env-file': {
+    type: 'string',
+    value: 'FILE',
+    help: 'read variables from FILE as well (default: .env in the working directory, if it is yours)',
+  },
+  help: { type: 'boolean', short: 'h', help: 'show this help' },
+  version: { type: 'boolean', short: 'v', help: 'show the version' },
+} as const satisfies Options;
+
+/** Options whose values are keys of etcd, which may be any text. */
+const KEY_OPTIONS = new Set(['keys', 'get']);
 
 /** On the day of the disaster nobody wants to be cut off by a CronJob's time. */
 const RESTORE_SECONDS = 86_400;
@@ -145,26 +174,25 @@ export interface CommandLine {
   readonly json: boolean;
   /** Named with `--env-file`; undefined = `.env`, if there. */
   readonly envFile: string | undefined;
+  /** What is to be shown instead of running the command. */
   readonly ask: 'help' | 'version' | undefined;
+  /** Its own, or that of all commands where none was named. */
+  readonly help: string;
 }
 
 /** @throws UsageError */
 export function parseCommandLine(words: readonly string[]): CommandLine {
-  const everyOption = Object.assign({}, GLOBAL_OPTIONS, ...Object.values(VERBS).map(({ options }) => options ?? {}));
-  const [name = 'backup'] = parse(words, everyOption).positionals;
-  const verb = Object.hasOwn(VERBS, name) ? VERBS[name] : undefined;
-  if (verb === undefined) {
-    throw new UsageError(`There is no command ${name}.`, `Commands: ${Object.keys(VERBS).join(', ')}; see --help.`);
-  }
-  const { values, positionals } = parse(words, { ...GLOBAL_OPTIONS, ...verb.options });
+  const { options, positionals: all } = scan(words);
+  const asksHelp = all[0] === 'help';
+  const positionals = asksHelp ? all.slice(1) : all;
+  const [name = 'backup'] = positionals;
+  const verb = verbOf(name);
+  const accepted: Options = { ...GLOBAL_OPTIONS, ...verb.options };
+  for (const option of options) assertOption(option, name, accepted);
+  const values = parse(words, accepted);
   const args = { operands: positionals.slice(1), options: values };
-  const ask = values['help'] === true ? 'help' : values['version'] === true ? 'version' : undefined;
-  const least = verb.operands.filter((operand) => !operand.startsWith('[')).length;
-  const isFit = args.operands.length >= least && args.operands.length <= verb.operands.length;
-  if (ask === undefined && !isFit) {
-    const wanted = verb.operands.length === 0 ? 'no argument' : verb.operands.join(' ');
-    throw new UsageError(`${name} takes ${wanted}, but was given ${args.operands.join(' ') || 'none'}.`, 'See --help.');
-  }
+  const ask = asksHelp || values['help'] === true ? 'help' : values['version'] === true ? 'version' : undefined;
+  if (ask === undefined) assertValues(name, verb, args);
   return {
     name,
     run: async (context) => (await verb.load())(context, args),
@@ -172,64 +200,91 @@ export function parseCommandLine(words: readonly string[]): CommandLine {
     json: values['json'] === true,
     envFile: typeof values['env-file'] === 'string' ? values['env-file'] : undefined,
     ask,
+    help: positionals.length === 0 ? generalHelp(VERBS, GLOBAL_OPTIONS) : commandHelp(name, verb, GLOBAL_OPTIONS),
   };
 }
 
-function parse(words: readonly string[], options: ParseArgsOptionsConfig): Parsed {
+/** What is on the command line, whichever command it is for. */
+function scan(words: readonly string[]): { options: string[]; positionals: string[] } {
+  const every: Options = Object.assign({}, GLOBAL_OPTIONS, ...Object.values(VERBS).map(({ options }) => options ?? {}));
+  const { tokens, positionals } = parseArgs({
+    ...{ args: [...words], options: every },
+    ...{ strict: false, tokens: true, allowPositionals: true },
+  });
+  const options = tokens.flatMap((token) => (token.kind === 'option' ? [token.rawName] : []));
+  return { options, positionals };
+}
+
+function parse(words: readonly string[], options: Options): Arguments['options'] {
   try {
-    return parseArgs({ args: [...words], allowPositionals: true, options });
+    return parseArgs({ args: [...words], allowPositionals: true, options }).values;
   } catch (error) {
     const [sentence] = String(error instanceof Error ? error.message : error).split('. ');
     throw new UsageError(`The command line cannot be understood: ${sentence}.`, 'See --help.', error);
   }
 }
 
-interface Parsed {
-  readonly positionals: string[];
-  readonly values: Arguments['options'];
+function verbOf(name: string): Verb {
+  const verb = Object.hasOwn(VERBS, name) ? VERBS[name] : undefined;
+  if (verb !== undefined) return verb;
+  const names = Object.keys(VERBS);
+  const meant = nearest(name, names);
+  throw new UsageError(
+    `There is no command ${shown(name)}.`,
+    meant === undefined ? `Commands: ${names.join(', ')}; see --help.` : `Did you mean ${meant}? See --help.`,
+  );
 }
 
-export function helpText(): string {
-  const verbs = Object.entries(VERBS).map(
-    ([name, { operands, summary }]) => `  ${[name, ...operands].join(' ').padEnd(32)}${summary}`,
+/** @param option as it was given, such as `--keys` @throws UsageError unless it is one of these */
+function assertOption(option: string, command: string, accepted: Options): void {
+  const isAccepted = Object.entries(accepted).some(
+    ([name, { short }]) => `--${name}` === option || `-${short}` === option,
   );
-  return [
-    'etcd-snapshot [command] [options]',
-    '',
-    'Backs up etcd to Azure Blob Storage. Configured by SNAPSHOT_… environment variables (see the README).',
-    '',
-    'Commands:',
-    ...verbs,
-    '',
-    'Options:',
-    '  --json                          the result as one JSON document on stdout',
-    '  --env-file FILE                 read variables from FILE too (default: .env in the working directory, if there)',
-    '  --dry-run                       prune, replace-member: change nothing, and show what would be done',
-    '  --cluster-id ID                 prune: an id that this cluster had before (may be repeated)',
-    '  --keys PREFIX                   inspect: list the live keys that begin so',
-    '  --get KEY                       inspect: write the value of this key to stdout, as it is',
-    '  --name NEW, --peer-urls URL     replace-member: name and peer URL of the new member (both needed)',
-    '  --data-dir DIR                  replace-member: its data directory (default: /var/lib/etcd/NEW)',
-    '  --client-urls URL               replace-member: its client URL, where the settings are to name it',
-    '  --voter                         replace-member: add it as a voting member at once, not as a learner first',
-    '  --wait                          replace-member: wait until the new member is started, healthy and promoted',
-    '  --yes, --no-backup              replace-member: do not ask before each step; do not take a backup first',
-    '  --data-dir DIR                  restore: the directory to make; --swap: that of the stopped etcd',
-    '  --name, --initial-cluster, --initial-cluster-token, --initial-advertise-peer-urls, --wal-dir',
-    "                                  restore: as for etcd's own tool",
-    "  --from FILE                     restore: take them from the member's own configuration",
-    '  --plan [--layout LAYOUT]        restore: the steps for all members (aks-engine, kubeadm, k3s, rke2); changes nothing',
-    '  --from-plan FILE --member NAME  restore: as a saved plan says (restore --plan --json)',
-    '  --owner-from DIR                restore: owner and mode of the new directory, else those of the member beside it',
-    '  --no-bump                       restore: do not raise the revision',
-    '  --force                         restore: although the cluster has its quorum',
-    '  --swap [--restored DIR]         restore: put restored data into the place of a stopped member; the old is kept',
-    '  --download FILE                 restore: only write the snapshot to FILE, verified, for k3s, RKE2 or another tool',
-    '  --temp-dir DIR                  drill: where there is room for the database twice (default: /tmp)',
-    '  -h, --help                      this text',
-    '  -v, --version                   the version',
-    '',
-    'Exit codes: 0 done, 1 unexpected, 2 usage or configuration, 3 stored but retention incomplete, 10 etcd,',
-    '11 verification, 12 storage, 13 no such snapshot, 20 cluster unhealthy or step unsafe, 130/143 interrupted.',
-  ].join('\n');
+  if (isAccepted) return;
+  const owners = Object.entries(VERBS).filter(([, { options = {} }]) => Object.hasOwn(options, option.slice(2)));
+  const meant = nearest(
+    option,
+    Object.keys(accepted).map((name) => `--${name}`),
+  );
+  const [what, hint] =
+    owners.length > 0
+      ? [`${option} is an option of ${owners.map(([name]) => name).join(' and ')}, not of ${command}`, '']
+      : [`${command} has no option ${shown(option)}`, meant === undefined ? '' : `Did you mean ${meant}? `];
+  throw new UsageError(`${what}.`, `${hint}See etcd-snapshot help ${owners[0]?.[0] ?? command}.`);
+}
+
+/** @throws UsageError for a wrong number of arguments, and for what is a secret or a URL instead of a name */
+function assertValues(command: string, { operands: wanted }: Verb, { operands, options }: Arguments): void {
+  const texts = Object.entries(options).filter(([name]) => !KEY_OPTIONS.has(name));
+  const values = texts.flatMap(([name, value]) => [value].flat().map((text) => [`--${name}`, String(text)] as const));
+  for (const [what, text] of [...values, ...operands.map((operand) => ['The argument', operand] as const)]) {
+    const look = secretLook(text);
+    if (look !== undefined && !isUrl(text)) {
+      throw new UsageError(
+        `${what} contains ${look} itself, not a name or a path.`,
+        'It is not shown here. Name the file.',
+      );
+    }
+  }
+  const url = operands.find(isUrl);
+  if (url !== undefined) {
+    throw new UsageError(
+      `${withoutQuery(url)} is a URL.`,
+      'Give the name of the snapshot as `etcd-snapshot list` shows it, not the URL.',
+    );
+  }
+  const least = wanted.filter((operand) => !operand.startsWith('[')).length;
+  if (operands.length >= least && operands.length <= wanted.length) return;
+  const takes = wanted.length === 0 ? 'no argument' : wanted.join(' ');
+  const given = operands.map(shown).join(' ') || 'none';
+  throw new UsageError(`${command} takes ${takes}, but was given ${given}.`, `See etcd-snapshot help ${command}.`);
+}
+
+function isUrl(text: string): boolean {
+  return /^[a-z][a-z0-9+.-]*:\/\//i.test(text);
+}
+
+/** A word of the command line in a message: nothing of it that may be secret. */
+function shown(word: string): string {
+  return secretLook(word) === undefined ? withoutQuery(word) : '(not shown)';
 }

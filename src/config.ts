@@ -1,6 +1,7 @@
 import { type Access, readAccess } from './azure/credential.ts';
 import { judgeProxy, proxyPasswords } from './azure/proxy.ts';
 import { CONTAINER_RULE } from './azure/rules.ts';
+import { pathProblem } from './files.ts';
 import { LOG_FORMATS, LOG_LEVELS, type LogFormat, type LogLevel } from './log.ts';
 import { cleaned, type Environment, Reader, type Rule } from './reader.ts';
 import { Secret } from './secret.ts';
@@ -112,6 +113,10 @@ export function readConfig(env: Environment, needs: Needs): Config {
   if (needsStorage) judgeProxy(reader, env);
   if (needs.reports !== undefined) readMonitoring(env, reader);
   readLogConfig(env, reader);
+  reader.text('NODE_EXTRA_CA_CERTS');
+  if (cleaned(env['NODE_TLS_REJECT_UNAUTHORIZED']) === '0') {
+    reader.refuse('NODE_TLS_REJECT_UNAUTHORIZED=0 would accept any certificate (remove it, name a CA instead)');
+  }
   reader.throwFaults();
   return config;
 }
@@ -161,14 +166,20 @@ const MIN_TOKEN = 8;
 
 /** What is secret of the URLs for monitoring: a user's password, and the path of a ping, which is all that it proves itself with. */
 function monitoringSecrets(env: Environment): string[] {
-  const { pushgatewayUrl, pingUrl } = readMonitoring(env);
-  const urls = [pushgatewayUrl, pingUrl].flatMap((url) => (url === undefined ? [] : [new URL(url.reveal())]));
-  const passwords = urls.flatMap(({ username, password }) =>
-    password === '' ? [] : [password, `${username}:${password}`],
-  );
-  const paths =
-    pingUrl === undefined ? [] : [new URL(pingUrl.reveal())].map(({ pathname, search }) => pathname + search);
-  return [...passwords, ...paths.filter(({ length }) => length >= MIN_TOKEN)];
+  const [gateway, ping] = ['SNAPSHOT_PUSHGATEWAY_URL', 'SNAPSHOT_PING_URL'].map((name) => cleaned(env[name]) ?? '');
+  const passwords = [gateway, ping].flatMap((value) => {
+    const [, user, password] = /\/\/([^\s/:@]*):([^\s/@]*)@/.exec(value ?? '') ?? [];
+    return password === undefined ? [] : [password, `${user}:${password}`];
+  });
+  const path = /^\w+:\/\/[^/?#]*([^#]*)/.exec(ping ?? '')?.[1] ?? '';
+  return path.length < MIN_TOKEN ? passwords : [...passwords, path];
+}
+
+/** What stands where the path of a file should: it is not shown, and neither is any line of it. */
+function misplacedSecrets(env: Environment): string[] {
+  const names = (Object.keys(VARIABLES) as VariableName[]).filter((name) => 'isPath' in VARIABLES[name]);
+  const values = names.map((name) => cleaned(env[name]) ?? '').filter((value) => pathProblem(value) !== undefined);
+  return [...values, ...values.flatMap((value) => value.split(/\s*\n\s*/))];
 }
 
 const SECRETS_WITHIN = [/AccountKey=([^;]+)/g, /SharedAccessSignature=([^;]+)/g, /\bsig=([^&;]+)/g];
@@ -183,7 +194,7 @@ export function secretsOf(env: Environment): Secret[] {
   const within = values.flatMap((value) =>
     SECRETS_WITHIN.flatMap((pattern) => [...value.matchAll(pattern)].map((match) => match[1] ?? '')),
   );
-  return [...values, ...within, ...proxyPasswords(env), ...monitoringSecrets(env)]
+  return [...values, ...within, ...proxyPasswords(env), ...monitoringSecrets(env), ...misplacedSecrets(env)]
     .flatMap((value) => [value, decoded(value)])
     .map((value) => new Secret(value));
 }

@@ -71,27 +71,24 @@ export class UnsafeError extends WorkerError {
   }
 }
 
-/** A signal ended the run; the exit code is 128 + the signal's number, as a shell reports it. */
-export class Interrupted extends WorkerError {
-  readonly #signal: 'SIGINT' | 'SIGTERM';
+/** The signals that end a run, with the exit codes by which a shell reports them: 128 + the signal's number. */
+export const SIGNAL_EXIT_CODES = { SIGHUP: 129, SIGINT: 130, SIGTERM: 143 } as const;
+export type EndingSignal = keyof typeof SIGNAL_EXIT_CODES;
 
-  /** @param stays a blob that was to be withdrawn, and may be visible all the same */
-  constructor(signal: 'SIGINT' | 'SIGTERM', stays?: string) {
-    const [remains, hint] =
-      stays === undefined
-        ? ['', '`etcd-snapshot list` shows what is stored.']
-        : [
-            `; ${stays} may be stored, for its withdrawal was not confirmed in time`,
-            `\`etcd-snapshot verify ${stays}\` proves the blob, should it be there.`,
-          ];
-    const exitCode = signal === 'SIGINT' ? 130 : 143;
-    super(exitCode, `Interrupted by ${signal} before the work was done${remains}.`, `Run the command again; ${hint}`);
+/** A signal ended the run. */
+export class Interrupted extends WorkerError {
+  readonly #signal: EndingSignal;
+
+  /** @param outcome what became of the run's snapshot, as the end of a sentence; it goes with a hint of its own */
+  constructor(signal: EndingSignal, outcome?: string, hint = 'Run the command again.') {
+    const message = `Interrupted by ${signal} before the work was done`;
+    super(SIGNAL_EXIT_CODES[signal], outcome === undefined ? `${message}.` : `${message}; ${outcome}.`, hint);
     this.#signal = signal;
   }
 
-  /** The same end, of a run that may have left a blob. */
-  leaving(blob: string): Interrupted {
-    return new Interrupted(this.#signal, blob);
+  /** The same end, with what became of the snapshot that the run was storing. */
+  withOutcome(outcome: string, hint: string): Interrupted {
+    return new Interrupted(this.#signal, outcome, hint);
   }
 }
 
@@ -109,6 +106,10 @@ export class RunTimeout extends Error {
   }
 }
 
+/** What an error says. Node gives none to the failure of a host with several addresses: that is what each of them said. */
 export function messageOf(error: unknown): string {
+  if (error instanceof AggregateError && error.message === '') {
+    return [...new Set(error.errors.map(messageOf))].join('; ');
+  }
   return error instanceof Error ? error.message : String(error);
 }

@@ -1,6 +1,7 @@
 import { constants, type Stats } from 'node:fs';
 import { type FileHandle, open } from 'node:fs/promises';
 import { UsageError } from './errors.ts';
+import { secretLook } from './secret.ts';
 import { printable } from './text.ts';
 
 /** Bytes. No file that a person writes by hand is larger. */
@@ -33,10 +34,8 @@ export async function openRegular(
  * @throws UsageError that says why it cannot be read; the value is not shown where it is no path but the secret itself
  */
 export async function readNamed(path: string, what: string, hint: string, maxSize = MAX_TEXT): Promise<Buffer> {
-  if (path.includes('-----BEGIN')) {
-    throw new UsageError(`The ${what} is given as a PEM itself, not as the path to a file.`, hint);
-  }
-  if (!isPlausiblePath(path)) throw new UsageError(`The ${what} is not given as a path to a file.`, hint);
+  const problem = pathProblem(path);
+  if (problem !== undefined) throw new UsageError(`The value given for the ${what} ${problem}.`, hint);
   try {
     const { file, stats } = await openRegular(path);
     try {
@@ -69,8 +68,15 @@ export function whyUnreadable(error: unknown): string {
   }
 }
 
-function isPlausiblePath(value: string): boolean {
-  return value.length <= 4096 && !/\p{C}/u.test(value);
+/**
+ * Why a value cannot be the path that it should be, in words that follow its name. Such a value is not shown: it may be the
+ * secret itself that belongs into the file. Undefined = it can be one.
+ */
+export function pathProblem(value: string): string | undefined {
+  const look = secretLook(value);
+  if (look !== undefined) return `contains ${look} itself, not a path to one`;
+  const isPath = value.length <= 4096 && !/\p{C}/u.test(value) && value.split('/').every(({ length }) => length <= 255);
+  return isPath ? undefined : 'is not a path';
 }
 
 function kindOf(stats: Stats): string {

@@ -1,3 +1,6 @@
+import { maskedJson } from './secret.ts';
+import { printable } from './text.ts';
+
 export const LOG_LEVELS = ['debug', 'info', 'warn', 'error'] as const;
 export type LogLevel = (typeof LOG_LEVELS)[number];
 
@@ -9,26 +12,39 @@ export type LogFields = Readonly<Record<string, unknown>>;
 /** What happens on the way; results go to stdout instead. A message is a sentence, its fields are for machines. */
 export type Log = Readonly<Record<LogLevel, (message: string, fields?: LogFields) => void>>;
 
-/** A log of one line an entry, handed to `write` with its line feed. */
-export function createLog(format: LogFormat, level: LogLevel, write: (line: string) => void): Log {
+type Mask = (text: string) => string;
+
+/**
+ * A log of one line an entry, handed to `write` with its line feed.
+ * @param mask hides secrets in each text, before it becomes a part of the line
+ */
+export function createLog(
+  format: LogFormat,
+  level: LogLevel,
+  write: (line: string) => void,
+  mask: Mask = (text) => text,
+): Log {
   const render = format === 'json' ? renderJson : renderText;
   const entry = (at: LogLevel) => (message: string, fields?: LogFields) => {
-    if (LOG_LEVELS.indexOf(at) >= LOG_LEVELS.indexOf(level)) write(`${render(at, message, fields ?? {})}\n`);
+    if (LOG_LEVELS.indexOf(at) >= LOG_LEVELS.indexOf(level)) write(`${render(at, message, fields ?? {}, mask)}\n`);
   };
   return { debug: entry('debug'), info: entry('info'), warn: entry('warn'), error: entry('error') };
 }
 
-function renderJson(level: LogLevel, message: string, fields: LogFields): string {
-  return JSON.stringify({ time: new Date().toISOString(), level, message, ...fields });
+function renderJson(level: LogLevel, message: string, fields: LogFields, mask: Mask): string {
+  // The level is a word of ours, whatever the secrets are.
+  const masked: unknown = JSON.parse(maskedJson({ message, ...fields }, mask));
+  return JSON.stringify({ time: new Date().toISOString(), level, ...(masked as object) });
 }
 
-function renderText(level: LogLevel, message: string, fields: LogFields): string {
+function renderText(level: LogLevel, message: string, fields: LogFields, mask: Mask): string {
   const { hint, ...others } = fields;
-  const details = Object.entries(others).map(([name, value]) => ` ${name}=${renderValue(value)}`);
-  const line = `${level}: ${message}${details.join('')}`;
-  return typeof hint === 'string' ? `${line}\nhint: ${hint}` : line;
+  const details = Object.entries(others).map(([name, value]) => ` ${name}=${renderValue(value, mask)}`);
+  const line = `${level}: ${printable(mask(message))}${details.join('')}`;
+  return typeof hint === 'string' ? `${line}\nhint: ${printable(mask(hint))}` : line;
 }
 
-function renderValue(value: unknown): string {
-  return typeof value === 'string' && /^[^\s"=]+$/.test(value) ? value : JSON.stringify(value);
+function renderValue(value: unknown, mask: Mask): string {
+  if (typeof value === 'string' && /^[^\s"=]+$/.test(value)) return printable(mask(value));
+  return printable(maskedJson(value, mask) ?? 'undefined');
 }

@@ -1,4 +1,5 @@
 import { UsageError } from './errors.ts';
+import { pathProblem } from './files.ts';
 import { VARIABLES, type VariableName } from './variables.ts';
 
 export type Environment = Readonly<Record<string, string | undefined>>;
@@ -26,6 +27,11 @@ export class Reader {
     this.#faults.push(`${name} ${problem} (example: ${example})`);
   }
 
+  /** Notes what cannot be accepted although it is no variable of ours. @param problem a sentence without its full stop */
+  refuse(problem: string): void {
+    this.#faults.push(problem);
+  }
+
   /** Notes the fault and stands in for the value, which nobody gets to see because `throwFaults` comes before. */
   missing(name: VariableName): string {
     this.fault(name, 'is not set');
@@ -43,7 +49,10 @@ export class Reader {
 
   text(name: VariableName, rule?: Rule): string | undefined {
     const value = cleaned(this.#env[name]);
-    if (value !== undefined && rule !== undefined && !rule.pattern.test(value)) this.fault(name, rule.demand);
+    if (value === undefined) return undefined;
+    if (rule !== undefined && !rule.pattern.test(value)) this.fault(name, rule.demand);
+    const problem = 'isPath' in VARIABLES[name] ? pathProblem(value) : undefined;
+    if (problem !== undefined) this.fault(name, problem);
     return value;
   }
 

@@ -27,24 +27,58 @@ export class Secret {
   }
 }
 
-/** Tokens are got on the way, so they are known by their look only. */
-const JSON_WEB_TOKEN = /\bey[\w-]+\.[\w-]+\.[\w-]+/g;
+/** Characters: a shorter value stands in many words by chance, and to mask it there would reveal it. */
+const MIN_MASKED = 6;
+
+/** Tokens and signatures that come from elsewhere are known by their form only. */
+const JSON_WEB_TOKEN = /\beyJ[\w-]+\.[\w-]+\.[\w-]*/g;
+const SIGNATURE = /(\bsig(?:=|%3D))[\w%+/=~-]+/gi;
 
 /**
- * A last net under the wrapping, for text of libraries that quote what they were given: replaces every form in which the
- * secrets could stand in a message.
+ * The last net under the wrapping, for text of libraries that quote what they were given: replaces every form in which the
+ * secrets could stand in a text. It is for values before they are rendered: what it does to JSON may not be JSON.
  */
 export function masker(secrets: readonly Secret[]): (text: string) => string {
-  const forms = secrets.flatMap((secret) => {
-    const value = secret.reveal();
-    return [
-      value,
-      encodeURIComponent(value),
-      JSON.stringify(value).slice(1, -1),
-      Buffer.from(value).toString('base64'),
-    ];
-  });
-  const longestFirst = [...new Set(forms)].filter((form) => form !== '').toSorted((a, b) => b.length - a.length);
+  const forms = secrets.map((secret) => secret.reveal()).flatMap(formsOf);
+  const longestFirst = [...new Set(forms)].filter(({ length }) => length >= MIN_MASKED);
+  longestFirst.sort((a, b) => b.length - a.length);
   return (text) =>
-    longestFirst.reduce((masked, form) => masked.replaceAll(form, HIDDEN), text).replace(JSON_WEB_TOKEN, HIDDEN);
+    longestFirst
+      .reduce((masked, form) => masked.replaceAll(form, HIDDEN), text)
+      .replace(JSON_WEB_TOKEN, HIDDEN)
+      .replace(SIGNATURE, `$1${HIDDEN}`);
+}
+
+function formsOf(value: string): string[] {
+  if (value.length < MIN_MASKED) return [];
+  const percent = encodeURIComponent(value.toWellFormed());
+  return [
+    value,
+    percent,
+    percent.replace(/%../g, (code) => code.toLowerCase()),
+    new URLSearchParams({ '': value }).toString().slice(1),
+    JSON.stringify(value).slice(1, -1),
+    // Padding says only where the text ends.
+    Buffer.from(value).toString('base64').replace(/=+$/, ''),
+    Buffer.from(value).toString('base64url'),
+  ];
+}
+
+/** JSON whose texts are masked before they are rendered, so that it stays JSON. */
+export function maskedJson(value: unknown, mask: (text: string) => string, indent?: number): string {
+  const masked = (_: string, part: unknown): unknown => (typeof part === 'string' ? mask(part) : part);
+  return JSON.stringify(value, masked, indent);
+}
+
+const LOOKS: readonly (readonly [RegExp, string])[] = [
+  [/-----BEGIN/, 'a PEM'],
+  [/^\s*eyJ[\w-]+\.[\w-]+\.[\w-]*\s*$/, 'a token'],
+  [/\bsig=.|AccountKey=|SharedAccessSignature=/i, 'a key or a signature'],
+  // Keys of storage accounts, DER in base64, secrets of applications.
+  [/^\s*([\w+/]{42,}={1,2}|MII[\w+/=\s-]{40,}|[\w.~-]{3}\dQ~[\w.~-]{30,})\s*$/, 'a key or a password'],
+];
+
+/** What kind of secret a text seems to be that should be a name or a path, such as `a PEM`; undefined = it is none. */
+export function secretLook(text: string): string | undefined {
+  return LOOKS.find(([pattern]) => pattern.test(text))?.[1];
 }

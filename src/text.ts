@@ -1,9 +1,10 @@
 /** Text tables as etcdctl draws them: headings centred, cells to the right, but those of `textColumns` to the left. */
 export function drawTable(
   headings: readonly string[],
-  rows: readonly (readonly string[])[],
+  data: readonly (readonly string[])[],
   textColumns: readonly string[] = [],
 ): string {
+  const rows = data.map((row) => row.map(printable));
   const widths = headings.map((heading, column) =>
     Math.max(heading.length, ...rows.map((row) => row[column]?.length ?? 0)),
   );
@@ -56,7 +57,8 @@ export function printableLines(text: string): string {
   return text.split('\n').map(printable).join('\n');
 }
 
-const UNPRINTABLE = /[\p{C}\p{Zl}\p{Zp}]/gu;
+/** Besides control characters also what a terminal shows nothing for, such as zero-width characters and fillers. */
+const UNPRINTABLE = /[\p{C}\p{Zl}\p{Zp}\p{Default_Ignorable_Code_Point}]/gu;
 
 function escaped(char: string): string {
   return `\\u{${(char.codePointAt(0) ?? 0).toString(16)}}`;
@@ -70,4 +72,43 @@ export function quoteShell(word: string): string {
 /** An assignment for `Environment=` in a systemd unit, with its quotes; `$` has no meaning there. */
 export function quoteSystemd(assignment: string): string {
   return `"${assignment.replaceAll(/["\\]/g, '\\$&').replaceAll('%', '%%')}"`;
+}
+
+/** Text in which the URLs have neither user nor query: those may be secrets, such as the signature of a SAS token. */
+export function withoutQuery(text: string): string {
+  return text.replace(/([a-z][a-z0-9+.-]*:\/\/)([^\s/?#]*@)?([^\s?#]*)([?#]\S*)?/gi, '$1$3');
+}
+
+/** The word of a list that a misspelt one most likely means: it begins so, or few characters differ. */
+export function nearest(word: string, known: readonly string[], maxDistance = 2): string | undefined {
+  const beginning = known.filter((name) => word.length > 3 && name.startsWith(word));
+  if (beginning.length === 1) return beginning[0];
+  if (word.length > 100) return undefined;
+  const ranked = known.map((name) => ({ name, distance: editDistance(word, name) }));
+  const [best] = ranked.toSorted((a, b) => a.distance - b.distance);
+  return best !== undefined && best.distance <= maxDistance ? best.name : undefined;
+}
+
+/** Levenshtein's: how many characters must be inserted, deleted or replaced. */
+function editDistance(a: string, b: string): number {
+  let row = Array.from({ length: b.length + 1 }, (_, column) => column);
+  for (let i = 0; i < a.length; i++) {
+    const next = [i + 1];
+    for (let j = 0; j < b.length; j++) {
+      next.push(Math.min((next[j] ?? 0) + 1, (row[j + 1] ?? 0) + 1, (row[j] ?? 0) + (a[i] === b[j] ? 0 : 1)));
+    }
+    row = next;
+  }
+  return row[b.length] ?? 0;
+}
+
+/** The words of a text in lines of at most so many characters, but for words that are longer. */
+export function wrap(text: string, width: number): string[] {
+  const lines: string[] = [];
+  for (const word of text.split(' ')) {
+    const last = lines.at(-1);
+    if (last !== undefined && last.length + 1 + word.length <= width) lines[lines.length - 1] = `${last} ${word}`;
+    else lines.push(word);
+  }
+  return lines;
 }

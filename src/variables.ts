@@ -1,3 +1,5 @@
+import { nearest } from './text.ts';
+
 interface Variable {
   readonly example: string;
   /** What the value means, as the README's table says it. */
@@ -5,6 +7,8 @@ interface Variable {
   /** As the README's table shows it. */
   readonly default?: string;
   readonly secret?: true;
+  /** Names a file or a directory: a value that cannot be a path is refused and never shown. */
+  readonly isPath?: true;
 }
 
 /** Every variable there is. The README's table is made from this one, in this order. */
@@ -17,16 +21,19 @@ export const VARIABLES = {
     example: '/etc/kubernetes/pki/etcd/ca.crt',
     meaning: "CA that signed the members' certificates, PEM.",
     default: '`/etc/kubernetes/certs/ca.crt`, or found',
+    isPath: true,
   },
   SNAPSHOT_ETCD_CERT_FILE: {
     example: '/etc/kubernetes/pki/etcd/healthcheck-client.crt',
     meaning: 'Client certificate, PEM.',
     default: '`/etc/kubernetes/certs/etcdclient.crt`, or found',
+    isPath: true,
   },
   SNAPSHOT_ETCD_KEY_FILE: {
     example: '/etc/kubernetes/pki/etcd/healthcheck-client.key',
     meaning: "The client certificate's private key, PEM, not encrypted.",
     default: '`/etc/kubernetes/certs/etcdclient.key`, or found',
+    isPath: true,
   },
   SNAPSHOT_ETCD_USERNAME: {
     example: 'backup',
@@ -60,6 +67,7 @@ export const VARIABLES = {
     example: '/etc/etcd-snapshot/principal.pem',
     meaning:
       "The service principal's certificate and its RSA key, not encrypted, in one PEM file; goes before the secret.",
+    isPath: true,
   },
   SNAPSHOT_AZURE_CONNECTION_STRING: {
     example: 'AccountName=aksenginebackups;AccountKey=…;EndpointSuffix=core.windows.net',
@@ -97,6 +105,7 @@ export const VARIABLES = {
     example: '/var/run/secrets/azure/tokens/azure-identity-token',
     meaning:
       'Workload identity: the service-account token. The webhook in the cluster sets this variable and the next three.',
+    isPath: true,
   },
   AZURE_CLIENT_ID: {
     example: '5bd3a0fb-7c5c-4a4e-8b2e-2f4c0a4f6a55',
@@ -126,6 +135,7 @@ export const VARIABLES = {
     example: '/etc/ssl/certs/company.pem',
     meaning: 'PEM file with further CAs, for a private endpoint or a proxy that opens TLS.',
     default: 'none',
+    isPath: true,
   },
   SNAPSHOT_BLOB_PREFIX: { example: 'prod-eu/', meaning: 'Put before every blob name.', default: 'none' },
   SNAPSHOT_KEEP_LAST: {
@@ -164,6 +174,7 @@ export const VARIABLES = {
     meaning:
       'Where a slow upload may park what etcd has sent already: one encrypted, unlinked file. Without it etcd waits.',
     default: 'none',
+    isPath: true,
   },
   SNAPSHOT_READ_BACK: {
     example: 'full',
@@ -194,6 +205,7 @@ export const VARIABLES = {
     example: '/dev/termination-log',
     meaning: 'Existing file that gets the result of the run in one line, for the status of the pod.',
     default: '`/dev/termination-log`, if there',
+    isPath: true,
   },
   SNAPSHOT_LOG_FORMAT: { example: 'text', meaning: '`json` or `text`.', default: '`text` on a terminal, else `json`' },
   SNAPSHOT_LOG_LEVEL: { example: 'debug', meaning: '`debug`, `info`, `warn` or `error`.', default: '`info`' },
@@ -203,22 +215,5 @@ export type VariableName = keyof typeof VARIABLES;
 
 /** The known name that a misspelt one most likely means, if one is near. */
 export function nearestName(name: string): string | undefined {
-  const ranked = Object.keys(VARIABLES)
-    .map((known) => ({ known, distance: editDistance(name, known) }))
-    .toSorted((a, b) => a.distance - b.distance);
-  const nearest = ranked[0];
-  return nearest !== undefined && nearest.distance <= 6 ? nearest.known : undefined;
-}
-
-/** Levenshtein's: how many characters must be inserted, deleted or replaced. */
-function editDistance(a: string, b: string): number {
-  let row = Array.from({ length: b.length + 1 }, (_, column) => column);
-  for (let i = 0; i < a.length; i++) {
-    const next = [i + 1];
-    for (let j = 0; j < b.length; j++) {
-      next.push(Math.min((next[j] ?? 0) + 1, (row[j + 1] ?? 0) + 1, (row[j] ?? 0) + (a[i] === b[j] ? 0 : 1)));
-    }
-    row = next;
-  }
-  return row[b.length] ?? 0;
+  return nearest(name, Object.keys(VARIABLES), 6);
 }

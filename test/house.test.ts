@@ -10,8 +10,19 @@ const SRC = join(ROOT, 'src');
 
 /** The floors of the house, the lowest first. A file may import from its own floor and those below. */
 const FLOORS = [
-  ['errors.ts', 'log.ts', 'memory.ts', 'progress.ts', 'secret.ts', 'text.ts', 'variables.ts'],
-  ['files.ts', 'findings.ts', 'keyfile.ts', 'reader.ts'],
+  [
+    'children.ts',
+    'errors.ts',
+    'exit.ts',
+    'help.ts',
+    'log.ts',
+    'memory.ts',
+    'progress.ts',
+    'secret.ts',
+    'text.ts',
+    'variables.ts',
+  ],
+  ['env-file.ts', 'files.ts', 'findings.ts', 'keyfile.ts', 'reader.ts'],
   ['azure/'],
   ['config.ts'],
   ['snapshot/'],
@@ -21,6 +32,7 @@ const FLOORS = [
   ['commands/'],
   ['cli.ts'],
   ['main.ts'],
+  ['entry.ts'],
 ];
 
 /** Rooms of one floor that must not know each other. */
@@ -35,7 +47,7 @@ const DOORS: Record<string, RegExp> = {
   '@node-rs/crc32': /^snapshot\//,
   valibot: /^(snapshot|etcd|store|restore)\//,
   yaml: /^restore\//,
-  dotenv: /^main\.ts$/,
+  dotenv: /^env-file\.ts$/,
 };
 
 interface Import {
@@ -90,10 +102,15 @@ t.test('what a snapshot is knows no network, no clock and no file', (t) => {
   t.end();
 });
 
-t.test('only main.ts touches the process', (t) => {
+/** The process and its children: how it is started, what it is given, how they end. */
+const OF_THE_PROCESS = new Set(['entry.ts', 'main.ts', 'exit.ts', 'children.ts']);
+
+t.test('only main.ts and what starts and ends the process touch it', (t) => {
   const files = readdirSync(SRC, { recursive: true, encoding: 'utf8' });
-  for (const file of files.filter((name) => name.endsWith('.ts') && name !== 'main.ts')) {
+  for (const file of files.filter((name) => name.endsWith('.ts') && !OF_THE_PROCESS.has(name))) {
     t.notMatch(readFileSync(join(SRC, file), 'utf8'), /\bprocess\.|console\./, file);
+    if (!file.endsWith('children.ts'))
+      t.notMatch(readFileSync(join(SRC, file), 'utf8'), /\bspawn\(/, `${file} starts children`);
   }
   t.end();
 });
@@ -132,6 +149,6 @@ t.test('the tools that judge what stands beside the program', (t) => {
 
 t.test('Node gets the same flags in the image and as a command', async (t) => {
   const [, entrypoint = ''] = /^ENTRYPOINT (.+)$/m.exec(readFileSync(join(ROOT, 'Dockerfile'), 'utf8')) ?? [];
-  const [shebang = ''] = readFileSync(join(SRC, 'main.ts'), 'utf8').split('\n');
+  const [shebang = ''] = readFileSync(join(SRC, 'entry.ts'), 'utf8').split('\n');
   t.equal(shebang, `#!/usr/bin/env -S ${(JSON.parse(entrypoint) as string[]).slice(0, -1).join(' ')}`);
 });

@@ -1,5 +1,5 @@
 import type { RetentionConfig } from '../config.ts';
-import { StorageError, type WorkerError } from '../errors.ts';
+import { Interrupted, StorageError, type WorkerError } from '../errors.ts';
 import type { Findings } from '../findings.ts';
 import type { Log } from '../log.ts';
 import { planRetention } from '../snapshot/plan.ts';
@@ -36,7 +36,8 @@ export async function compareAndRetain(
   log: Log,
 ): Promise<Aftermath> {
   if (proof.refusal !== undefined) return unseen(suspicions, 'held', proof.refusal);
-  const backup = `The backup ${name} is ${proof.readBack === 'done' ? 'stored and proven' : 'stored'}, but`;
+  const state = proof.readBack === 'done' ? 'stored and proven' : 'stored';
+  const backup = `The backup ${name} is ${state}, but`;
   try {
     const catalogue = await store.list();
     const snapshot = catalogue
@@ -53,6 +54,12 @@ export async function compareAndRetain(
     if (anomalies.length > 0) return { anomalies, retention, shortfall: suspicious(backup, anomalies) };
     return { anomalies, retention, ...(failure && { shortfall: incomplete(`${backup} retention`, failure) }) };
   } catch (error) {
+    if (error instanceof Interrupted) {
+      throw error.withOutcome(
+        `the backup ${name} is ${state}, and stays`,
+        'Only retention was interrupted: the next run goes on with it.',
+      );
+    }
     if (!(error instanceof StorageError)) throw error;
     if (hasRule(config.rules) || !error.isForbidden) {
       return unseen(suspicions, 'incomplete', incomplete(`${backup} retention`, error));

@@ -5,6 +5,7 @@ import { checkEtcd } from '../doctor/etcd.ts';
 import { checkSpool } from '../doctor/spool.ts';
 import { checkStorage } from '../doctor/storage.ts';
 import { checkTool } from '../doctor/tool.ts';
+import { printable } from '../text.ts';
 import { type Context, openStore, type Outcome } from './command.ts';
 
 /** Everything that a backup and a restore will need on the day of the disaster, looked at before. Changes nothing. */
@@ -41,8 +42,8 @@ function configuration({ etcd, storage }: Config): Check {
 }
 
 function line({ what, state, finding, hint }: Check): string {
-  const first = `${state.padEnd(6)}${what.padEnd(18)}${finding}`;
-  return hint === undefined ? first : `${first}\n${' '.repeat(24)}${hint}`;
+  const first = `${state.padEnd(6)}${what.padEnd(18)}${printable(finding)}`;
+  return hint === undefined ? first : `${first}\n${' '.repeat(24)}${printable(hint)}`;
 }
 
 function shortfall(failed: readonly Check[], first: Check): WorkerError {

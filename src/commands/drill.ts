@@ -18,7 +18,7 @@ import type { SnapshotFacts } from '../snapshot/verify.ts';
 import { isFileName, openBlob, openFile, openNewest, passBytes, type SnapshotSource } from '../source.ts';
 import type { DrillNote } from '../store/drillnote.ts';
 import type { BlobStore } from '../store/store.ts';
-import { drawTable, humanSeconds } from '../text.ts';
+import { drawTable, humanSeconds, printable } from '../text.ts';
 import { type Arguments, type Context, openStore, type Outcome } from './command.ts';
 
 /** How many keys are read and compared with their values; HashKV covers all of them at once. */
@@ -123,7 +123,7 @@ function textOf(checks: readonly Check[], verdict: string): string {
     String(found),
     ok ? 'ok' : 'DIFFERS',
   ]);
-  return `${drawTable(['CHECK', 'EXPECTED', 'FOUND', ''], rows, ['CHECK'])}\n${verdict}`;
+  return `${drawTable(['CHECK', 'EXPECTED', 'FOUND', ''], rows, ['CHECK'])}\n${printable(verdict)}`;
 }
 
 function differs(name: string, checks: readonly Check[]): VerificationError {

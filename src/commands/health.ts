@@ -4,7 +4,7 @@ import { Findings } from '../findings.ts';
 import { type ClusterHealth, hasStarted, isHealthy, type MemberHealth, title } from '../members/health.ts';
 import { hasQuorum, quorumInWords } from '../members/quorum.ts';
 import { surveyCluster } from '../members/survey.ts';
-import { drawTable, humanSize } from '../text.ts';
+import { drawTable, humanSize, printable } from '../text.ts';
 import type { Context, Outcome } from './command.ts';
 
 /** How every member of the cluster is, and what its quorum bears. Changes nothing. */
@@ -70,11 +70,11 @@ function role({ isLearner, status }: MemberHealth): string {
 }
 
 function trouble(member: MemberHealth): string {
-  return `Member ${title(member)} is ${member.health}: ${member.errors.join(' ')}`;
+  return printable(`Member ${title(member)} is ${member.health}: ${member.errors.join(' ')}`);
 }
 
 function alarm({ memberId, alarm: kind }: ClusterHealth['alarms'][number]): string {
-  return `Member ${memberId} has the alarm ${kind}.`;
+  return printable(`Member ${memberId} has the alarm ${kind}.`);
 }
 
 function shortfall({ members, alarms, quorum }: ClusterHealth, troubles: readonly string[]): UnsafeError {

@@ -3,7 +3,7 @@ import { withNames } from '../snapshot/content.ts';
 import { KeyScanner, type KeyEntry } from '../snapshot/keys.ts';
 import { differenceOf, type LiveKey, LiveKeys, OneKey } from '../snapshot/livekeys.ts';
 import type { SnapshotFacts } from '../snapshot/verify.ts';
-import { drawTable, humanSize } from '../text.ts';
+import { drawTable, humanSize, printable } from '../text.ts';
 import { passBytes, readThrough, type SnapshotSource } from '../source.ts';
 import type { Arguments, Context, Outcome } from './command.ts';
 import { openSource } from './operand.ts';
@@ -61,14 +61,14 @@ async function getValue(context: Context, source: SnapshotSource, facts: Snapsho
   if (one.value !== undefined) return { text: one.value, json: { key, value: one.value.toString('base64') } };
   throw new WorkerError(
     ExitCode.noSuchSnapshot,
-    `There is no key ${printable(Buffer.from(key).toString('latin1'))} in ${source.name}.`,
+    `There is no key ${printable(key)} in ${source.name}.`,
     '--keys PREFIX lists the keys that there are.',
   );
 }
 
 function showKeys(keys: readonly LiveKey[], prefix: string): Outcome {
   const asked = keys.filter(({ key }) => key.startsWith(prefix));
-  return { text: asked.map(({ key }) => printable(key)).join('\n'), json: asked.map(entry) };
+  return { text: asked.map(({ key }) => printable(keyText(key))).join('\n'), json: asked.map(entry) };
 }
 
 function showDifference(before: readonly LiveKey[], after: readonly LiveKey[]): Outcome {
@@ -81,7 +81,7 @@ function showDifference(before: readonly LiveKey[], after: readonly LiveKey[]): 
 }
 
 function marked(mark: string, keys: readonly LiveKey[]): string[] {
-  return keys.map(({ key }) => `${mark} ${printable(key)}`);
+  return keys.map(({ key }) => `${mark} ${printable(keyText(key))}`);
 }
 
 function describe({ name, record, size }: SnapshotSource, facts: SnapshotFacts, keys: readonly LiveKey[]): Outcome {
@@ -90,11 +90,13 @@ function describe({ name, record, size }: SnapshotSource, facts: SnapshotFacts, 
   const members = withNames(facts.members, record?.members ?? []);
   const largest = keys.toSorted((a, b) => b.size - a.size).slice(0, LARGEST);
   const lines = [
-    name,
+    printable(name),
     ...(record === undefined
       ? ['no record: when it was taken and of which cluster is not known']
-      : [`taken ${record.takenAt.toISOString()} of cluster ${record.clusterId}, etcd ${record.etcdVersion}`]),
-    `cluster version ${clusterVersion ?? 'unknown'}, authentication ${authEnabled ? 'on' : 'off'}`,
+      : [
+          `taken ${record.takenAt.toISOString()} of cluster ${printable(record.clusterId)}, etcd ${printable(record.etcdVersion)}`,
+        ]),
+    `cluster version ${printable(clusterVersion ?? 'unknown')}, authentication ${authEnabled ? 'on' : 'off'}`,
     ...alarms.map(({ memberId, alarm }) => `alarm ${alarm} of member ${memberId}`),
     ...(compaction.scheduled === compaction.finished ? [] : ['taken in the middle of a compaction']),
     statusTable(facts),
@@ -102,21 +104,21 @@ function describe({ name, record, size }: SnapshotSource, facts: SnapshotFacts, 
     drawTable(
       ['ID', 'NAME', 'ROLE', 'PEER URLS'],
       members.map((member) => [
-        ...[member.id, escaped(member.name), member.isLearner ? 'learner' : 'voter'],
-        escaped(member.peerURLs.join(',')),
+        ...[member.id, member.name, member.isLearner ? 'learner' : 'voter'],
+        member.peerURLs.join(','),
       ]),
       ['NAME', 'ROLE', 'PEER URLS'],
     ),
     'live keys by resource:',
     drawTable(
       ['RESOURCE', 'KEYS', 'SIZE'],
-      (resources ?? []).map((resource) => [printable(resource.name), String(resource.keys), humanSize(resource.bytes)]),
+      (resources ?? []).map((resource) => [keyText(resource.name), String(resource.keys), humanSize(resource.bytes)]),
       ['RESOURCE'],
     ),
     'largest values:',
     drawTable(
       ['KEY', 'SIZE'],
-      largest.map((key) => [printable(key.key), humanSize(key.size)]),
+      largest.map((key) => [keyText(key.key), humanSize(key.size)]),
       ['KEY'],
     ),
   ];
@@ -133,15 +135,10 @@ function describe({ name, record, size }: SnapshotSource, facts: SnapshotFacts, 
 }
 
 function entry({ key, modRevision, version, size }: LiveKey): object {
-  return { key: Buffer.from(key, 'latin1').toString(), modRevision, version, size };
+  return { key: keyText(key), modRevision, version, size };
 }
 
 /** Keys are any bytes. */
-function printable(latin1: string): string {
-  return escaped(Buffer.from(latin1, 'latin1').toString());
-}
-
-/** What could move a terminal's cursor is shown escaped. */
-function escaped(text: string): string {
-  return text.replace(/\p{C}/gu, (char) => JSON.stringify(char).slice(1, -1));
+function keyText(latin1: string): string {
+  return Buffer.from(latin1, 'latin1').toString();
 }

@@ -4,7 +4,7 @@ import { planRetention } from '../snapshot/plan.ts';
 import type { SnapshotRecord } from '../snapshot/record.ts';
 import type { Decision } from '../snapshot/retention.ts';
 import type { StoredBlob } from '../store/catalogue.ts';
-import { drawTable, humanAge, humanSize } from '../text.ts';
+import { drawTable, humanAge, humanSize, printable } from '../text.ts';
 import { type Context, openStore, type Outcome } from './command.ts';
 import { decisionText, notesOfOthers } from './retention.ts';
 
@@ -22,7 +22,9 @@ export async function list(context: Context): Promise<Outcome> {
   ]);
   const table = drawTable(headings, rows, ['NAME', 'RETENTION']);
   const held =
-    isOff || anomalies.length === 0 ? [] : [`Retention is held: the newest is suspicious: ${anomalies.join('; ')}.`];
+    isOff || anomalies.length === 0
+      ? []
+      : [printable(`Retention is held: the newest is suspicious: ${anomalies.join('; ')}.`)];
   return {
     text: rows.length === 0 ? 'There is no snapshot.' : [table, ...held, ...notesOfOthers(plan)].join('\n'),
     json: decisions.map((decision) => entry(decision, isOff)),

@@ -11,6 +11,7 @@ import { failedMember, isId, isReplacement, looksRemoved, nextStep, type Step } 
 import { readReplacement, type Replacement } from '../members/request.ts';
 import { settingsInWords, settingsOf } from '../members/settings.ts';
 import { surveyCluster } from '../members/survey.ts';
+import { printable } from '../text.ts';
 import { backup } from './backup.ts';
 import type { Arguments, Context, Outcome } from './command.ts';
 
@@ -142,7 +143,7 @@ function intention(
     replacement,
     cluster.members.filter((member) => member !== failed),
   );
-  const list = steps.map((words, index) => `${index + 1}. ${words}`);
+  const list = steps.map((words, index) => `${index + 1}. ${printable(words)}`);
   return {
     text: ['Nothing was changed. To be done:', ...list, '', settingsInWords(settings)].join('\n'),
     json: { dryRun: true, next: step.kind, steps, removed: null, added: null, settings },
@@ -184,7 +185,7 @@ function result(step: Step, cluster: ClusterHealth, replacement: Replacement, do
 
 function goneAlarms({ members, alarms }: ClusterHealth): string[] {
   const gone = alarms.filter(({ memberId }) => !members.some(({ id }) => id === memberId));
-  return gone.map(
-    ({ memberId, alarm }) => `The alarm ${alarm} of ${memberId}, which is gone, stays: etcdctl alarm disarm`,
+  return gone.map(({ memberId, alarm }) =>
+    printable(`The alarm ${alarm} of ${memberId}, which is gone, stays: etcdctl alarm disarm`),
   );
 }

@@ -2,6 +2,7 @@ import type { Retention } from '../backup/retention.ts';
 import type { RetentionPlan } from '../snapshot/plan.ts';
 import type { Decision } from '../snapshot/retention.ts';
 import type { StoredBlob } from '../store/catalogue.ts';
+import { printable } from '../text.ts';
 
 /** What becomes of a snapshot and why, for one cell of a table. */
 export function decisionText({ keep, reasons }: Decision<StoredBlob>): string {
@@ -12,7 +13,9 @@ export function decisionText({ keep, reasons }: Decision<StoredBlob>): string {
 export function notesOfOthers({ current, otherClusterIds }: RetentionPlan<StoredBlob>): string[] {
   if (current === undefined || otherClusterIds.length === 0) return [];
   return [
-    `This cluster is ${current.record.clusterId}; snapshots of ${otherClusterIds.join(', ')} are of another one and stay.`,
+    printable(
+      `This cluster is ${current.record.clusterId}; snapshots of ${otherClusterIds.join(', ')} are of another one and stay.`,
+    ),
     'A restored cluster has a new id. Ids that this one had before belong into SNAPSHOT_PREVIOUS_CLUSTER_IDS, or once into',
     '`prune --cluster-id ID`: then their snapshots age out with its own.',
   ];

@@ -1,5 +1,6 @@
 import { VerificationError } from '../errors.ts';
 import { readThrough } from '../source.ts';
+import { printable } from '../text.ts';
 import type { Arguments, Context, Outcome } from './command.ts';
 import { openSource } from './operand.ts';
 import { statusTable } from './status.ts';
@@ -17,7 +18,7 @@ export async function verify(context: Context, { operands: [operand = ''] }: Arg
   const json = { name: source.name, ...report, ok: count === 0, faults, faultCount: count };
   if (count === 0) return { text: statusTable(report), json, summary: `${source.name} is a sound snapshot.` };
   const lines = faults.map(
-    ({ kind, page, message }) => `${kind}${page === undefined ? '' : ` (page ${page})`}: ${message}`,
+    ({ kind, page, message }) => `${kind}${page === undefined ? '' : ` (page ${page})`}: ${printable(message)}`,
   );
   const text = [...lines, `${count} ${count === 1 ? 'fault' : 'faults'} found`].join('\n');
   const undecided = !verdict.ok && verdict.undecided;

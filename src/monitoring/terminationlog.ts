@@ -1,4 +1,5 @@
 import { closeSync, constants, openSync, writeSync } from 'node:fs';
+import { printable } from '../text.ts';
 
 /** Kubernetes reads no more of it. */
 const MAX_BYTES = 4096;
@@ -14,7 +15,7 @@ export const TERMINATION_LOG = '/dev/termination-log';
 export function writeTerminationLog(path: string, words: string): void {
   const file = openSync(path, constants.O_WRONLY | constants.O_TRUNC | constants.O_NONBLOCK);
   try {
-    writeSync(file, fitted(words.replace(/\s*\n\s*/g, ' ').trim()));
+    writeSync(file, fitted(printable(words.replace(/\s*\n\s*/g, ' ').trim())));
   } finally {
     closeSync(file);
   }

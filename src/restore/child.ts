@@ -1,6 +1,6 @@
-import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { basename } from 'node:path';
+import { killChild, startChild } from '../children.ts';
 import { EtcdError, RunTimeout } from '../errors.ts';
 
 export interface Ended {
@@ -21,13 +21,13 @@ export const CHILD_ENVIRONMENT = { ETCDCTL_API: '3' };
  */
 export async function runProgram(program: string, args: readonly string[], signal: AbortSignal): Promise<Ended> {
   signal.throwIfAborted();
-  const child = spawn(program, args, { env: CHILD_ENVIRONMENT, stdio: ['ignore', 'pipe', 'pipe'] });
-  const kill = (): unknown => child.kill('SIGKILL');
+  const child = startChild(program, args, { env: CHILD_ENVIRONMENT, stdio: ['ignore', 'pipe', 'pipe'] });
+  const kill = (): void => killChild(child);
   signal.addEventListener('abort', kill);
   let output = '';
   const keep = (text: string): void => void (output += text);
-  child.stdout.setEncoding('utf8').on('data', keep);
-  child.stderr.setEncoding('utf8').on('data', keep);
+  child.stdout?.setEncoding('utf8').on('data', keep);
+  child.stderr?.setEncoding('utf8').on('data', keep);
   try {
     const [code, killedBy] = (await once(child, 'close')) as [number | null, NodeJS.Signals | null];
     if (signal.aborted) throw abortReason(program, signal);

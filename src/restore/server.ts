@@ -1,8 +1,9 @@
-import { type ChildProcess, spawn } from 'node:child_process';
+import type { ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { open, readFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { killChild, startChild } from '../children.ts';
 import { UsageError, VerificationError } from '../errors.ts';
 import { Connection } from '../etcd/connection.ts';
 import { proveQuorum } from '../etcd/probes.ts';
@@ -65,11 +66,11 @@ export class DrillServer {
       ...(rootToken === undefined ? [] : ['--auth-token', rootToken.flag]),
     ];
     signal.throwIfAborted();
-    const child = spawn(program, args, { cwd: dir, env: CHILD_ENVIRONMENT, stdio: ['ignore', log.fd, log.fd] });
+    const child = startChild(program, args, { cwd: dir, env: CHILD_ENVIRONMENT, stdio: ['ignore', log.fd, log.fd] });
     await Promise.all([once(child, 'spawn'), log.close()]);
     const connection = new Connection(`unix:${socket}`, undefined, undefined, rootToken?.token);
     const server = new DrillServer(child, connection);
-    signal.addEventListener('abort', () => child.kill('SIGKILL'));
+    signal.addEventListener('abort', () => killChild(child));
     try {
       await server.#ready(socket, logFile, signal);
       return server;
@@ -84,7 +85,7 @@ export class DrillServer {
     this.connection.close();
     if (!this.#isRunning) return;
     const closed = once(this.#child, 'close');
-    this.#child.kill('SIGKILL');
+    killChild(this.#child);
     await closed;
   }
 

@@ -113,10 +113,20 @@ export class StagedUpload {
 
   /**
    * Withdraws what nobody will prove any more.
-   * @returns what the run is to end with: it names the blob where that may be visible all the same
+   * @returns what the run is to end with: it says what became of the blob, where it was or may be visible
    */
   async withdrawAfter(interruption: Interrupted): Promise<Interrupted> {
-    return (await this.withdraw()) ? interruption : interruption.leaving(this.#blob.name);
+    if (!this.#mayBeVisible) return interruption;
+    const { name } = this.#blob;
+    return (await this.withdraw())
+      ? interruption.withOutcome(
+          `${name} was not proven yet and is rolled back`,
+          'Nothing is stored. Run the command again.',
+        )
+      : interruption.withOutcome(
+          `${name} may be stored, not proven: its rollback was not confirmed in time`,
+          `Run the command again; \`etcd-snapshot verify ${name}\` proves the blob, if it is there.`,
+        );
   }
 
   /**

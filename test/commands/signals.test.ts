@@ -104,7 +104,7 @@ t.test('interrupted, and the withdrawal hangs: the last words name what may stay
       t.ok(farewellMs < 2000, `${what}: ${Math.round(farewellMs)} ms`);
       t.notMatch(stdout, 'successfully', what);
       const [name = 'no blob', ...others] = await azurite.names('signals');
-      t.match(stderr, `${name} may be stored, for its withdrawal was not confirmed in time.`, what);
+      t.match(stderr, `${name} may be stored, not proven: its rollback was not confirmed in time.`, what);
       t.match(stderr, `etcd-snapshot verify ${name}`, what);
       t.strictSame(others, [], what);
       await azurite.container('signals').deleteBlob(name);

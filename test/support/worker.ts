@@ -8,7 +8,7 @@ export const MAIN = join(import.meta.dirname, '..', '..', 'dist', 'main.js');
 
 /** Starts the worker in a folder without a `.env`, unless another is named. */
 export function startWorker(args: readonly string[], variables: Variables, cwd = import.meta.dirname): ChildProcess {
-  return launch(process.execPath, [MAIN, ...args], variables, cwd);
+  return launch(process.execPath, ['--', MAIN, ...args], variables, cwd);
 }
 
 export async function runWorker(args: readonly string[], variables: Variables, cwd?: string): Promise<Finished> {
