@@ -96,10 +96,19 @@ const VERBS: Readonly<Record<string, Verb>> = {
     summary: 'make the data directory of a member from a snapshot; plan it for all members; swap it in',
     options: {
       plan: { type: 'boolean', help: 'print the steps for all members, and change nothing' },
-      layout: { type: 'string', value: 'LAYOUT', help: 'with --plan: aks-engine, kubeadm, k3s or rke2' },
-      'from-plan': { type: 'string', value: 'FILE', help: 'restore as a saved plan says (made with --plan --json)' },
+      layout: {
+        type: 'string',
+        value: 'LAYOUT',
+        help: 'with --plan: aks-engine, kubeadm, k3s or rke2 (default: as this host shows)',
+      },
+      'from-plan': { type: 'string', value: 'FILE', help: 'restore as a saved plan says; with --plan: show it' },
       member: { type: 'string', value: 'NAME', help: 'with --from-plan: which member this host is' },
-      from: { type: 'string', value: 'FILE', help: "take name and URLs from the member's own configuration" },
+      from: {
+        type: 'string',
+        value: 'FILE',
+        help: "take name, URLs and directory from the member's own configuration: /etc/default/etcd, systemd unit, static pod or the file of --config-file",
+      },
+      output: { type: 'string', value: 'FILE', help: 'with --plan: write the plan to FILE, which must not exist yet' },
       name: { type: 'string', value: 'NAME', help: 'name of the member, as for etcdutl' },
       'initial-cluster': {
         type: 'string',
@@ -112,7 +121,7 @@ const VERBS: Readonly<Record<string, Verb>> = {
       'wal-dir': { type: 'string', value: 'DIR', help: 'directory for the write-ahead log, as for etcdutl' },
       'owner-from': { type: 'string', value: 'DIR', help: 'take owner and mode of the new directory from this one' },
       'no-bump': { type: 'boolean', help: 'do not raise the revision' },
-      force: { type: 'boolean', help: 'restore although the cluster has quorum' },
+      force: { type: 'boolean', help: 'restore, or plan to restore, although the cluster has quorum' },
       swap: { type: 'boolean', help: 'put restored data into the place of a stopped member; the old data is kept' },
       download: {
         type: 'string',
@@ -153,9 +162,8 @@ const RESTORE_SECONDS = 86_400;
 
 function needsOfRestore({ operands, options }: Arguments): Needs {
   const needsNothing = options['swap'] === true || (options['plan'] === true && options['from-plan'] !== undefined);
-  const makesNoData = options['plan'] === true || options['download'] !== undefined;
   return {
-    etcd: needsNothing || makesNoData || options['force'] === true ? false : 'if set',
+    etcd: needsNothing || options['download'] !== undefined || options['force'] === true ? false : 'if set',
     storage: !needsNothing && !(operands.length > 0 && operands.every(isFileName)),
     timeout: RESTORE_SECONDS,
   };

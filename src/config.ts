@@ -272,7 +272,7 @@ const CLUSTER_IDS_RULE: Rule = {
   pattern: /^[0-9a-f]{1,16}(\s*,\s*[0-9a-f]{1,16})*$/,
   demand: 'must be cluster ids as `list` shows them, separated by commas',
 };
-const PREFIX_RULE: Rule = {
+export const PREFIX_RULE: Rule = {
   pattern: /^(?!.*(\/\/|\.\/|\.$))[A-Za-z0-9][A-Za-z0-9._/-]{0,199}$/,
   demand:
     'must be letters, digits and ._-/ only, without a leading slash, an empty part or a part that ends with a dot',

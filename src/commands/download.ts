@@ -1,17 +1,23 @@
+import { createHash } from 'node:crypto';
 import { link, mkdir } from 'node:fs/promises';
 import { dirname, resolve } from 'node:path';
 import { Stopwatch } from '../backup/stopwatch.ts';
 import { UsageError } from '../errors.ts';
+import { openRegular, whyUnreadable } from '../files.ts';
 import { demandRoom, onDisk, removeAll, statOf, sync } from '../restore/disk.ts';
 import { bytesAt, fetchVerified, isResumable } from '../restore/fetch.ts';
-import { demandPlanned, readPlan } from '../restore/plan.ts';
+import { demandPlanned } from '../restore/plan.ts';
+import { readPlan } from '../restore/plan-file.ts';
 import { demandParent, workPlaceOf } from '../restore/target.ts';
 import type { Arguments, Context, Outcome } from './command.ts';
+import { printable } from '../text.ts';
 import { openNamedOrNewest } from './operand.ts';
 import { statusTable } from './status.ts';
 
 /** What can be said of a download; all else is about a member. */
 const OPTIONS = new Set(['json', 'env-file', 'download', 'from-plan']);
+
+const NEW = 'Name a file that is not there yet; nothing is overwritten.';
 
 /**
  * `restore --download`: the snapshot itself as a file, for what restores on its own: k3s, RKE2, etcd's tool of another
@@ -29,7 +35,11 @@ export async function download(context: Context, { operands: [operand], options 
   }
   const file = resolve(String(options['download']));
   const plan = typeof options['from-plan'] === 'string' ? await readPlan(options['from-plan']) : undefined;
-  await demandNew(file);
+  await demandParent(file);
+  const there = await onDisk(`Looking at ${file}`, statOf(file));
+  if (there?.isDirectory() === true) throw new UsageError(`${printable(file)} is a directory.`, NEW);
+  // With a plan it is known without Azure what is wanted.
+  if (there !== undefined && plan !== undefined && operand === undefined) return doneBefore(file, plan.snapshot);
   const source = await openNamedOrNewest(context, operand ?? plan?.snapshot.name);
   if (source.etag === undefined) {
     throw new UsageError(
@@ -38,6 +48,7 @@ export async function download(context: Context, { operands: [operand], options 
     );
   }
   if (plan !== undefined && source.record !== undefined) demandPlanned(plan, source.name, source.record.sha256);
+  if (there !== undefined) return doneBefore(file, { name: source.name, sha256: source.record?.sha256 });
 
   const work = workPlaceOf(file);
   await onDisk(`Creating ${work}`, mkdir(work, { recursive: true, mode: 0o700 }));
@@ -55,7 +66,10 @@ export async function download(context: Context, { operands: [operand], options 
     return {
       text: `${statusTable(facts)}\n${summary} It holds all Secrets: remove it when it is no longer needed.`,
       summary,
-      json: { name: source.name, file, size, sha256, hash, revision, totalKeys, durationsMs: watch.durations() },
+      json: {
+        ...{ name: source.name, file, size, sha256, hash, revision, totalKeys, alreadyDone: false },
+        durationsMs: watch.durations(),
+      },
     };
   } catch (error) {
     if (!isResumable(error)) await removeAll(work);
@@ -63,13 +77,32 @@ export async function download(context: Context, { operands: [operand], options 
   }
 }
 
-/** @throws UsageError unless a file can appear at the path */
-async function demandNew(path: string): Promise<void> {
-  await demandParent(path);
-  const there = await onDisk(`Looking at ${path}`, statOf(path));
-  if (there === undefined) return;
-  throw new UsageError(
-    there.isDirectory() ? `${path} is a directory.` : `${path} is there already.`,
-    'Name a file that is not there yet; nothing is overwritten.',
-  );
+/**
+ * What is there already is what was to be written: a download that an earlier run finished.
+ * @throws UsageError when it is anything else
+ */
+async function doneBefore(
+  file: string,
+  { name, sha256 }: { readonly name: string; readonly sha256: string | undefined },
+): Promise<Outcome> {
+  if (sha256 === undefined || (await sha256Of(file)) !== sha256) {
+    throw new UsageError(`${printable(file)} is there already, and is not ${printable(name)}.`, NEW);
+  }
+  const summary = `Already done: ${printable(name)} stands in ${printable(file)}.`;
+  return {
+    text: `${summary} It holds all Secrets: remove it when it is no longer needed.`,
+    summary,
+    json: { name, file, sha256, alreadyDone: true },
+  };
+}
+
+async function sha256Of(path: string): Promise<string> {
+  try {
+    const { file } = await openRegular(path);
+    const hash = createHash('sha256');
+    for await (const piece of file.createReadStream({ highWaterMark: 1024 * 1024 })) hash.update(piece as Buffer);
+    return hash.digest('hex');
+  } catch (error) {
+    throw new UsageError(`${printable(path)} is there already, and ${whyUnreadable(error)}.`, NEW, error);
+  }
 }

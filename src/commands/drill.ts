@@ -2,18 +2,20 @@ import { mkdtemp } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Stopwatch } from '../backup/stopwatch.ts';
-import { StorageError, VerificationError } from '../errors.ts';
+import { StorageError, UsageError, VerificationError } from '../errors.ts';
 import { Findings } from '../findings.ts';
 import { drillMetrics } from '../monitoring/metrics.ts';
 import { type Check, compareRecord, compareServer } from '../restore/compare.ts';
 import { demandRoom, onDisk, removeAll } from '../restore/disk.ts';
 import { fetchVerified } from '../restore/fetch.ts';
 import { aloneAs, tokenOf } from '../restore/members.ts';
+import { makePlan } from '../restore/plan.ts';
 import { DrillServer, findServer } from '../restore/server.ts';
 import { makeRootToken } from '../restore/token.ts';
 import { demandFit, findTool, runRestore, WAL_SIZE } from '../restore/tool.ts';
 import { KeyScanner } from '../snapshot/keys.ts';
 import { type LiveKey, LiveKeys, sampler } from '../snapshot/livekeys.ts';
+import type { SnapshotRecord } from '../snapshot/record.ts';
 import type { SnapshotFacts } from '../snapshot/verify.ts';
 import { isFileName, openBlob, openFile, openNewest, passBytes, type SnapshotSource } from '../source.ts';
 import type { DrillNote } from '../store/drillnote.ts';
@@ -66,7 +68,8 @@ export async function drill(context: Context, { operands: [operand], options }: 
 
     const sample = await sampleOf(context, file, facts);
     const ofServer = await watch.time('compare', compareServer(server.connection, facts, sample));
-    const checks = record === undefined ? ofServer : [...compareRecord(record, facts), ...ofServer];
+    const checks =
+      record === undefined ? ofServer : [...compareRecord(record, facts), ...ofServer, planCheck(source, record)];
 
     const durationsMs = watch.durations();
     const { fetch = 0, restore = 0, start = 0 } = durationsMs;
@@ -89,6 +92,18 @@ export async function drill(context: Context, { operands: [operand], options }: 
   } finally {
     await server?.stop();
     await removeAll(dir);
+  }
+}
+
+/** One member comes back without a plan; a cluster does not. */
+function planCheck({ name, size }: SnapshotSource, record: SnapshotRecord): Check {
+  const what = 'a plan for all members';
+  try {
+    makePlan(name, size, record, { layout: 'kubeadm', now: new Date() });
+    return { what, expected: 'possible', found: 'possible', ok: true };
+  } catch (error) {
+    if (!(error instanceof UsageError)) throw error;
+    return { what, expected: 'possible', found: error.message, ok: false };
   }
 }
 

@@ -1,33 +1,82 @@
 import { UsageError } from '../errors.ts';
-import { makePlan, planText, readPlan } from '../restore/plan.ts';
-import { isLayout, LAYOUTS } from '../restore/layouts.ts';
+import { Findings } from '../findings.ts';
+import { inferLayout, type InferredLayout, namedLayout } from '../restore/layouts.ts';
+import { readMemberConfig } from '../restore/member-config.ts';
+import { makePlan, planJson, planText } from '../restore/plan.ts';
+import { assertNoFile, type Plan, readPlan, writePlan } from '../restore/plan-file.ts';
+import { demandNoQuorum } from '../restore/quorum.ts';
+import { assertDirectory } from '../restore/schemas.ts';
+import { printable } from '../text.ts';
 import type { Arguments, Context, Outcome } from './command.ts';
 import { openNamedOrNewest } from './operand.ts';
 
 interface PlanOptions {
   readonly layout?: string;
   readonly 'data-dir'?: string;
+  readonly from?: string;
   readonly 'from-plan'?: string;
+  readonly force?: boolean;
+  readonly output?: string;
 }
 
-/** `restore --plan`: what every member is to be told, and the steps for all of them. Changes nothing. */
+/** The name under which the steps name the plan where it is not written to a file. */
+const PLAN_FILE = 'plan.json';
+
+/**
+ * `restore --plan`: what every member is to be told, and the steps for all of them. Changes nothing. What its steps would be
+ * refused for is asked now, so that they succeed when they are followed.
+ */
 export async function showPlan(context: Context, args: Arguments): Promise<Outcome> {
-  const { layout = 'aks-engine', 'data-dir': dataDir, 'from-plan': file } = args.options as PlanOptions;
-  const [operand] = args.operands;
-  if (file !== undefined) {
-    const saved = await readPlan(file);
-    return { text: planText(saved), json: saved };
+  const options = args.options as PlanOptions;
+  const { 'from-plan': saved, output } = options;
+  if (saved !== undefined) {
+    if (output !== undefined) {
+      throw new UsageError(
+        '--output writes a new plan, and --from-plan shows an old one.',
+        'Leave out one of the two.',
+      );
+    }
+    return outcomeOf(await readPlan(saved), saved);
   }
-  if (!isLayout(layout)) {
-    throw new UsageError(`There is no layout ${layout}.`, `Layouts: ${Object.keys(LAYOUTS).join(', ')}.`);
-  }
-  const source = await openNamedOrNewest(context, operand);
+  if (output !== undefined) await assertNoFile(output);
+  const { layout, sign } = await layoutFor(context, options.layout);
+  const findings = new Findings(context.log);
+  if (sign !== undefined)
+    findings.add(`The layout is ${layout}, because of ${sign} on this host.`, 'Or give --layout.');
+  const dataDir = options['data-dir'] && assertDirectory(options['data-dir'], '--data-dir');
+  const config = options.from && {
+    path: assertDirectory(options.from, '--from'),
+    member: await readMemberConfig(options.from),
+  };
+  if (options.force !== true) await demandNoQuorum(context.config.etcd, findings);
+
+  const source = await openNamedOrNewest(context, args.operands[0]);
   if (source.record === undefined) {
     throw new UsageError(
-      `${source.name} has no record, so nobody knows of which cluster it is.`,
+      `${printable(source.name)} has no record, so nobody knows of which cluster it is.`,
       'Plan with a snapshot that `etcd-snapshot list` shows with its record, or restore by flags.',
     );
   }
-  const plan = makePlan(source.name, source.size, source.record, { layout, dataDir, now: new Date() });
-  return { text: planText(plan), json: plan };
+  const plan = makePlan(source.name, source.size, source.record, {
+    ...{ layout, dataDir: dataDir || undefined, config: config || undefined, force: options.force === true },
+    ...{ previousClusterIds: context.config.retention.previousClusterIds, now: new Date() },
+  });
+  const file = output ?? PLAN_FILE;
+  if (output !== undefined) {
+    await writePlan(output, planJson(plan, file));
+    context.log.info('the plan is written', { file: output, digest: plan.digest });
+  }
+  return outcomeOf(plan, file);
+}
+
+/** The named one, or the one that this host shows. @throws UsageError */
+async function layoutFor(
+  { config }: Context,
+  name: string | undefined,
+): Promise<Omit<InferredLayout, 'sign'> & { sign?: string }> {
+  return name === undefined ? inferLayout(config.etcd?.tls) : { layout: namedLayout(name) };
+}
+
+function outcomeOf(plan: Plan, file: string): Outcome {
+  return { text: planText(plan, file), json: planJson(plan, file) };
 }

@@ -4,14 +4,25 @@ import { Findings } from '../findings.ts';
 import { bytesAt, fetchVerified, isResumable } from '../restore/fetch.ts';
 import { formatInitialCluster } from '../restore/members.ts';
 import { memberFor, type Resolved } from '../restore/parameters.ts';
+import { type Marker, previousOf, readMarker, sameParameters, writeMarker } from '../restore/marker.ts';
 import { demandPlanned } from '../restore/plan.ts';
 import { demandNoQuorum } from '../restore/quorum.ts';
+import { onDisk } from '../restore/disk.ts';
 import { ownerFor, Target } from '../restore/target.ts';
 import { BUMP, demandFit, findTool, type MemberParameters, type RestoreTool, runRestore } from '../restore/tool.ts';
-import { dataDirOf, isOneOfSeveral, nextStep, readWish, type RestoreOptions, type Wish } from '../restore/wish.ts';
+import {
+  type Directories,
+  directoriesOf,
+  isOneOfSeveral,
+  nextStep,
+  readWish,
+  type RestoreOptions,
+  type Wish,
+} from '../restore/wish.ts';
 import type { SnapshotRecord } from '../snapshot/record.ts';
 import type { SnapshotFacts } from '../snapshot/verify.ts';
 import type { SnapshotSource } from '../source.ts';
+import { printable } from '../text.ts';
 import type { Arguments, Context, Outcome } from './command.ts';
 import { download } from './download.ts';
 import { openNamedOrNewest } from './operand.ts';
@@ -33,35 +44,42 @@ export async function restore(context: Context, args: Arguments): Promise<Outcom
   const findings = new Findings(log);
 
   const wish = await readWish(options);
+  const directories = directoriesOf(options, wish);
+  const planned = await plannedBefore(wish, directories);
+  if (planned !== undefined) return planned;
   const tool = await findTool(context.searchPath, signal);
   if (options.force !== true) await watch.time('quorum', demandNoQuorum(config.etcd, findings));
   const source = await chooseSource(context, args.operands[0], wish);
   const foretold = source.record && decide(source, wish, tool, source.record);
-  const place = dataDirOf(options, wish);
-  const owner = await ownerFor(place, options['owner-from']);
-  const target = await Target.prepare(place, options['wal-dir'], signal);
+  const bump = bumpOf(options, tool, findings);
+  const done = foretold && (await doneBefore(source, foretold, bump, directories));
+  if (done !== undefined) return done;
+  for (const note of directories.notes) findings.add(note);
+  const owner = await ownerFor(directories.dataDir, options['owner-from']);
+  const target = await Target.prepare(directories.dataDir, options['wal-dir'], signal);
   try {
     await target.demandRoom(source.size - (await bytesAt(source, target.work)), source.size);
 
     const { file, facts } = await watch.time('fetch', fetchVerified(source, target.work, context));
     const { member, notes } = foretold ?? decide(source, wish, tool, facts);
     for (const note of notes) findings.add(note);
-    const bump = bumpOf(options, tool, findings);
 
     const order = { file, member, dataDir: target.freshDataDir, walDir: target.freshWalDir, bump };
     await watch.time('restore', runRestore(tool, order, signal));
+    const marker = markerOf(source, wish, member, facts, { tool: tool.name, bump });
+    await onDisk(`Writing ${target.freshDataDir}`, writeMarker(target.freshDataDir, marker));
     await watch.time('place', target.place(owner));
     log.info('the data directory is restored', { dataDir: target.dataDir, tool: tool.name, member: member.name });
 
     const { dataDir, walDir = null } = target;
     const { sha256, revision: snapshotRevision, liveKeys = null } = facts;
-    const next = nextStep(dataDir, wish);
-    const done = { name: source.name, dataDir, tool: tool.name, member, revision: snapshotRevision + bump, next };
+    const next = nextStep({ dataDir, place: directories.place });
+    const made = { name: source.name, dataDir, tool: tool.name, member, revision: snapshotRevision + bump, next };
     return {
-      text: textOf(done),
-      summary: summaryOf(done),
+      text: textOf(made),
+      summary: summaryOf(made),
       json: {
-        ...{ ...done, walDir, sha256, snapshotRevision, liveKeys },
+        ...{ ...made, walDir, sha256, snapshotRevision, liveKeys, alreadyDone: false },
         member: { ...member, initialCluster: formatInitialCluster(member.initialCluster) },
         ...{ durationsMs: watch.durations(), findings: findings.sentences },
       },
@@ -99,6 +117,76 @@ function decide(
   return { member, notes: note === undefined ? notes : [note, ...notes] };
 }
 
+function markerOf(
+  { name, record }: SnapshotSource,
+  { plan }: Wish,
+  { initialCluster, ...member }: MemberParameters,
+  facts: SnapshotFacts,
+  { tool, bump }: { tool: string; bump: number },
+): Marker {
+  const { sha256, revision, liveKeys = null } = facts;
+  const members = initialCluster.map((one) => ({ name: one.name, peerURLs: [...one.peerURLs] }));
+  return {
+    format: 1,
+    snapshot: { name, sha256, revision, liveKeys },
+    plan: plan?.digest ?? null,
+    tool,
+    revision: revision + bump,
+    member: {
+      ...{ name: member.name, initialCluster: members, initialClusterToken: member.initialClusterToken },
+      initialAdvertisePeerUrls: [...member.initialAdvertisePeerUrls],
+    },
+    previous: previousOf(record?.clusterId ?? null, (record ?? facts).members),
+  };
+}
+
+/** What an earlier run of the same plan made, whether it waits or was swapped in since. Nothing else is asked then. */
+async function plannedBefore(
+  { plan, name, config }: Wish,
+  { dataDir, place }: Directories,
+): Promise<Outcome | undefined> {
+  if (plan === undefined) return undefined;
+  const isOurs = ({ plan: digest, member }: Marker): boolean =>
+    digest === plan.digest && member.name === (name ?? config?.name);
+  const waiting = await readMarker(dataDir);
+  if (waiting !== undefined && !waiting.isUsed && isOurs(waiting.marker)) {
+    return alreadyDone(waiting.marker, dataDir, nextStep({ dataDir, place }));
+  }
+  const swapped = place === undefined || place === dataDir ? undefined : await readMarker(place);
+  if (place === undefined || swapped === undefined || !isOurs(swapped.marker)) return undefined;
+  return alreadyDone(swapped.marker, place, 'start etcd; to restore once more make a new plan');
+}
+
+/** What an earlier run made of the same snapshot with the same parameters. */
+async function doneBefore(
+  { record }: SnapshotSource,
+  { member }: Resolved,
+  bump: number,
+  { dataDir, place }: Directories,
+): Promise<Outcome | undefined> {
+  const found = await readMarker(dataDir);
+  if (found === undefined || found.isUsed || record === undefined) return undefined;
+  const { marker } = found;
+  const isSame = marker.snapshot.sha256 === record.sha256 && marker.revision === marker.snapshot.revision + bump;
+  if (!isSame || !sameParameters(member, marker.member)) return undefined;
+  return alreadyDone(marker, dataDir, nextStep({ dataDir, place }));
+}
+
+function alreadyDone({ snapshot, member, tool, revision }: Marker, dataDir: string, next: string): Outcome {
+  const { name, sha256, revision: snapshotRevision, liveKeys } = snapshot;
+  const made = { name, dataDir, tool, member, revision, next };
+  const summary = `Already done: ${summaryOf(made)}`;
+  return {
+    text: textOf(made, summary),
+    summary,
+    json: {
+      ...{ ...made, walDir: null, sha256, snapshotRevision, liveKeys, alreadyDone: true },
+      member: { ...member, initialCluster: formatInitialCluster(member.initialCluster) },
+      ...{ durationsMs: { total: 0 }, findings: [] },
+    },
+  };
+}
+
 function bumpOf(options: RestoreOptions, { name, canBump }: RestoreTool, findings: Findings): number {
   if (options['no-bump'] === true) return 0;
   if (canBump) return BUMP;
@@ -119,14 +207,15 @@ interface Done {
 }
 
 function summaryOf({ name, dataDir, tool, member, revision }: Done): string {
-  return `Restored ${name} to ${dataDir} as member ${member.name}, at revision ${revision}, by ${tool}.`;
+  const what = `Restored ${printable(name)} to ${printable(dataDir)} as member ${printable(member.name)}`;
+  return `${what}, at revision ${revision}, by ${printable(tool)}.`;
 }
 
-function textOf(done: Done): string {
+function textOf(done: Done, summary = summaryOf(done)): string {
   const { member, next } = done;
-  const names = member.initialCluster.map((other) => other.name).join(', ');
+  const names = member.initialCluster.map((other) => printable(other.name)).join(', ');
   return [
-    summaryOf(done),
+    summary,
     `When this is done on all members (${names}), and etcd and the API servers are stopped on all of them:`,
     `  ${next}`,
   ].join('\n');

@@ -6,6 +6,7 @@ import { humanAge } from '../text.ts';
 import { ExitCode, StorageError, WorkerError } from '../errors.ts';
 import { type Check, fail, ok, tried, warn } from './check.ts';
 import { judgeClock } from './clock.ts';
+import { checkPlan } from './plan.ts';
 
 /** Without a history: the schedule of the manifests. */
 const USUAL_MS = 6 * 3600_000;
@@ -36,13 +37,11 @@ export async function checkStorage(store: BlobStore, now: Date): Promise<Check[]
     const { refused, aheadMs } = probe;
     const rights = RIGHTS.map((right) => judgeRight(right, refused[right]));
     const clock = aheadMs === undefined ? [] : [judgeClock('Azure', aheadMs)];
-    return [
-      ...rights,
-      ...clock,
-      ...(refused.list === undefined
-        ? [judgeAge(await store.list(), now), judgeDrill(await store.lastDrill(), now)]
-        : []),
-    ];
+    if (refused.list !== undefined) return [...rights, ...clock];
+    const blobs = await store.list();
+    const newest = blobs.find(({ record }) => record !== undefined);
+    const plan = newest?.record === undefined ? [] : await checkPlan(newest.name, newest.size, newest.record, now);
+    return [...rights, ...clock, judgeAge(blobs, now), ...plan, judgeDrill(await store.lastDrill(), now)];
   });
 }
 

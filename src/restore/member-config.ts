@@ -1,8 +1,11 @@
-import { readFile } from 'node:fs/promises';
-import { basename } from 'node:path';
+import { basename, join, relative } from 'node:path';
 import { parse } from 'yaml';
 import { UsageError } from '../errors.ts';
+import { readNamed } from '../files.ts';
 import { cleaned } from '../reader.ts';
+import { printable } from '../text.ts';
+import { assertDirectory } from './schemas.ts';
+import { type CommandLine, unitOf, variablesOf, wordsOf } from './unit.ts';
 
 /** What a member's own configuration says of it; names are those of etcd's flags, undefined = not set there. */
 export interface MemberConfig {
@@ -14,30 +17,93 @@ export interface MemberConfig {
   readonly walDir: string | undefined;
 }
 
+/** `environment`: variables, with all flags in `DAEMON_ARGS` or one for each; `yaml`: a pod, or etcd's own configuration file. */
+export type ConfigForm = 'environment' | 'unit' | 'yaml';
+
+const BY_HAND = 'Give --name and --data-dir by hand, as etcd gets them.';
+
 /**
- * Reads how a member is started: an environment file such as `/etc/default/etcd`, with all flags in `DAEMON_ARGS` or with
- * `ETCD_…` variables, or the manifest of a static pod such as `/etc/kubernetes/manifests/etcd.yaml`.
- * @throws UsageError when it cannot be read, or names no member
+ * Reads how a member is started: an environment file such as `/etc/default/etcd`, a systemd unit, the manifest of a static pod
+ * such as `/etc/kubernetes/manifests/etcd.yaml`, or the YAML file of etcd's own `--config-file`.
+ * @throws UsageError when it cannot be read, names no member, or says only when etcd starts what it is called
  */
 export async function readMemberConfig(path: string): Promise<MemberConfig> {
-  const text = await readFile(path, 'utf8').catch((error: unknown) => {
-    throw new UsageError(`The file ${path} cannot be read.`, 'Check the path of --from and its permissions.', error);
-  });
-  const config = parseMemberConfig(text, /\.ya?ml$/.test(path) ? 'manifest' : 'environment');
-  if (config?.name !== undefined) return config;
-  throw new UsageError(
-    `${path} says nothing of an etcd member: it has no name.`,
-    'Name /etc/default/etcd or /etc/kubernetes/manifests/etcd.yaml, or give --name and the others by hand.',
-  );
+  const hint = 'Check the path of --from and its permissions; in a container, mount the file.';
+  const text = (await readNamed(path, 'configuration of the member', hint)).toString('utf8');
+  const shown = printable(path);
+  const config = parseMemberConfig(text, formOf(path, text), shown);
+  if (config?.name === undefined) {
+    throw new UsageError(
+      `${shown} says nothing of an etcd member: it has no name.`,
+      `Name the file that starts etcd: /etc/default/etcd, /etc/kubernetes/manifests/etcd.yaml, its unit or its configuration. ${BY_HAND}`,
+    );
+  }
+  const directory = (named: string | undefined): string | undefined => {
+    if (named === undefined || named.startsWith('/')) return named && assertDirectory(named, `A directory in ${shown}`);
+    throw new UsageError(`${shown} names the directory ${printable(named)} without a / at its beginning.`, BY_HAND);
+  };
+  return { ...config, dataDir: directory(config.dataDir), walDir: directory(config.walDir) };
 }
 
-/** Undefined when the text is no configuration of etcd's. */
-export function parseMemberConfig(text: string, format: 'environment' | 'manifest'): MemberConfig | undefined {
-  const found = format === 'manifest' ? fromManifest(text) : fromEnvironmentFile(text);
-  if (found === undefined) return undefined;
-  const flags = flagsOf(found.words);
-  const value = (flag: string): string | undefined =>
-    flags.get(flag) ?? cleaned(found.variables.get(`ETCD_${flag.toUpperCase().replaceAll('-', '_')}`));
+function formOf(path: string, text: string): ConfigForm {
+  if (/\.(ya?ml|json)$/.test(path)) return 'yaml';
+  if (/^\s*\[Service\]\s*$/m.test(text)) return 'unit';
+  return /^\s*(?:export\s+)?[A-Za-z_]\w*=/m.test(text) ? 'environment' : 'yaml';
+}
+
+/**
+ * Undefined when the text is no configuration of etcd's.
+ * @param shown the file's name for messages
+ * @throws UsageError when it is one, and does not say what it takes to know the member
+ */
+export function parseMemberConfig(text: string, form: ConfigForm, shown = 'The file'): MemberConfig | undefined {
+  if (form === 'environment') {
+    const variables = variablesOf(text);
+    return configOf({ words: wordsOf(cleaned(variables.get('DAEMON_ARGS')) ?? ''), variables }, shown);
+  }
+  if (form === 'unit') {
+    const unit = unitOf(text);
+    return unit === undefined ? undefined : configOf(unit, shown);
+  }
+  const document = parseYaml(text);
+  const flat = configFileOf(document);
+  if (flat !== undefined) return valuesOf((flag) => flat.get(flag));
+  const pod = fromPod(document);
+  if (pod === undefined) return undefined;
+  const config = configOf(pod, shown);
+  return { ...config, dataDir: onHost(config.dataDir, pod), walDir: onHost(config.walDir, pod) };
+}
+
+function configOf(line: CommandLine, shown: string): MemberConfig {
+  assertKnownForm(line, shown);
+  const flags = flagsOf(line.words);
+  const raw = (flag: string): string | undefined =>
+    flags.get(flag) ?? cleaned(line.variables.get(`ETCD_${flag.toUpperCase().replaceAll('-', '_')}`));
+  const settings = raw('config-file');
+  if (settings !== undefined) {
+    throw new UsageError(
+      `${shown} starts etcd with --config-file, and then etcd ignores all other settings.`,
+      `Give --from ${printable(settings)}.`,
+    );
+  }
+  if (raw('name') === undefined && line.environmentFiles?.[0] !== undefined) {
+    throw new UsageError(
+      `${shown} takes etcd's settings from ${line.environmentFiles.map(printable).join(' and ')}.`,
+      `Give --from ${printable(line.environmentFiles[0])}.`,
+    );
+  }
+  return valuesOf((flag) => {
+    const value = raw(flag);
+    if (value === undefined || !/\$[({A-Za-z_]/.test(value)) return value;
+    if (flag !== 'name' && !flag.endsWith('-dir')) return undefined;
+    throw new UsageError(
+      `${shown} gives --${flag} as ${printable(value.replaceAll(/\$\{(%\w)\}/g, '$1'))}, which is known only at run time.`,
+      `Look at how the running etcd was started (ps -C etcd -o args). ${BY_HAND}`,
+    );
+  });
+}
+
+function valuesOf(value: (flag: string) => string | undefined): MemberConfig {
   return {
     name: value('name'),
     initialCluster: value('initial-cluster'),
@@ -48,33 +114,70 @@ export function parseMemberConfig(text: string, format: 'environment' | 'manifes
   };
 }
 
-interface Found {
-  /** The command line's words. */
-  readonly words: readonly string[];
-  /** They count only where no flag is given. */
-  readonly variables: ReadonlyMap<string, string>;
+/** @throws UsageError where a shell makes the command line */
+function assertKnownForm({ words }: CommandLine, shown: string): void {
+  const [program = '', ...rest] = words;
+  if (!/^(ba|da|a|z|k)?sh$/.test(basename(program)) || !rest.some((word) => /^-\w*c$/.test(word))) return;
+  throw new UsageError(
+    `${shown} starts etcd through a shell (${basename(program)} -c), a form that is not recognised.`,
+    BY_HAND,
+  );
 }
 
-function fromEnvironmentFile(text: string): Found {
-  const lines = text.split('\n').flatMap((line) => {
-    const [, name, value] = /^\s*(?:export\s+)?(\w+)=(.*)$/.exec(line) ?? [];
-    return name === undefined || value === undefined ? [] : [[name, value] as const];
-  });
-  const variables = new Map(lines);
-  return { words: wordsOf(cleaned(variables.get('DAEMON_ARGS')) ?? ''), variables };
+interface Pod extends CommandLine {
+  /** Paths on the host by paths in the container. */
+  readonly mounts: ReadonlyMap<string, string>;
 }
 
-function fromManifest(text: string): Found | undefined {
-  const manifest = parseYaml(text);
-  for (const container of list(at(at(manifest, 'spec'), 'containers'))) {
+function fromPod(document: unknown): Pod | undefined {
+  const spec = at(document, 'spec');
+  for (const container of list(at(spec, 'containers'))) {
     const words = [...list(at(container, 'command')), ...list(at(container, 'args'))].map(String);
-    if (!words.some((word) => basename(word) === 'etcd')) continue;
-    const variables = list(at(container, 'env')).map(
-      (entry) => [String(at(entry, 'name')), String(at(entry, 'value'))] as const,
-    );
-    return { words, variables: new Map(variables) };
+    const isEtcd = at(container, 'name') === 'etcd' || words.some((word) => /(^|[\s/])etcd(\s|$)/.test(word));
+    if (!isEtcd) continue;
+    const variables = new Map<string, string>();
+    for (const entry of list(at(container, 'env'))) {
+      const value = at(entry, 'value');
+      if (typeof value === 'string') variables.set(String(at(entry, 'name')), expand(value, variables));
+    }
+    return { words: words.map((word) => expand(word, variables)), variables, mounts: mountsOf(spec, container) };
   }
   return undefined;
+}
+
+/** As Kubernetes does it; what it fills in when the pod starts stays as it is. */
+function expand(text: string, variables: ReadonlyMap<string, string>): string {
+  return text.replaceAll(/\$\(([\w.-]+)\)/g, (reference, name: string) => variables.get(name) ?? reference);
+}
+
+function mountsOf(spec: unknown, container: unknown): Map<string, string> {
+  const hostPaths = new Map(
+    list(at(spec, 'volumes')).map((volume) => [at(volume, 'name'), at(at(volume, 'hostPath'), 'path')]),
+  );
+  const mounts = list(at(container, 'volumeMounts')).flatMap((mount) => {
+    const [inside, outside] = [at(mount, 'mountPath'), hostPaths.get(at(mount, 'name'))];
+    return typeof inside === 'string' && typeof outside === 'string' ? [[inside, outside] as const] : [];
+  });
+  return new Map(mounts);
+}
+
+/** Where a directory of the pod is outside of it. */
+function onHost(path: string | undefined, { mounts }: Pod): string | undefined {
+  if (path === undefined) return undefined;
+  const [best] = [...mounts]
+    .filter(([inside]) => !relative(inside, path).startsWith('..'))
+    .toSorted(([a], [b]) => b.length - a.length);
+  return best === undefined ? path : join(best[1], relative(best[0], path));
+}
+
+/** The keys of etcd's own configuration file, which are the names of its flags. */
+function configFileOf(document: unknown): Map<string, string> | undefined {
+  if (at(document, 'kind') !== undefined || at(document, 'name') === undefined) return undefined;
+  if (['data-dir', 'initial-cluster', 'listen-client-urls'].every((key) => at(document, key) === undefined)) {
+    return undefined;
+  }
+  const scalars = Object.entries(document ?? {}).filter(([, value]) => /^(string|number|boolean)$/.test(typeof value));
+  return new Map(scalars.map(([key, value]) => [key, String(value)] as const).filter(([, value]) => value !== ''));
 }
 
 function parseYaml(text: string): unknown {
@@ -93,16 +196,11 @@ function list(value: unknown): unknown[] {
   return Array.isArray(value) ? value : [];
 }
 
-/** Words of a line; quotation marks keep spaces together and are no part of a word. */
-function wordsOf(line: string): string[] {
-  return [...line.matchAll(/(?:"[^"]*"|'[^']*'|[^\s"'])+/g)].map(([word]) => word.replaceAll(/["']/g, ''));
-}
-
 /** Flags with their values, which stand behind an equals sign or are the next word; one or two hyphens are the same to etcd. */
 function flagsOf(words: readonly string[]): Map<string, string> {
   const flags = new Map<string, string>();
   for (const [i, word] of words.entries()) {
-    const [, name, value] = /^--?([\w-]+)(?:=(.*))?$/.exec(word) ?? [];
+    const [, name, value] = /^--?([\w-]+)(?:=([^]*))?$/.exec(word) ?? [];
     if (name === undefined) continue;
     const next = words[i + 1];
     const found = value ?? (next === undefined || next.startsWith('-') ? undefined : next);

@@ -10,7 +10,7 @@ import {
   tokenOf,
   votersOf,
 } from './members.ts';
-import type { Plan } from './plan.ts';
+import type { Plan } from './plan-file.ts';
 import type { MemberParameters } from './tool.ts';
 import type { Wish } from './wish.ts';
 

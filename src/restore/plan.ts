@@ -1,102 +1,67 @@
-import { createHash } from 'node:crypto';
-import { readFile } from 'node:fs/promises';
-import { basename, join } from 'node:path';
+import { basename } from 'node:path';
 import { UsageError, VerificationError } from '../errors.ts';
 import type { SnapshotRecord } from '../snapshot/record.ts';
-import { formatInitialCluster, type InitialMember, type LeftOut, newToken, votersOf } from './members.ts';
+import { printable } from '../text.ts';
 import { type Layout, LAYOUTS } from './layouts.ts';
+import type { MemberConfig } from './member-config.ts';
+import { formatInitialCluster, newToken, votersOf } from './members.ts';
+import { FORMAT, type Plan, type PlanFacts, restoredDirIn, sealPlan } from './plan-file.ts';
 import type { Step } from './runbook.ts';
-
-/** The version of the plan's own format. */
-const FORMAT = 1;
-
-/** What must be the same on all members, made once; the document of `restore --plan --json`. */
-export interface Plan {
-  readonly format: number;
-  readonly madeAt: string;
-  readonly snapshot: {
-    readonly name: string;
-    readonly sha256: string;
-    /** Bytes. */
-    readonly size: number;
-    readonly revision: number;
-    readonly etcdVersion: string;
-    readonly takenAt: string;
-  };
-  /** Of the cluster that the snapshot was taken of; the restored one has another. */
-  readonly clusterId: string;
-  readonly layout: Layout;
-  /** Where the members' etcd keeps its data, or the program that etcd is a part of. */
-  readonly dataDir: string;
-  /**
-   * Inside it, and so on the same disk: where the restored data waits until all members are stopped. Null where another
-   * program restores.
-   */
-  readonly restoredDir: string | null;
-  readonly initialCluster: string;
-  readonly initialClusterToken: string;
-  readonly members: readonly InitialMember[];
-  readonly leftOut: readonly LeftOut[];
-  readonly steps: readonly Step[];
-  /** sha256 of all the rest, which tells an edited plan. */
-  readonly digest: string;
-}
 
 export interface PlanOptions {
   readonly layout: Layout;
-  /** Undefined = the layout's. */
-  readonly dataDir: string | undefined;
+  /** Of all members; undefined = the layout's. */
+  readonly dataDir?: string | undefined;
+  /** The configuration of one of the members, with the path of the file. */
+  readonly config?: { readonly path: string; readonly member: MemberConfig } | undefined;
+  /** The steps are for a cluster that still works. */
+  readonly force?: boolean;
+  /** Ids that the cluster is known to have had before the one that the snapshot is of. */
+  readonly previousClusterIds?: readonly string[];
   readonly now: Date;
 }
 
-/** @throws UsageError when the snapshot knows no member that can be restored */
+/** @throws UsageError when the snapshot knows no member that can be restored, or the options contradict each other */
 export function makePlan(name: string, size: number, record: SnapshotRecord, options: PlanOptions): Plan {
   const { sha256, revision, etcdVersion, clusterId, takenAt } = record;
+  const { layout, config, force = false, previousClusterIds = [], now } = options;
   const { voters, leftOut } = votersOf(record.members);
   if (voters.length === 0) {
-    throw new UsageError(`The record of ${name} names no member.`, 'Restore by flags; see the README.');
+    throw new UsageError(`The record of ${printable(name)} names no member.`, 'Restore by flags; see the README.');
   }
-  const { layout } = options;
-  const { restorer, steps, ...preset } = LAYOUTS[layout];
+  const preset = LAYOUTS[layout];
+  const ids = new Map(record.members.map((member) => [member.name, member.id]));
+  const stated = statedDirectory(options);
+  const members = voters.map((voter) => {
+    const [id, dataDir] = [ids.get(voter.name), stated(voter.name)];
+    const { name: member, peerURLs } = voter;
+    return { name: member, peerURLs: [...peerURLs], ...(id && { id }), ...(dataDir && { dataDir }) };
+  });
   const dataDir = options.dataDir ?? preset.dataDir;
-  const restoredDir = restorer === undefined ? join(dataDir, 'restored') : null;
-  const plan = {
+  const configFile = config?.path ?? (options.dataDir === undefined ? preset.configFile : undefined) ?? null;
+  const facts: PlanFacts = {
     format: FORMAT,
-    madeAt: options.now.toISOString(),
+    madeAt: now.toISOString(),
     snapshot: { name, sha256, size, revision, etcdVersion, takenAt: takenAt.toISOString() },
-    ...{ clusterId, layout, dataDir, restoredDir },
+    ...{ clusterId, layout, dataDir, restoredDir: restoredDirIn(layout, dataDir) },
     initialCluster: formatInitialCluster(voters),
     initialClusterToken: newToken(),
-    ...{ members: voters, leftOut },
-    steps: steps({ fileName: basename(name), dataDir, members: voters, leftOut }),
+    ...{ members, leftOut, configFile, force },
+    previousClusterIds: [...new Set([...previousClusterIds, clusterId])],
   };
-  return { ...plan, digest: digestOf(plan) };
+  return sealPlan(facts, name);
 }
 
-/** @throws UsageError when it cannot be read, is no plan, or was edited */
-export async function readPlan(path: string): Promise<Plan> {
-  const text = await readFile(path, 'utf8').catch((error: unknown) => {
+/** Which directory was given for a member: one for all of them, or its own configuration's. */
+function statedDirectory({ dataDir, config }: PlanOptions): (name: string) => string | undefined {
+  const own = config?.member.dataDir;
+  if (config !== undefined && own !== undefined && dataDir !== undefined && own !== dataDir) {
     throw new UsageError(
-      `The plan ${path} cannot be read.`,
-      'Check the path of --from-plan and its permissions.',
-      error,
-    );
-  });
-  const { digest, ...rest } = parseObject(text) ?? {};
-  if (rest['format'] !== FORMAT) {
-    throw new UsageError(
-      `${path} is not a plan of this version.`,
-      'Make one: etcd-snapshot restore --plan --json >plan.json',
+      `${config.path} says that the member keeps its data in ${own}, and --data-dir says ${dataDir}.`,
+      'Leave out --data-dir: each member is restored where its own configuration says.',
     );
   }
-  if (digest !== digestOf(rest)) {
-    throw new UsageError(
-      `The plan ${path} is not as it was made: its digest does not fit.`,
-      'Copy the plan anew; to change something make a new one, and use that on all members.',
-    );
-  }
-  // The digest vouches for the rest of its shape.
-  return { ...rest, digest } as Plan;
+  return (name) => (name === config?.member.name ? (own ?? dataDir) : dataDir);
 }
 
 /** @throws UsageError when the plan's members are not restored one by one by etcd's tool */
@@ -113,50 +78,57 @@ export function demandOwnTool({ layout }: Plan): void {
 export function demandPlanned({ snapshot }: Plan, name: string, sha256: string): void {
   if (sha256 === snapshot.sha256) return;
   throw new VerificationError(
-    `${name} is not the snapshot of the plan: its sha256 is ${sha256}, not ${snapshot.sha256}.`,
+    `${printable(name)} is not the snapshot of the plan: its sha256 is ${printable(sha256)}, not ${snapshot.sha256}.`,
     `Restore ${snapshot.name} on all members, or make a new plan for all of them.`,
   );
 }
 
+/**
+ * The steps as they follow from the facts; nothing of a plan's file is shown as it stands there.
+ * @param file where the plan is, as the steps are to name it
+ */
+export function stepsOf(plan: Plan, file: string): Step[] {
+  const { snapshot, madeAt } = plan;
+  const stamp = madeAt.slice(0, 19).replaceAll(/[-:]/g, '').replace('T', '-');
+  return LAYOUTS[plan.layout].steps({ ...plan, planFile: file, fileName: basename(snapshot.name), stamp });
+}
+
+/** The document of `restore --plan --json`, which `--from-plan` reads again. */
+export function planJson({ digest, ...facts }: Plan, file: string): object {
+  return { ...facts, steps: stepsOf({ ...facts, digest }, file), digest };
+}
+
 /** The plan for people: what is the same everywhere, and the steps. */
-export function planText(plan: Plan): string {
-  const { snapshot, initialCluster, initialClusterToken, dataDir, restoredDir, members, leftOut, steps, digest } = plan;
+export function planText(plan: Plan, file: string): string {
+  const { snapshot, initialCluster, initialClusterToken, dataDir, restoredDir, members, leftOut, digest } = plan;
   const parameters = [
     ['initial cluster', initialCluster],
     ['new token', initialClusterToken],
   ] as const;
+  const own = members.filter((member) => member.dataDir !== undefined && member.dataDir !== dataDir);
   const facts = [
     [
       'snapshot',
-      `${snapshot.name}, taken ${snapshot.takenAt}, revision ${snapshot.revision}, etcd ${snapshot.etcdVersion}`,
+      `${snapshot.name}, taken ${snapshot.takenAt}, revision ${snapshot.revision}, etcd ${printable(snapshot.etcdVersion)}`,
     ],
     ['sha256', snapshot.sha256],
+    ['layout', plan.layout],
     ['members', members.map(({ name }) => name).join(', ')],
     ...(restoredDir === null ? [] : parameters),
-    ['data directory', dataDir],
+    [
+      'data directory',
+      `${dataDir}${plan.configFile === null ? '' : `, unless ${plan.configFile} of a member names another`}`,
+    ],
+    ...own.map((member) => [`  of ${member.name}`, member.dataDir ?? ''] as const),
     ['digest', `${digest.slice(0, 16)} (the same wherever this plan is used)`],
   ] as const;
   return [
     ...facts.map(([label, value]) => `${label.padEnd(16)}${value}`),
-    ...leftOut.map(({ id, name, reason }) => `${'left out'.padEnd(16)}${name || id}: it ${reason}`),
-    ...steps.map(stepText),
+    ...leftOut.map(({ id, name, reason }) => `${'left out'.padEnd(16)}${name || id}: it ${printable(reason)}`),
+    ...stepsOf(plan, file).map(stepText),
   ].join('\n');
 }
 
 function stepText({ title, on, run }: Step, index: number): string {
   return [`\n${index + 1}. ${title} (${on})`, ...run].join('\n   ');
-}
-
-/** JSON keeps the order of names, so what was parsed is written as it was. */
-function digestOf(plan: object): string {
-  return createHash('sha256').update(JSON.stringify(plan)).digest('hex');
-}
-
-function parseObject(text: string): Record<string, unknown> | undefined {
-  try {
-    const value: unknown = JSON.parse(text);
-    return typeof value === 'object' && value !== null ? Object.fromEntries(Object.entries(value)) : undefined;
-  } catch {
-    return undefined;
-  }
 }

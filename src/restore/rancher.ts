@@ -1,6 +1,7 @@
-import type { Restoration, Step } from './runbook.ts';
+import { quoteShell } from '../text.ts';
+import { compareDigests, firstBackup, ownCommand, type Restoration, type Step } from './runbook.ts';
 
-/** How the services of k3s and RKE2 are called, and what must be stopped beside them. */
+/** How the services of k3s and RKE2 are called, and what must be stopped together with them. */
 export interface RancherProgram {
   readonly program: string;
   readonly server: string;
@@ -16,7 +17,7 @@ export interface RancherProgram {
  */
 export function rancherRunbook(
   { program, server, agent, port, stop }: RancherProgram,
-  { fileName, dataDir, members }: Restoration,
+  { planFile, fileName, dataDir, members, force, previousClusterIds, stamp }: Restoration,
 ): Step[] {
   const [first = '', ...others] = members.map(({ name }) => name);
   const each = `on each of ${[first, ...others].join(', ')}`;
@@ -24,17 +25,18 @@ export function rancherRunbook(
   const [peer = 'https://SERVER'] = members[0]?.peerURLs ?? [];
   const file = `${dataDir}/${fileName}`;
   const database = `${dataDir}/server/db`;
+  const aside = `${database}-${stamp}`;
+  const reset = [`--cluster-reset`, `--cluster-reset-restore-path=${file}`, `--data-dir=${dataDir}`];
   return [
-    {
-      title: 'Go on only when the cluster has lost its quorum, or is to go back in time',
-      on: 'anywhere',
-      run: ['etcd-snapshot health'],
-    },
+    compareDigests(planFile, each),
     {
       title: 'Write the snapshot to a file, on one server; etcd may still run',
-      on: `${first}, or whichever of them is to be the first`,
+      on: `${first}, or any other of them that is to be the first`,
       run: [
-        `etcd-snapshot restore --from-plan plan.json --download ${file}`,
+        force
+          ? '# the cluster goes back in time on purpose: what was written since the snapshot is lost'
+          : '# go on only while the cluster has no quorum (etcd-snapshot health)',
+        ownCommand('restore', '--from-plan', planFile, '--download', file),
         '# where no container runs any more: on another machine, and copy the file; it holds all Secrets',
       ],
     },
@@ -51,25 +53,26 @@ export function rancherRunbook(
       title: `Restore; it ends by itself, and the old data stays in ${database}/etcd-old-…`,
       on: `${first}, the first`,
       run: [
-        `# ${config} must hold no server: line meanwhile`,
-        `${program} server --cluster-reset --cluster-reset-restore-path=${file} --data-dir=${dataDir}`,
+        `# ${config} must hold no server: line during this step`,
+        [program, 'server', ...reset].map(quoteShell).join(' '),
         '# on a new machine also --token=… with the token of the old cluster; with etcd-s3 configured also --etcd-s3=false',
-        `# to do it once more, first remove ${database}/reset-flag`,
+        `# to do it once more, first remove ${quoteShell(`${database}/reset-flag`)}`,
       ],
     },
     {
       title: 'Start it, and go on only when it is healthy, alone',
       on: `${first}, the first`,
-      run: [`systemctl start ${server}`, 'etcd-snapshot health'],
+      run: [`systemctl start ${server}`, ownCommand('health')],
     },
     ...others.map((name) => ({
-      title: 'Let it join anew; go on only when all are healthy, for one joins at a time',
+      title: 'Let it join the first; go on only when all are healthy, for one joins at a time',
       on: name,
       run: [
         `# ${config} must hold server: ${joinUrl(peer, port)}, or it begins a cluster of its own`,
-        `mv ${database} ${database}-$(date +%s)`,
+        // Run twice, this must not take the data away that it has by then.
+        `[ -e ${quoteShell(aside)} ] || mv ${quoteShell(database)} ${quoteShell(aside)}`,
         `systemctl start ${server}`,
-        'etcd-snapshot health',
+        ownCommand('health'),
       ],
     })),
     {
@@ -77,11 +80,10 @@ export function rancherRunbook(
       on: 'on every agent, then anywhere',
       run: [`systemctl restart ${agent}`, 'kubectl -n kube-system rollout restart daemonset,deployment'],
     },
-    {
-      title: 'Look at the workloads, remove nodes that are no more, take a backup, and remove the file',
-      on: 'anywhere',
-      run: ['kubectl get nodes,pods --all-namespaces', 'etcd-snapshot backup', `rm ${file}   # ${first}, the first`],
-    },
+    firstBackup(previousClusterIds, [
+      `# remove nodes that are no more, and on ${first}, the first, the file with all Secrets:`,
+      `rm -f ${quoteShell(file)}`,
+    ]),
   ];
 }
 

@@ -1,3 +1,4 @@
+import { quoteShell } from '../text.ts';
 import type { InitialMember, LeftOut } from './members.ts';
 
 /** One step of a restore of all members. All of a step is done on all machines that it names before the next begins. */
@@ -5,17 +6,27 @@ export interface Step {
   readonly title: string;
   /** Where: the name of a member, or words for several machines. */
   readonly on: string;
-  /** Command lines, and remarks that begin with #. */
+  /** Command lines for a shell, and remarks that begin with #. */
   readonly run: readonly string[];
 }
 
 /** What is to be restored, and where. */
 export interface Restoration {
+  /** Where the plan is on each of the machines. */
+  readonly planFile: string;
   /** Of the snapshot, without a prefix. */
   readonly fileName: string;
   readonly dataDir: string;
+  /** The file that starts etcd on each of the members, and names its data directory; null = all have `dataDir`. */
+  readonly configFile: string | null;
+  /** Although the cluster works. */
+  readonly force: boolean;
   readonly members: readonly InitialMember[];
   readonly leftOut: readonly LeftOut[];
+  /** Of the restored cluster. */
+  readonly previousClusterIds: readonly string[];
+  /** `20260131-235959`, UTC: another one for each plan. */
+  readonly stamp: string;
 }
 
 /** How etcd is stopped once the API servers are, and how it and the rest are started. */
@@ -28,20 +39,57 @@ export interface EtcdControl {
 export const MANIFESTS = '/etc/kubernetes/manifests';
 export const STOPPED = '/etc/kubernetes/manifests-stopped';
 
+/** A command line of this program. */
+export function ownCommand(...words: readonly string[]): string {
+  return ['etcd-snapshot', ...words].map(quoteShell).join(' ');
+}
+
+/** The first step of every plan. */
+export function compareDigests(planFile: string, on: string): Step {
+  return {
+    title: 'Copy this plan, and look whether the digest is the same',
+    on,
+    run: [ownCommand('restore', '--plan', '--from-plan', planFile)],
+  };
+}
+
+/** The last step of every plan: the first backup is compared with snapshots of the old cluster. */
+export function firstBackup(previousClusterIds: readonly string[], more: readonly string[] = []): Step {
+  const variable = `SNAPSHOT_PREVIOUS_CLUSTER_IDS=${previousClusterIds.join()}`;
+  return {
+    title: 'Look at the workloads, name the old cluster where backups are configured, then take a backup',
+    on: 'anywhere',
+    run: [
+      'kubectl get nodes,pods --all-namespaces',
+      `# the restored cluster has a new id: put ${variable} into the Secret or the environment of the backups, for good`,
+      `${variable} ${ownCommand('backup')}`,
+      ...more,
+    ],
+  };
+}
+
 /** The steps with which a whole cluster is restored whose etcd is a program or a pod of its own, in their order. */
-export function runbook({ stop, start, startRest }: EtcdControl, { dataDir, members, leftOut }: Restoration): Step[] {
+export function runbook({ stop, start, startRest }: EtcdControl, restoration: Restoration): Step[] {
+  const { planFile, dataDir, configFile, force, members, leftOut, previousClusterIds } = restoration;
   const names = members.map(({ name }) => name).join(', ');
   const masters = `on each of ${names}`;
+  // The manifests of static pods are moved away when etcd is stopped, before the swap.
+  const stoppedFile = configFile?.startsWith(`${MANIFESTS}/`) ? configFile.replace(MANIFESTS, STOPPED) : configFile;
   return [
-    {
-      title: 'Copy this plan, and look whether the digest is the same',
-      on: masters,
-      run: ['etcd-snapshot restore --plan --from-plan plan.json'],
-    },
+    compareDigests(planFile, masters),
     ...members.map(({ name, peerURLs }) => ({
-      title: 'Restore beside the old data, which is not touched; etcd may still run',
+      title: `Restore next to the old data, which is not touched; ${
+        force ? 'etcd may still run' : 'it is refused while the cluster has its quorum'
+      }`,
       on: name,
-      run: [`etcd-snapshot restore --from-plan plan.json --member ${name}`, `# its peer URL is ${peerURLs.join(', ')}`],
+      run: [
+        ownCommand(
+          ...['restore', '--from-plan', planFile, '--member', name],
+          ...(configFile === null ? [] : ['--from', configFile]),
+          ...(force ? ['--force'] : []),
+        ),
+        `# its peer URL is ${peerURLs.join(', ')}`,
+      ],
     })),
     {
       title: 'Stop the API servers and everything else of the control plane',
@@ -59,29 +107,27 @@ export function runbook({ stop, start, startRest }: EtcdControl, { dataDir, memb
       run: stop,
     },
     {
-      title: `Put the restored data in its place; the old stays in ${dataDir}/old-…`,
+      title: 'Put the restored data in its place; the old stays next to it, in old-…',
       on: masters,
-      run: [`etcd-snapshot restore --swap --data-dir ${dataDir}`],
+      run: [
+        ownCommand('restore', '--swap', ...(stoppedFile === null ? ['--data-dir', dataDir] : ['--from', stoppedFile])),
+      ],
     },
     { title: 'Start etcd', on: masters, run: start },
-    { title: 'Go on only when every member is healthy', on: 'anywhere', run: ['etcd-snapshot health'] },
+    { title: 'Go on only when every member is healthy', on: 'anywhere', run: [ownCommand('health')] },
     { title: 'Start the control plane', on: masters, run: startRest },
     {
       title: 'Restart what had watched the old cluster, so that nothing acts on what it remembers',
       on: 'on every node, then anywhere',
       run: ['systemctl restart kubelet', 'kubectl -n kube-system rollout restart daemonset,deployment'],
     },
-    {
-      title: 'Look at the workloads, then take a backup',
-      on: 'anywhere',
-      run: ['kubectl get nodes,pods --all-namespaces', 'etcd-snapshot backup'],
-    },
+    firstBackup(previousClusterIds),
     ...leftOut
       .filter(({ name }) => name !== '')
       .map(({ name }) => ({
         title: 'Add again what was a learner',
         on: name,
-        run: [`# with an empty data directory: etcdctl member add ${name} --learner --peer-urls=…`],
+        run: [`# with an empty data directory: etcdctl member add ${quoteShell(name)} --learner --peer-urls=…`],
       })),
   ];
 }

@@ -1,8 +1,12 @@
-import { dirname, join } from 'node:path';
+import { dirname, join, resolve } from 'node:path';
 import { UsageError } from '../errors.ts';
+import { printable, quoteShell } from '../text.ts';
 import { type MemberConfig, readMemberConfig } from './member-config.ts';
 import { parseInitialCluster } from './members.ts';
-import { demandOwnTool, type Plan, readPlan } from './plan.ts';
+import { demandOwnTool } from './plan.ts';
+import { type Plan, readPlan } from './plan-file.ts';
+import { ownCommand } from './runbook.ts';
+import { assertDirectory } from './schemas.ts';
 
 /** The options of `restore`, as the command line gives them. */
 export interface RestoreOptions {
@@ -56,8 +60,15 @@ export async function readWish(options: RestoreOptions): Promise<Wish> {
       'Give --wal-dir with a new directory beside it, and start etcd with both new directories.',
     );
   }
+  const name = options.name ?? member;
+  if (plan !== undefined && config?.name !== undefined && name !== undefined && config.name !== name) {
+    throw new UsageError(
+      `${printable(from ?? '')} is the configuration of member ${printable(config.name)}, not of ${printable(name)}.`,
+      `On this machine restore --member ${quoteShell(printable(config.name))}.`,
+    );
+  }
   return {
-    ...{ plan, config, name: options.name ?? member },
+    ...{ plan, config, name },
     initialCluster: options['initial-cluster'],
     initialClusterToken: options['initial-cluster-token'],
     initialAdvertisePeerUrls: options['initial-advertise-peer-urls'],
@@ -71,20 +82,56 @@ export function isOneOfSeveral({ plan, config, initialCluster }: Wish): boolean 
   return config !== undefined;
 }
 
-/** @throws UsageError */
-export function dataDirOf(options: RestoreOptions, { plan, config }: Wish): string {
-  const inConfig = config?.dataDir === undefined ? undefined : join(config.dataDir, 'restored');
-  const dataDir = options['data-dir'] ?? inConfig ?? plan?.restoredDir ?? undefined;
-  if (dataDir !== undefined) return dataDir;
-  throw new UsageError(
-    'It is not said where to restore to.',
-    'Give --data-dir with a directory that is not there yet.',
-  );
+export interface Directories {
+  /** The directory to make. */
+  readonly dataDir: string;
+  /** Where the member's etcd keeps its data; undefined where nothing says so. */
+  readonly place: string | undefined;
+  /** What the operator should know of it, in sentences. */
+  readonly notes: readonly string[];
+}
+
+/**
+ * Where to restore to. A member's own configuration is right about its own directory; what was said elsewhere must agree with it.
+ * @throws UsageError
+ */
+export function directoriesOf(options: RestoreOptions, { plan, config, name }: Wish): Directories {
+  const member = name ?? config?.name;
+  const stated = plan?.members.find((one) => one.name === member)?.dataDir;
+  const own = config?.dataDir;
+  if (own !== undefined && stated !== undefined && own !== stated) {
+    throw new UsageError(
+      `Member ${printable(member ?? '')} keeps its data in ${own}, as its own configuration says, but the plan says ${stated}.`,
+      'Make a new plan without --data-dir, and use it on all members: each is then restored where its configuration says.',
+    );
+  }
+  const place = own ?? stated ?? plan?.dataDir;
+  const notes =
+    plan !== undefined && own !== undefined && own !== plan.dataDir
+      ? [`Member ${member} keeps its data in ${own}, as its own configuration says, and not in ${plan.dataDir}.`]
+      : [];
+  const given = options['data-dir'];
+  if (given === undefined && place !== undefined) return { dataDir: join(place, 'restored'), place, notes };
+  if (given === undefined) {
+    throw new UsageError(
+      'It is not said where to restore to.',
+      'Give --data-dir with a directory that is not there yet.',
+    );
+  }
+  const dataDir = assertDirectory(given, '--data-dir');
+  if (own !== undefined && dataDir !== own && !dataDir.startsWith(`${own}/`)) {
+    throw new UsageError(
+      `The member keeps its data in ${own}, as its own configuration says, and --data-dir is ${dataDir}.`,
+      `Leave out --data-dir, or give --data-dir ${quoteShell(join(own, 'restored'))}.`,
+    );
+  }
+  return { dataDir, place, notes };
 }
 
 /** A directory `restored` inside the data directory waits to be swapped in; any other is a data directory itself. */
-export function nextStep(dataDir: string, { plan, config }: Wish): string {
-  const place = config?.dataDir ?? plan?.dataDir ?? dirname(dataDir);
-  if (dataDir === join(place, 'restored')) return `etcd-snapshot restore --swap --data-dir ${place}`;
-  return `start etcd with --data-dir ${dataDir}`;
+export function nextStep({ dataDir, place }: Pick<Directories, 'dataDir' | 'place'>): string {
+  const path = resolve(dataDir);
+  const home = place ?? dirname(path);
+  if (path === join(home, 'restored')) return ownCommand('restore', '--swap', '--data-dir', home);
+  return `start etcd with --data-dir ${quoteShell(path)}`;
 }

@@ -20,9 +20,12 @@ export function findAnomalies(
   const previous = newestFirst.find(({ clusterId }) => clusterId === current.clusterId);
   const [other] = newestFirst;
   if (previous === undefined) {
-    return other === undefined || previousClusterIds.includes(other.clusterId)
-      ? []
-      : [`the cluster id is ${current.clusterId}, but the snapshots here are of cluster ${other.clusterId}`];
+    if (other === undefined || previousClusterIds.includes(other.clusterId)) return [];
+    const ids = [...previousClusterIds, other.clusterId].join();
+    return [
+      `the cluster id is ${current.clusterId}, but the snapshots here are of cluster ${other.clusterId}` +
+        ` (after a restore of that cluster set SNAPSHOT_PREVIOUS_CLUSTER_IDS=${ids})`,
+    ];
   }
   const anomalies: string[] = [];
   if (current.revision < previous.revision) {
