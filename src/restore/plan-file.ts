@@ -66,7 +66,7 @@ const Facts = v.pipe(
   ),
 );
 
-const FirstFormat = v.strictObject({ format: v.literal(1), ...entries, steps: v.unknown() });
+const FirstFormat = v.strictObject({ format: v.literal(1), ...entries, steps: v.array(v.unknown()) });
 
 /** What must be the same on all members, made once. */
 export type PlanFacts = v.InferOutput<typeof Facts>;

@@ -248,7 +248,7 @@ t.test('members that etcd takes for nameless learners are restored all the same'
     t.teardown(() => member.stop());
     const variables = { SNAPSHOT_ETCD_ENDPOINTS: member.endpoint, ...azurite.variables(container) };
     const { name, findings } = await jsonOf<{ name: string; findings: string[] }>([], variables);
-    const plan = await runWorker(['restore', '--plan', '--json'], variables);
+    const plan = await runWorker(['restore', '--plan', '--layout', 'kubeadm', '--force', '--json'], variables);
     return { name, findings: findings.join(' '), plan: plan.stdout };
   };
 

@@ -29,11 +29,14 @@ await writeFile(file, SNAPSHOT);
 /** Another one, of three members. */
 const OTHER = join(FIXTURES, 'etcd-3.5.16-cluster3.snap');
 
+/** As the record's date says. */
+const STORED = 'kubernetes-etcd-snapshot_20260101_000000.db';
+
 /** Stores bytes with a record, and returns the variables that reach them. */
 const stored = async (container: string, bytes: Buffer, metadata: Record<string, string>): Promise<Variables> => {
   const client = azurite.container(container);
   await client.createIfNotExists();
-  await client.getBlockBlobClient('stored.db').upload(bytes, bytes.length, { metadata });
+  await client.getBlockBlobClient(STORED).upload(bytes, bytes.length, { metadata });
   return { ...azurite.variables(container), ...withTools(newest) };
 };
 
@@ -65,10 +68,11 @@ for (const tools of findEtcd()) {
     await leavesNothing(t, target);
 
     const planFile = join(folder, 'plan.json');
-    const planned = await runWorker(['restore', '--plan', '--json'], variables);
-    t.equal(planned.code, 0, planned.stderr);
-    await writeFile(planFile, planned.stdout);
-    t.equal((JSON.parse(planned.stdout) as Plan).snapshot.name, name);
+    const plan = ['restore', '--plan', '--layout', 'kubeadm', '--output', planFile];
+    const early = await runWorker(plan, variables);
+    t.equal(early.code, 20, 'a plan whose steps would be refused');
+    t.match(errorOf(early), { message: /has its quorum/, hint: /--force/ });
+    t.match(await jsonOf<Plan>([...plan, '--force'], variables), { snapshot: { name }, force: true });
 
     await Promise.all(cluster.members.map(async (member) => cluster.stopMember(member.name)));
     for (const member of cluster.members) await rm(join(folder, member.name), { recursive: true });
@@ -100,7 +104,7 @@ t.test('a plan is for one snapshot and its members', { skip: unfit }, async (t) 
   }));
   const metadata = metadataOf({ members: JSON.stringify(members) });
   const variables = await stored('plan', SNAPSHOT, metadata);
-  const plan = await jsonOf<Plan>(['restore', '--plan', 'stored.db', '--layout', 'kubeadm'], variables);
+  const plan = await jsonOf<Plan>(['restore', '--plan', STORED, '--layout', 'kubeadm'], variables);
   const planFile = join(dir, 'made.json');
   await writeFile(planFile, JSON.stringify(plan));
   t.match((await runWorker(['restore', '--plan', '--from-plan', planFile], {})).stdout, plan.initialClusterToken);
@@ -121,7 +125,7 @@ t.test('one member alone needs a directory and a name', { skip: unfit }, async (
   t.match(restored, { snapshotRevision: 52, revision: 52 + BUMP, dataDir: target });
   const laterTool = newest.version.startsWith('3.5.') ? [] : [/start etcd 3\.\d+/];
   t.match(restored.findings, [/SNAPSHOT_ETCD_ENDPOINTS is not set/, ...laterTool]);
-  t.strictSame(await readdir(join(target, 'member')), ['snap', 'wal']);
+  t.strictSame(await readdir(join(target, 'member')), ['etcd-snapshot-restore.json', 'snap', 'wal']);
 
   const again = await runWorker(['restore', file, '--data-dir', target, '--name', 'm1'], bare);
   t.equal(again.code, 2);
@@ -145,13 +149,13 @@ t.test('what is refused, before anything is done', { skip: unfit }, async (t) =>
   const cases: [code: number, message: RegExp, args: string[], more?: Variables][] = [
     [2, /There is no directory/, [file, '--name', 'm1', '--data-dir', join(dir, 'no/where')]],
     [2, /same snapshot, and none was named/, [...own, ...several]],
-    [2, /neither an etcdutl nor/, ['stored.db', ...own], { PATH: join(dir, 'empty-bin') }],
+    [2, /neither an etcdutl nor/, [STORED, ...own], { PATH: join(dir, 'empty-bin') }],
     [13, /There is no snapshot nothing\.db/, ['nothing.db', ...own]],
-    [11, /its sha256 is not that of its record/, ['stored.db', ...own]],
+    [11, /its sha256 is not that of its record/, [STORED, ...own]],
   ];
   if (oldest.version.startsWith('3.4.')) {
     const tooOld = /etcdctl 3\.4\.\d+ is too old for a snapshot of etcd 3\.5/;
-    cases.push([20, tooOld, ['stored.db', ...own], withTools(oldest)]);
+    cases.push([20, tooOld, [STORED, ...own], withTools(oldest)]);
   }
   await mkdir(join(dir, 'empty-bin'));
   await symlink('/usr/bin/env', join(dir, 'empty-bin', 'env'));
@@ -249,24 +253,28 @@ t.test('the snapshot itself, as a file', async (t) => {
   const made = await runWorker(args, { ...variables, PATH: '/usr/bin:/bin' });
   t.equal(made.code, 0, 'the newest, without a tool of etcd');
   t.match(made.stdout, /\| +a8e91a41 \| +52 \|/);
-  t.match(made.stdout, `stored.db is a sound snapshot, and stands in ${place}.`);
+  t.match(made.stdout, `${STORED} is a sound snapshot, and stands in ${place}.`);
   t.strictSame(await readFile(place), SNAPSHOT);
   t.equal((await stat(place)).mode & 0o777, 0o600, 'it holds Secrets');
   t.strictSame(await readdir(folder), ['snapshot.db'], 'nothing is beside it');
 
   const planFile = join(dir, 'download.json');
-  const plan = await jsonOf<Plan>(['restore', '--plan', 'stored.db', '--layout', 'rke2'], variables);
+  const plan = await jsonOf<Plan>(['restore', '--plan', STORED, '--layout', 'rke2'], variables);
   await writeFile(planFile, JSON.stringify(plan));
   const planned = join(folder, 'planned.db');
   const fromPlan = ['restore', '--from-plan', planFile, '--download', planned];
   t.match(await jsonOf(fromPlan, variables), { file: planned, sha256: plan.snapshot.sha256, revision: 52 });
   await rm(planned);
 
+  const again = await runWorker(args, variables);
+  t.equal(again.code, 0, 'the same once more');
+  t.match(again.stdout, `Already done: ${STORED} stands in ${place}.`);
+
   await azurite.container('download').getBlockBlobClient('other.db').uploadFile(OTHER);
   const unsound = await stored('unsound', SNAPSHOT, { ...metadata, sha256: 'ab'.repeat(32) });
   const replaced = await stored('replaced', await readFile(OTHER), metadata);
   const refused: [code: number, message: RegExp, args: string[], more?: Variables][] = [
-    [2, /snapshot\.db is there already/, args],
+    [2, /snapshot\.db is there already, and is not other\.db/, [...args, 'other.db']],
     [2, /is a directory/, ['restore', '--download', folder]],
     [2, /There is no directory/, ['restore', '--download', join(dir, 'no/where.db')]],
     [2, /is a file of this machine already/, ['restore', file, '--download', planned]],

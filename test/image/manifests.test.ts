@@ -96,7 +96,8 @@ t.test('a backup as root without capabilities, a drill as nobody', async (t) => 
 
 t.test("a restore in another user's directory, with the capabilities of the Job and not without them", async (t) => {
   const spool = emptyDir();
-  const planned = await inContainer(backup, { certs: authority.dir, spool }, ['restore', '--plan', '--json']);
+  const planning = ['restore', '--plan', '--layout', 'aks-engine', '--force', '--json'];
+  const planned = await inContainer(backup, { certs: authority.dir, spool }, planning);
   t.equal(planned.code, 0, planned.stderr);
   const plan = temporaryFolder('plan');
   writeFileSync(join(plan, 'plan.json'), planned.stdout);

@@ -1,7 +1,6 @@
 import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import t, { type Test } from 'tap';
-import { parseMemberConfig } from '../../src/restore/member-config.ts';
+import t from 'tap';
 import {
   formatInitialCluster,
   isSetOf,
@@ -11,10 +10,10 @@ import {
   votersOf,
 } from '../../src/restore/members.ts';
 import { memberFor } from '../../src/restore/parameters.ts';
-import { makePlan, planText, readPlan } from '../../src/restore/plan.ts';
+import { makePlan } from '../../src/restore/plan.ts';
 import { swapIn } from '../../src/restore/swap.ts';
 import { demandFit } from '../../src/restore/tool.ts';
-import { dataDirOf, isOneOfSeveral, nextStep, readWish, type Wish } from '../../src/restore/wish.ts';
+import type { Wish } from '../../src/restore/wish.ts';
 import { fromMetadata, type SnapshotRecord } from '../../src/snapshot/record.ts';
 import { sampler } from '../../src/snapshot/livekeys.ts';
 import { temporaryFolder } from '../support/process.ts';
@@ -37,7 +36,7 @@ function recordWith(members: readonly object[]): SnapshotRecord {
   return record;
 }
 
-const PLAN = makePlan('eu/stored.db', 1000, recordWith(MEMBERS), {
+const PLAN = makePlan('eu/kubernetes-etcd-snapshot_20260101_000000.db', 1000, recordWith(MEMBERS), {
   layout: 'aks-engine',
   dataDir: undefined,
   now: new Date('2026-01-02T03:04:05Z'),
@@ -47,59 +46,6 @@ const NOTHING: Wish = {
   ...{ plan: undefined, config: undefined, name: undefined, initialCluster: undefined },
   ...{ initialClusterToken: undefined, initialAdvertisePeerUrls: undefined },
 };
-
-t.test("a member's configuration as installers write it", (t) => {
-  const flags =
-    '--name k8s-master-64789045-0 --peer-client-cert-auth --peer-trusted-ca-file=/etc/kubernetes/certs/ca.crt ' +
-    '--initial-advertise-peer-urls https://10.240.255.5:2380 --client-cert-auth --initial-cluster-token k8s-etcd-cluster ' +
-    '--initial-cluster k8s-master-64789045-0=https://10.240.255.5:2380,k8s-master-64789045-1=https://10.240.255.6:2380 ' +
-    '--data-dir /var/lib/etcddisk --initial-cluster-state new';
-  const wanted = {
-    name: 'k8s-master-64789045-0',
-    initialCluster: 'k8s-master-64789045-0=https://10.240.255.5:2380,k8s-master-64789045-1=https://10.240.255.6:2380',
-    initialClusterToken: 'k8s-etcd-cluster',
-    initialAdvertisePeerUrls: 'https://10.240.255.5:2380',
-    dataDir: '/var/lib/etcddisk',
-    walDir: undefined,
-  };
-  for (const text of [
-    `DAEMON_ARGS=${flags}\n`,
-    `# etcd\nDAEMON_ARGS="${flags}"\n`,
-    `export DAEMON_ARGS='${flags}'\n`,
-  ]) {
-    t.strictSame(parseMemberConfig(text, 'environment'), wanted, text.slice(0, 30));
-  }
-  t.strictSame(
-    parseMemberConfig(`DAEMON_ARGS=${flags.replaceAll(/ (?!-)/g, '=')}`, 'environment'),
-    wanted,
-    'equals signs',
-  );
-  t.strictSame(parseMemberConfig(`DAEMON_ARGS=${flags.replaceAll('--', '-')}`, 'environment'), wanted, 'one hyphen');
-  const both = `ETCD_NAME="other"\nETCD_WAL_DIR=/wal\nDAEMON_ARGS="${flags}"`;
-  t.strictSame(parseMemberConfig(both, 'environment'), { ...wanted, walDir: '/wal' }, 'flags win over variables');
-  const variables =
-    'ETCD_NAME="m"\nETCD_DATA_DIR=/var/lib/etcd/default\n#ETCD_WAL_DIR=/wal\nETCD_INITIAL_CLUSTER=m=http://a:1';
-  t.match(parseMemberConfig(variables, 'environment'), {
-    ...{ name: 'm', dataDir: '/var/lib/etcd/default', walDir: undefined, initialCluster: 'm=http://a:1' },
-  });
-
-  const pod = [
-    'apiVersion: v1\nkind: Pod\nspec:\n  containers:',
-    '    - name: sidecar\n      command: [sleep, "1"]',
-    '    - name: etcd\n      command:\n        - etcd\n        - --name=m2\n        - --data-dir=/var/lib/etcd',
-    '        - --initial-advertise-peer-urls=https://10.0.0.2:2380\n        - --initial-cluster-state=existing',
-    '        - --initial-cluster=m1=https://10.0.0.1:2380,m2=https://10.0.0.2:2380',
-  ].join('\n');
-  t.match(parseMemberConfig(pod, 'manifest'), {
-    name: 'm2',
-    initialCluster: 'm1=https://10.0.0.1:2380,m2=https://10.0.0.2:2380',
-    initialClusterToken: undefined,
-    dataDir: '/var/lib/etcd',
-  });
-  t.equal(parseMemberConfig('kind: Pod\nspec: {containers: [{command: [kube-apiserver]}]}', 'manifest'), undefined);
-  t.equal(parseMemberConfig('{{{', 'manifest'), undefined);
-  t.end();
-});
 
 t.test('the initial cluster is read as it is written', (t) => {
   t.equal(formatInitialCluster(parseInitialCluster(SET)), SET);
@@ -185,140 +131,6 @@ t.test('what a member is told', (t) => {
   const fewer = { members: MEMBERS.slice(1), sha256: SHA256 };
   t.throws(() => memberFor({ ...NOTHING, plan: PLAN, name: 'c' }, fewer), { message: /other members/ });
   t.end();
-});
-
-t.test('a plan that was edited is found out', async (t) => {
-  const file = join(dir, 'plan.json');
-  await writeFile(file, JSON.stringify(PLAN, undefined, 2));
-  t.strictSame(await readPlan(file), PLAN);
-  const forgeries: Record<string, object> = {
-    token: { ...PLAN, initialClusterToken: 'another' },
-    snapshot: { ...PLAN, snapshot: { ...PLAN.snapshot, sha256: 'cd'.repeat(32) } },
-    members: { ...PLAN, members: PLAN.members.slice(1) },
-    digest: { ...PLAN, digest: 'ab'.repeat(32) },
-    more: { ...PLAN, more: 1 },
-    format: { ...PLAN, format: 2 },
-    list: [PLAN],
-  };
-  for (const [what, forged] of Object.entries(forgeries)) {
-    await writeFile(file, JSON.stringify(forged));
-    await t.rejects(readPlan(file), { name: 'UsageError' }, what);
-  }
-  await writeFile(file, '{');
-  await t.rejects(readPlan(file), { message: /is not a plan/ });
-  await t.rejects(readPlan(join(dir, 'none')), { message: /cannot be read/ });
-  t.not(
-    makePlan('x', 1, recordWith(MEMBERS), { layout: 'kubeadm', dataDir: '/d', now: new Date() }).initialClusterToken,
-    PLAN.initialClusterToken,
-  );
-  t.throws(() => makePlan('x', 1, recordWith([]), { layout: 'kubeadm', dataDir: '/d', now: new Date() }), {
-    name: 'UsageError',
-  });
-});
-
-/** Each of them stands after the one before it. */
-function standInOrder(t: Test, parts: readonly string[], text: string): void {
-  let at = 0;
-  for (const part of parts) {
-    const found = text.indexOf(part, at);
-    t.ok(found >= 0, `${JSON.stringify(part)} is there, in its place`);
-    at = Math.max(at, found + part.length);
-  }
-}
-
-t.test('a plan for people', (t) => {
-  const learner = { id: '9', name: 'slow', peerURLs: ['http://z:1'], isLearner: true };
-  for (const [layout, dataDir, stop, start] of [
-    ['aks-engine', '/var/lib/etcddisk', 'systemctl stop etcd', 'systemctl start etcd'],
-    ['kubeadm', '/var/lib/etcd', 'etcd is one of the static pods', 'mv /etc/kubernetes/manifests-stopped/etcd.yaml'],
-  ] as const) {
-    const options = { layout, dataDir: undefined, now: new Date() };
-    const plan = makePlan('stored.db', 1000, recordWith([...MEMBERS, learner]), options);
-    const text = planText(plan);
-    t.match(text, SET);
-    t.match(text, /left out +slow: it is a learner/);
-    const steps = [
-      ...MEMBERS.map(({ name }) => `etcd-snapshot restore --from-plan plan.json --member ${name}\n`),
-      'mv /etc/kubernetes/manifests/*.yaml',
-      stop,
-      `etcd-snapshot restore --swap --data-dir ${dataDir}\n`,
-      start,
-      'etcd-snapshot health',
-      'manifests-stopped/*.yaml /etc/kubernetes/manifests/',
-      'rollout restart',
-      'etcd-snapshot backup',
-    ];
-    standInOrder(t, steps, text);
-  }
-  t.end();
-});
-
-t.test('a plan where etcd is a part of another program', async (t) => {
-  for (const [layout, server, agent, port, killed] of [
-    ['k3s', 'k3s', 'k3s-agent', 6443, []],
-    ['rke2', 'rke2-server', 'rke2-agent', 9345, ['rke2-killall.sh']],
-  ] as const) {
-    const options = { layout, dataDir: undefined, now: new Date() };
-    const plan = makePlan('eu/stored.db', 1000, recordWith(MEMBERS), options);
-    const text = planText(plan);
-    const home = `/var/lib/rancher/${layout}`;
-    t.match(plan, { dataDir: home, restoredDir: null });
-    t.notMatch(text, plan.initialClusterToken, 'nobody is to be told of it');
-    standInOrder(
-      t,
-      [
-        'etcd-snapshot health',
-        `etcd-snapshot restore --from-plan plan.json --download ${home}/stored.db\n`,
-        '(on each of a, b, c)',
-        `systemctl stop ${server}\n`,
-        ...killed,
-        'sport = :2379',
-        'no server: line',
-        `${layout} server --cluster-reset --cluster-reset-restore-path=${home}/stored.db --data-dir=${home}\n`,
-        `systemctl start ${server}\n`,
-        ...['b', 'c'].flatMap((name) => [
-          `(${name})\n   # /etc/rancher/${layout}/config.yaml must hold server: https://10.0.0.0:${port},`,
-          `mv ${home}/server/db ${home}/server/db-`,
-          `systemctl start ${server}\n`,
-          'etcd-snapshot health',
-        ]),
-        `systemctl restart ${agent}\n`,
-        'etcd-snapshot backup',
-        `rm ${home}/stored.db`,
-      ],
-      text,
-    );
-    const elsewhere = planText(makePlan('stored.db', 1, recordWith(MEMBERS), { ...options, dataDir: '/disk/k' }));
-    t.notMatch(elsewhere, '/var/lib/rancher');
-    t.match(elsewhere, '--data-dir=/disk/k');
-
-    const file = join(dir, `${layout}.json`);
-    await writeFile(file, JSON.stringify(plan));
-    await t.rejects(readWish({ 'from-plan': file, member: 'a' }), { message: /restores the snapshot itself/ });
-  }
-});
-
-t.test('options that contradict each other', async (t) => {
-  const planFile = join(dir, 'good.json');
-  await writeFile(planFile, JSON.stringify(PLAN));
-  const config = join(dir, 'etcd.default');
-  await writeFile(config, 'DAEMON_ARGS=--name a --data-dir /d --wal-dir /w');
-  await t.rejects(readWish({ 'from-plan': planFile, name: 'a' }), { message: /A plan decides/ });
-  await t.rejects(readWish({ member: 'a' }), { message: /a member of a plan/ });
-  await t.rejects(readWish({ from: config }), { message: /raft log in a directory of its own/ });
-  await t.rejects(readWish({ from: planFile }), { message: /says nothing of an etcd member/ });
-  await t.rejects(readWish({ from: join(dir, 'none') }), { message: /cannot be read/ });
-
-  const own = await readWish({ from: config, 'wal-dir': '/new' });
-  const planned = await readWish({ 'from-plan': planFile, member: 'a' });
-  t.equal(dataDirOf({}, own), '/d/restored');
-  t.equal(dataDirOf({}, planned), '/var/lib/etcddisk/restored');
-  t.equal(dataDirOf({ 'data-dir': '/x' }, planned), '/x');
-  t.throws(() => dataDirOf({}, NOTHING), { name: 'UsageError' });
-  t.equal(nextStep('/d/restored', own), 'etcd-snapshot restore --swap --data-dir /d');
-  t.equal(nextStep('/x', planned), 'start etcd with --data-dir /x');
-  t.strictSame([own, planned, NOTHING].map(isOneOfSeveral), [true, true, false]);
-  t.equal(isOneOfSeveral({ ...NOTHING, initialCluster: SET }), true);
 });
 
 t.test('a tool and what it may restore', (t) => {

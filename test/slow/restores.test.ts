@@ -120,7 +120,7 @@ t.test('a member with another snapshot never joins the others', async (t) => {
   await Promise.all(three.members.map(async (member) => three.stopMember(member.name)));
   const plans = [first, second].map((backup) => ({ backup, file: join(folder, `${backup.name}.json`) }));
   for (const { backup, file } of plans) {
-    await writeFile(file, JSON.stringify(await jsonOf(['restore', '--plan', backup.name], own)));
+    await writeFile(file, JSON.stringify(await jsonOf(['restore', '--plan', '--layout', 'kubeadm', backup.name], own)));
   }
   for (const member of three.members) await rm(join(folder, member.name), { recursive: true });
   await restoreAll(three, folder, plans[0]?.file ?? '', own);
