@@ -61,6 +61,8 @@ export interface Config {
   readonly readBack: 'full' | 'off';
   /** Where to spill what the upload is too slow for; undefined = nowhere. */
   readonly spoolDir: string | undefined;
+  /** What the spool leaves free of its file system: bytes, or a share; undefined = the default. */
+  readonly spoolReserve: { readonly bytes: number } | { readonly percent: number } | undefined;
   /** Bytes of database up to which HashKV is compared with other members. */
   readonly hashKvMaxSize: number;
 }
@@ -108,6 +110,7 @@ export function readConfig(env: Environment, needs: Needs): Config {
     timeout: reader.seconds('SNAPSHOT_TIMEOUT') ?? needs.timeout ?? 570,
     readBack: reader.choice('SNAPSHOT_READ_BACK', ['full', 'off']) ?? 'full',
     spoolDir: reader.text('SNAPSHOT_SPOOL_DIR'),
+    spoolReserve: reader.sizeOrPercent('SNAPSHOT_SPOOL_RESERVE'),
     hashKvMaxSize: reader.size('SNAPSHOT_HASHKV_MAX_SIZE') ?? 2 ** 30,
   };
   if (needsStorage) judgeProxy(reader, env);

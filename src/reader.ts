@@ -112,6 +112,17 @@ export class Reader {
     return Number(match?.[1]) * SIZES[match?.[2] as keyof typeof SIZES];
   }
 
+  /** A size, or a share of something from 0% to 90%. */
+  sizeOrPercent(name: VariableName): { readonly bytes: number } | { readonly percent: number } | undefined {
+    const value = cleaned(this.#env[name]);
+    if (value === undefined) return undefined;
+    const percent = /^(\d|[1-8]\d|90)%$/.exec(value)?.[1];
+    if (percent !== undefined) return { percent: Number(percent) };
+    const size = /^(\d{1,9})(|B|KiB|MiB|GiB|TiB)$/.exec(value);
+    if (size === null) this.fault(name, 'must be a size such as 2GiB, or a percentage from 0% to 90%');
+    return { bytes: Number(size?.[1]) * SIZES[size?.[2] as keyof typeof SIZES] };
+  }
+
   endpoints(name: VariableName): string[] {
     const value = cleaned(this.#env[name]);
     const parts = (value ?? '').split(',').map((part) => part.trim());

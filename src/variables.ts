@@ -176,6 +176,12 @@ export const VARIABLES = {
     default: 'none',
     isPath: true,
   },
+  SNAPSHOT_SPOOL_RESERVE: {
+    example: '2GiB',
+    meaning:
+      'What the spool leaves free of its file system: a size, or a percentage such as `10%`. A kubelet evicts pods below 15 %.',
+    default: '`20%`',
+  },
   SNAPSHOT_READ_BACK: {
     example: 'full',
     meaning:

@@ -133,6 +133,22 @@ t.test('sizes', (t) => {
   t.end();
 });
 
+t.test('what the spool leaves free', (t) => {
+  const reserve = (value: string): unknown => whole({ ...BOOK, SNAPSHOT_SPOOL_RESERVE: value }).spoolReserve;
+  t.strictSame(['', '0', '2GiB', '0%', '10%', '90%'].map(reserve), [
+    ...[undefined, { bytes: 0 }, { bytes: 2 ** 31 }],
+    ...[{ percent: 0 }, { percent: 10 }, { percent: 90 }],
+  ]);
+  for (const bad of ['100%', '91%', '-1%', '1.5%', '%', '10 %', '2GB', 'a lot', '010%']) {
+    t.match(
+      faultsOf({ ...BOOK, SNAPSHOT_SPOOL_RESERVE: bad }),
+      /SNAPSHOT_SPOOL_RESERVE must be a size .* percentage/,
+      bad,
+    );
+  }
+  t.end();
+});
+
 t.test('etcd user and certificate files', (t) => {
   const named = {
     SNAPSHOT_ETCD_CA_FILE: '/a/ca',

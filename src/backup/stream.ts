@@ -7,6 +7,7 @@ import type { Findings } from '../findings.ts';
 import type { Log } from '../log.ts';
 import type { Member } from '../snapshot/content.ts';
 import { SnapshotVerifier, type Verdict, type VerifiedSnapshot } from '../snapshot/verify.ts';
+import type { Reserve } from '../spool/file.ts';
 import { SpoolQueue } from '../spool/queue.ts';
 import type { StagedUpload } from '../store/upload.ts';
 import { compareHashKV, type Comparison } from './compare.ts';
@@ -49,6 +50,7 @@ export interface StreamOptions {
   readonly hashKvMaxSize: number;
   /** Where to spill what the upload is too slow for; undefined = nowhere, and etcd waits. */
   readonly spoolDir: string | undefined;
+  readonly spoolReserve: Reserve | undefined;
   /** Bytes of memory for the verifier. */
   readonly memoryBudget: number;
   readonly log: Log;
@@ -137,12 +139,12 @@ interface Sound {
  * uplink must not keep etcd's read transaction open.
  */
 async function stream({ connection, status }: Candidate, upload: StagedUpload, options: StreamOptions): Promise<Sound> {
-  const { memoryBudget, spoolDir, log, signal } = options;
+  const { memoryBudget, spoolDir, spoolReserve: reserve, log, signal } = options;
   const verifier = new SnapshotVerifier({ memoryBudget });
   const start = performance.now();
   let received = 0;
   const remaining = (): number => Math.max(0, status.dbSize - received);
-  const queue = new SpoolQueue({ dir: spoolDir, memoryBytes: QUEUE_BYTES, log, remaining });
+  const queue = new SpoolQueue({ dir: spoolDir, reserve, memoryBytes: QUEUE_BYTES, log, remaining });
   let readMs = 0;
   const drain = async (): Promise<void> => {
     try {

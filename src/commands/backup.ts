@@ -20,7 +20,7 @@ import { statusTable } from './status.ts';
  */
 export async function backup(context: Context): Promise<Outcome> {
   const { config, log, signal, memoryBudget, version } = context;
-  const { hashKvMaxSize, spoolDir } = config;
+  const { hashKvMaxSize, spoolDir, spoolReserve } = config;
   const watch = new Stopwatch();
 
   const findings = new Findings(log);
@@ -31,7 +31,7 @@ export async function backup(context: Context): Promise<Outcome> {
   const { name, takenAt } = await watch.time('storage', findFreeName(store, signal));
 
   const startUpload = () => store.startUpload(name, config.readBack === 'full');
-  const options = { startUpload, hashKvMaxSize, spoolDir, memoryBudget, log, findings, signal };
+  const options = { startUpload, hashKvMaxSize, spoolDir, spoolReserve, memoryBudget, log, findings, signal };
   const streamed = await watch.time('stream', streamFirstSound(candidates, options));
   const { source, snapshot, members, upload, comparison, attempts, spilledBytes, suspicions } = streamed;
 

@@ -19,7 +19,7 @@ export async function doctor(context: Context): Promise<Outcome> {
   const checks = [
     configuration(config),
     ...etcd.checks,
-    await checkSpool(config.spoolDir, dbSize),
+    await checkSpool(config, dbSize),
     ...storage,
     ...(await checkTool(searchPath, etcd.statuses, signal)),
   ];

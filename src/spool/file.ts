@@ -5,11 +5,20 @@ import { ExitCode, messageOf, WorkerError } from '../errors.ts';
 import { CIPHER, nonceOf, type Piece } from './seal.ts';
 import { SealingThread } from './thread.ts';
 
+/** What stays free of a file system: bytes, or a share of its size. */
+export type Reserve = { readonly bytes: number } | { readonly percent: number };
+
 /**
- * The part of a file system that stays free: below `nodefs.available` of 10 % the kubelet evicts pods (its default hard
- * threshold), and an etcd on a full disk stops.
+ * A kubelet evicts pods when less than 15 % are left where images are (its default `imagefs.available`), and collects images
+ * from there on; and an etcd on a full disk stops. So this much is left for others.
  */
-const RESERVE = 0.1;
+export const DEFAULT_RESERVE: Reserve = { percent: 20 };
+
+/**
+ * By how much the file may become larger than the database that the member reported: it can grow before the snapshot begins.
+ * What comes beyond that must wait: no answer of a server fills the disk.
+ */
+const GROWTH = { factor: 1.1, bytes: 16 * 1024 * 1024 };
 
 /**
  * The spool does not give back what was written to it. Exit code 1: neither etcd (10) nor the store (12) failed, nothing
@@ -43,6 +52,15 @@ export interface SealedRecord {
   readonly tag: Uint8Array;
 }
 
+export interface SpoolFileOptions {
+  readonly dir: string;
+  readonly reserve: Reserve;
+  /** That will be written at the most. */
+  readonly bytes: number;
+  /** Bytes of the largest record. */
+  readonly maxRecord: number;
+}
+
 /**
  * Records on disk in a file without a name: it vanishes with the process, however that ends, and its key with it. The place
  * of a record that was read is written again, so the file is never larger than the most that was in it at a time. Several
@@ -50,32 +68,32 @@ export interface SealedRecord {
  */
 export class SpoolFile {
   readonly #handle: FileHandle;
-  readonly #maxRecord: number;
+  readonly #options: SpoolFileOptions;
   readonly #key = randomBytes(32);
   readonly #thread: SealingThread;
   readonly #freeOffsets: number[] = [];
+  /** Bytes of the file, those of records on their way included. */
   #end = 0;
+  /** Bytes of new records on their way: the file system does not count them yet. */
+  #growing = 0;
   #sequence = 0;
 
-  private constructor(handle: FileHandle, maxRecord: number) {
+  private constructor(handle: FileHandle, options: SpoolFileOptions) {
     this.#handle = handle;
-    this.#maxRecord = maxRecord;
+    this.#options = options;
     this.#thread = new SealingThread(handle.fd, this.#key);
   }
 
   /**
    * A kill between creating the file and removing its name can leave an empty one, never data.
-   * @param bytes that will be written at the most
-   * @param maxRecord bytes of the largest record
    * @throws Error when there is too little room in `dir`, or of the file system
    */
-  static async create(dir: string, bytes: number, maxRecord: number): Promise<SpoolFile> {
-    const { bavail, blocks, bsize } = await statfs(dir);
-    const room = Math.max(0, Math.floor((bavail - blocks * RESERVE) * bsize));
-    if (room < bytes) {
-      throw new Error(`${bytes} bytes may come, and there is room for ${room} with ${RESERVE * 100} % left free`);
-    }
+  static async create(options: SpoolFileOptions): Promise<SpoolFile> {
+    const { dir, bytes } = options;
+    const room = await roomIn(options);
+    if (room < bytes) throw new Error(`${bytes} bytes may come, and there is room for ${room}${leaving(options)}`);
     const path = join(dir, `.etcd-snapshot-${randomBytes(16).toString('hex')}.spool`);
+    // Fails where anything is at the path, also a symbolic link.
     const handle = await open(path, 'wx+', 0o600);
     try {
       await unlink(path);
@@ -83,23 +101,24 @@ export class SpoolFile {
       await handle.close();
       throw error;
     }
-    return new SpoolFile(handle, maxRecord);
+    return new SpoolFile(handle, options);
   }
 
   /**
-   * Writes a record that consists of these pieces, and takes their memory.
-   * @throws Unwritten when it is not in the file, and all others are; SpoolError when its bytes are lost
+   * Writes a record that consists of these pieces, and takes their memory once it has a place in the file.
+   * @throws Unwritten when it is not in the file, and all others are; SpoolError when its bytes are lost; Error when the file
+   *   must not grow, and the pieces are untouched
    */
   async write(pieces: readonly Buffer[]): Promise<SealedRecord> {
-    const sequence = this.#sequence++;
-    const offset = this.#freeOffsets.pop() ?? this.#grow();
-    const length = pieces.reduce((sum, { byteLength }) => sum + byteLength, 0);
-    const order = { sequence, offset, pieces: pieces.map(movable) };
-    const sealing = await this.#thread.seal(order).catch((error: unknown) => {
-      throw new SpoolError(`The thread that writes the spool file ended: ${messageOf(error)}.`, error);
-    });
-    if ('failure' in sealing) throw new Unwritten(sealing.failure, sealing.pieces);
-    return { sequence, offset, length, tag: sealing.tag };
+    const offset = this.#freeOffsets.pop();
+    if (offset !== undefined) return this.#writeAt(offset, pieces);
+    const { maxRecord } = this.#options;
+    this.#growing += maxRecord;
+    try {
+      return await this.#writeAt(await this.#grow(), pieces);
+    } finally {
+      this.#growing -= maxRecord;
+    }
   }
 
   /** Takes a record out; its place is free then. @throws SpoolError */
@@ -115,10 +134,28 @@ export class SpoolFile {
     await this.#handle.close();
   }
 
-  #grow(): number {
+  /** Takes a place at the end of the file, if there is room for it still: others write to the disk, too. */
+  async #grow(): Promise<number> {
+    const { bytes, maxRecord } = this.#options;
     const offset = this.#end;
-    this.#end += this.#maxRecord;
+    this.#end += maxRecord;
+    const limit = Math.max(bytes * GROWTH.factor, bytes + GROWTH.bytes);
+    if (this.#end > limit) throw new Error(`the snapshot is larger than the ${bytes} bytes that were to come`);
+    const room = await roomIn(this.#options);
+    if (room < this.#growing)
+      throw new Error(`the disk has become full: there is no more room${leaving(this.#options)}`);
     return offset;
+  }
+
+  async #writeAt(offset: number, pieces: readonly Buffer[]): Promise<SealedRecord> {
+    const sequence = this.#sequence++;
+    const length = pieces.reduce((sum, { byteLength }) => sum + byteLength, 0);
+    const order = { sequence, offset, pieces: pieces.map(movable) };
+    const sealing = await this.#thread.seal(order).catch((error: unknown) => {
+      throw new SpoolError(`The thread that writes the spool file ended: ${messageOf(error)}.`, error);
+    });
+    if ('failure' in sealing) throw new Unwritten(sealing.failure, sealing.pieces);
+    return { sequence, offset, length, tag: sealing.tag };
   }
 
   async #readSealed({ offset, length }: SealedRecord): Promise<Buffer> {
@@ -153,4 +190,15 @@ function movable(piece: Buffer): Piece {
   if (buffer instanceof ArrayBuffer && byteLength > buffer.byteLength / 2)
     return new Uint8Array(buffer, byteOffset, byteLength);
   return new Uint8Array(piece);
+}
+
+/** Bytes that may be taken of the file system of a directory. */
+async function roomIn({ dir, reserve }: SpoolFileOptions): Promise<number> {
+  const { bavail, blocks, bsize } = await statfs(dir);
+  const reserved = 'bytes' in reserve ? reserve.bytes : (blocks * bsize * reserve.percent) / 100;
+  return Math.max(0, Math.floor(bavail * bsize - reserved));
+}
+
+function leaving({ reserve }: SpoolFileOptions): string {
+  return ` with ${'bytes' in reserve ? `${reserve.bytes} bytes` : `${reserve.percent} %`} left free (SNAPSHOT_SPOOL_RESERVE)`;
 }

@@ -1,6 +1,6 @@
 import type { Log } from '../log.ts';
 import { messageOf } from '../errors.ts';
-import { type SealedRecord, SpoolError, SpoolFile, Unwritten } from './file.ts';
+import { DEFAULT_RESERVE, type Reserve, type SealedRecord, SpoolError, SpoolFile, Unwritten } from './file.ts';
 
 /** Large enough that a disk writes at full speed, small beside the memory that a run takes. */
 const BLOCK_SIZE = 1024 * 1024;
@@ -11,6 +11,8 @@ const WRITES_AHEAD = 4;
 export interface SpoolOptions {
   /** Where to spill; undefined = memory only. */
   readonly dir: string | undefined;
+  /** What stays free on its file system; undefined = the default. */
+  readonly reserve?: Reserve | undefined;
   /** Bytes that wait in memory before any are spilled. The queue takes these and up to six blocks more. */
   readonly memoryBytes: number;
   readonly log: Log;
@@ -209,7 +211,8 @@ export class SpoolQueue implements AsyncIterable<Buffer> {
   }
 
   async #createFile(dir: string, bytes: number): Promise<SpoolFile> {
-    const file = await SpoolFile.create(dir, bytes, this.#blockSize);
+    const { reserve = DEFAULT_RESERVE } = this.#options;
+    const file = await SpoolFile.create({ dir, reserve, bytes, maxRecord: this.#blockSize });
     this.#options.log.info('The upload is slower than etcd: the stream is spilled to disk.', { dir });
     return file;
   }

@@ -10,8 +10,10 @@ import {
   readlinkSync,
   rmdirSync,
   rmSync,
+  statfsSync,
   statSync,
   truncateSync,
+  writeFileSync,
   writeSync,
 } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -25,6 +27,8 @@ import { Random } from '../support/random.ts';
 
 const KIB = 1024;
 const BLOCK = 16 * KIB;
+/** Bytes that may come, for most tests: more than any of them pushes. */
+const ROOM = 32 * 1024 * KIB;
 const isRoot = process.getuid?.() === 0;
 
 interface Rig {
@@ -46,7 +50,14 @@ function rig(t: Test, options: Partial<SpoolOptions> = {}): Rig {
   const dir = options.dir ?? spoolDir(t);
   const warnings: string[] = [];
   const log = createLog('json', 'warn', (line) => warnings.push((JSON.parse(line) as { message: string }).message));
-  const queue = new SpoolQueue({ dir, memoryBytes: 4 * BLOCK, blockSize: BLOCK, log, remaining: () => 0, ...options });
+  const queue = new SpoolQueue({
+    dir,
+    memoryBytes: 4 * BLOCK,
+    blockSize: BLOCK,
+    log,
+    remaining: () => ROOM,
+    ...options,
+  });
   t.teardown(async () => queue.close());
   return { queue, dir, warnings };
 }
@@ -292,7 +303,7 @@ t.test('where the disk cannot be used etcd waits, and nothing is lost', async (t
     'no right to write': { options: {}, warning: /EACCES/, around: asNobody },
     'too little room for what is to come': {
       options: { remaining: () => 2 ** 52 },
-      warning: /: \d+ bytes may come, and there is room for \d+ with 10 % left free\.$/,
+      warning: /: \d+ bytes may come, and there is room for \d+ with 20 % left free/,
     },
   };
   const readOnly = mountTmpfs(t, 'ro,size=1m');
@@ -340,7 +351,9 @@ t.test('a disk that fills up in the middle of a record loses nothing', async (t)
     return;
   }
   // Blocks that are no multiple of a page, so that the last write is a partial one.
-  const { queue, warnings } = rig(t, { dir, blockSize: 70_001, memoryBytes: 300_000 });
+  // A reserve below zero: only the disk itself says that it is full, as where others take the last of it.
+  const reserve = { bytes: -ROOM };
+  const { queue, warnings } = rig(t, { dir, reserve, blockSize: 70_001, memoryBytes: 300_000 });
   const bytes = stream(12_000_000);
   const producer = pushAll(queue, bytes, 32 * KIB);
   while (warnings.length === 0) await turn();
@@ -359,6 +372,52 @@ t.test('a disk that fills up in the middle of a record loses nothing', async (t)
   await producer;
   t.ok(Buffer.concat(blocks).equals(bytes));
   t.equal(warnings.length, 1);
+});
+
+t.test('the reserve stays free, also when others fill the disk after the file was begun', async (t) => {
+  const cases: Record<string, { reserve?: SpoolOptions['reserve']; free: number; others?: number; says: RegExp }> = {
+    'by default a fifth': { free: 0.2, says: /become full.* with 20 % left free \(SNAPSHOT_SPOOL_RESERVE\)/ },
+    'another share': { reserve: { percent: 50 }, free: 0.5, says: /become full.* with 50 % left free/ },
+    'a size': { reserve: { bytes: 6 * 1024 * KIB }, free: 0.375, says: /become full.* with 6291456 bytes left free/ },
+    'others write, too': { free: 0.2, others: 8 * 1024 * KIB, says: /become full/ },
+  };
+  for (const [name, { reserve, free, others = 0, says }] of Object.entries(cases)) {
+    const dir = mountTmpfs(t, 'size=16m');
+    if (dir === undefined) {
+      t.comment('only root may mount a file system that is small enough to fill');
+      return;
+    }
+    const { queue, warnings } = rig(t, { dir, reserve, remaining: () => 0 });
+    const bytes = stream(24_000_000);
+    const producer = (async (): Promise<void> => {
+      for (let at = 0; at < bytes.length; at += BLOCK) {
+        if (at === 64 * BLOCK && others > 0) writeFileSync(join(dir, 'others'), Buffer.alloc(others));
+        await queue.push(bytes.subarray(at, at + BLOCK));
+      }
+      queue.end();
+    })();
+    while (warnings.length === 0) await turn();
+    t.match(warnings, [says], name);
+    t.ok(await isWaiting(producer), name);
+    const { bavail, blocks } = statfsSync(dir);
+    t.ok(bavail >= blocks * free, `${name}: ${bavail} of ${blocks} are free`);
+    t.ok(bavail < blocks * free + (6 * BLOCK) / 4096, `${name}: and not many more`);
+    t.ok((await drain(queue)).equals(bytes), name);
+    await producer;
+    t.equal(warnings.length, 1);
+  }
+});
+
+t.test('the file does not become much larger than the database that was to come', async (t) => {
+  const { queue, dir, warnings } = rig(t, { remaining: () => 100 * BLOCK });
+  const bytes = stream(24 * 1024 * KIB);
+  const producer = pushAll(queue, bytes);
+  while (warnings.length === 0) await turn();
+  t.match(warnings, [/larger than the \d+ bytes that were to come/]);
+  t.ok(await isWaiting(producer));
+  t.ok(statSync(spoolFile(dir)).size <= 101 * BLOCK + 16 * 1024 * KIB);
+  t.ok((await drain(queue)).equals(bytes));
+  await producer;
 });
 
 t.test('a process that is killed leaves nothing', async (t) => {
