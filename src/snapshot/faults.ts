@@ -1,10 +1,21 @@
 /**
- * What kind of thing is wrong: `length`, `trailer` and `meta` of the file as a whole; `page` inside one page; `tree`,
+ * What kind of thing is wrong: `format` when it is something else; `length`, `trailer` and `meta` of the file as a whole; `page` inside one page; `tree`,
  * `order` and `freelist` between pages; `bucket` and `content` in what etcd keeps in them. `budget` and `overlap` say that
  * one pass could not tell: the snapshot may be sound and must be verified another way.
  */
 export type FaultKind =
-  'length' | 'trailer' | 'meta' | 'page' | 'tree' | 'order' | 'freelist' | 'bucket' | 'content' | 'budget' | 'overlap';
+  | 'format'
+  | 'length'
+  | 'trailer'
+  | 'meta'
+  | 'page'
+  | 'tree'
+  | 'order'
+  | 'freelist'
+  | 'bucket'
+  | 'content'
+  | 'budget'
+  | 'overlap';
 
 /** One thing that is wrong with a snapshot. `page` is the bbolt page number where it was found. */
 export interface Fault {

@@ -5,14 +5,13 @@ import { Candidates } from './candidates.ts';
 import { FactStore, META } from './facts.ts';
 import { type Fault, Faults } from './faults.ts';
 import { Freelist } from './freelist.ts';
+import type { FileKind } from './file-kind.ts';
+import { hasTrailer, Header, TRAILER_SIZE } from './header.ts';
 import type { KeyPages } from './keys.ts';
-import { claimedPageSize, type Meta, META_END, metasAgree, NO_FREELIST, readMeta } from './meta.ts';
+import { type Meta, NO_FREELIST } from './meta.ts';
 import { type Bytes, bytesOf } from './page.ts';
 import { summarize, type Summary } from './summary.ts';
 import { TreeWalk, UsedPages } from './tree.ts';
-
-/** Bytes of the sha256 that an etcd server appends to the database. */
-const TRAILER_SIZE = 32;
 
 const DEFAULT_MEMORY_BUDGET = 256 * 1024 * 1024;
 
@@ -52,8 +51,10 @@ export interface VerifyReport {
   readonly ok: boolean;
   readonly size: number;
   readonly sha256: string;
-  /** The last 32 bytes in hex, fewer when there are not so many. */
+  /** The last 32 bytes in hex, fewer when there are not so many; none of a database that has no sha256. */
   readonly trailer: string;
+  /** Whether the sha256 at its end was compared; false only with `--skip-hash-check`. */
+  readonly hashChecked: boolean;
   readonly hash: string | null;
   readonly revision: number | null;
   readonly effectiveRevision: number | null;
@@ -65,15 +66,22 @@ export interface VerifyReport {
   readonly faultCount: number;
 }
 
-export type Verdict =
-  | { readonly ok: true; readonly snapshot: VerifiedSnapshot; readonly report: VerifyReport }
-  | {
-      readonly ok: false;
-      readonly faults: readonly [Fault, ...Fault[]];
-      /** Nothing wrong was found, but one pass was not enough to tell: verify the snapshot another way. */
-      readonly undecided: boolean;
-      readonly report: VerifyReport;
-    };
+/** `S` is what a passed snapshot is given as. */
+export type Verdict<S extends { readonly facts: SnapshotFacts } = VerifiedSnapshot> =
+  { readonly ok: true; readonly snapshot: S; readonly report: VerifyReport } | Rejected;
+
+/** Nothing proves that its bytes are those that etcd wrote: it can be read and restored, and never stored. */
+export type VerdictWithoutHash = Verdict<{ readonly facts: SnapshotFacts }>;
+
+export interface Rejected {
+  readonly ok: false;
+  readonly faults: readonly [Fault, ...Fault[]];
+  /** Nothing wrong was found, but one pass was not enough to tell: verify the snapshot another way. */
+  readonly undecided: boolean;
+  /** What it seems to be instead, where that is known. */
+  readonly kind: FileKind | undefined;
+  readonly report: VerifyReport;
+}
 
 export interface VerifierOptions {
   /** Bytes that all facts together may take, 256 MiB unless told. */
@@ -87,20 +95,20 @@ export interface VerifierOptions {
 export class SnapshotVerifier {
   readonly #sha256 = createHash('sha256');
   readonly #budget: Budget;
+  readonly #header = new Header();
   #size = 0;
   /** The last bytes seen, at most a trailer's length: the trailer, should the stream end here. */
   #tail: Buffer = Buffer.alloc(0);
-  /** A page that straddles pieces; its size is known once its first bytes are. */
-  #carry: Bytes = bytesOf(Buffer.alloc(META_END));
+  /** A page that straddles pieces. */
+  #carry: Bytes = bytesOf(Buffer.alloc(0));
   #carried = 0;
-  #pageSize: number | undefined;
-  #page = 0;
+  /** The next page that passes: the header takes the first two. */
+  #page = 2;
   #pages = 0;
-  #meta0: Meta | string | undefined;
-  #meta1: Meta | string | undefined;
   #facts: FactStore | undefined;
   #candidates: Candidates | undefined;
   #freelist: Freelist | undefined;
+  #isFinished = false;
   #verdict: Verdict | undefined;
 
   constructor(options: VerifierOptions = {}) {
@@ -113,16 +121,28 @@ export class SnapshotVerifier {
   }
 
   push(piece: Uint8Array): void {
-    if (piece.length === 0 || this.#verdict !== undefined) return;
+    if (piece.length === 0 || this.#isFinished) return;
     this.#size += piece.length;
-    const source = bytesOf(piece);
-    this.#hash(source.bytes);
-    this.#cut(source);
+    const { bytes } = bytesOf(piece);
+    this.#hash(bytes);
+    if (this.#header.isComplete) return this.#cut(bytesOf(piece));
+    const taken = this.#header.take(bytes);
+    if (!this.#header.isComplete) return;
+    this.#beginFacts();
+    this.#cut(bytesOf(piece.subarray(taken)));
   }
 
   /** Call once, after the last piece. */
   finish(): Verdict {
-    return (this.#verdict ??= this.#judge());
+    return (this.#verdict ??= this.#finish(true, (facts) => new Verified(facts)));
+  }
+
+  /**
+   * The same instead of `finish`, for a copy of a member's database: its sha256, if there is one, is not looked at. All else is
+   * checked that the newer meta page leads to; what else is in the file may be anything, as a server goes on writing there.
+   */
+  finishWithoutHash(): VerdictWithoutHash {
+    return this.#finish(false, (facts) => ({ facts }));
   }
 
   /** The sum covers everything but the trailer, so as many bytes are always held back. */
@@ -141,10 +161,10 @@ export class SnapshotVerifier {
   /** Cuts pieces into pages. The trailer makes no page: it is less than one. */
   #cut(source: Bytes): void {
     const { length } = source.bytes;
+    const size = this.#carry.bytes.length;
     let at = 0;
-    while (at < length && this.#wantsMore()) {
-      const size = this.#carry.bytes.length;
-      if (this.#carried === 0 && this.#pageSize !== undefined && length - at >= size) {
+    while (at < length && this.#candidates !== undefined && this.#page < this.#pages) {
+      if (this.#carried === 0 && length - at >= size) {
         this.#nextPage(source, at);
         at += size;
         continue;
@@ -153,62 +173,49 @@ export class SnapshotVerifier {
       this.#carried += source.bytes.copy(this.#carry.bytes, this.#carried, at, end);
       at = end;
       if (this.#carried < size) continue;
-      if (this.#pageSize === undefined) this.#learnPageSize();
-      else {
-        this.#carried = 0;
-        this.#nextPage(this.#carry, 0);
-      }
+      this.#carried = 0;
+      this.#nextPage(this.#carry, 0);
     }
-  }
-
-  #wantsMore(): boolean {
-    if (this.#page < 2) return typeof this.#meta0 !== 'string';
-    return this.#candidates !== undefined && this.#page < this.#pages;
-  }
-
-  #learnPageSize(): void {
-    const head = this.#carry.bytes;
-    this.#pageSize = claimedPageSize(head);
-    if (this.#pageSize === undefined) {
-      this.#meta0 = 'meta page 0 names an impossible page size';
-      return;
-    }
-    this.#carry = bytesOf(Buffer.alloc(this.#pageSize));
-    head.copy(this.#carry.bytes);
   }
 
   #nextPage(source: Bytes, base: number): void {
     const page = this.#page++;
-    if (page === 0) this.#meta0 = readMeta(source.bytes.subarray(base, base + this.#carry.bytes.length), 0);
-    else if (page === 1) {
-      this.#meta1 = readMeta(source.bytes.subarray(base, base + this.#carry.bytes.length), 1);
-      this.#beginFacts();
-    } else {
-      this.#candidates?.page(source, base, page);
-      this.#freelist?.next(source, base, page);
-    }
+    this.#candidates?.page(source, base, page);
+    this.#freelist?.next(source, base, page);
   }
 
-  /** From here on the pages are taken to be what meta page 0 says. */
+  /** From here on the pages are taken to be what the newer meta page says. */
   #beginFacts(): void {
-    const meta = this.#meta0;
-    const pageSize = this.#pageSize;
-    if (meta === undefined || typeof meta === 'string' || pageSize === undefined) return;
+    const { meta, pageSize } = this.#header;
+    const rest = bytesOf(this.#header.takeRest());
+    if (meta === undefined || pageSize === undefined) return;
     if (meta.highWaterMark > MAX_PAGES || meta.root >= meta.highWaterMark) return;
+    this.#carry = bytesOf(Buffer.alloc(pageSize));
     this.#pages = Number(meta.highWaterMark);
     this.#facts = new FactStore(this.#budget, Number(meta.root));
     this.#facts.addPage(META);
     this.#facts.addPage(META);
     this.#candidates = new Candidates(this.#facts, pageSize, this.#pages);
-    if (meta.freelist === NO_FREELIST || meta.freelist >= meta.highWaterMark) return;
-    this.#freelist = new Freelist(Number(meta.freelist), pageSize, this.#pages, this.#facts);
+    if (meta.freelist !== NO_FREELIST && meta.freelist < meta.highWaterMark) {
+      this.#freelist = new Freelist(Number(meta.freelist), pageSize, this.#pages, this.#facts);
+    }
+    this.#cut(rest);
   }
 
-  #judge(): Verdict {
+  #finish<S extends { readonly facts: SnapshotFacts }>(
+    hashChecked: boolean,
+    pass: (facts: SnapshotFacts) => S,
+  ): Verdict<S> {
+    if (!this.#header.isComplete) {
+      this.#header.end();
+      this.#beginFacts();
+    }
+    this.#isFinished = true;
     const faults = new Faults();
-    const meta = this.#judgeFile(faults);
-    const bodySha256 = this.#sha256.copy().digest();
-    if (!bodySha256.equals(this.#tail)) {
+    const { meta } = this.#header;
+    const kind = hashChecked ? this.#header.judge(this.#size, faults) : this.#header.judgeDatabase(this.#size, faults);
+    const isSum = this.#sha256.copy().digest().equals(this.#tail);
+    if (hashChecked && kind === undefined && !isSum) {
       faults.add('trailer', 'the sha256 at its end does not match the bytes before it');
     }
     const sha256 = this.#sha256.update(this.#tail).digest('hex');
@@ -218,7 +225,8 @@ export class SnapshotVerifier {
       ok: faults.count === 0,
       size: this.#size,
       sha256,
-      trailer: this.#tail.toString('hex'),
+      trailer: hashChecked || hasTrailer(this.#size) ? this.#tail.toString('hex') : '',
+      hashChecked,
       hash: content?.hash ?? null,
       revision: content?.revision ?? null,
       effectiveRevision: content?.effectiveRevision ?? null,
@@ -229,43 +237,19 @@ export class SnapshotVerifier {
       faultCount: faults.count,
     };
     const [first, ...others] = faults.listed;
-    if (first !== undefined) return { ok: false, faults: [first, ...others], undecided: !faults.certain, report };
+    if (first !== undefined) {
+      return { ok: false, faults: [first, ...others], undecided: !faults.certain, kind, report };
+    }
     const { revision, effectiveRevision, keyPages } = content ?? {};
     const isWhole = revision !== undefined && effectiveRevision !== undefined && keyPages !== undefined;
     if (content === undefined || totalSize === undefined || !isWhole) {
       // Cannot be, as whatever is missing is a fault. But nothing must pass by a mistake of ours.
       const fault: Fault = { kind: 'content', message: 'its content could not be read' };
       const nothing: VerifyReport = { ...report, ok: false, faults: [fault], faultCount: 1 };
-      return { ok: false, faults: [fault], undecided: true, report: nothing };
+      return { ok: false, faults: [fault], undecided: true, kind, report: nothing };
     }
     const facts = { ...content, size: this.#size, sha256, totalSize, revision, effectiveRevision, keyPages };
-    return { ok: true, snapshot: new Verified(facts), report };
-  }
-
-  /** Length and meta pages; the meta when page 0 can be believed. */
-  #judgeFile(faults: Faults): Meta | undefined {
-    const meta0 = this.#meta0;
-    const meta1 = this.#meta1;
-    if (typeof meta0 === 'string') faults.add('meta', meta0, 0);
-    if (typeof meta1 === 'string') faults.add('meta', meta1, 1);
-    if (meta0 === undefined || (typeof meta0 !== 'string' && meta1 === undefined)) {
-      faults.add('length', `${this.#size} bytes are too few for a database`);
-    }
-    if (meta0 === undefined || typeof meta0 === 'string') return undefined;
-    const expected = meta0.highWaterMark * BigInt(meta0.pageSize) + BigInt(TRAILER_SIZE);
-    if (expected !== BigInt(this.#size)) {
-      faults.add('length', `${this.#size} bytes, but its meta pages demand ${expected}`);
-    }
-    if (meta1 !== undefined && typeof meta1 !== 'string' && !metasAgree(meta0, meta1)) {
-      faults.add('meta', 'the two meta pages are not of one transaction', 1);
-    }
-    if (meta0.root < 2n || meta0.root >= meta0.highWaterMark) {
-      faults.add('meta', `meta page 0 names an impossible root page ${meta0.root}`, 0);
-    }
-    if (meta0.freelist !== NO_FREELIST && (meta0.freelist < 2n || meta0.freelist >= meta0.highWaterMark)) {
-      faults.add('meta', `meta page 0 names an impossible freelist page ${meta0.freelist}`, 0);
-    }
-    return meta0;
+    return { ok: true, snapshot: pass(facts), report };
   }
 
   /** Everything that hangs on the trees; undefined when they are broken. */
