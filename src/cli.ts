@@ -5,7 +5,7 @@ import { UsageError } from './errors.ts';
 import { type Command, commandHelp, generalHelp, type Options } from './help.ts';
 import { secretLook } from './secret.ts';
 import { isFileName } from './source.ts';
-import { nearest, withoutQuery } from './text.ts';
+import { nearest, printable, withoutQuery } from './text.ts';
 
 type Run = (context: Context, args: Arguments) => Promise<Outcome>;
 
@@ -14,6 +14,11 @@ interface Verb extends Command {
   readonly load: () => Promise<Run>;
   readonly needs: (args: Arguments) => Needs;
 }
+
+/** For files only: what is in the container has its sha256, or is no snapshot. */
+const SKIP_HASH_CHECK = {
+  'skip-hash-check': { type: 'boolean', help: 'check all but the sha256, of a FILE such as a copy of member/snap/db' },
+} as const;
 
 const VERBS: Readonly<Record<string, Verb>> = {
   backup: {
@@ -48,6 +53,7 @@ const VERBS: Readonly<Record<string, Verb>> = {
     needs: ({ operands }) => ({ etcd: false, storage: !operands.every(isFileName) }),
     operands: ['NAME|FILE'],
     summary: 'check every page of a stored snapshot or of a local file',
+    options: SKIP_HASH_CHECK,
   },
   inspect: {
     load: async () => (await import('./commands/inspect.ts')).inspect,
@@ -57,6 +63,7 @@ const VERBS: Readonly<Record<string, Verb>> = {
     options: {
       keys: { type: 'string', value: 'PREFIX', help: 'list the live keys with this prefix' },
       get: { type: 'string', value: 'KEY', help: 'write the value of this key to stdout, as it is' },
+      ...SKIP_HASH_CHECK,
     },
   },
   health: {
@@ -129,6 +136,7 @@ const VERBS: Readonly<Record<string, Verb>> = {
         help: 'only write the verified snapshot to FILE, for k3s, RKE2 or another tool',
       },
       restored: { type: 'string', value: 'DIR', help: 'with --swap: the restored data (default: DIR/restored)' },
+      ...SKIP_HASH_CHECK,
     },
   },
   drill: {
@@ -139,6 +147,7 @@ const VERBS: Readonly<Record<string, Verb>> = {
       'prove that a snapshot can be restored: restore it into a temporary directory, start etcd from it, compare',
     options: {
       'temp-dir': { type: 'string', value: 'DIR', help: 'where there is room for twice the database (default: /tmp)' },
+      ...SKIP_HASH_CHECK,
     },
   },
 };
@@ -201,6 +210,7 @@ export function parseCommandLine(words: readonly string[]): CommandLine {
   const args = { operands: positionals.slice(1), options: values };
   const ask = asksHelp || values['help'] === true ? 'help' : values['version'] === true ? 'version' : undefined;
   if (ask === undefined) assertValues(name, verb, args);
+  if (ask === undefined && values['skip-hash-check'] === true) assertFiles(args.operands);
   return {
     name,
     run: async (context) => (await verb.load())(context, args),
@@ -286,6 +296,16 @@ function assertValues(command: string, { operands: wanted }: Verb, { operands, o
   const takes = wanted.length === 0 ? 'no argument' : wanted.join(' ');
   const given = operands.map(shown).join(' ') || 'none';
   throw new UsageError(`${command} takes ${takes}, but was given ${given}.`, `See etcd-snapshot help ${command}.`);
+}
+
+/** @throws UsageError unless all of them, and at least one, are files of this machine */
+function assertFiles(operands: readonly string[]): void {
+  const stored = operands.find((operand) => !isFileName(operand));
+  if (operands.length > 0 && stored === undefined) return;
+  throw new UsageError(
+    `--skip-hash-check is for files, and ${stored === undefined ? 'none is named' : `${printable(stored)} is none`}.`,
+    'Name a file; its path begins with ./ or /. What is in the container is never used without its sha256.',
+  );
 }
 
 function isUrl(text: string): boolean {

@@ -1,11 +1,13 @@
 import { createReadStream, existsSync } from 'node:fs';
-import { open } from 'node:fs/promises';
-import { ExitCode, WorkerError } from './errors.ts';
+import { open, stat } from 'node:fs/promises';
+import { ExitCode, UnsafeError, VerificationError, WorkerError } from './errors.ts';
 import type { StartProgress } from './progress.ts';
+import { type FileKind, hintFor } from './snapshot/file-kind.ts';
 import type { SnapshotRecord } from './snapshot/record.ts';
-import { SnapshotVerifier, type Verdict } from './snapshot/verify.ts';
+import { SnapshotVerifier, type VerdictWithoutHash } from './snapshot/verify.ts';
 import type { StoredBlob } from './store/catalogue.ts';
 import type { BlobStore } from './store/store.ts';
+import { printable } from './text.ts';
 
 /** A snapshot that can be read, wherever it is. */
 export interface SnapshotSource {
@@ -15,8 +17,17 @@ export interface SnapshotSource {
   readonly record: SnapshotRecord | undefined;
   /** Where a stored snapshot's bytes are the same as in an earlier run; undefined for a file of this machine. */
   readonly etag: string | undefined;
+  /** It is verified without its sha256, as a copy of a member's database has none; never what is in the container. */
+  readonly skipHashCheck: boolean;
   /** Its bytes from this one on, to the end; each call reads anew, and fails when it is no longer the same. */
   read(from?: number): AsyncIterable<Buffer>;
+  /** @throws UnsafeError when a file was written to since it was opened */
+  assertUnchanged(): Promise<void>;
+}
+
+export interface FileOptions {
+  /** For files that have no sha256 at their end. */
+  readonly skipHashCheck?: boolean;
 }
 
 /** Whether an operand means a file of this machine: it looks like a path, or a file of that name is there. */
@@ -25,11 +36,28 @@ export function isFileName(operand: string): boolean {
 }
 
 /** Opening and reading throw WorkerError (no such snapshot); reading also the abort's reason. */
-export async function openFile(path: string, signal: AbortSignal): Promise<SnapshotSource> {
+export async function openFile(
+  path: string,
+  signal: AbortSignal,
+  { skipHashCheck = false }: FileOptions = {},
+): Promise<SnapshotSource> {
   try {
     const file = await open(path);
-    const { size } = await file.stat().finally(async () => file.close());
-    return { name: path, size, record: undefined, etag: undefined, read: (from) => readFile(path, signal, from) };
+    const opened = await file.stat().finally(async () => file.close());
+    return {
+      ...{ name: path, size: opened.size, record: undefined, etag: undefined, skipHashCheck },
+      read: (from) => readFile(path, signal, from),
+      async assertUnchanged() {
+        const { ino, size, mtimeMs } = await stat(path).catch((error: unknown) => {
+          throw unreadable(path, error);
+        });
+        if (ino === opened.ino && size === opened.size && mtimeMs === opened.mtimeMs) return;
+        throw new UnsafeError(
+          `${printable(path)} was written to while it was read.`,
+          'If it is the database of a member, stop its etcd first, or give a copy of the file.',
+        );
+      },
+    };
   } catch (error) {
     throw unreadable(path, error);
   }
@@ -75,10 +103,26 @@ export interface ReadOptions {
 }
 
 /** Verifies all of a snapshot. Throws what reading it throws. */
-export async function readThrough(source: SnapshotSource, options: ReadOptions): Promise<Verdict> {
+export async function readThrough(source: SnapshotSource, options: ReadOptions): Promise<VerdictWithoutHash> {
   const verifier = new SnapshotVerifier(options);
   await passBytes(source, `verifying ${source.name}`, options, verifier);
-  return verifier.finish();
+  if (!source.skipHashCheck) return verifier.finish();
+  // No checksum would tell that the pages are of different times.
+  await source.assertUnchanged();
+  return verifier.finishWithoutHash();
+}
+
+/** The error to end with. @param hint where the file is not of another kind */
+export function invalidSnapshot(
+  { name, etag }: SnapshotSource,
+  fault: string,
+  kind: FileKind | undefined,
+  hint: string,
+): VerificationError {
+  return new VerificationError(
+    `${printable(name)} is not a sound snapshot: ${fault}.`,
+    kind === undefined ? hint : hintFor(kind, name, etag !== undefined),
+  );
 }
 
 /** Reads a snapshot from its beginning to its end into a sink. */
@@ -101,7 +145,12 @@ export async function passBytes(
 
 function sourceOf(store: BlobStore, blob: StoredBlob): SnapshotSource {
   const { etag, size, record } = blob;
-  return { name: blob.name, size, record, etag, read: (from) => store.read(blob.name, etag, size, from) };
+  return {
+    ...{ name: blob.name, size, record, etag, skipHashCheck: false },
+    read: (from) => store.read(blob.name, etag, size, from),
+    // Each read asks for this state of the blob.
+    assertUnchanged: async () => {},
+  };
 }
 
 function noSuchSnapshot(message: string, hint: string, cause?: unknown): WorkerError {

@@ -39,7 +39,7 @@ export async function drill(context: Context, { operands: [operand], options }: 
   const tool = await findTool(searchPath, signal);
   const program = await findServer(tool, searchPath);
   const store = operand !== undefined && isFileName(operand) ? undefined : await openStore(context);
-  const source = await openDrilled(store, operand, signal);
+  const source = await openDrilled(store, operand, options, signal);
   const { name, size, record, etag } = source;
   if (record !== undefined) demandFit(tool, record.storageVersion ?? record.etcdVersion);
   const parent = typeof options['temp-dir'] === 'string' ? options['temp-dir'] : tmpdir();
@@ -60,7 +60,10 @@ export async function drill(context: Context, { operands: [operand], options }: 
       initialAdvertisePeerUrls,
     };
     const dataDir = join(dir, 'data');
-    await watch.time('restore', runRestore(tool, { file, member, dataDir, walDir: undefined, bump: 0 }, signal));
+    const { skipHashCheck } = source;
+    const order = { file, skipHashCheck, member, dataDir, walDir: undefined, bump: 0 };
+    await watch.time('restore', runRestore(tool, order, signal));
+    if (skipHashCheck) await source.assertUnchanged();
 
     const rootToken = facts.authEnabled ? await makeRootToken(dir, facts.authRevision) : undefined;
     server = await watch.time('start', DrillServer.start({ program, dir, dataDir, member, rootToken, signal }));
@@ -108,8 +111,13 @@ function planCheck({ name, size }: SnapshotSource, record: SnapshotRecord): Chec
 }
 
 /** A file, or else the stored snapshot of that name, or the newest. */
-async function openDrilled(store: BlobStore | undefined, operand = '', signal: AbortSignal): Promise<SnapshotSource> {
-  if (store === undefined) return openFile(operand, signal);
+async function openDrilled(
+  store: BlobStore | undefined,
+  operand = '',
+  options: Arguments['options'],
+  signal: AbortSignal,
+): Promise<SnapshotSource> {
+  if (store === undefined) return openFile(operand, signal, { skipHashCheck: options['skip-hash-check'] === true });
   return operand === '' ? openNewest(store) : openBlob(store, operand);
 }
 

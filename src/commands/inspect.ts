@@ -1,10 +1,10 @@
-import { ExitCode, VerificationError, WorkerError } from '../errors.ts';
+import { ExitCode, WorkerError } from '../errors.ts';
 import { withNames } from '../snapshot/content.ts';
 import { KeyScanner, type KeyEntry } from '../snapshot/keys.ts';
 import { differenceOf, type LiveKey, LiveKeys, OneKey } from '../snapshot/livekeys.ts';
 import type { SnapshotFacts } from '../snapshot/verify.ts';
 import { drawTable, humanSize, printable } from '../text.ts';
-import { passBytes, readThrough, type SnapshotSource } from '../source.ts';
+import { invalidSnapshot, passBytes, readThrough, type SnapshotSource } from '../source.ts';
 import type { Arguments, Context, Outcome } from './command.ts';
 import { openSource } from './operand.ts';
 import { statusTable } from './status.ts';
@@ -18,10 +18,10 @@ const LARGEST = 10;
  */
 export async function inspect(context: Context, { operands, options }: Arguments): Promise<Outcome> {
   const [first = '', second] = operands;
-  const source = await openSource(context, first);
+  const source = await openSource(context, first, options);
   const facts = await verified(context, source);
   if (second !== undefined) {
-    const other = await openSource(context, second);
+    const other = await openSource(context, second, options);
     const before = await liveKeys(context, source, facts);
     return showDifference(before, await liveKeys(context, other, await verified(context, other)));
   }
@@ -34,10 +34,8 @@ export async function inspect(context: Context, { operands, options }: Arguments
 async function verified(context: Context, source: SnapshotSource): Promise<SnapshotFacts> {
   const verdict = await readThrough(source, context);
   if (verdict.ok) return verdict.snapshot.facts;
-  throw new VerificationError(
-    `${source.name} is not a sound snapshot: ${verdict.faults[0].message}.`,
-    `\`etcd-snapshot verify ${source.name}\` shows all that is wrong.`,
-  );
+  const hint = `\`etcd-snapshot verify ${source.name}\` shows all that is wrong.`;
+  throw invalidSnapshot(source, verdict.faults[0].message, verdict.kind, hint);
 }
 
 async function scan(
@@ -84,7 +82,11 @@ function marked(mark: string, keys: readonly LiveKey[]): string[] {
   return keys.map(({ key }) => `${mark} ${printable(keyText(key))}`);
 }
 
-function describe({ name, record, size }: SnapshotSource, facts: SnapshotFacts, keys: readonly LiveKey[]): Outcome {
+function describe(
+  { name, record, size, skipHashCheck }: SnapshotSource,
+  facts: SnapshotFacts,
+  keys: readonly LiveKey[],
+): Outcome {
   const { alarms, authEnabled, clusterVersion, storageVersion, compaction, resources, sha256 } = facts;
   const { hash, revision, effectiveRevision, totalKeys, liveKeys: live, totalSize } = facts;
   const members = withNames(facts.members, record?.members ?? []);
@@ -96,6 +98,7 @@ function describe({ name, record, size }: SnapshotSource, facts: SnapshotFacts, 
       : [
           `taken ${record.takenAt.toISOString()} of cluster ${printable(record.clusterId)}, etcd ${printable(record.etcdVersion)}`,
         ]),
+    ...(skipHashCheck ? ['its sha256 was not checked: a changed byte of a value would not be noticed'] : []),
     `cluster version ${printable(clusterVersion ?? 'unknown')}, authentication ${authEnabled ? 'on' : 'off'}`,
     ...alarms.map(({ memberId, alarm }) => `alarm ${alarm} of member ${memberId}`),
     ...(compaction.scheduled === compaction.finished ? [] : ['taken in the middle of a compaction']),
@@ -125,7 +128,18 @@ function describe({ name, record, size }: SnapshotSource, facts: SnapshotFacts, 
   return {
     text: lines.join('\n'),
     json: {
-      ...{ name, size, sha256, hash, revision, effectiveRevision, totalKeys, liveKeys: live, totalSize },
+      ...{
+        name,
+        size,
+        sha256,
+        hashChecked: !skipHashCheck,
+        hash,
+        revision,
+        effectiveRevision,
+        totalKeys,
+        liveKeys: live,
+        totalSize,
+      },
       ...{ clusterVersion, storageVersion, compaction, authEnabled, alarms, members },
       record: record ?? null,
       resources: resources ?? null,

@@ -50,7 +50,7 @@ export async function showPlan(context: Context, args: Arguments): Promise<Outco
   };
   if (options.force !== true) await demandNoQuorum(context.config.etcd, findings);
 
-  const source = await openNamedOrNewest(context, args.operands[0]);
+  const source = await openNamedOrNewest(context, args.operands[0], args.options);
   if (source.record === undefined) {
     throw new UsageError(
       `${printable(source.name)} has no record, so nobody knows of which cluster it is.`,

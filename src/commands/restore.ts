@@ -29,6 +29,8 @@ import { openNamedOrNewest } from './operand.ts';
 import { showPlan } from './plan.ts';
 import { swap } from './swap.ts';
 
+const UNCHECKED_HINT = 'Every page is well-formed, but a changed byte of a value would not be noticed.';
+
 /**
  * Makes the data directory of one member from a snapshot: everything that could be wrong is asked before anything is
  * written, the snapshot is verified completely while it comes, etcd's own tool does the restore, and the directory appears in
@@ -49,7 +51,7 @@ export async function restore(context: Context, args: Arguments): Promise<Outcom
   if (planned !== undefined) return planned;
   const tool = await findTool(context.searchPath, signal);
   if (options.force !== true) await watch.time('quorum', demandNoQuorum(config.etcd, findings));
-  const source = await chooseSource(context, args.operands[0], wish);
+  const source = await chooseSource(context, args, wish);
   const foretold = source.record && decide(source, wish, tool, source.record);
   const bump = bumpOf(options, tool, findings);
   const done = foretold && (await doneBefore(source, foretold, bump, directories));
@@ -64,8 +66,12 @@ export async function restore(context: Context, args: Arguments): Promise<Outcom
     const { member, notes } = foretold ?? decide(source, wish, tool, facts);
     for (const note of notes) findings.add(note);
 
-    const order = { file, member, dataDir: target.freshDataDir, walDir: target.freshWalDir, bump };
+    const { skipHashCheck } = source;
+    if (skipHashCheck) findings.add(`The sha256 of ${printable(source.name)} was not checked.`, UNCHECKED_HINT);
+    const order = { file, skipHashCheck, member, dataDir: target.freshDataDir, walDir: target.freshWalDir, bump };
     await watch.time('restore', runRestore(tool, order, signal));
+    // The tool read it for itself, and without a checksum only this says that it read what was verified.
+    if (skipHashCheck) await source.assertUnchanged();
     const marker = markerOf(source, wish, member, facts, { tool: tool.name, bump });
     await onDisk(`Writing ${target.freshDataDir}`, writeMarker(target.freshDataDir, marker));
     await watch.time('place', target.place(owner));
@@ -91,9 +97,9 @@ export async function restore(context: Context, args: Arguments): Promise<Outcom
 }
 
 /** The one that was named, the plan's, or the newest; but members that choose on their own may choose differently. */
-async function chooseSource(context: Context, operand: string | undefined, wish: Wish): Promise<SnapshotSource> {
-  const name = operand ?? wish.plan?.snapshot.name;
-  if (name !== undefined || !isOneOfSeveral(wish)) return openNamedOrNewest(context, name);
+async function chooseSource(context: Context, args: Arguments, wish: Wish): Promise<SnapshotSource> {
+  const name = args.operands[0] ?? wish.plan?.snapshot.name;
+  if (name !== undefined || !isOneOfSeveral(wish)) return openNamedOrNewest(context, name, args.options);
   throw new UsageError(
     'All members must be restored from the same snapshot, and none was named.',
     'Name one that `etcd-snapshot list` shows, or make a plan: etcd-snapshot restore --plan',

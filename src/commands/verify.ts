@@ -1,13 +1,13 @@
 import { VerificationError } from '../errors.ts';
-import { readThrough } from '../source.ts';
+import { invalidSnapshot, readThrough } from '../source.ts';
 import { printable } from '../text.ts';
 import type { Arguments, Context, Outcome } from './command.ts';
 import { openSource } from './operand.ts';
 import { statusTable } from './status.ts';
 
 /** Checks every page of a stored snapshot or of a local file, and changes nothing. */
-export async function verify(context: Context, { operands: [operand = ''] }: Arguments): Promise<Outcome> {
-  const source = await openSource(context, operand);
+export async function verify(context: Context, { operands: [operand = ''], options }: Arguments): Promise<Outcome> {
+  const source = await openSource(context, operand, options);
   const verdict = await readThrough(source, context);
   const { report } = verdict;
   const faults: { kind: string; page?: number; message: string }[] = [...report.faults];
@@ -16,11 +16,19 @@ export async function verify(context: Context, { operands: [operand = ''] }: Arg
   }
   const count = report.faultCount + faults.length - report.faults.length;
   const json = { name: source.name, ...report, ok: count === 0, faults, faultCount: count };
-  if (count === 0) return { text: statusTable(report), json, summary: `${source.name} is a sound snapshot.` };
+  if (count === 0) {
+    const summary = source.skipHashCheck
+      ? `Every page of ${source.name} is sound; its sha256 was not checked.`
+      : `${source.name} is a sound snapshot.`;
+    return { text: statusTable(report), json, summary };
+  }
   const lines = faults.map(
     ({ kind, page, message }) => `${kind}${page === undefined ? '' : ` (page ${page})`}: ${printable(message)}`,
   );
   const text = [...lines, `${count} ${count === 1 ? 'fault' : 'faults'} found`].join('\n');
+  if (!verdict.ok && verdict.kind !== undefined) {
+    return { text, json, shortfall: invalidSnapshot(source, verdict.faults[0].message, verdict.kind, '') };
+  }
   const undecided = !verdict.ok && verdict.undecided;
   const shortfall = new VerificationError(
     undecided ? `${source.name} cannot be verified in one pass.` : `${source.name} is not a sound snapshot.`,

@@ -1,10 +1,10 @@
 import { type FileHandle, open, readdir, truncate, unlink } from 'node:fs/promises';
 import { join } from 'node:path';
-import { Interrupted, RunTimeout, StorageError, VerificationError } from '../errors.ts';
+import { Interrupted, RunTimeout, StorageError } from '../errors.ts';
 import type { Log } from '../log.ts';
 import type { StartProgress } from '../progress.ts';
 import type { SnapshotFacts } from '../snapshot/verify.ts';
-import { readThrough, type SnapshotSource } from '../source.ts';
+import { invalidSnapshot, readThrough, type SnapshotSource } from '../source.ts';
 import { onDisk, statOf } from './disk.ts';
 import { FileVerification, type Judgement, judgementOf } from './verification.ts';
 
@@ -103,9 +103,9 @@ function isSound({ record }: SnapshotSource, judgement: Judgement): boolean {
 
 function soundOf(source: SnapshotSource, judgement: Judgement): SnapshotFacts {
   if ('facts' in judgement && isSound(source, judgement)) return judgement.facts;
-  const why = 'fault' in judgement ? judgement.fault : 'its sha256 is not that of its record';
-  throw new VerificationError(
-    `${source.name} is not a sound snapshot: ${why}.`,
-    `Nothing was restored. Take another: \`etcd-snapshot list\` shows what there is, \`etcd-snapshot verify\` all faults.`,
-  );
+  const { fault, kind } =
+    'fault' in judgement ? judgement : { fault: 'its sha256 is not that of its record', kind: undefined };
+  const hint =
+    'Nothing was restored. Take another: `etcd-snapshot list` shows what there is, `etcd-snapshot verify` all faults.';
+  throw invalidSnapshot(source, fault, kind, hint);
 }

@@ -32,6 +32,8 @@ export interface MemberParameters {
 export interface RestoreOrder {
   /** The snapshot. */
   readonly file: string;
+  /** It has no sha256, or one that does not matter. */
+  readonly skipHashCheck: boolean;
   readonly member: MemberParameters;
   /** Must not exist. */
   readonly dataDir: string;
@@ -99,9 +101,10 @@ function minorOf(version: string): number {
 
 /** Makes the data directory. @throws EtcdError with what the tool said last; the abort's reason */
 export async function runRestore(tool: RestoreTool, order: RestoreOrder, signal: AbortSignal): Promise<void> {
-  const { file, member, dataDir, walDir, bump } = order;
+  const { file, skipHashCheck, member, dataDir, walDir, bump } = order;
   const args = [
     ...['snapshot', 'restore', file, '--data-dir', dataDir],
+    ...(skipHashCheck ? ['--skip-hash-check'] : []),
     ...(walDir === undefined ? [] : ['--wal-dir', walDir]),
     ...['--name', member.name],
     ...['--initial-cluster', formatInitialCluster(member.initialCluster)],

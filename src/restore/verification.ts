@@ -1,10 +1,12 @@
 import { extname } from 'node:path';
 import { Worker } from 'node:worker_threads';
-import type { SnapshotFacts, Verdict } from '../snapshot/verify.ts';
+import type { FileKind } from '../snapshot/file-kind.ts';
+import type { SnapshotFacts, VerdictWithoutHash } from '../snapshot/verify.ts';
 import { onDisk } from './disk.ts';
 
 /** What is to be known of a snapshot before it is restored: everything, or the first thing that is wrong with it. */
-export type Judgement = { readonly facts: SnapshotFacts } | { readonly fault: string };
+export type Judgement =
+  { readonly facts: SnapshotFacts } | { readonly fault: string; readonly kind: FileKind | undefined };
 
 /** What the thread is told: the file has so many bytes by now, and whether these are all. */
 export interface Growth {
@@ -18,8 +20,8 @@ export type Told = { readonly read: number } | { readonly judgement: Judgement }
 /** Its file has the ending of this one: `.ts` as source, `.js` as built. */
 const PROGRAM = new URL(`./verifier${extname(import.meta.url)}`, import.meta.url);
 
-export function judgementOf(verdict: Verdict): Judgement {
-  return verdict.ok ? { facts: verdict.snapshot.facts } : { fault: verdict.faults[0].message };
+export function judgementOf(verdict: VerdictWithoutHash): Judgement {
+  return verdict.ok ? { facts: verdict.snapshot.facts } : { fault: verdict.faults[0].message, kind: verdict.kind };
 }
 
 /**

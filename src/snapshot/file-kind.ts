@@ -35,6 +35,7 @@ const MARKED: readonly (readonly [mark: Buffer, offset: number, kind: FileKind])
   [text('Salted__'), 0, { name: 'encrypted with openssl' }],
   [text('-----BEGIN '), 0, { name: 'a PEM file, such as a certificate or a key' }],
   [hex('7f454c46'), 0, { name: 'a program (ELF)' }],
+  [hex('fffe'), 0, { name: 'text in UTF-16' }],
   [text('SQLite format 3\0'), 0, { name: 'an SQLite database, as k3s has it without etcd' }],
 ];
 

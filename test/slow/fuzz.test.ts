@@ -12,3 +12,9 @@ t.test('damaged at random, many times', async (t) => {
   t.strictSame(outcome.failures, []);
   t.comment(outcome);
 });
+
+t.test('the same for copies of databases, without a sha256', async (t) => {
+  const outcome = await fuzzing(FIRST, MUTATIONS / 5, Infinity, 'databases');
+  t.strictSame(outcome.failures, []);
+  t.comment(outcome);
+});

@@ -6,3 +6,9 @@ t.test('damaged at random: never thrown, never slow, nothing accepted that a rea
   t.strictSame(outcome.failures, []);
   t.comment(outcome);
 });
+
+t.test('the same for copies of databases, without a sha256', async (t) => {
+  const outcome = await fuzzing(1, 1000, 15, 'databases');
+  t.strictSame(outcome.failures, []);
+  t.comment(outcome);
+});

@@ -275,7 +275,9 @@ export class EtcdCluster {
         : { ca: await readFile(client.ca), cert: await readFile(client.cert), key: await readFile(client.key) };
     const { endpoint } = this.members.find(({ daemon }) => daemon.running) ?? this.#first;
     await new Promise<void>((resolve, reject) => {
-      const call = request(`${endpoint}${path}`, { method: 'POST', ...tls }, (response) => {
+      // Before 3.4 it had another name.
+      const url = `${endpoint}${this.tools.version.startsWith('3.3.') ? path.replace('/v3/', '/v3beta/') : path}`;
+      const call = request(url, { method: 'POST', ...tls }, (response) => {
         response
           .resume()
           .on('end', () =>

@@ -1,4 +1,4 @@
-import { BRANCH, LEAF, PAGE, rootOf, setMeta } from './bbolt.ts';
+import { BRANCH, LEAF, META, PAGE, rootOf, sealMeta, setMeta } from './bbolt.ts';
 import { Random } from './random.ts';
 import { seal } from './vectors.ts';
 
@@ -158,7 +158,54 @@ const MUTATORS: Readonly<Record<string, Mutator>> = {
   },
 };
 
-const NAMES = Object.keys(MUTATORS);
+/** What can happen to a database that is no snapshot: its meta pages differ, and may go on behind its last page. */
+const DATABASE_MUTATORS: Readonly<Record<string, Mutator>> = {
+  ...MUTATORS,
+  'one meta'(database, random) {
+    const page = random.of([0, 1] as const);
+    const field = random.of(['root', 'freelist', 'highWaterMark', 'txid'] as const);
+    const at = page * PAGE + META[field];
+    const old = database.readBigUInt64LE(at);
+    const value = random.of([BigInt(number(random, pagesOf(database))), old + 1n, old - 1n, 2n ** 64n - 1n]);
+    database.writeBigUInt64LE(BigInt.asUintN(64, value), at);
+    sealMeta(database, page);
+  },
+  'the other meta'(database) {
+    for (const page of [0, 1] as const) {
+      const at = page * PAGE + META.txid;
+      database.writeBigUInt64LE(BigInt.asUintN(64, database.readBigUInt64LE(at) ^ 1n), at);
+      sealMeta(database, page);
+    }
+  },
+  'one meta lost'(database, random) {
+    const at = random.below(2) * PAGE;
+    const [from, to] = random.of([
+      [at, at + PAGE],
+      [at + 16, at + 80],
+      [at, at + 512],
+      [at + 72, at + 80],
+      [at + 79, at + 80],
+      [at + 80, at + PAGE],
+    ] as const);
+    database.fill(random.of([0, 0xff]), from, to);
+  },
+  'bits of one meta'(database, random) {
+    const at = random.below(2) * PAGE + random.below(100);
+    database[at] = (database[at] ?? 0) ^ (1 << random.below(8));
+  },
+  'behind the end'(database, random) {
+    return Buffer.concat([database, random.bytes(random.of([1, 32, 512, 544, PAGE, 10 * PAGE]))]);
+  },
+  'a page of another time'(database, random) {
+    const at = treePage(database, random);
+    if (at === undefined) return;
+    // The same page number with the content of another page, as when it was used again while the file was copied.
+    const from = treePage(database, random, database.readUInt16LE(at + 8));
+    if (from === undefined) return;
+    database.copy(database, at, from, from + PAGE);
+    database.writeBigUInt64LE(BigInt(at / PAGE), at);
+  },
+};
 
 export interface Fuzzed {
   readonly what: string;
@@ -168,16 +215,31 @@ export interface Fuzzed {
 /** The mutation of a sound snapshot that belongs to `seed`. */
 export function fuzz(snapshot: Buffer, seed: number): Fuzzed {
   const random = new Random(seed);
-  let bytes = Buffer.from(snapshot.subarray(0, -32));
-  const names: string[] = [];
-  for (let i = random.of([1, 1, 1, 2, 3]); i > 0 && bytes.length > 4 * PAGE; i--) {
-    const name = random.of(NAMES);
-    bytes = Buffer.from(MUTATORS[name]?.(bytes, random) ?? bytes);
-    names.push(name);
-  }
+  const { bytes, names } = mutated(snapshot.subarray(0, -32), random, MUTATORS);
   const isSealed = random.below(50) > 0;
   return {
-    what: `seed ${seed}: ${names.join(', ')}${isSealed ? '' : ', old trailer'}`,
+    what: `seed ${seed}: ${names}${isSealed ? '' : ', old trailer'}`,
     bytes: isSealed ? seal(bytes) : Buffer.concat([bytes, snapshot.subarray(-32)]),
   };
+}
+
+/** The mutation of a copy of a member's database that belongs to `seed`. */
+export function fuzzDatabase(database: Buffer, seed: number): Fuzzed {
+  const { bytes, names } = mutated(database, new Random(seed), DATABASE_MUTATORS);
+  return { what: `database, seed ${seed}: ${names}`, bytes };
+}
+
+function mutated(
+  original: Buffer,
+  random: Random,
+  mutators: Readonly<Record<string, Mutator>>,
+): { bytes: Buffer; names: string } {
+  let bytes = Buffer.from(original);
+  const names: string[] = [];
+  for (let i = random.of([1, 1, 1, 2, 3]); i > 0 && bytes.length > 4 * PAGE; i--) {
+    const name = random.of(Object.keys(mutators));
+    bytes = Buffer.from(mutators[name]?.(bytes, random) ?? bytes);
+    names.push(name);
+  }
+  return { bytes, names: names.join(', ') };
 }

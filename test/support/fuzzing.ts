@@ -1,10 +1,12 @@
 import { rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { SnapshotVerifier, type Verdict } from '../../src/snapshot/verify.ts';
-import { fuzz, type Fuzzed } from './fuzz.ts';
+import { SnapshotVerifier, type VerdictWithoutHash } from '../../src/snapshot/verify.ts';
+import { PAGE } from './bbolt.ts';
+import { databaseOf, databaseVectors } from './databases.ts';
+import { fuzz, fuzzDatabase, type Fuzzed } from './fuzz.ts';
 import { Random } from './random.ts';
 import { tools, type Tool } from './tools.ts';
-import { snapshotOf } from './vectors.ts';
+import { snapshotOf, type Status } from './vectors.ts';
 import { temporaryFolder } from './process.ts';
 
 const BUDGET = 16 * 1024 * 1024;
@@ -21,6 +23,14 @@ const BASES = [
   'etcd-3.6.16-compacting',
 ];
 
+/** Copies of databases, with a few pages behind the last one, and snapshots without their sha256. */
+const databases = (): Buffer[] => [
+  ...databaseVectors()
+    .filter(({ verdict }) => verdict === 'accept')
+    .map((vector) => databaseOf(vector).subarray(0, (vector.highWaterMarks[0] + 2) * PAGE)),
+  ...BASES.slice(0, 3).map((name) => snapshotOf(name).subarray(0, -32)),
+];
+
 export interface Outcome {
   mutations: number;
   accepted: number;
@@ -34,16 +44,23 @@ export interface Outcome {
 /**
  * Verifies the mutations that belong to the seeds from `first` on, and asks the real tools about those that are accepted:
  * none may be refused, and the numbers must be the same. `askUpTo` limits how many are asked about.
+ * `databases` are verified without a sha256.
  */
-export async function fuzzing(first: number, mutations: number, askUpTo: number): Promise<Outcome> {
+export async function fuzzing(
+  first: number,
+  mutations: number,
+  askUpTo: number,
+  what: 'snapshots' | 'databases' = 'snapshots',
+): Promise<Outcome> {
   const outcome: Outcome = { mutations, accepted: 0, undecided: 0, asked: 0, failures: [] };
-  const bases = BASES.map(snapshotOf);
+  const isSnapshot = what === 'snapshots';
+  const bases = isSnapshot ? BASES.map(snapshotOf) : databases();
   const oracles = tools();
   const folder = temporaryFolder('fuzzing');
   const asking = new Set<Promise<void>>();
   for (let seed = first; seed < first + mutations; seed++) {
-    const mutated = fuzz(new Random(seed).of(bases), seed);
-    const verdict = attempt(mutated, new Random(seed), outcome.failures);
+    const mutated = (isSnapshot ? fuzz : fuzzDatabase)(new Random(seed).of(bases), seed);
+    const verdict = attempt(mutated, new Random(seed), isSnapshot, outcome.failures);
     if (verdict === undefined) continue;
     if (!verdict.ok && verdict.undecided) outcome.undecided++;
     if (!verdict.ok) continue;
@@ -62,7 +79,12 @@ export async function fuzzing(first: number, mutations: number, askUpTo: number)
   return outcome;
 }
 
-function attempt({ what, bytes }: Fuzzed, random: Random, failures: string[]): Verdict | undefined {
+function attempt(
+  { what, bytes }: Fuzzed,
+  random: Random,
+  isSnapshot: boolean,
+  failures: string[],
+): VerdictWithoutHash | undefined {
   const start = performance.now();
   try {
     const verifier = new SnapshotVerifier({ memoryBudget: BUDGET });
@@ -71,7 +93,7 @@ function attempt({ what, bytes }: Fuzzed, random: Random, failures: string[]): V
       verifier.push(bytes.subarray(at, at + length));
       at += length;
     }
-    const verdict = verifier.finish();
+    const verdict = isSnapshot ? verifier.finish() : verifier.finishWithoutHash();
     if (verifier.peakMemory > BUDGET) failures.push(`${what}: took ${verifier.peakMemory} bytes`);
     if (performance.now() - start > SLOWEST) failures.push(`${what}: took ${performance.now() - start} ms`);
     if (!verdict.ok && verdict.faults.length > 100) failures.push(`${what}: ${verdict.faults.length} faults`);
@@ -86,7 +108,7 @@ async function ask(
   oracles: readonly Tool[],
   file: string,
   { what }: Fuzzed,
-  verdict: Verdict & { ok: true },
+  verdict: VerdictWithoutHash & { ok: true },
   outcome: Outcome,
 ): Promise<void> {
   const { hash, revision, totalKeys, totalKeys36, totalSize } = verdict.snapshot.facts;
@@ -94,7 +116,14 @@ async function ask(
     outcome.asked++;
     const status = await oracle.status(file);
     const ours = `${hash} ${revision} ${oracle.is36 ? totalKeys36 : totalKeys} ${totalSize}`;
-    const theirs = status && `${status.hash.toString(16)} ${status.revision} ${status.totalKey} ${status.totalSize}`;
-    if (ours !== theirs) outcome.failures.push(`${what}: ${oracle.name} says ${theirs ?? 'no'}, we say ${ours}`);
+    if (ours === textOf(status)) continue;
+    // `status` stumbles over a damaged meta page that nobody goes by; a restore does not.
+    const restored = status === undefined && !verdict.report.hashChecked ? await oracle.restored(file) : undefined;
+    if (restored?.revision === revision) continue;
+    outcome.failures.push(`${what}: ${oracle.name} says ${textOf(status) ?? 'no'}, we say ${ours}`);
   }
+}
+
+function textOf(status: Status | undefined): string | undefined {
+  return status && `${status.hash.toString(16)} ${status.revision} ${status.totalKey} ${status.totalSize}`;
 }
