@@ -112,17 +112,21 @@ export async function readThrough(source: SnapshotSource, options: ReadOptions):
   return verifier.finishWithoutHash();
 }
 
-/** The error to end with. @param hint where the file is not of another kind */
+/** The error to end with. @param hint where nothing better is known */
 export function invalidSnapshot(
-  { name, etag }: SnapshotSource,
+  source: SnapshotSource,
   fault: string,
   kind: FileKind | undefined,
   hint: string,
 ): VerificationError {
-  return new VerificationError(
-    `${printable(name)} is not a sound snapshot: ${fault}.`,
-    kind === undefined ? hint : hintFor(kind, name, etag !== undefined),
-  );
+  const message = `${printable(source.name)} is not a sound snapshot: ${fault}.`;
+  return new VerificationError(message, hintOnInvalid(source, kind) ?? hint);
+}
+
+function hintOnInvalid({ name, etag, skipHashCheck }: SnapshotSource, kind: FileKind | undefined): string | undefined {
+  if (kind !== undefined) return hintFor(kind, name, etag !== undefined);
+  if (!skipHashCheck) return undefined;
+  return 'A copy made while etcd was writing is often torn: make another one, best with etcd stopped, or try another member.';
 }
 
 /** Reads a snapshot from its beginning to its end into a sink. */

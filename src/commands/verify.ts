@@ -26,15 +26,13 @@ export async function verify(context: Context, { operands: [operand = ''], optio
     ({ kind, page, message }) => `${kind}${page === undefined ? '' : ` (page ${page})`}: ${printable(message)}`,
   );
   const text = [...lines, `${count} ${count === 1 ? 'fault' : 'faults'} found`].join('\n');
-  if (!verdict.ok && verdict.kind !== undefined) {
-    return { text, json, shortfall: invalidSnapshot(source, verdict.faults[0].message, verdict.kind, '') };
-  }
-  const undecided = !verdict.ok && verdict.undecided;
-  const shortfall = new VerificationError(
-    undecided ? `${source.name} cannot be verified in one pass.` : `${source.name} is not a sound snapshot.`,
-    undecided
-      ? 'Ask etcdutl snapshot status on a machine with memory for the whole file.'
-      : 'Use another snapshot: `etcd-snapshot list` shows what there is.',
-  );
+  const hint = 'Use another snapshot: `etcd-snapshot list` shows what there is.';
+  const shortfall =
+    !verdict.ok && verdict.undecided
+      ? new VerificationError(
+          `${printable(source.name)} cannot be verified in one pass.`,
+          'Ask etcdutl snapshot status on a machine with memory for the whole file.',
+        )
+      : invalidSnapshot(source, faults[0]?.message ?? '', verdict.ok ? undefined : verdict.kind, hint);
   return { text, json, shortfall };
 }

@@ -19,7 +19,7 @@ function numbers(verdict: VerdictWithoutHash): string {
   return `${hash} ${last} ${totalKeys}/${totalKeys36} ${totalSize}`;
 }
 
-const VECTORS = databaseVectors().map((vector) => ({ ...vector, bytes: databaseOf(vector) }));
+const VECTORS = databaseVectors().map((vector) => Object.assign(vector, { bytes: databaseOf(vector) }));
 const WHOLE = VECTORS.filter(({ verdict }) => verdict === 'accept');
 
 t.test('copies of databases of running members: the verdict and the numbers of the real tools', async (t) => {

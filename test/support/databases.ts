@@ -88,6 +88,13 @@ export async function slowCopy(path: string, written: () => Promise<unknown>): P
   return Buffer.concat(pieces);
 }
 
+export interface WriterOptions {
+  /** Bytes. */
+  readonly valueSize?: number;
+  /** False where old revisions are asked for later. */
+  readonly compacts?: boolean;
+}
+
 /** A writer that puts, overwrites, deletes and compacts until it is stopped. */
 export class Writer {
   readonly #cluster: EtcdCluster;
@@ -96,9 +103,9 @@ export class Writer {
   #isStopped = false;
   #waiting: (() => void)[] = [];
 
-  constructor(cluster: EtcdCluster, valueSize = 500) {
+  constructor(cluster: EtcdCluster, { valueSize = 500, compacts = true }: WriterOptions = {}) {
     this.#cluster = cluster;
-    this.#done = this.#run(valueSize);
+    this.#done = this.#run(valueSize, compacts);
   }
 
   /** Resolves after so many more rounds of it. */
@@ -111,7 +118,7 @@ export class Writer {
     await this.#done;
   }
 
-  async #run(valueSize: number): Promise<void> {
+  async #run(valueSize: number, compacts: boolean): Promise<void> {
     for (; !this.#isStopped; this.#rounds++) {
       const value = Buffer.from(`${this.#rounds} `.repeat(valueSize).slice(0, valueSize)).toString('base64');
       const keyOf = (i: number): string =>
@@ -120,7 +127,7 @@ export class Writer {
         i % 10 === 9 ? { requestDeleteRange: { key: keyOf(i) } } : { requestPut: { key: keyOf(i), value } },
       );
       await this.#cluster.gateway('/v3/kv/txn', { success });
-      if (this.#rounds % 25 === 24) {
+      if (compacts && this.#rounds % 25 === 24) {
         await this.#cluster.gateway('/v3/kv/compaction', { revision: String(this.#rounds - 10) });
       }
       for (const resolve of this.#waiting.splice(0)) resolve();
