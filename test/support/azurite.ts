@@ -58,6 +58,10 @@ export class Azurite {
     return names;
   }
 
+  signal(name: NodeJS.Signals): void {
+    this.#daemon.signal(name);
+  }
+
   async stop(): Promise<void> {
     await this.#daemon.stop();
   }
