@@ -11,7 +11,7 @@ import type { Reserve } from '../spool/file.ts';
 import { SpoolQueue } from '../spool/queue.ts';
 import type { StagedUpload } from '../store/upload.ts';
 import { compareHashKV, type Comparison } from './compare.ts';
-import { namedMembers } from './members.ts';
+import { membersToRecord } from './members.ts';
 
 /** Bytes that wait in memory for the upload before any are spilled: some tenths of a second of a fast stream. */
 const QUEUE_BYTES = 16 * 1024 * 1024;
@@ -19,7 +19,7 @@ const QUEUE_BYTES = 16 * 1024 * 1024;
 export interface StreamedSnapshot {
   readonly source: MemberStatus;
   readonly snapshot: VerifiedSnapshot;
-  /** The snapshot's members, named as far as the source knows. */
+  /** Those of the running cluster, as its source lists them. */
   readonly members: readonly Member[];
   /** Holds the snapshot's bytes, staged and not yet visible. */
   readonly upload: StagedUpload;
@@ -83,7 +83,7 @@ export async function streamFirstSound(
       const { snapshot, spilledBytes } = sound;
       readMs = sound.readMs;
       const opinion = await askOthers(candidate, others, snapshot, isLast, options);
-      const members = await namedMembers(candidate.connection, snapshot.facts, findings);
+      const members = await membersToRecord(candidate.connection, candidate.status, snapshot.facts, findings);
       attempts.push(attempt(candidate, readMs));
       return { source: candidate.status, snapshot, members, upload, ...opinion, attempts, spilledBytes };
     } catch (error) {

@@ -12,7 +12,7 @@ import { aloneAs, tokenOf } from '../restore/members.ts';
 import { makePlan } from '../restore/plan.ts';
 import { DrillServer, findServer } from '../restore/server.ts';
 import { makeRootToken } from '../restore/token.ts';
-import { demandFit, findTool, runRestore, WAL_SIZE } from '../restore/tool.ts';
+import { demandFit, findTool, runRestore, WAL_SIZE, writtenBy } from '../restore/tool.ts';
 import { KeyScanner } from '../snapshot/keys.ts';
 import { type LiveKey, LiveKeys, sampler } from '../snapshot/livekeys.ts';
 import type { SnapshotRecord } from '../snapshot/record.ts';
@@ -41,17 +41,17 @@ export async function drill(context: Context, { operands: [operand], options }: 
   const store = operand !== undefined && isFileName(operand) ? undefined : await openStore(context);
   const source = await openDrilled(store, operand, options, signal);
   const { name, size, record, etag } = source;
-  if (record !== undefined) demandFit(tool, record.storageVersion ?? record.etcdVersion);
+  const fit = record && { note: demandFit(tool, writtenBy(record)) };
   const parent = typeof options['temp-dir'] === 'string' ? options['temp-dir'] : tmpdir();
   const dir = await onDisk(`Creating a directory in ${parent}`, mkdtemp(join(parent, 'etcd-drill-')));
   let server: DrillServer | undefined;
   try {
     await demandRoom(dir, (etag === undefined ? size : 2 * size) + 2 * WAL_SIZE);
     const { file, facts } = await watch.time('fetch', fetchVerified(source, dir, context));
-    const note = demandFit(tool, facts.storageVersion ?? facts.clusterVersion);
+    const { note } = fit ?? { note: demandFit(tool, writtenBy(facts)) };
     if (note !== undefined) findings.add(note);
 
-    const alone = aloneAs('drill', []);
+    const alone = aloneAs('drill', undefined);
     const { peerURLs: initialAdvertisePeerUrls } = alone[0];
     const member = {
       name: 'drill',
@@ -72,7 +72,9 @@ export async function drill(context: Context, { operands: [operand], options }: 
     const sample = await sampleOf(context, file, facts);
     const ofServer = await watch.time('compare', compareServer(server.connection, facts, sample));
     const checks =
-      record === undefined ? ofServer : [...compareRecord(record, facts), ...ofServer, planCheck(source, record)];
+      record === undefined
+        ? ofServer
+        : [...compareRecord(record, facts), ...ofServer, planCheck(source, record, facts)];
 
     const durationsMs = watch.durations();
     const { fetch = 0, restore = 0, start = 0 } = durationsMs;
@@ -99,10 +101,10 @@ export async function drill(context: Context, { operands: [operand], options }: 
 }
 
 /** One member comes back without a plan; a cluster does not. */
-function planCheck({ name, size }: SnapshotSource, record: SnapshotRecord): Check {
+function planCheck({ name, size }: SnapshotSource, record: SnapshotRecord, file: SnapshotFacts): Check {
   const what = 'a plan for all members';
   try {
-    makePlan(name, size, record, { layout: 'kubeadm', now: new Date() });
+    makePlan(name, size, record, { layout: 'kubeadm', file, now: new Date() });
     return { what, expected: 'possible', found: 'possible', ok: true };
   } catch (error) {
     if (!(error instanceof UsageError)) throw error;

@@ -1,12 +1,15 @@
-import { ExitCode, WorkerError } from '../errors.ts';
-import { withNames } from '../snapshot/content.ts';
+import { ExitCode, UsageError, WorkerError } from '../errors.ts';
+import { assertAgrees, membersToRestore, namesVoters } from '../restore/members.ts';
+import type { Member } from '../snapshot/content.ts';
 import { KeyScanner, type KeyEntry } from '../snapshot/keys.ts';
 import { differenceOf, type LiveKey, LiveKeys, OneKey } from '../snapshot/livekeys.ts';
+import { title } from '../snapshot/member.ts';
+import type { SnapshotRecord } from '../snapshot/record.ts';
 import type { SnapshotFacts } from '../snapshot/verify.ts';
 import { drawTable, humanSize, printable } from '../text.ts';
-import { invalidSnapshot, passBytes, readThrough, type SnapshotSource } from '../source.ts';
+import { passBytes, type SnapshotSource } from '../source.ts';
 import type { Arguments, Context, Outcome } from './command.ts';
-import { openSource } from './operand.ts';
+import { openSource, readVerified } from './operand.ts';
 import { statusTable } from './status.ts';
 
 /** How many of the largest keys are shown. */
@@ -19,23 +22,16 @@ const LARGEST = 10;
 export async function inspect(context: Context, { operands, options }: Arguments): Promise<Outcome> {
   const [first = '', second] = operands;
   const source = await openSource(context, first, options);
-  const facts = await verified(context, source);
+  const facts = await readVerified(context, source);
   if (second !== undefined) {
     const other = await openSource(context, second, options);
     const before = await liveKeys(context, source, facts);
-    return showDifference(before, await liveKeys(context, other, await verified(context, other)));
+    return showDifference(before, await liveKeys(context, other, await readVerified(context, other)));
   }
   if (typeof options['get'] === 'string') return await getValue(context, source, facts, options['get']);
   const keys = await liveKeys(context, source, facts);
   if (typeof options['keys'] === 'string') return showKeys(keys, Buffer.from(options['keys']).toString('latin1'));
   return describe(source, facts, keys);
-}
-
-async function verified(context: Context, source: SnapshotSource): Promise<SnapshotFacts> {
-  const verdict = await readThrough(source, context);
-  if (verdict.ok) return verdict.snapshot.facts;
-  const hint = `\`etcd-snapshot verify ${source.name}\` shows all that is wrong.`;
-  throw invalidSnapshot(source, verdict.faults[0].message, verdict.kind, hint);
 }
 
 async function scan(
@@ -89,7 +85,7 @@ function describe(
 ): Outcome {
   const { alarms, authEnabled, clusterVersion, storageVersion, compaction, resources, sha256 } = facts;
   const { hash, revision, effectiveRevision, totalKeys, liveKeys: live, totalSize } = facts;
-  const members = withNames(facts.members, record?.members ?? []);
+  const { members, warnings } = membersOf(record, facts);
   const largest = keys.toSorted((a, b) => b.size - a.size).slice(0, LARGEST);
   const lines = [
     printable(name),
@@ -112,6 +108,7 @@ function describe(
       ]),
       ['NAME', 'ROLE', 'PEER URLS'],
     ),
+    ...warnings.map((warning) => `warning: ${printable(warning)}`),
     'live keys by resource:',
     drawTable(
       ['RESOURCE', 'KEYS', 'SIZE'],
@@ -140,12 +137,38 @@ function describe(
         liveKeys: live,
         totalSize,
       },
-      ...{ clusterVersion, storageVersion, compaction, authEnabled, alarms, members },
+      ...{ clusterVersion, storageVersion, compaction, authEnabled, alarms, members, warnings },
       record: record ?? null,
       resources: resources ?? null,
       largest: largest.map(entry),
     },
   };
+}
+
+/** The members as the record has them, which are those of the running cluster; else as the file lists them. */
+function membersOf(
+  record: SnapshotRecord | undefined,
+  facts: SnapshotFacts,
+): { readonly members: readonly Member[]; readonly warnings: readonly string[] } {
+  const usesRecord = record !== undefined && namesVoters(record);
+  const inFile = new Map(facts.members.map((member) => [member.id, member]));
+  const members = (usesRecord ? record : facts).members.map(({ id, name, peerURLs, isLearner }) => {
+    const { name: nameInFile = '', clientURLs = [] } = inFile.get(id) ?? {};
+    return { id, name: name || nameInFile, peerURLs, clientURLs, isLearner };
+  });
+  const others = facts.members.filter(({ id }) => !members.some((member) => member.id === id));
+  const warnings =
+    others.length === 0
+      ? []
+      : [`The file also lists ${others.map(title).join(', ')}, not in the cluster at that time.`];
+  try {
+    if (usesRecord) assertAgrees(record, facts);
+    membersToRestore(usesRecord ? record : facts);
+  } catch (error) {
+    if (!(error instanceof UsageError)) throw error;
+    warnings.push(error.message);
+  }
+  return { members, warnings };
 }
 
 function entry({ key, modRevision, version, size }: LiveKey): object {

@@ -1,4 +1,13 @@
-import { isFileName, openBlob, openFile, openNewest, type SnapshotSource } from '../source.ts';
+import type { SnapshotFacts } from '../snapshot/verify.ts';
+import {
+  invalidSnapshot,
+  isFileName,
+  openBlob,
+  openFile,
+  openNewest,
+  readThrough,
+  type SnapshotSource,
+} from '../source.ts';
 import { type Arguments, type Context, openStore } from './command.ts';
 
 /** The file or the stored snapshot that an operand means; `options` of the command. @throws WorkerError (no such snapshot), StorageError */
@@ -18,4 +27,14 @@ export async function openNamedOrNewest(
   options: Arguments['options'] = {},
 ): Promise<SnapshotSource> {
   return operand === undefined ? openNewest(await openStore(context)) : openSource(context, operand, options);
+}
+
+/** Reads all of a snapshot. @throws VerificationError when it is corrupt, or not what its record says */
+export async function readVerified(context: Context, source: SnapshotSource): Promise<SnapshotFacts> {
+  const verdict = await readThrough(source, context);
+  const isRecorded = source.record === undefined || source.record.sha256 === verdict.report.sha256;
+  if (verdict.ok && isRecorded) return verdict.snapshot.facts;
+  const hint = `\`etcd-snapshot verify ${source.name}\` shows all that is wrong.`;
+  if (verdict.ok) throw invalidSnapshot(source, 'its sha256 is not that of its record', undefined, hint);
+  throw invalidSnapshot(source, verdict.faults[0].message, verdict.kind, hint);
 }

@@ -8,7 +8,7 @@ import { demandNoQuorum } from '../restore/quorum.ts';
 import { assertDirectory } from '../restore/schemas.ts';
 import { printable } from '../text.ts';
 import type { Arguments, Context, Outcome } from './command.ts';
-import { openNamedOrNewest } from './operand.ts';
+import { openNamedOrNewest, readVerified } from './operand.ts';
 
 interface PlanOptions {
   readonly layout?: string;
@@ -17,6 +17,7 @@ interface PlanOptions {
   readonly 'from-plan'?: string;
   readonly force?: boolean;
   readonly output?: string;
+  readonly 'initial-cluster'?: string;
 }
 
 /** The name under which the steps name the plan where it is not written to a file. */
@@ -57,9 +58,11 @@ export async function showPlan(context: Context, args: Arguments): Promise<Outco
       'Plan with a snapshot that `etcd-snapshot list` shows with its record, or restore by flags.',
     );
   }
+  const read = await readVerified(context, source);
   const plan = makePlan(source.name, source.size, source.record, {
     ...{ layout, dataDir: dataDir || undefined, config: config || undefined, force: options.force === true },
     ...{ previousClusterIds: context.config.retention.previousClusterIds, now: new Date() },
+    ...{ initialCluster: options['initial-cluster'], file: read },
   });
   const file = output ?? PLAN_FILE;
   if (output !== undefined) {

@@ -2,7 +2,7 @@ import { UsageError } from '../errors.ts';
 import { connectAll, type Connections } from '../etcd/connect.ts';
 import { Findings } from '../findings.ts';
 import { bestConnection, makeChange } from '../members/change.ts';
-import { type ClusterHealth, title } from '../members/health.ts';
+import type { ClusterHealth } from '../members/health.ts';
 import { Patience, unfinished } from '../members/patience.ts';
 import { plan } from '../members/plan.ts';
 import { hasQuorum, quorumInWords } from '../members/quorum.ts';
@@ -14,6 +14,7 @@ import { surveyCluster } from '../members/survey.ts';
 import { printable } from '../text.ts';
 import { backup } from './backup.ts';
 import type { Arguments, Context, Outcome } from './command.ts';
+import { title } from '../snapshot/member.ts';
 
 /** How long etcd may take to be ready for a step, where nobody asked to wait. */
 const PATIENCE_MS = 60_000;

@@ -2,14 +2,22 @@ import { Stopwatch } from '../backup/stopwatch.ts';
 import { UsageError } from '../errors.ts';
 import { Findings } from '../findings.ts';
 import { bytesAt, fetchVerified, isResumable } from '../restore/fetch.ts';
-import { formatInitialCluster } from '../restore/members.ts';
-import { memberFor, type Resolved } from '../restore/parameters.ts';
+import { assertAgrees, formatInitialCluster, namesVoters } from '../restore/members.ts';
+import { isGivenByHand, memberFor, type Resolved } from '../restore/parameters.ts';
 import { type Marker, previousOf, readMarker, sameParameters, writeMarker } from '../restore/marker.ts';
 import { demandPlanned } from '../restore/plan.ts';
 import { demandNoQuorum } from '../restore/quorum.ts';
 import { onDisk } from '../restore/disk.ts';
 import { ownerFor, Target } from '../restore/target.ts';
-import { BUMP, demandFit, findTool, type MemberParameters, type RestoreTool, runRestore } from '../restore/tool.ts';
+import {
+  BUMP,
+  demandFit,
+  findTool,
+  type MemberParameters,
+  type RestoreTool,
+  runRestore,
+  writtenBy,
+} from '../restore/tool.ts';
 import {
   type Directories,
   directoriesOf,
@@ -52,7 +60,10 @@ export async function restore(context: Context, args: Arguments): Promise<Outcom
   const tool = await findTool(context.searchPath, signal);
   if (options.force !== true) await watch.time('quorum', demandNoQuorum(config.etcd, findings));
   const source = await chooseSource(context, args, wish);
-  const foretold = source.record && decide(source, wish, tool, source.record);
+  const { record } = source;
+  const fit = record && fitOf(source, wish, tool, record);
+  const isKnown = record !== undefined && (isGivenByHand(wish) || namesVoters(record));
+  const foretold = isKnown ? memberFor(wish, record) : undefined;
   const bump = bumpOf(options, tool, findings);
   const done = foretold && (await doneBefore(source, foretold, bump, directories));
   if (done !== undefined) return done;
@@ -63,8 +74,10 @@ export async function restore(context: Context, args: Arguments): Promise<Outcom
     await target.demandRoom(source.size - (await bytesAt(source, target.work)), source.size);
 
     const { file, facts } = await watch.time('fetch', fetchVerified(source, target.work, context));
-    const { member, notes } = foretold ?? decide(source, wish, tool, facts);
-    for (const note of notes) findings.add(note);
+    if (isKnown && !isGivenByHand(wish)) assertAgrees(record, facts);
+    const { note } = fit ?? fitOf(source, wish, tool, facts);
+    const { member, notes } = foretold ?? memberFor(wish, facts);
+    for (const sentence of note === undefined ? notes : [note, ...notes]) findings.add(sentence);
 
     const { skipHashCheck } = source;
     if (skipHashCheck) findings.add(`The sha256 of ${printable(source.name)} was not checked.`, UNCHECKED_HINT);
@@ -107,20 +120,19 @@ async function chooseSource(context: Context, args: Arguments, wish: Wish): Prom
 }
 
 /**
- * Everything that is decided by what the snapshot is of: by its record before a byte is read, else by its content.
- * @throws UsageError, UnsafeError, VerificationError
+ * Whether the snapshot is that of the plan, and the tool can restore it: told by its record before a byte is read, else by its
+ * content.
+ * @returns what should be known of the tool
+ * @throws UnsafeError, VerificationError
  */
-function decide(
+function fitOf(
   source: SnapshotSource,
   wish: Wish,
   tool: RestoreTool,
   known: SnapshotRecord | SnapshotFacts,
-): Resolved {
+): { readonly note: string | undefined } {
   if (wish.plan !== undefined) demandPlanned(wish.plan, source.name, known.sha256);
-  const writtenBy = 'etcdVersion' in known ? known.etcdVersion : known.clusterVersion;
-  const note = demandFit(tool, known.storageVersion ?? writtenBy);
-  const { member, notes } = memberFor(wish, known);
-  return { member, notes: note === undefined ? notes : [note, ...notes] };
+  return { note: demandFit(tool, writtenBy(known)) };
 }
 
 function markerOf(

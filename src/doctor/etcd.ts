@@ -7,12 +7,13 @@ import { aheadOf } from '../etcd/probes.ts';
 import { expiriesOf, loadTls } from '../etcd/tls.ts';
 import { Findings } from '../findings.ts';
 import type { Log } from '../log.ts';
-import { type ClusterHealth, isHealthy, title } from '../members/health.ts';
+import { type ClusterHealth, isHealthy } from '../members/health.ts';
 import { hasQuorum, quorumInWords, spareOf } from '../members/quorum.ts';
 import { surveyCluster } from '../members/survey.ts';
 import { humanSize } from '../text.ts';
 import { type Check, fail, ok, tried, warn } from './check.ts';
 import { judgeClock } from './clock.ts';
+import { title } from '../snapshot/member.ts';
 
 /** etcd's own default, which members before 3.6 do not contradict. */
 const DEFAULT_QUOTA = 2 * 1024 ** 3;

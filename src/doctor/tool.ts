@@ -12,7 +12,7 @@ export async function checkTool(
   const checks = await tried(what, async () => {
     const tool = await findTool(searchPath, signal);
     const versions = [...new Set(statuses.map(({ version }) => version))];
-    const [note] = versions.flatMap((version) => demandFit(tool, version) ?? []);
+    const [note] = versions.flatMap((version) => demandFit(tool, { data: version, members: version }) ?? []);
     return ok(what, note === undefined ? `${tool.name} can restore here.` : `${tool.name} can restore here; ${note}`);
   });
   return checks.map((check) => (check.state === 'ok' ? check : warn(what, check.finding, check.hint ?? '')));

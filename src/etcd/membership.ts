@@ -1,14 +1,26 @@
 import type { IMember, IMemberAddResponse, IMemberListResponse } from 'etcd3';
+import { EtcdError } from '../errors.ts';
 import type { Member } from '../snapshot/content.ts';
-import { ANSWER_MS, type Connection, hex } from './connection.ts';
+import { ANSWER_MS, type Connection, hex, type MemberStatus } from './connection.ts';
 
 /** How long a change of the members may take: it goes through raft, and etcd itself gives up after seven seconds. */
 const CHANGE_MS = 15_000;
 
-/** The list as this member knows it, which needs no quorum. A learner refuses. @throws EtcdError */
-export async function listMembers(connection: Connection): Promise<Member[]> {
-  const { members } = await connection.ask<IMemberListResponse>('Cluster', 'memberList', {}, ANSWER_MS);
-  return members.map(fromAnswer);
+/**
+ * The list as this member knows it, which needs no quorum. A learner refuses.
+ * @throws EtcdError, also when a member of another cluster answers, or one that is not in its own list
+ */
+export async function listMembers(
+  connection: Connection,
+  { clusterId, memberId }: Pick<MemberStatus, 'clusterId' | 'memberId'>,
+): Promise<Member[]> {
+  const { header, members } = await connection.ask<IMemberListResponse>('Cluster', 'memberList', {}, ANSWER_MS);
+  const list = members.map(fromAnswer);
+  if (hex(header.cluster_id) === clusterId && list.some(({ id }) => id === memberId)) return list;
+  throw new EtcdError(
+    `etcd at ${connection.endpoint} does not list the members of cluster ${clusterId}, itself included.`,
+    'Name the members themselves, not a load balancer. Was this member removed from the cluster?',
+  );
 }
 
 /** @throws EtcdError, also when the cluster refuses, as while one of its voting members is not connected */

@@ -78,8 +78,3 @@ export function isHealthy({ health }: MemberHealth): boolean {
 export function hasStarted({ name, clientURLs }: Member): boolean {
   return name !== '' || clientURLs.length > 0;
 }
-
-/** How a member is called in a sentence. */
-export function title({ id, name }: Pick<Member, 'id' | 'name'>): string {
-  return name === '' ? id : `${name} (${id})`;
-}

@@ -1,7 +1,8 @@
-import { type ClusterHealth, title } from './health.ts';
+import type { ClusterHealth } from './health.ts';
 import { arithmetic, quorumOf } from './quorum.ts';
 import type { Step } from './replacement.ts';
 import type { Replacement } from './request.ts';
+import { title } from '../snapshot/member.ts';
 
 const ORDER = ['remove', 'add', 'start', 'catch up', 'promote', 'done'] as const;
 

@@ -2,9 +2,10 @@ import { UnsafeError } from '../errors.ts';
 import { isCorrupt } from '../etcd/rank.ts';
 import { parseOrigin } from '../reader.ts';
 import type { Member } from '../snapshot/content.ts';
-import { type ClusterHealth, hasStarted, isHealthy, type MemberHealth, title } from './health.ts';
+import { type ClusterHealth, hasStarted, isHealthy, type MemberHealth } from './health.ts';
 import { arithmetic, hasQuorum, quorumInWords, quorumOf, spareOf } from './quorum.ts';
 import type { Replacement } from './request.ts';
+import { title } from '../snapshot/member.ts';
 
 /** What is to be done next. Where there is a member, it is the failed one to `remove`, and the new one for all others. */
 export type Step =

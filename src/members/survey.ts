@@ -25,9 +25,9 @@ export async function surveyCluster(connections: Connections): Promise<ClusterHe
 /** Members that lag may have an old list; learners have none to give. */
 async function listFromNewest(statuses: readonly MemberStatus[], connections: Connections): Promise<Member[]> {
   const failures: EtcdError[] = [];
-  for (const { endpoint } of statuses.toSorted((a, b) => b.raftAppliedIndex - a.raftAppliedIndex)) {
+  for (const status of statuses.toSorted((a, b) => b.raftAppliedIndex - a.raftAppliedIndex)) {
     try {
-      return await listMembers(connections.to(endpoint));
+      return await listMembers(connections.to(status.endpoint), status);
     } catch (error) {
       if (!(error instanceof EtcdError)) throw error;
       failures.push(error);

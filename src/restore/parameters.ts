@@ -1,26 +1,21 @@
 import { UsageError } from '../errors.ts';
-import type { RecordedMember } from '../snapshot/record.ts';
+import { sameUrls } from '../snapshot/member.ts';
+import { printable } from '../text.ts';
 import {
   aloneAs,
+  assertPossible,
   formatInitialCluster,
+  type InitialMember,
   isSetOf,
+  type Known,
+  membersToRestore,
   parseInitialCluster,
   sameMembers,
-  sameUrls,
   tokenOf,
-  votersOf,
 } from './members.ts';
 import type { Plan } from './plan-file.ts';
 import type { MemberParameters } from './tool.ts';
 import type { Wish } from './wish.ts';
-
-/** What the snapshot says. */
-export interface Known {
-  readonly members: readonly RecordedMember[];
-  /** Ids of members whose names the snapshot may lack; a record has them. */
-  readonly unwrittenPromotions?: readonly string[];
-  readonly sha256: string;
-}
 
 export interface Resolved {
   readonly member: MemberParameters;
@@ -37,11 +32,17 @@ export function memberFor(wish: Wish, known: Known): Resolved {
   return wish.plan === undefined ? fromWish(wish, known) : fromPlan(wish.plan, wish, known);
 }
 
+/** Whether the set was given by hand, now or for the plan: then nothing that the snapshot says of it counts. */
+export function isGivenByHand({ plan, initialCluster }: Wish): boolean {
+  return plan === undefined ? initialCluster !== undefined : plan.membersGiven === true;
+}
+
 function fromPlan(plan: Plan, wish: Wish, known: Known): Resolved {
   const { members, initialClusterToken } = plan;
-  if (!isSetOf(members, known.members)) {
+  assertPossible(members);
+  if (!isGivenByHand(wish) && !isSetOf(members, known)) {
     throw new UsageError(
-      `The plan is for other members than the snapshot has: ${plan.initialCluster}.`,
+      `The plan is for other members than the snapshot has: ${printable(plan.initialCluster)}.`,
       'Make a new plan, and use it on all members.',
     );
   }
@@ -58,17 +59,10 @@ function fromPlan(plan: Plan, wish: Wish, known: Known): Resolved {
 }
 
 function fromWish(wish: Wish, known: Known): Resolved {
-  const { members, sha256 } = known;
   const { config } = wish;
   const name = nameIn(wish);
-  const { voters, leftOut } = votersOf(members);
-  const set =
-    wish.initialCluster !== undefined
-      ? parseInitialCluster(wish.initialCluster)
-      : config === undefined
-        ? aloneAs(name, voters)
-        : voters;
-  if (set === voters) demandNames(known);
+  const { set, notes } = setFor(wish, name, known);
+  assertPossible(set);
   const initialCluster = formatInitialCluster(set);
   const own = set.find((member) => member.name === name);
   if (own === undefined) throw notOneOf(name, initialCluster);
@@ -82,19 +76,42 @@ function fromWish(wish: Wish, known: Known): Resolved {
       'Give --initial-cluster with the addresses that the members have now, the same on all of them.',
     );
   }
-  const notes = set === voters ? leftOut.map(({ id, name: named, reason }) => `Member ${named || id} ${reason}.`) : [];
   if (config?.initialCluster !== undefined && !sameMembers(parseInitialCluster(config.initialCluster), set)) {
     notes.push(`The member's own configuration names another set; it is restored as ${initialCluster}.`);
   }
-  const initialClusterToken = wish.initialClusterToken ?? tokenOf(sha256);
+  const initialClusterToken = wish.initialClusterToken ?? tokenOf(known.sha256);
   return { member: { name, initialCluster: set, initialClusterToken, initialAdvertisePeerUrls: own.peerURLs }, notes };
 }
 
+/** The members that are restored, and what should be known of the choice. */
+function setFor(
+  { initialCluster, config }: Wish,
+  name: string,
+  known: Known,
+): { readonly set: readonly InitialMember[]; readonly notes: string[] } {
+  if (initialCluster !== undefined) return { set: parseInitialCluster(initialCluster), notes: [] };
+  if (config === undefined) {
+    const set = aloneAs(name, known);
+    const isKnown = known.members.some((member) => member.name === name);
+    const note = `${name} is no member of the snapshot's cluster; it is restored alone, at ${formatInitialCluster(set)}.`;
+    return { set, notes: isKnown ? [] : [note] };
+  }
+  assertNamed(known);
+  const { voters, leftOut } = membersToRestore(known);
+  const notes = leftOut.map(({ id, name: named, reason }) => `Member ${named || id} ${reason}.`);
+  if (known.mayListOldMembers === true && voters.length > 1) {
+    notes.push(
+      `A file of etcd 3.4 can list members of an old cluster, too; it is restored as ${formatInitialCluster(voters)}.`,
+    );
+  }
+  return { set: voters, notes };
+}
+
 /** @throws UsageError when a member that had data would be forgotten for want of its name */
-function demandNames({ members, unwrittenPromotions = [] }: Known): void {
+function assertNamed({ members, unwrittenPromotions = [] }: Known): void {
   const nameless = members.filter(({ id, name }) => name === '' && unwrittenPromotions.includes(id));
   if (nameless.length === 0) return;
-  const urls = nameless.map(({ peerURLs }) => peerURLs.join(','));
+  const urls = nameless.map(({ peerURLs }) => printable(peerURLs.join(',')));
   throw new UsageError(
     `The snapshot does not say what the members at ${urls.join(' and ')} are called: etcd before 3.5.20 did not write it down.`,
     'Give --initial-cluster, the same on all members; or restore from a plan of the stored snapshot, whose record has the names.',

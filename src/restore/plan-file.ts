@@ -59,6 +59,8 @@ const Facts = v.pipe(
     force: v.boolean(),
     /** Ids that the cluster had before it is restored, the newest last. */
     previousClusterIds: v.pipe(v.array(Id), v.maxLength(MANY, 'is too long')),
+    /** The members were given by hand, and need not be those of the snapshot. */
+    membersGiven: v.optional(v.literal(true)),
   }),
   v.check(
     (facts) => isConsistent(facts),

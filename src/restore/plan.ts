@@ -4,7 +4,17 @@ import type { SnapshotRecord } from '../snapshot/record.ts';
 import { printable } from '../text.ts';
 import { type Layout, LAYOUTS } from './layouts.ts';
 import type { MemberConfig } from './member-config.ts';
-import { formatInitialCluster, newToken, votersOf } from './members.ts';
+import {
+  assertAgrees,
+  assertPossible,
+  formatInitialCluster,
+  type Known,
+  type MemberSet,
+  membersToRestore,
+  namesVoters,
+  newToken,
+  parseInitialCluster,
+} from './members.ts';
 import { FORMAT, type Plan, type PlanFacts, restoredDirIn, sealPlan } from './plan-file.ts';
 import type { Step } from './runbook.ts';
 
@@ -19,22 +29,21 @@ export interface PlanOptions {
   /** Ids that the cluster is known to have had before the one that the snapshot is of. */
   readonly previousClusterIds?: readonly string[];
   readonly now: Date;
+  /** As `--initial-cluster` writes it; undefined = the members of the record. */
+  readonly initialCluster?: string | undefined;
+  /** What the snapshot's file says; undefined where nobody has read it, and a restore compares it. */
+  readonly file?: Known | undefined;
 }
 
-/** @throws UsageError when the snapshot knows no member that can be restored, or the options contradict each other */
+/** @throws UsageError when it is not certain which members are to be restored, or the options contradict each other */
 export function makePlan(name: string, size: number, record: SnapshotRecord, options: PlanOptions): Plan {
   const { sha256, revision, etcdVersion, clusterId, takenAt } = record;
-  const { layout, config, force = false, previousClusterIds = [], now } = options;
-  const { voters, leftOut } = votersOf(record.members);
-  if (voters.length === 0) {
-    throw new UsageError(`The record of ${printable(name)} names no member.`, 'Restore by flags; see the README.');
-  }
+  const { layout, config, force = false, previousClusterIds = [], initialCluster, now } = options;
+  const { voters, leftOut } = membersFor(record, options);
   const preset = LAYOUTS[layout];
-  const ids = new Map(record.members.map((member) => [member.name, member.id]));
   const stated = statedDirectory(options);
-  const members = voters.map((voter) => {
-    const [id, dataDir] = [ids.get(voter.name), stated(voter.name)];
-    const { name: member, peerURLs } = voter;
+  const members = voters.map(({ id, name: member, peerURLs }) => {
+    const dataDir = stated(member);
     return { name: member, peerURLs: [...peerURLs], ...(id && { id }), ...(dataDir && { dataDir }) };
   });
   const dataDir = options.dataDir ?? preset.dataDir;
@@ -46,10 +55,23 @@ export function makePlan(name: string, size: number, record: SnapshotRecord, opt
     ...{ clusterId, layout, dataDir, restoredDir: restoredDirIn(layout, dataDir) },
     initialCluster: formatInitialCluster(voters),
     initialClusterToken: newToken(),
-    ...{ members, leftOut, configFile, force },
+    ...{ members, leftOut: [...leftOut], configFile, force },
+    ...(initialCluster === undefined ? {} : { membersGiven: true as const }),
     previousClusterIds: [...new Set([...previousClusterIds, clusterId])],
   };
   return sealPlan(facts, name);
+}
+
+function membersFor(record: SnapshotRecord, { initialCluster, file }: PlanOptions): MemberSet {
+  if (initialCluster !== undefined) {
+    const voters = parseInitialCluster(initialCluster);
+    assertPossible(voters);
+    return { voters, leftOut: [] };
+  }
+  if (file === undefined) return membersToRestore(record);
+  if (!namesVoters(record)) return membersToRestore(file);
+  assertAgrees(record, file);
+  return membersToRestore(record);
 }
 
 /** Which directory was given for a member: one for all of them, or its own configuration's. */

@@ -1,6 +1,8 @@
 import { access, constants } from 'node:fs/promises';
 import { join } from 'node:path';
 import { EtcdError, UnsafeError, UsageError } from '../errors.ts';
+import type { SnapshotRecord } from '../snapshot/record.ts';
+import type { SnapshotFacts } from '../snapshot/verify.ts';
 import { runProgram } from './child.ts';
 import { formatInitialCluster, type InitialMember } from './members.ts';
 
@@ -75,20 +77,35 @@ export async function isExecutable(path: string): Promise<boolean> {
   );
 }
 
+/** Versions of etcd, undefined where nobody knows. */
+export interface WrittenBy {
+  /** Of the data, such as `3.6.0`; its minor version decides what can read it. */
+  readonly data: string | undefined;
+  /** Of the members, for people, such as `3.6.16`. A file has the minor version only, such as `3.6`. */
+  readonly members: string | undefined;
+}
+
+export function writtenBy(known: SnapshotRecord | SnapshotFacts): WrittenBy {
+  if ('etcdVersion' in known) {
+    return { data: known.storageVersion ?? known.etcdVersion, members: known.etcdVersion };
+  }
+  const data = known.storageVersion ?? known.clusterVersion;
+  return { data, members: data?.split('.').slice(0, 2).join('.') };
+}
+
 /**
  * A note when the tool is of a later minor version than the snapshot, for then so must the members be.
- * @param snapshotVersion of the etcd that the data is of, such as `3.5.16`; undefined where nobody knows
  * @throws UnsafeError when the tool is older: etcd does not read the data of a later minor version
  */
-export function demandFit(tool: RestoreTool, snapshotVersion: string | undefined): string | undefined {
+export function demandFit(tool: RestoreTool, { data: snapshotVersion, members }: WrittenBy): string | undefined {
   if (snapshotVersion === undefined) return undefined;
   const [ofTool, ofSnapshot] = [minorOf(tool.version), minorOf(snapshotVersion)];
   if (ofTool === ofSnapshot) return undefined;
   if (ofTool > ofSnapshot) {
-    return `${tool.name} restores a snapshot of etcd ${snapshotVersion}: start etcd ${tool.version} on it, no earlier minor version.`;
+    return `${tool.name} restores a snapshot of etcd ${members}: start etcd ${tool.version} on it, no earlier minor version.`;
   }
   throw new UnsafeError(
-    `${tool.name} is too old for a snapshot of etcd ${snapshotVersion}: etcd does not read the data of a later version.`,
+    `${tool.name} is too old for a snapshot of etcd ${members}: etcd does not read the data of a later version.`,
     'Use the tools of the version that the members run: an image built with ETCD_VERSION, or another PATH.',
   );
 }

@@ -12,7 +12,6 @@ export interface Member {
   readonly name: string;
   readonly peerURLs: readonly string[];
   readonly clientURLs: readonly string[];
-  /** As raft has it. */
   readonly isLearner: boolean;
 }
 
@@ -31,12 +30,18 @@ export interface Compaction {
 
 /** What etcd keeps beside the users' keys (specification: content). */
 export interface Content {
+  /**
+   * The members that the file lists. Not always those of the cluster: etcd 3.4 leaves those of the old cluster in it when it
+   * restores a snapshot. The running cluster knows better.
+   */
   readonly members: readonly Member[];
   /**
    * Ids of voting members that the database takes for learners, often without a name: etcd 3.5.1 to 3.5.19 does not write down
    * that a learner was promoted, which is how kubeadm, k3s and RKE2 add members (etcd issue 19557).
    */
   readonly unwrittenPromotions: readonly string[];
+  /** Whether etcd 3.4 wrote it, so that members of an old cluster can be among them. */
+  readonly mayListOldMembers: boolean;
   /** Ids of the members that were removed in the life of the cluster. */
   readonly removedMembers: readonly string[];
   readonly alarms: readonly Alarm[];
@@ -50,6 +55,9 @@ export interface Content {
 }
 
 const VERSION = /^\d+\.\d+\.\d+/;
+/** The lists of ids in raft's configuration; the first has those that vote. */
+const CONF_STATE = ['voters', 'learners', 'voters_outgoing', 'learners_next'];
+
 const MEMBER_ID = /^[0-9a-f]{1,16}$/;
 const ALARMS: Readonly<Record<string, string>> = { 1: 'NOSPACE', 2: 'CORRUPT' };
 
@@ -57,11 +65,11 @@ const ALARMS: Readonly<Record<string, string>> = { 1: 'NOSPACE', 2: 'CORRUPT' };
 export function readContent(facts: FactStore, buckets: readonly Bucket[], faults: Faults): Content {
   const reader = new ContentReader(facts, buckets, faults);
   const stored = reader.members();
-  const voters = reader.voters();
-  const isLearner = (member: Member): boolean => (voters === undefined ? member.isLearner : !voters.has(member.id));
+  const voters = reader.voters(new Set(stored.map(({ id }) => id)));
   return {
-    members: stored.map((member) => ({ ...member, isLearner: isLearner(member) })),
-    unwrittenPromotions: stored.filter((member) => member.isLearner && !isLearner(member)).map(({ id }) => id),
+    members: stored.map((member) => ({ ...member, isLearner: member.isLearner && !voters.has(member.id) })),
+    unwrittenPromotions: stored.filter(({ id, isLearner }) => isLearner && voters.has(id)).map(({ id }) => id),
+    mayListOldMembers: !reader.hasConfState,
     removedMembers: reader.removedMembers(),
     alarms: reader.alarms(),
     authEnabled: reader.authEnabled(),
@@ -73,15 +81,6 @@ export function readContent(facts: FactStore, buckets: readonly Bucket[], faults
       finished: reader.revision('finishedCompactRev'),
     },
   };
-}
-
-/** Members with the names that the database lacks, from where they are known. */
-export function withNames(
-  members: readonly Member[],
-  known: readonly { readonly id: string; readonly name: string }[],
-): Member[] {
-  const names = new Map(known.map(({ id, name }) => [id, name]));
-  return members.map((member) => ({ ...member, name: member.name || (names.get(member.id) ?? '') }));
 }
 
 class ContentReader {
@@ -115,16 +114,27 @@ class ContentReader {
     return members;
   }
 
-  /** Ids of the members that vote, as raft has it; undefined before 3.5, which does not write it down. */
-  voters(): ReadonlySet<string> | undefined {
+  /**
+   * Ids of the members that vote according to raft; none before 3.5, which does not store them. After a restore, etcd's tools
+   * leave the old cluster's ids there until the members change: then they say nothing about this cluster.
+   */
+  voters(members: ReadonlySet<string>): ReadonlySet<string> {
     const value = this.#value('meta', 'confState');
-    if (value === undefined) return undefined;
+    if (value === undefined) return new Set();
     // Ids are numbers above 2^53.
     const state = parseObject(value.toString().replaceAll(/\d+/g, '"$&"'));
-    const ids = strings(state?.['voters']);
-    if (state === undefined || !ids.every((id) => /^\d+$/.test(id))) this.#fault('meta', 'has an impossible confState');
-    else if (ids.length > 0) return new Set(ids.map((id) => BigInt(id).toString(16)));
-    return undefined;
+    const ids = CONF_STATE.map((list) => strings(state?.[list]));
+    if (state === undefined || !ids.flat().every((id) => /^\d+$/.test(id))) {
+      this.#fault('meta', 'has an impossible confState');
+      return new Set();
+    }
+    const [voters = [], ...others] = ids.map((list) => list.map((id) => BigInt(id).toString(16)));
+    return [voters, ...others].flat().every((id) => members.has(id)) ? new Set(voters) : new Set();
+  }
+
+  /** Since etcd 3.5. */
+  get hasConfState(): boolean {
+    return this.#value('meta', 'confState') !== undefined;
   }
 
   removedMembers(): string[] {

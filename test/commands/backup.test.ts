@@ -240,11 +240,12 @@ t.test('members that etcd takes for nameless learners are restored all the same'
   const live = inspected.members.map(({ id, peerURLs: [url = ''] }) => {
     return { ID: BigInt(`0x${id}`).toString(), name: names[url.slice(-5)], peerURLs: [url] };
   });
+  const [source] = live;
   const planned = async (members: readonly object[], container: string) => {
     const send = async (write: (message: Message) => Promise<void>): Promise<void> => {
       for (const message of messagesOf(promoted.subarray(0, -32))) await write(message);
     };
-    const member = await FakeMember.start(send, '1', '2', members);
+    const member = await FakeMember.start(send, '1', '2', members, source?.ID);
     t.teardown(() => member.stop());
     const variables = { SNAPSHOT_ETCD_ENDPOINTS: member.endpoint, ...azurite.variables(container) };
     const { name, findings } = await jsonOf<{ name: string; findings: string[] }>([], variables);
@@ -265,6 +266,7 @@ t.test('members that etcd takes for nameless learners are restored all the same'
   const shown = await runWorker(['inspect', known.name], azurite.variables('promoted'));
   t.match(shown.stdout, /\| 48f9601ad4a85f09 \| m2 +\| voter +\|/, 'the record has the name');
   const unknown = await planned(live.slice(1, 2), 'unnamed');
+  t.match(unknown.findings, /the source did not list those of the cluster: .* itself included/);
   t.match(JSON.parse(unknown.plan), {
     members: [{ name: 'm1' }],
     leftOut: [{ reason: /etcd before 3\.5\.20 promoted it/ }, { reason: /has no name here/ }],

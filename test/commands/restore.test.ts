@@ -104,7 +104,17 @@ t.test('a plan is for one snapshot and its members', { skip: unfit }, async (t) 
   }));
   const metadata = metadataOf({ members: JSON.stringify(members) });
   const variables = await stored('plan', SNAPSHOT, metadata);
-  const plan = await jsonOf<Plan>(['restore', '--plan', STORED, '--layout', 'kubeadm'], variables);
+  const made = ['restore', '--plan', STORED, '--layout', 'kubeadm'];
+  const strange = await runWorker(made, variables);
+  t.equal(strange.code, 2, strange.stderr);
+  t.match(errorOf(strange), { message: /file does not have the members of its record/, hint: /--initial-cluster/ });
+  const own = await runWorker(['restore', STORED, '--name', 'a', '--data-dir', join(dir, 'strange')], variables);
+  t.equal(own.code, 2, own.stderr);
+  t.match(errorOf(own).message, /file does not have the members of its record/);
+  await leavesNothing(t, join(dir, 'strange'));
+  const set = 'a=https://10.0.0.0:2380,b=https://10.0.0.1:2380';
+  const plan = await jsonOf<Plan>([...made, '--initial-cluster', set], variables);
+  t.equal(plan.initialCluster, set);
   const planFile = join(dir, 'made.json');
   await writeFile(planFile, JSON.stringify(plan));
   t.match((await runWorker(['restore', '--plan', '--from-plan', planFile], {})).stdout, plan.initialClusterToken);
@@ -244,8 +254,8 @@ t.test("a member's own configuration, and the owner of its old data", { skip: sk
 t.test('the snapshot itself, as a file', async (t) => {
   const folder = join(dir, 'download');
   await mkdir(folder);
-  const members = JSON.stringify([{ id: '1', name: 'a', peerURLs: ['https://10.0.0.1:2380'], isLearner: false }]);
-  const metadata = metadataOf({ members });
+  const { members } = await jsonOf<{ members: object[] }>(['inspect', file], {});
+  const metadata = metadataOf({ members: JSON.stringify(members) });
   const variables = await stored('download', SNAPSHOT, metadata);
   const place = join(folder, 'snapshot.db');
   const args = ['restore', '--download', place];

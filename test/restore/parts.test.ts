@@ -4,10 +4,10 @@ import t from 'tap';
 import {
   formatInitialCluster,
   isSetOf,
+  membersToRestore,
   parseInitialCluster,
   sameMembers,
   tokenOf,
-  votersOf,
 } from '../../src/restore/members.ts';
 import { memberFor } from '../../src/restore/parameters.ts';
 import { makePlan } from '../../src/restore/plan.ts';
@@ -60,11 +60,12 @@ t.test('the initial cluster is read as it is written', (t) => {
 });
 
 t.test('learners and members that never started are left out', (t) => {
-  const { voters, leftOut } = votersOf([
+  const members = [
     { id: '9', name: 'z', peerURLs: ['http://z:1'], isLearner: true },
     { id: '8', name: '', peerURLs: ['http://y:1'], isLearner: false },
     ...MEMBERS,
-  ]);
+  ];
+  const { voters, leftOut } = membersToRestore({ members, sha256: SHA256 });
   t.equal(formatInitialCluster(voters), SET);
   t.match(leftOut, [
     { id: '9', reason: /learner/ },
@@ -75,10 +76,11 @@ t.test('learners and members that never started are left out', (t) => {
 
 t.test('members whose names etcd did not write down', (t) => {
   const members = MEMBERS.map((member, i) => (i === 0 ? member : { ...member, name: '' }));
-  t.ok(isSetOf(PLAN.members, members), 'they are known by their URLs');
-  t.notOk(isSetOf(PLAN.members.slice(1), members), 'one that has a name is missing');
-  t.notOk(isSetOf([...PLAN.members, { name: 'd', peerURLs: ['http://d:1'] }], members), 'one too many');
-  t.notOk(isSetOf([{ name: 'a', peerURLs: ['http://elsewhere:1'] }], members), 'at another address');
+  const file = { members, sha256: SHA256 };
+  t.ok(isSetOf(PLAN.members, file), 'they are known by their URLs');
+  t.notOk(isSetOf(PLAN.members.slice(1), file), 'one that has a name is missing');
+  t.notOk(isSetOf([...PLAN.members, { name: 'd', peerURLs: ['http://d:1'] }], file), 'one too many');
+  t.notOk(isSetOf([{ name: 'a', peerURLs: ['http://elsewhere:1'] }], file), 'at another address');
 
   const known = { members, unwrittenPromotions: ['11', '21'], sha256: SHA256 };
   const config = { name: 'a', dataDir: '/d', initialCluster: undefined, initialClusterToken: undefined };
@@ -135,16 +137,19 @@ t.test('what a member is told', (t) => {
 
 t.test('a tool and what it may restore', (t) => {
   const tool = (version: string) => ({ path: '/x', name: `etcdutl ${version}`, version, canBump: true });
-  t.equal(demandFit(tool('3.6.1'), '3.6.16'), undefined);
-  t.equal(demandFit(tool('3.6.1'), undefined), undefined);
-  t.match(demandFit(tool('3.6.1'), '3.5.0'), /start etcd 3\.6\.1 on it/);
-  t.match(demandFit(tool('3.10.0'), '3.9.0'), /start etcd/);
+  const fit = (ofTool: string, members: string | undefined, data = members) =>
+    demandFit(tool(ofTool), { data, members });
+  t.equal(fit('3.6.1', '3.6.16'), undefined);
+  t.equal(fit('3.6.1', '3.6.16', '3.6.0'), undefined);
+  t.equal(fit('3.6.1', undefined), undefined);
+  t.match(fit('3.6.1', '3.5.35', '3.5.0'), /of etcd 3\.5\.35: start etcd 3\.6\.1 on it/);
+  t.match(fit('3.10.0', '3.9.0'), /start etcd/);
   for (const [old, late] of [
     ['3.5.30', '3.6.0'],
     ['3.4.23', '3.5.0'],
     ['3.9.0', '3.10.0'],
   ] as const) {
-    t.throws(() => demandFit(tool(old), late), { name: 'UnsafeError' }, `${old} for ${late}`);
+    t.throws(() => fit(old, late), { name: 'UnsafeError' }, `${old} for ${late}`);
   }
   t.end();
 });

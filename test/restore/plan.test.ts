@@ -252,10 +252,14 @@ t.test('a plan with the right digest and the wrong shape', async (t) => {
 t.test('what no plan is made of', (t) => {
   const [first, ...others] = MEMBERS;
   const bad: [what: string, members: object[], message: RegExp][] = [
-    ['name', [{ ...first, name: 'm0; touch /tmp/x #' }, ...others], /members\.\d\.name is not a member name/],
-    ['URL', [{ ...first, peerURLs: ['https://10.0.0.1:2380\ntouch /tmp/y'] }], /members\.0\.peerURLs\.0 is not a peer/],
-    ['learner', [...MEMBERS, { ...first, name: 'x\ny', isLearner: true }], /leftOut\.0\.name/],
-    ['nobody', [], /names no member/],
+    ['name', [{ ...first, name: 'm0; touch /tmp/x #' }, ...others], /name is not a member name/],
+    ['URL', [{ ...first, peerURLs: ['https://10.0.0.1:2380\ntouch /tmp/y'] }], /peerURLs\.0 is not a peer/],
+    [
+      'learner',
+      [...MEMBERS, { id: '9', name: 'x\ny', peerURLs: ['https://10.0.0.9:2380'], isLearner: true }],
+      /leftOut\.0\.name/,
+    ],
+    ['nobody', [], /none of them is a voting member/],
   ];
   for (const [what, members, message] of bad) {
     t.throws(() => planOf('kubeadm', {}, members), { name: 'UsageError', message }, what);

@@ -221,7 +221,7 @@ t.test('content is read from buckets with pages of their own, too', async (t) =>
   });
 });
 
-t.test('who votes is what raft has written down', async (t) => {
+t.test('raft makes voting members of learners, never the reverse', async (t) => {
   const member = (id: string, isLearner: boolean): Buffer => Buffer.from(JSON.stringify({ id, name: id, isLearner }));
   // Beyond 2^53: as numbers of JavaScript all of them would be the same.
   const ids = ['8000000000000001', '8000000000000002', '8000000000000003'];
@@ -240,7 +240,14 @@ t.test('who votes is what raft has written down', async (t) => {
   t.strictSame(learnersWith(), [['2', '3'], []], 'before 3.5');
   t.strictSame(learnersWith(`{"voters":[${a}],"learners":[${b},${c}],"auto_leave":false}`), [['2', '3'], []]);
   t.strictSame(learnersWith(`{"voters":[${a},${c}],"learners":[${b}],"auto_leave":false}`), [['2'], ['3']]);
-  t.strictSame(learnersWith(`{"voters":[${b},${c}],"auto_leave":false}`), [['1'], ['2', '3']]);
+  t.strictSame(learnersWith(`{"voters":[${b},${c}],"auto_leave":false}`), [[], ['2', '3']]);
+  for (const list of ['voters', 'learners', 'voters_outgoing', 'learners_next']) {
+    const state = { voters: [], ...{ [list]: ['OLD'] } };
+    const text = JSON.stringify(state)
+      .replace('[]', `[${b},${c}]`)
+      .replace('"OLD"', String(c! + 1n));
+    t.strictSame(learnersWith(text), [['2', '3'], []], `one of ${list} is of another cluster`);
+  }
   t.strictSame(learnersWith('{"voters":null,"auto_leave":false}'), [['2', '3'], []], 'not written yet');
 
   const { members: real, unwrittenPromotions } = factsOf(verify(readFileSync(PROMOTED)));

@@ -49,7 +49,7 @@ export interface ClusterOptions {
 interface Member {
   readonly name: string;
   readonly endpoint: string;
-  readonly start: (version: EtcdTools, isReady?: () => Promise<boolean>) => Promise<Daemon>;
+  readonly start: (version: EtcdTools, isReady?: () => Promise<boolean>, flags?: readonly string[]) => Promise<Daemon>;
   daemon: Daemon;
 }
 
@@ -89,8 +89,8 @@ export class EtcdCluster {
         ];
         const ready = async (): Promise<boolean> =>
           (await run(tools.etcdctl, [...clientFlags(client, tls), 'endpoint', 'health'], API)).code === 0;
-        const start = async (version: EtcdTools, isReady = ready): Promise<Daemon> =>
-          Daemon.start(version.etcd, args, isReady);
+        const start: Member['start'] = async (version, isReady = ready, more = []) =>
+          Daemon.start(version.etcd, [...args, ...more], isReady);
         return { name, endpoint: client, start, daemon: await start(tools) };
       }),
     );
@@ -241,11 +241,17 @@ export class EtcdCluster {
    * Starts a member that was stopped, with its data.
    * @param version of the server, for an upgrade
    * @param asksHealth false where authentication keeps etcdctl from asking: then a port that accepts will do
+   * @param flags take precedence over those that it had
    */
-  async startMember(name: string, version = this.tools, asksHealth = true): Promise<void> {
+  async startMember(
+    name: string,
+    version = this.tools,
+    asksHealth = true,
+    flags: readonly string[] = [],
+  ): Promise<void> {
     const member = this.member(name);
     const isReady = asksHealth ? undefined : async (): Promise<boolean> => accepts(member.endpoint);
-    member.daemon = await member.start(version, isReady);
+    member.daemon = await member.start(version, isReady, flags);
   }
 
   member(name: string): Member {

@@ -36,9 +36,10 @@ export class FakeMember {
     clusterId = '1',
     leader = '2',
     members: readonly object[] = [{ ID: '1', name: 'm1' }],
+    memberId = '1',
   ): Promise<FakeMember> {
     const server = new grpc.Server();
-    const header = { cluster_id: clusterId, member_id: '1', revision: '7', raft_term: '1' };
+    const header = { cluster_id: clusterId, member_id: memberId, revision: '7', raft_term: '1' };
     const answer =
       (response: object): grpc.handleUnaryCall<object, object> =>
       (_, callback) =>
