@@ -52,7 +52,11 @@ async function everythingIsRight(t: Test, cluster: EtcdCluster, variables: Varia
     inspected.members.every(({ clientURLs }) => clientURLs.length > 0),
     'inspect: with their client URLs',
   );
-  t.equal((await jsonOf<Plan>(['restore', '--plan', name], variables)).initialCluster, set, 'restore --plan');
+  t.equal(
+    (await jsonOf<Plan>(['restore', '--plan', name, '--layout', 'kubeadm', '--force'], variables)).initialCluster,
+    set,
+    'restore --plan',
+  );
 
   await mkdir(place, { recursive: true });
   const voter = members.find(({ isLearner }) => !isLearner);
@@ -128,7 +132,10 @@ for (const tools of findEtcd()) {
     const loseAndRestore = async (name: string): Promise<void> => {
       const planFile = join(folder, `${name}.json`);
       const before = await contentOf(cluster);
-      const plan = await jsonOf<Plan & { readonly clusterId: string }>(['restore', '--plan', name], variables);
+      const plan = await jsonOf<Plan & { readonly clusterId: string }>(
+        ['restore', '--plan', name, '--layout', 'kubeadm', '--force'],
+        variables,
+      );
       await writeFile(planFile, JSON.stringify(plan));
       await Promise.all(cluster.members.map(async (member) => cluster.stopMember(member.name)));
       for (const member of cluster.members) await rm(join(folder, member.name), { recursive: true });
