@@ -18,7 +18,7 @@ export async function verify(context: Context, { operands: [operand = ''], optio
   const json = { name: source.name, ...report, ok: count === 0, faults, faultCount: count };
   if (count === 0) {
     const summary = source.skipHashCheck
-      ? `Every page of ${source.name} is sound; its sha256 was not checked.`
+      ? `Every page of ${source.name} is valid; its sha256 was not checked.`
       : `${source.name} is a sound snapshot.`;
     return { text: statusTable(report), json, summary };
   }
