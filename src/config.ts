@@ -3,6 +3,7 @@ import { judgeProxy, proxyPasswords } from './azure/proxy.ts';
 import { CONTAINER_RULE } from './azure/rules.ts';
 import { pathProblem } from './files.ts';
 import { LOG_FORMATS, LOG_LEVELS, type LogFormat, type LogLevel } from './log.ts';
+import { isLoopback } from './origin.ts';
 import { cleaned, type Environment, Reader, type Rule } from './reader.ts';
 import { Secret } from './secret.ts';
 import { nearestName, VARIABLES, type VariableName } from './variables.ts';
@@ -239,6 +240,10 @@ function readEtcd(reader: Reader): EtcdConfig {
   const password = reader.text('SNAPSHOT_ETCD_PASSWORD');
   if (name !== undefined && password === undefined) reader.missing('SNAPSHOT_ETCD_PASSWORD');
   if (name === undefined && password !== undefined) reader.missing('SNAPSHOT_ETCD_USERNAME');
+  const open = endpoints.filter((url) => url.startsWith('http:') && !isLoopback(new URL(url).hostname));
+  if (password !== undefined && open.length > 0) {
+    reader.fault('SNAPSHOT_ETCD_ENDPOINTS', `must be https: the password would travel in clear to ${open.join(', ')}`);
+  }
   return {
     endpoints,
     tls: endpoints.some((endpoint) => endpoint.startsWith('https:')) ? tls : undefined,

@@ -1,5 +1,6 @@
 import { UsageError } from './errors.ts';
 import { pathProblem } from './files.ts';
+import { originProblem, shownUrl } from './origin.ts';
 import { VARIABLES, type VariableName } from './variables.ts';
 
 export type Environment = Readonly<Record<string, string | undefined>>;
@@ -60,10 +61,16 @@ export class Reader {
     return cleaned(this.#env[name]) !== undefined;
   }
 
-  choice<T extends string>(name: VariableName, choices: readonly T[]): T | undefined {
+  /** @param aliases other names of the choices, in lower case */
+  choice<T extends string>(
+    name: VariableName,
+    choices: readonly T[],
+    aliases: Readonly<Record<string, T>> = {},
+  ): T | undefined {
     const value = cleaned(this.#env[name]);
     if (value === undefined) return undefined;
-    const choice = choices.find((candidate) => candidate === value);
+    const alias = Object.entries(aliases).find(([other]) => other === value.toLowerCase())?.[1];
+    const choice = choices.find((candidate) => candidate === value) ?? alias;
     if (choice === undefined) this.fault(name, `must be one of ${choices.join(', ')}`);
     return choice;
   }
@@ -124,22 +131,24 @@ export class Reader {
   }
 
   endpoints(name: VariableName): string[] {
-    const value = cleaned(this.#env[name]);
-    const parts = (value ?? '').split(',').map((part) => part.trim());
-    const origins = parts
-      .filter((part) => part !== '')
-      .map((part) => this.#origin(name, part, ['http:', 'https:'], '2379'));
-    if (origins.length === 0) this.missing(name);
-    return [...new Set(origins.filter((origin) => origin !== undefined))];
+    const value = cleaned(this.#env[name]) ?? '';
+    // The commas of a JSON list are not between the URLs alone.
+    const isJson = /^\[\s*["']/.test(value);
+    const parts = (isJson ? [value] : value.split(',')).map((part) => part.trim()).filter((part) => part !== '');
+    if (parts.length === 0) this.missing(name);
+    const origins = parts.flatMap((part) => {
+      const parsed = parseOrigin(part, ['http:', 'https:'], '2379');
+      if ('origin' in parsed) return [parsed.origin];
+      this.fault(name, `names "${shownUrl(part)}", which ${parsed.problem}`);
+      return [];
+    });
+    return [...new Set(origins)];
   }
 
   origin(name: VariableName): string | undefined {
     const value = cleaned(this.#env[name]);
-    return value === undefined ? undefined : this.#origin(name, value, ['https:']);
-  }
-
-  #origin(name: VariableName, value: string, protocols: readonly string[], defaultPort = ''): string | undefined {
-    const parsed = parseOrigin(value, protocols, defaultPort);
+    if (value === undefined) return undefined;
+    const parsed = parseOrigin(value, ['https:'], '');
     if ('origin' in parsed) return parsed.origin;
     this.fault(name, parsed.problem);
     return undefined;
@@ -152,17 +161,12 @@ export function parseOrigin(
   protocols: readonly string[],
   defaultPort: string,
 ): { readonly origin: string } | { readonly problem: string } {
-  const url = URL.canParse(value) ? new URL(value) : undefined;
-  const wanted = protocols.map((protocol) => `${protocol}//`).join(' or ');
-  if (url === undefined || !protocols.includes(url.protocol) || url.hostname === '') {
-    return { problem: `must be a URL that begins with ${wanted}` };
-  }
-  if (url.pathname !== '/' || url.search !== '' || url.hash !== '' || url.username !== '') {
-    return { problem: 'must be protocol, host and port only' };
-  }
+  const problem = originProblem(value, protocols);
+  if (problem !== undefined) return { problem };
+  const { protocol, hostname } = new URL(value);
   // The URL class drops a port that is its protocol's own, so it is looked for in the text.
   const port = /:(\d+)\/?$/.exec(value)?.[1] ?? defaultPort;
-  return { origin: `${url.protocol}//${url.hostname}${port === '' ? '' : `:${port}`}` };
+  return { origin: `${protocol}//${hostname}${port === '' ? '' : `:${Number(port)}`}` };
 }
 
 /** Kubernetes and Docker keep the quotation marks of an env file in the value: one matching pair around it is no part of it. */

@@ -1,4 +1,5 @@
 import { isIP } from 'node:net';
+import { isLoopback } from '../origin.ts';
 import type { Reader } from '../reader.ts';
 import type { VariableName } from '../variables.ts';
 
@@ -26,8 +27,7 @@ export function blobUrl(reader: Reader, name: VariableName, value: string, accou
     return '';
   }
   const host = url.hostname.replace(/^\[|\]$/g, '');
-  const loopback = host === 'localhost' || host === '::1' || /^127\.[\d.]+$/.test(host);
-  if (url.protocol === 'http:' && !loopback) {
+  if (url.protocol === 'http:' && !isLoopback(host)) {
     reader.fault(name, 'must be https: over http everybody can read the snapshots');
   }
   // A host that is a bare address cannot carry the account, so it stands in the path, as with Azurite.

@@ -23,6 +23,15 @@ export interface SnapshotCall extends AsyncIterable<SnapshotMessage> {
   cancel(): void;
 }
 
+/** How one call is made. */
+export interface CallOptions {
+  readonly token: string | undefined;
+  /** Milliseconds that it may take. */
+  readonly ms: number;
+  /** Has a member that sees no leader say so at once, before it looks at anything else, instead of waiting for one. */
+  readonly needsLeader?: boolean;
+}
+
 type Callback = (error: Error | null, response: unknown) => void;
 type Method = (request: object, metadata: object, options: { deadline: number }, callback: Callback) => void;
 
@@ -49,19 +58,16 @@ export class Client extends Etcd3 {
     });
   }
 
-  /**
-   * One call with one answer, as etcd3's definition of the services describes them.
-   * @param ms how long it may take
-   */
+  /** One call with one answer, as etcd3's definition of the services describes them. */
   async call<T>(
     service: keyof typeof Services,
     method: string,
     request: object,
-    token: string | undefined,
-    ms: number,
+    { token, ms, needsLeader = false }: CallOptions,
   ): Promise<T> {
     return this.pool.withConnection(service, async ({ client, metadata }) => {
       if (token !== undefined) metadata.set('token', token);
+      if (needsLeader) metadata.set('hasleader', 'true');
       const methods = client as typeof client & Record<string, Method>;
       return new Promise<T>((resolve, reject) => {
         methods[method]?.(request, metadata, { deadline: Date.now() + ms }, (error, response) => {

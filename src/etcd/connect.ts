@@ -1,28 +1,34 @@
-import type { EtcdConfig } from '../config.ts';
+import type { EtcdConfig, EtcdUser } from '../config.ts';
 import type { Findings } from '../findings.ts';
 import { Connection } from './connection.ts';
-import { certificateWarnings, expiryOf, loadTls } from './tls.ts';
+import { certificateWarnings, expiryOf, loadTls, type TlsCredentials } from './tls.ts';
 
-/** The connections to a cluster's members, all with the same credentials; nothing is sent before something is asked. */
+/**
+ * The connections to a cluster's members; nothing is sent before something is asked. The user's password goes to the configured
+ * endpoints only, and to those that prove with the configured CA who they are: other URLs are what a member says of itself.
+ */
 export class Connections {
   /** To the configured endpoints, in their order. */
   readonly configured: readonly Connection[];
   /** Null without TLS. */
   readonly clientCertificateExpiresAt: Date | null;
-  readonly #make: (endpoint: string) => Connection;
+  readonly #tls: TlsCredentials | undefined;
+  readonly #user: EtcdUser | undefined;
   readonly #others = new Map<string, Connection>();
 
-  constructor(endpoints: readonly string[], expiresAt: Date | null, make: (endpoint: string) => Connection) {
-    this.clientCertificateExpiresAt = expiresAt;
-    this.configured = endpoints.map(make);
-    this.#make = make;
+  constructor({ endpoints, user }: Pick<EtcdConfig, 'endpoints' | 'user'>, tls: TlsCredentials | undefined) {
+    this.clientCertificateExpiresAt = tls === undefined ? null : expiryOf(tls);
+    this.configured = endpoints.map((endpoint) => new Connection(endpoint, tls, user));
+    this.#tls = tls;
+    this.#user = user;
   }
 
   /** To any endpoint; the same one whenever it is asked for again. */
   to(endpoint: string): Connection {
     const known = this.configured.find((connection) => connection.endpoint === endpoint) ?? this.#others.get(endpoint);
     if (known !== undefined) return known;
-    const connection = this.#make(endpoint);
+    const provesItself = this.#tls !== undefined && endpoint.startsWith('https://');
+    const connection = new Connection(endpoint, this.#tls, provesItself ? this.#user : undefined);
     this.#others.set(endpoint, connection);
     return connection;
   }
@@ -35,9 +41,7 @@ export class Connections {
 /** @throws UsageError for certificate files that cannot be used */
 export async function connectAll(config: EtcdConfig | undefined, now: Date, findings: Findings): Promise<Connections> {
   if (config === undefined) throw new Error('the command did not say that it needs etcd');
-  const { endpoints, tls, user } = config;
-  const credentials = tls === undefined ? undefined : await loadTls(tls, now);
+  const credentials = config.tls === undefined ? undefined : await loadTls(config.tls, now);
   if (credentials !== undefined) for (const warning of certificateWarnings(credentials, now)) findings.add(warning);
-  const expiresAt = credentials === undefined ? null : expiryOf(credentials);
-  return new Connections(endpoints, expiresAt, (endpoint) => new Connection(endpoint, credentials, user));
+  return new Connections(config, credentials);
 }

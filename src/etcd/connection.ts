@@ -18,6 +18,9 @@ export const ANSWER_MS = 5_000;
 /** HashKV reads the whole database: bytes a millisecond that even a slow member reads. */
 const HASH_BYTES_PER_MS = 50_000;
 
+/** What can be sent in a header: etcd's own tokens are far shorter. */
+const TOKEN = /^[\x21-\x7e]{1,4096}$/;
+
 /** How an alarm stands among the errors of a status. */
 const ALARM = /memberID:(\d+) alarm:(\w+)/;
 
@@ -118,7 +121,7 @@ export class Connection {
    * @throws EtcdError
    */
   async range(request: IRangeRequest): Promise<IRangeResponse> {
-    return this.ask('KV', 'range', request, ANSWER_MS);
+    return this.ask('KV', 'range', request, ANSWER_MS, request.serializable !== true);
   }
 
   /** Bytes that the database may have; undefined for a member that does not tell. @throws EtcdError */
@@ -147,9 +150,21 @@ export class Connection {
     this.#client.close();
   }
 
-  /** Any other call with one answer. @param ms how long it may take @throws EtcdError */
-  async ask<T>(service: keyof typeof Services, method: string, request: object, ms: number): Promise<T> {
-    const ask = async (): Promise<T> => this.#client.call<T>(service, method, request, await this.#currentToken(), ms);
+  /**
+   * Any other call with one answer.
+   * @param ms how long it may take
+   * @param needsLeader whether a member that sees no leader is to say so at once
+   * @throws EtcdError
+   */
+  async ask<T>(
+    service: keyof typeof Services,
+    method: string,
+    request: object,
+    ms: number,
+    needsLeader = false,
+  ): Promise<T> {
+    const ask = async (): Promise<T> =>
+      this.#client.call<T>(service, method, request, { token: await this.#currentToken(), ms, needsLeader });
     try {
       return await ask().catch((error: unknown) => {
         if (this.dropsToken(error)) return ask();
@@ -169,14 +184,10 @@ export class Connection {
   async #authenticate({ name, password }: EtcdUser): Promise<string | undefined> {
     try {
       const request = { name, password: password.reveal() };
-      const answer = await this.#client.call<IAuthenticateResponse>(
-        'Auth',
-        'authenticate',
-        request,
-        undefined,
-        ANSWER_MS,
-      );
-      return answer.token;
+      const options = { token: undefined, ms: ANSWER_MS, needsLeader: true };
+      const { token } = await this.#client.call<IAuthenticateResponse>('Auth', 'authenticate', request, options);
+      if (!TOKEN.test(token)) throw new Error('it gave a token that cannot be sent');
+      return token;
     } catch (error) {
       this.#token = undefined;
       // A cluster that demands no user needs no token.

@@ -6,8 +6,8 @@ import { EtcdError } from '../errors.ts';
 import { ANSWER_MS, type Connection } from './connection.ts';
 import { etcdError } from './errors.ts';
 
-/** Answers of a member that went through quorum all the same: it looks at the user afterwards. */
-const PROOFS = /permission denied|user name is empty|corrupt cluster/;
+/** Answers of a member that went through quorum all the same: it looks at the user, and at a password, afterwards. */
+const PROOFS = /permission denied|user name is empty|invalid user ID or password|corrupt cluster/;
 
 /** What Node says when a server of gRPC answers HTTP/1 in its own way, or hangs up on it over TLS. */
 const NOT_HTTP = new Set<unknown>(['HPE_INVALID_CONSTANT', 'ECONNRESET']);

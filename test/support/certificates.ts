@@ -26,8 +26,11 @@ export interface Authority {
 
 const DAY = 86_400_000;
 
-/** Makes the CA, a server and a client certificate, named as the worker's default files are. */
-export async function makeAuthority(dir: string, name = 'test CA'): Promise<Authority> {
+/**
+ * Makes the CA, a server and a client certificate, named as the worker's default files are.
+ * @param serverDays for which the server's certificate is still good; negative = it has expired
+ */
+export async function makeAuthority(dir: string, name = 'test CA', serverDays = 365): Promise<Authority> {
   await mkdir(dir, { recursive: true });
   const authority = await issue(name, true);
   const ca = join(dir, 'ca.crt');
@@ -41,7 +44,7 @@ export async function makeAuthority(dir: string, name = 'test CA'): Promise<Auth
   return {
     dir,
     ca,
-    server: await save('etcdserver', await issue('localhost', false, authority)),
+    server: await save('etcdserver', await issue('localhost', false, authority, serverDays)),
     client: await save('etcdclient', await issue('root', false, authority)),
   };
 }
@@ -63,13 +66,13 @@ export async function makePrincipalFile(path: string, days = 365): Promise<strin
   return path;
 }
 
-async function issue(commonName: string, isCa: boolean, signer?: Pair): Promise<Pair> {
+async function issue(commonName: string, isCa: boolean, signer?: Pair, days = 365): Promise<Pair> {
   const now = Date.now();
   const { private: key, cert } = await generate([{ name: 'commonName', value: commonName }], {
     keyType: 'ec',
     algorithm: 'sha256',
-    notBeforeDate: new Date(now - DAY),
-    notAfterDate: new Date(now + 365 * DAY),
+    notBeforeDate: new Date(now - 10 * DAY),
+    notAfterDate: new Date(now + days * DAY),
     extensions: isCa
       ? [
           { name: 'basicConstraints', cA: true, critical: true },

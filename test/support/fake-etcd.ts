@@ -1,7 +1,9 @@
 import { createHash } from 'node:crypto';
+import { readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import * as grpc from '@grpc/grpc-js';
 import { loadSync } from '@grpc/proto-loader';
+import type { Authority } from './certificates.ts';
 
 const PROTO = createRequire(import.meta.url).resolve('etcd3/proto/rpc.proto');
 const OPTIONS = { keepCase: true, longs: String, enums: String, defaults: true, oneofs: true };
@@ -17,6 +19,13 @@ type SnapshotStream = grpc.ServerWritableStream<object, Message>;
 /** Sends what a misbehaving member sends; returning ends the stream with status OK. */
 export type Misbehaviour = (send: (message: Message) => Promise<void>, stream: SnapshotStream) => Promise<void>;
 
+export interface FakeOptions {
+  readonly tls?: Authority;
+  readonly memberId?: string;
+  /** What else it says of itself. */
+  readonly status?: object;
+}
+
 /** A real gRPC server that answers as an etcd member does, up to the snapshot, which is the test's. */
 export class FakeMember {
   readonly endpoint: string;
@@ -24,11 +33,13 @@ export class FakeMember {
   snapshots = 0;
   /** How many of them were cancelled by the client. */
   cancelled = 0;
+  /** With which passwords somebody logged in. */
+  readonly passwords: string[] = [];
   readonly #server: grpc.Server;
 
-  private constructor(server: grpc.Server, port: number) {
+  private constructor(server: grpc.Server, endpoint: string) {
     this.#server = server;
-    this.endpoint = `http://127.0.0.1:${port}`;
+    this.endpoint = endpoint;
   }
 
   static async start(
@@ -36,7 +47,7 @@ export class FakeMember {
     clusterId = '1',
     leader = '2',
     members: readonly object[] = [{ ID: '1', name: 'm1' }],
-    memberId = '1',
+    { tls, memberId = '1', status = {} }: FakeOptions = {},
   ): Promise<FakeMember> {
     const server = new grpc.Server();
     const header = { cluster_id: clusterId, member_id: memberId, revision: '7', raft_term: '1' };
@@ -45,10 +56,20 @@ export class FakeMember {
       (_, callback) =>
         callback(null, { header, ...response });
     server.addService(service('Maintenance'), {
-      status: answer({ version: '3.5.0', dbSize: '8192', leader, errors: [] }),
+      status: answer({ version: '3.5.0', dbSize: '8192', leader, errors: [], ...status }),
       snapshot: (stream: SnapshotStream) => void serve(stream),
     });
     server.addService(service('Cluster'), { memberList: answer({ members }) });
+    server.addService(service('KV'), { range: answer({ count: '0' }) });
+    server.addService(service('Auth'), {
+      authenticate: (
+        call: grpc.ServerUnaryCall<{ password: string }, object>,
+        callback: grpc.sendUnaryData<object>,
+      ) => {
+        member.passwords.push(call.request.password);
+        callback(null, { header, token: 'a-token' });
+      },
+    });
     const serve = async (stream: SnapshotStream): Promise<void> => {
       member.snapshots++;
       stream.on('cancelled', () => member.cancelled++);
@@ -62,17 +83,24 @@ export class FakeMember {
       stream.end();
     };
     const port = await new Promise<number>((resolve, reject) => {
-      server.bindAsync('127.0.0.1:0', grpc.ServerCredentials.createInsecure(), (error, bound) =>
+      server.bindAsync('127.0.0.1:0', credentialsOf(tls), (error, bound) =>
         error === null ? resolve(bound) : reject(error),
       );
     });
-    const member: FakeMember = new FakeMember(server, port);
+    const scheme = tls === undefined ? 'http' : 'https';
+    const member: FakeMember = new FakeMember(server, `${scheme}://127.0.0.1:${port}`);
     return member;
   }
 
   stop(): void {
     this.#server.forceShutdown();
   }
+}
+
+function credentialsOf(tls: Authority | undefined): grpc.ServerCredentials {
+  if (tls === undefined) return grpc.ServerCredentials.createInsecure();
+  const pair = { private_key: readFileSync(tls.server.key), cert_chain: readFileSync(tls.server.cert) };
+  return grpc.ServerCredentials.createSsl(readFileSync(tls.ca), [pair], false);
 }
 
 function service(name: string): grpc.ServiceDefinition {
