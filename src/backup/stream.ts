@@ -1,5 +1,5 @@
 import { EtcdError, VerificationError } from '../errors.ts';
-import type { Candidate } from '../etcd/choose.ts';
+import { type Candidate, onePerMember } from '../etcd/choose.ts';
 import type { MemberStatus } from '../etcd/connection.ts';
 import { snapshotPieces } from '../etcd/snapshot.ts';
 import { isCorrupt } from '../etcd/rank.ts';
@@ -64,10 +64,11 @@ export interface StreamOptions {
  * @throws EtcdError or VerificationError of the last candidate; StorageError at once
  */
 export async function streamFirstSound(
-  candidates: readonly Candidate[],
+  endpoints: readonly Candidate[],
   options: StreamOptions,
 ): Promise<StreamedSnapshot> {
   const { log, signal, findings } = options;
+  const candidates = onePerMember(endpoints, log);
   const attempts: Attempt[] = [];
   const broken = new Set<Candidate>();
   for (const [index, candidate] of candidates.entries()) {
@@ -120,9 +121,8 @@ async function askOthers(
 ): Promise<Pick<StreamedSnapshot, 'comparison' | 'suspicions'>> {
   await demandSameMember(candidate);
   const comparison = await compare(snapshot, others, hashKvMaxSize);
-  const isDoubtful = isContested(comparison);
-  if (isDoubtful && !isLast) throw contestedBy(candidate, comparison);
-  if (!isDoubtful) tellOfDifferent(comparison, findings);
+  if (comparison?.verdict === 'confirmed') tellOfDifferent(comparison, findings);
+  else if (comparison !== undefined && !isLast && mayBeDecided(comparison)) throw contestedBy(candidate, comparison);
   return { comparison, suspicions: suspicionsOf(candidate, comparison) };
 }
 
@@ -146,9 +146,11 @@ async function stream({ connection, status }: Candidate, upload: StagedUpload, o
   const remaining = (): number => Math.max(0, status.dbSize - received);
   const queue = new SpoolQueue({ dir: spoolDir, reserve, memoryBytes: QUEUE_BYTES, log, remaining });
   let readMs = 0;
+  const stop = new AbortController();
+  const streaming = AbortSignal.any([signal, upload.failed, stop.signal]);
   const drain = async (): Promise<void> => {
     try {
-      for await (const piece of snapshotPieces(connection, signal)) {
+      for await (const piece of snapshotPieces(connection, streaming)) {
         received += piece.length;
         await queue.push(piece);
       }
@@ -164,6 +166,10 @@ async function stream({ connection, status }: Candidate, upload: StagedUpload, o
       verifier.push(block);
       await upload.write(block);
     }
+  } catch (error) {
+    // etcd keeps its read transaction open for as long as the stream is.
+    stop.abort(error);
+    throw error;
   } finally {
     await queue.close();
     await draining;
@@ -198,9 +204,9 @@ async function demandSameMember({ connection, status }: Candidate): Promise<void
   );
 }
 
-/** More members contradict the source than confirm it. */
-function isContested(comparison: Comparison | undefined): comparison is Comparison {
-  return comparison !== undefined && comparison.disagree.length > comparison.agree.length;
+/** Whether the snapshot of another member can be a better one: where two are of different minds, neither is. */
+function mayBeDecided({ verdict, skipped }: Comparison): boolean {
+  return verdict === 'outvoted' || skipped.length > 0;
 }
 
 async function compare(
@@ -215,7 +221,8 @@ async function compare(
 /** Reasons to hold retention although there was no better source. */
 function suspicionsOf(candidate: Candidate, comparison: Comparison | undefined): string[] {
   const corrupt = isCorrupt(candidate.status) ? [`Member ${candidate.status.memberId} has the alarm CORRUPT.`] : [];
-  return isContested(comparison) ? [...corrupt, contestedBy(candidate, comparison).message] : corrupt;
+  if (comparison === undefined || comparison.verdict === 'confirmed') return corrupt;
+  return [...corrupt, contestedBy(candidate, comparison).message];
 }
 
 function tellOfDifferent(comparison: Comparison | undefined, findings: Findings): void {
@@ -225,9 +232,16 @@ function tellOfDifferent(comparison: Comparison | undefined, findings: Findings)
   }
 }
 
-function contestedBy({ status }: Candidate, { disagree }: Comparison): VerificationError {
-  return new VerificationError(
-    `Member ${status.memberId} at ${status.endpoint} holds other data than ${disagree.join(' and ')} at the same revision.`,
-    'That member is corrupt: replace it (etcdctl endpoint hashkv shows the difference).',
-  );
+function contestedBy({ status }: Candidate, { disagree, verdict }: Comparison): VerificationError {
+  const who = `Member ${status.memberId} at ${status.endpoint}`;
+  const what = `${who} holds other data than ${disagree.join(' and ')} at the same revision`;
+  return verdict === 'outvoted'
+    ? new VerificationError(
+        `${what}.`,
+        'That member is corrupt: replace it (etcdctl endpoint hashkv shows the difference).',
+      )
+    : new VerificationError(
+        `${what}, and it is not known which of them is corrupt.`,
+        'Compare all members (etcdctl endpoint hashkv), and replace the one that differs from the majority.',
+      );
 }

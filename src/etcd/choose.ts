@@ -11,7 +11,7 @@ export interface Candidate extends Ranked {
 }
 
 export interface Choice {
-  /** The best first; never empty. */
+  /** The best first; never empty. Several may be one member: see `onePerMember`. */
   readonly candidates: readonly Candidate[];
   /** How each endpoint stands, with the reason, for the result. */
   readonly standings: readonly Standing[];
@@ -57,6 +57,16 @@ export async function chooseMembers(connections: readonly Connection[], log: Log
   ];
   tellOfCluster(statuses, findings);
   return { candidates, standings };
+}
+
+/** A member that has several endpoints is asked at the first of them, and has one vote. */
+export function onePerMember(candidates: readonly Candidate[], log: Log): Candidate[] {
+  const byMember = Map.groupBy(candidates, ({ status }) => status.memberId);
+  return [...byMember].flatMap(([memberId, [first, ...others]]) => {
+    const endpoints = others.map(({ status }) => status.endpoint);
+    if (endpoints.length > 0) log.info('several endpoints lead to one member', { memberId, unused: endpoints });
+    return first ?? [];
+  });
 }
 
 function tellOfCluster(statuses: readonly MemberStatus[], findings: Findings): void {

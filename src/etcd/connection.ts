@@ -56,6 +56,8 @@ export interface MemberAlarm {
 }
 
 export interface MemberHash {
+  /** Who answered: behind one address there may be several members. */
+  readonly memberId: string;
   readonly hash: number;
   /** -1 while nothing was compacted. */
   readonly compactRevision: number;
@@ -113,7 +115,11 @@ export class Connection {
     const request = { revision: String(revision) };
     const ms = ANSWER_MS + dbSize / HASH_BYTES_PER_MS;
     const answer = await this.ask<IHashKVResponse>('Maintenance', 'HashKV', request, ms);
-    return { hash: Number(answer.hash), compactRevision: Number(answer.compact_revision) };
+    return {
+      memberId: hex(answer.header.member_id),
+      hash: Number(answer.hash),
+      compactRevision: Number(answer.compact_revision),
+    };
   }
 
   /**

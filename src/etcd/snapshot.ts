@@ -1,3 +1,4 @@
+import { onAbort, unlessAborted } from '../abort.ts';
 import { EtcdError } from '../errors.ts';
 import type { SnapshotCall, SnapshotMessage } from './client.ts';
 import type { Connection } from './connection.ts';
@@ -45,7 +46,7 @@ async function* oneStream(
   stallMs: number,
 ): AsyncGenerator<Buffer, void, void> {
   const { endpoint } = connection;
-  const call = await connection.snapshot();
+  const call = await unlessAborted(connection.snapshot(), signal, (late) => late.cancel());
   let announced: number | undefined;
   let storageVersion: string | undefined;
   let received = 0;
@@ -85,8 +86,7 @@ async function* watched(
     stalled = true;
     call.cancel();
   }, stallMs);
-  const cancel = (): void => call.cancel();
-  signal.addEventListener('abort', cancel);
+  const stopWatching = onAbort(signal, () => call.cancel());
   try {
     for await (const message of call) {
       waiting = false;
@@ -98,7 +98,7 @@ async function* watched(
   } catch (error) {
     throw stalled ? stuck(endpoint, `made no progress for ${stallMs / 1000} s`, received) : error;
   } finally {
-    signal.removeEventListener('abort', cancel);
+    stopWatching();
     clearTimeout(timer);
     call.cancel();
   }

@@ -1,5 +1,6 @@
 import { once } from 'node:events';
 import { basename } from 'node:path';
+import { onAbort } from '../abort.ts';
 import { killChild, startChild } from '../children.ts';
 import { EtcdError, RunTimeout } from '../errors.ts';
 
@@ -22,8 +23,7 @@ export const CHILD_ENVIRONMENT = { ETCDCTL_API: '3' };
 export async function runProgram(program: string, args: readonly string[], signal: AbortSignal): Promise<Ended> {
   signal.throwIfAborted();
   const child = startChild(program, args, { env: CHILD_ENVIRONMENT, stdio: ['ignore', 'pipe', 'pipe'] });
-  const kill = (): void => killChild(child);
-  signal.addEventListener('abort', kill);
+  const stopWatching = onAbort(signal, () => killChild(child));
   let output = '';
   const keep = (text: string): void => void (output += text);
   child.stdout?.setEncoding('utf8').on('data', keep);
@@ -33,7 +33,7 @@ export async function runProgram(program: string, args: readonly string[], signa
     if (signal.aborted) throw abortReason(program, signal);
     return { code, killedBy, output };
   } finally {
-    signal.removeEventListener('abort', kill);
+    stopWatching();
   }
 }
 

@@ -3,6 +3,7 @@ import { once } from 'node:events';
 import { open, readFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { onAbort } from '../abort.ts';
 import { killChild, startChild } from '../children.ts';
 import { UsageError, VerificationError } from '../errors.ts';
 import { Connection } from '../etcd/connection.ts';
@@ -70,7 +71,7 @@ export class DrillServer {
     await Promise.all([once(child, 'spawn'), log.close()]);
     const connection = new Connection(`unix:${socket}`, undefined, undefined, rootToken?.token);
     const server = new DrillServer(child, connection);
-    signal.addEventListener('abort', () => killChild(child));
+    onAbort(signal, () => killChild(child));
     try {
       await server.#ready(socket, logFile, signal);
       return server;

@@ -2,7 +2,7 @@ import { isRestError } from '@azure/storage-blob';
 import { messageOf, RunTimeout, StorageError, WorkerError } from '../errors.ts';
 import { tokenRefusal } from './entra.ts';
 import type { Failure, Place, Sentence } from './failure.ts';
-import { isBroken, networkFault } from './network.ts';
+import { isBroken, isUnheard, networkFault } from './network.ts';
 import { refusal } from './refusals.ts';
 
 /** One try of a request took longer than it may. */
@@ -44,6 +44,11 @@ export function isTransient(error: unknown): boolean {
 /** Whether Azure itself answered, and not a proxy on the way: then the configuration leads to it. */
 export function isAnswer(error: unknown): boolean {
   return requestIdOf(error) !== undefined;
+}
+
+/** Whether nothing came at all, which may pass: somebody who says no is another matter. */
+export function isSilence(error: unknown): boolean {
+  return error instanceof TryTimeout || isUnheard(codeOf(error));
 }
 
 /** Milliseconds that the service asked us to wait, if it did: it names seconds or a date. */

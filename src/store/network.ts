@@ -9,6 +9,11 @@ export function isBroken(code: string): boolean {
   return BROKEN.test(code) && !UNTRUSTED.test(code);
 }
 
+/** Whether a code of Node's means that nobody answered, neither the host nor the name server. */
+export function isUnheard(code: string): boolean {
+  return ['ETIMEDOUT', 'EAI_AGAIN', 'EHOSTUNREACH', 'ENETUNREACH'].includes(code);
+}
+
 /** What Node says of the network, by its code. */
 export function networkFault({ place, code, text, host, doing }: Failure): Sentence | undefined {
   const isStore = host === place.host;

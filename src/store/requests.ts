@@ -1,6 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
+import { onAbort } from '../abort.ts';
 import type { Log } from '../log.ts';
-import { codeOf, isAnswer, isTransient, retryAfterMs, storageError, TryTimeout } from './errors.ts';
+import { codeOf, isAnswer, isSilence, isTransient, retryAfterMs, storageError, TryTimeout } from './errors.ts';
 import type { Place } from './failure.ts';
 
 /** How long the store is waited for, in milliseconds. */
@@ -14,10 +15,15 @@ export interface Deadlines {
   /** For how long a request that makes no progress is tried again. */
   readonly patienceMs: number;
   /**
-   * The same, and for the answer to a small request, while Azure has never answered, be it with a refusal: a fault is then
-   * more likely in the configuration than passing, and is told soon.
+   * The same while Azure has never answered, be it with a refusal, and what comes instead is more likely a fault of the
+   * configuration than one that passes: a refused connection, a name that does not exist, somebody else's answer.
    */
   readonly firstPatienceMs: number;
+  /**
+   * For the answer to a first small request. Silence may be a lost packet, a slow name server or a slow proxy, so each try
+   * gets twice the time of the one before, until patience is over.
+   */
+  readonly firstTryMs: number;
 }
 
 export const DEADLINES: Deadlines = {
@@ -26,8 +32,10 @@ export const DEADLINES: Deadlines = {
   slowestLine: 100_000,
   patienceMs: 120_000,
   firstPatienceMs: 6_000,
+  firstTryMs: 8_000,
 };
 
+/** The least, too, whatever the service says: it may ask for none at all. */
 const FIRST_PAUSE_MS = 200;
 const LONGEST_PAUSE_MS = 10_000;
 
@@ -68,8 +76,10 @@ export class Requests {
    * @throws StorageError, or the run's abort reason
    */
   async send<T>(doing: string, request: Try<T>, { bytes, signal = this.#signal }: SendOptions = {}): Promise<T> {
-    const { patienceMs, firstPatienceMs } = this.#deadlines;
     let start = performance.now();
+    /** Since when nothing but silence came, or nothing but what is no silence. */
+    let since = start;
+    let wasSilent: boolean | undefined;
     let attempt = 0;
     let failure: unknown;
     const progressed = (): void => {
@@ -79,16 +89,19 @@ export class Requests {
     };
     for (;;) {
       try {
-        const result = await oneTry(request, this.#tryMs(bytes), signal, progressed);
+        const result = await oneTry(request, this.#tryMs(bytes, attempt, start), signal, progressed);
         this.#answered = true;
         return result;
       } catch (error) {
         if (signal.aborted) throw storageError(this.place, doing, signal.reason, failure);
         failure = error;
         if (isAnswer(error)) this.#answered = true;
-        const left = (this.#answered ? patienceMs : firstPatienceMs) - (performance.now() - start);
+        const silent = isSilence(error);
+        if (silent !== wasSilent) since = wasSilent === undefined ? start : performance.now();
+        wasSilent = silent;
+        const left = this.#patienceLeft(start, since, silent);
         const longest = Math.min(LONGEST_PAUSE_MS, FIRST_PAUSE_MS * 2 ** attempt++);
-        const pause = retryAfterMs(error) ?? Math.random() * longest;
+        const pause = Math.max(retryAfterMs(error) ?? 0, FIRST_PAUSE_MS + Math.random() * longest);
         if (!isTransient(error) || pause >= left) throw storageError(this.place, doing, error);
         this.#log.warn('a request to Azure failed and is tried again', { doing, code: codeOf(error), attempt });
         await sleep(pause, undefined, { signal }).catch(() => {
@@ -98,10 +111,18 @@ export class Requests {
     }
   }
 
-  #tryMs(bytes: number | undefined): number {
-    const { tryMs, sendMs, slowestLine, firstPatienceMs } = this.#deadlines;
+  #patienceLeft(start: number, since: number, silent: boolean): number {
+    const { patienceMs, firstPatienceMs } = this.#deadlines;
+    const now = performance.now();
+    return this.#answered || silent ? patienceMs - (now - start) : firstPatienceMs - (now - since);
+  }
+
+  #tryMs(bytes: number | undefined, attempt: number, start: number): number {
+    const { tryMs, sendMs, slowestLine, patienceMs, firstTryMs } = this.#deadlines;
     if (bytes !== undefined) return sendMs + Math.ceil(bytes / slowestLine) * 1000;
-    return this.#answered ? tryMs : Math.min(tryMs, firstPatienceMs);
+    if (this.#answered) return tryMs;
+    const left = patienceMs - (performance.now() - start);
+    return Math.max(FIRST_PAUSE_MS, Math.min(firstTryMs * 2 ** attempt, left));
   }
 }
 
@@ -109,7 +130,7 @@ async function oneTry<T>(request: Try<T>, ms: number, signal: AbortSignal, progr
   const controller = new AbortController();
   const abort = (): void => controller.abort();
   const timer = setTimeout(abort, ms);
-  signal.addEventListener('abort', abort);
+  const stopWatching = onAbort(signal, abort);
   try {
     signal.throwIfAborted();
     return await request(controller.signal, () => {
@@ -120,6 +141,6 @@ async function oneTry<T>(request: Try<T>, ms: number, signal: AbortSignal, progr
     throw controller.signal.aborted && !signal.aborted ? new TryTimeout(ms, error) : error;
   } finally {
     clearTimeout(timer);
-    signal.removeEventListener('abort', abort);
+    stopWatching();
   }
 }

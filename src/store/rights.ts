@@ -15,9 +15,16 @@ export interface RightsProbe {
   readonly aheadMs: number | undefined;
 }
 
+/** What no blob has: a request that demands it changes nothing. */
+const NO_ETAG = '"0x0"';
+
+/** Azure's codes for what is refused on account of the blob or of the condition, and not of the right. */
+const HAS_RIGHT = new Set(['ConditionNotMet', '412', 'BlobImmutableDueToPolicy', 'BlobImmutableDueToLegalHold']);
+
 /**
- * Tries each right on its own. Azure looks at rights first and at blobs then, so reading and deleting a blob that is not there
- * tells enough. A blob is written only where it can be deleted again; else a block is, which nobody sees.
+ * Tries each right on its own, and leaves nothing behind: under an immutability policy nobody could delete it. Azure looks at
+ * rights first and at blobs then, so reading and deleting a blob that is not there tells enough, and so does writing one on a
+ * condition that cannot be met.
  * @throws StorageError for everything but a missing right
  */
 export async function probeRights(
@@ -28,31 +35,24 @@ export async function probeRights(
   const blob = container.getBlockBlobClient(`${prefix}etcd-snapshot-doctor-${randomBytes(8).toString('hex')}`);
   const refused: Partial<Record<Right, StorageError>> = {};
   let aheadMs: number | undefined;
-  const may = async (right: Right, request: (abortSignal: AbortSignal) => Promise<unknown>): Promise<boolean> => {
+  const may = async (right: Right, request: (abortSignal: AbortSignal) => Promise<unknown>): Promise<void> => {
     try {
       await requests.send(`trying to ${right}`, request);
-      return true;
     } catch (error) {
       if (!(error instanceof StorageError)) throw error;
       const serverTime = serverTimeOf(error.cause);
       if (serverTime !== undefined) aheadMs = Date.now() - serverTime;
-      if (isMissing(error)) return true;
+      if (isMissing(error) || HAS_RIGHT.has(error.code)) return;
       if (!error.isForbidden) throw error;
       refused[right] = error;
-      return false;
     }
   };
   await may('list', async (abortSignal) =>
     container.listBlobsFlat({ prefix, abortSignal }).byPage({ maxPageSize: 1 }).next(),
   );
   await may('read', async (abortSignal) => blob.download(0, 1, { abortSignal }));
-  const mayDelete = await may('delete', async (abortSignal) => blob.delete({ abortSignal }));
-  const content = Buffer.from('A probe of `etcd-snapshot doctor`; it may be deleted.');
-  await may('write', async (abortSignal) =>
-    mayDelete
-      ? blob.upload(content, content.length, { abortSignal })
-      : blob.stageBlock(Buffer.from('probe').toString('base64'), content, content.length, { abortSignal }),
-  );
-  if (mayDelete) await may('delete', async (abortSignal) => blob.delete({ abortSignal }));
+  await may('delete', async (abortSignal) => blob.delete({ abortSignal }));
+  const conditions = { ifMatch: NO_ETAG };
+  await may('write', async (abortSignal) => blob.upload('', 0, { conditions, abortSignal }));
   return { refused, aheadMs };
 }

@@ -1,5 +1,6 @@
 import { createHash, randomBytes } from 'node:crypto';
 import type { BlobGetPropertiesResponse, BlockBlobClient, ContainerClient } from '@azure/storage-blob';
+import { onAbort } from '../abort.ts';
 import { Interrupted } from '../errors.ts';
 import { type SnapshotRecord, toMetadata } from '../snapshot/record.ts';
 import type { VerifiedSnapshot } from '../snapshot/verify.ts';
@@ -53,6 +54,7 @@ export class StagedUpload {
   readonly #idle: Buffer[] = [];
   readonly #staging = new Set<Promise<void>>();
   #failure: unknown;
+  readonly #failed = new AbortController();
   #block: Buffer = Buffer.allocUnsafe(BLOCK_SIZE);
   #filled = 0;
   #buffers = 1;
@@ -71,6 +73,11 @@ export class StagedUpload {
     this.#blob = container.getBlockBlobClient(name);
     this.#requests = requests;
     this.#signal = AbortSignal.any([signal, this.#abort.signal]);
+  }
+
+  /** Aborted with the error of the first block that cannot be stored: what is still to come need not come. */
+  get failed(): AbortSignal {
+    return this.#failed.signal;
   }
 
   /** Takes a copy of the piece; waits while all buffers are under way. @throws StorageError of any block so far */
@@ -223,6 +230,7 @@ export class StagedUpload {
     } catch (error) {
       // All block ids of a name must have one length: those of another tool, not yet committed, have another one.
       this.#failure ??= codeOf(error) === 'InvalidBlobOrBlock' ? nameContested(this.#blob.name, error) : error;
+      this.#failed.abort(this.#failure);
     }
   }
 
@@ -274,8 +282,6 @@ function withEtag({ etag }: Answer): Committed {
 /** A signal that follows another one's abort, with the same reason, after a while. */
 function afterAbortOf(signal: AbortSignal, ms: number): AbortSignal {
   const controller = new AbortController();
-  const follow = (): unknown => setTimeout(() => controller.abort(signal.reason), ms).unref();
-  if (signal.aborted) follow();
-  else signal.addEventListener('abort', follow, { once: true });
+  onAbort(signal, () => void setTimeout(() => controller.abort(signal.reason), ms).unref());
   return controller.signal;
 }

@@ -6,6 +6,7 @@ import t from 'tap';
 import { Azurite } from '../support/azurite.ts';
 import { makeAuthority } from '../support/certificates.ts';
 import { EtcdCluster, findEtcd, restoreAndCount } from '../support/etcd.ts';
+import { FaultProxy } from '../support/fault-proxy.ts';
 import { FakeMember, type Message, messagesOf } from '../support/fake-etcd.ts';
 import { DATABASE, PROMOTED, unfitFor } from '../support/fixtures.ts';
 import { mustRun, temporaryFolder } from '../support/process.ts';
@@ -233,6 +234,31 @@ t.test('a member that misbehaves is left for the next one, and its bytes are not
   t.equal((await azurite.names('failover')).length, 4, 'only the sound ones are visible');
 });
 
+t.test('etcd is not kept waiting when the upload has failed', async (t) => {
+  const member = await FakeMember.start(async (send, call) => {
+    // More than a block, and then nothing any more.
+    for (let at = 0; at < 320; at++)
+      await send({ remaining_bytes: 64 * 1024 * 1024 - at * 32_768, blob: Buffer.alloc(32_768) });
+    while (!call.cancelled) await sleep(20);
+    cancelledAt = performance.now();
+  });
+  let [failedAt, cancelledAt] = [0, 0];
+  const proxy = await FaultProxy.start(azurite.url, ({ method }) => {
+    if (method !== 'PUT') return 'pass';
+    failedAt = performance.now();
+    return { status: 403, code: 'AuthorizationPermissionMismatch' };
+  });
+  t.teardown(async () => Promise.all([member.stop(), proxy.stop()]));
+  const { code, stderr } = await runWorker([], {
+    ...azurite.variables('refuses'),
+    SNAPSHOT_AZURE_BLOB_ENDPOINT: proxy.url,
+    SNAPSHOT_ETCD_ENDPOINTS: member.endpoint,
+  });
+  t.equal(code, 12, stderr);
+  t.match(errorOf({ stderr }).message, /may not do this/);
+  t.ok(failedAt > 0 && cancelledAt - failedAt < 10_000, 'and not only after thirty seconds');
+});
+
 t.test('members that etcd takes for nameless learners are restored all the same', async (t) => {
   const promoted = await readFile(PROMOTED);
   const names: Record<string, string> = { '27011': 'm1', '27021': 'm2', '27031': 'm3' };
@@ -346,9 +372,35 @@ t.test('a member whose data differ is no source, and is named', async (t) => {
   t.match(after.findings, [new RegExp(`Member ${before.memberId} at .* holds other data than`)]);
 
   // Of two, nobody can tell who is right: the backup is taken, and says so.
-  const two = await runWorker(['--json'], { ...variables, SNAPSHOT_ETCD_ENDPOINTS: endpoints.slice(0, 2).join(',') });
+  const two = await runWorker(['--json'], {
+    ...variables,
+    SNAPSHOT_KEEP_LAST: '1',
+    SNAPSHOT_ETCD_ENDPOINTS: endpoints.slice(0, 2).join(','),
+  });
   t.equal(two.code, 3);
-  t.match(JSON.parse(two.stdout), { anomalies: [/holds other data than/], retention: { removed: [] } });
+  t.match(JSON.parse(two.stdout), {
+    anomalies: [/holds other data than .* not known which of them is corrupt/],
+    retention: { state: 'held', removed: [] },
+    attempts: { length: 1 },
+    hashKV: { verdict: 'undecided' },
+  });
+  t.notMatch(two.stderr, /That member is corrupt/);
+  await sleep(1000);
+
+  // However often it is named, it has one vote.
+  const [corrupt = '', ...good] = endpoints;
+  const again = [corrupt, corrupt.replace('127.0.0.1', 'localhost')];
+  const outnumbered = await backup({ ...variables, SNAPSHOT_ETCD_ENDPOINTS: [...good, ...again].join(',') });
+  t.match(outnumbered.hashKV, { agree: { length: 1 }, disagree: [before.memberId], verdict: 'confirmed' });
+  await sleep(1000);
+  const even = [good[0], ...again].join(',');
+  const undecided = await runWorker(['--json'], {
+    ...variables,
+    SNAPSHOT_KEEP_LAST: '1',
+    SNAPSHOT_ETCD_ENDPOINTS: even,
+  });
+  t.equal(undecided.code, 3);
+  t.match(JSON.parse(undecided.stdout), { hashKV: { verdict: 'undecided' }, retention: { state: 'held' } });
   await sleep(1000);
   const small = await runWorker(['--json'], { ...variables, SNAPSHOT_HASHKV_MAX_SIZE: '1KiB' });
   t.match(JSON.parse(small.stdout), { hashKV: null }, 'not asked above the limit');

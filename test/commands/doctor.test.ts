@@ -185,6 +185,33 @@ t.test('each right on its own', async (t) => {
   }
 });
 
+t.test('where no blob can be deleted, nothing is left behind', async (t) => {
+  const single = await cluster(t, 'immutable');
+  const container = azurite.container('immutable');
+  await container.create();
+  const all = async (): Promise<string[]> => {
+    const names: string[] = [];
+    for await (const { name } of container.listBlobsFlat({ includeUncommitedBlobs: true })) names.push(name);
+    return names;
+  };
+  const exists = async ({ pathname }: URL): Promise<boolean> =>
+    (await all()).includes(pathname.split('/').slice(3).join('/'));
+  for (const code of ['BlobImmutableDueToPolicy', 'BlobImmutableDueToLegalHold']) {
+    for (const protects of [exists, async () => true]) {
+      const policy = await FaultProxy.start(azurite.url, async ({ method, url }) =>
+        method === 'DELETE' && (await protects(url)) ? { status: 409, code } : 'pass',
+      );
+      t.teardown(async () => policy.stop());
+      const storage = { ...azurite.variables('immutable'), SNAPSHOT_AZURE_BLOB_ENDPOINT: policy.url };
+      const { end, lines } = await ask({ ...single.variables, ...storage });
+      t.equal(end.code, 0, end.stderr);
+      t.strictSame(states(lines, 'storage'), [], 'it could be looked at');
+      for (const right of ['list', 'write', 'read', 'delete']) t.strictSame(states(lines, right), ['ok'], right);
+      t.strictSame(await all(), [], 'neither a blob nor a block');
+    }
+  }
+});
+
 t.test('old snapshots, and a store that refuses everything', async (t) => {
   const single = await cluster(t, 'age');
   const variables = { ...single.variables, ...azurite.variables('age') };

@@ -1,6 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import t, { type Test } from 'tap';
 import { Interrupted } from '../../src/errors.ts';
+import { Secret } from '../../src/secret.ts';
 import { Connection } from '../../src/etcd/connection.ts';
 import { snapshotPieces } from '../../src/etcd/snapshot.ts';
 import { DATABASE, SNAPSHOT } from '../support/fixtures.ts';
@@ -130,6 +131,25 @@ t.test('an abort ends it at once, with its reason', async (t) => {
   t.equal(error, reason);
   await until(() => member.cancelled === 1);
   t.pass('the call is cancelled');
+});
+
+t.test('an abort before the stream has begun is not missed', async (t) => {
+  const login = Promise.withResolvers<void>();
+  const member = await FakeMember.start(sound, '1', '2', [], { login: login.promise });
+  const connection = new Connection(member.endpoint, undefined, { name: 'root', password: new Secret('secret') });
+  t.teardown(() => {
+    connection.close();
+    member.stop();
+  });
+  const controller = new AbortController();
+  const reason = new Interrupted('SIGTERM');
+  const next = snapshotPieces(connection, controller.signal).next();
+  while (member.passwords.length === 0) await sleep(10);
+  controller.abort(reason);
+  await t.rejects(next, reason);
+  login.resolve();
+  await sleep(300);
+  t.equal(member.cancelled, member.snapshots, 'what came of it late is left');
 });
 
 t.test('a reader that leaves cancels the call', async (t) => {

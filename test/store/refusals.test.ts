@@ -142,6 +142,21 @@ t.test('what passes is tried again, after as long as the service asks', { buffer
   t.match(error.hint, /asks to wait 3600 s/);
 });
 
+t.test('nobody asks again at once, whatever the service says', { buffered: true }, async (t) => {
+  const past = new Date(Date.now() - 60_000).toUTCString();
+  for (const retryAfter of ['0', '000', past, '-1', '0.0', 'soon', 'Thu, 01 Jan 1970 00:00:00 GMT']) {
+    for (const status of [429, 503]) {
+      const blobs = await service([{ status, code: 'ServerBusy', headers: { 'retry-after': retryAfter } }]);
+      const run = new AbortController();
+      setTimeout(() => run.abort(new RunTimeout(2)), 1_000);
+      const store = await openStore({ ...KEY, SNAPSHOT_AZURE_BLOB_ENDPOINT: blobs.url }, run.signal);
+      await t.rejects(store.list(), { code: 'RunTimeout' });
+      const pauses = blobs.times.slice(1).map((time, index) => time - (blobs.times[index] ?? 0));
+      t.ok(pauses.length > 0 && Math.min(...pauses) > 150, `${status}, Retry-After: ${retryAfter}: ${pauses.join()}`);
+    }
+  }
+});
+
 t.test("the run's end says what the last try failed with", { buffered: true }, async (t) => {
   const blobs = await service([{ status: 503, code: 'ServerBusy' }]);
   const run = new AbortController();

@@ -24,6 +24,10 @@ export interface FakeOptions {
   readonly memberId?: string;
   /** What else it says of itself. */
   readonly status?: object;
+  /** What it answers when its HashKV is asked for; otherwise it does not know the question. */
+  readonly hashKV?: object;
+  /** Ends before a login is answered. */
+  readonly login?: Promise<void>;
 }
 
 /** A real gRPC server that answers as an etcd member does, up to the snapshot, which is the test's. */
@@ -47,7 +51,7 @@ export class FakeMember {
     clusterId = '1',
     leader = '2',
     members: readonly object[] = [{ ID: '1', name: 'm1' }],
-    { tls, memberId = '1', status = {} }: FakeOptions = {},
+    { tls, memberId = '1', status = {}, hashKV, login }: FakeOptions = {},
   ): Promise<FakeMember> {
     const server = new grpc.Server();
     const header = { cluster_id: clusterId, member_id: memberId, revision: '7', raft_term: '1' };
@@ -57,6 +61,7 @@ export class FakeMember {
         callback(null, { header, ...response });
     server.addService(service('Maintenance'), {
       status: answer({ version: '3.5.0', dbSize: '8192', leader, errors: [], ...status }),
+      ...(hashKV && { hashKv: answer({ compact_revision: '-1', ...hashKV }) }),
       snapshot: (stream: SnapshotStream) => void serve(stream),
     });
     server.addService(service('Cluster'), { memberList: answer({ members }) });
@@ -67,7 +72,7 @@ export class FakeMember {
         callback: grpc.sendUnaryData<object>,
       ) => {
         member.passwords.push(call.request.password);
-        callback(null, { header, token: 'a-token' });
+        void Promise.resolve(login).then(() => callback(null, { header, token: 'a-token' }));
       },
     });
     const serve = async (stream: SnapshotStream): Promise<void> => {
