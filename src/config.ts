@@ -1,3 +1,4 @@
+import { statSync } from 'node:fs';
 import { type Access, readAccess } from './azure/credential.ts';
 import { judgeProxy, proxyPasswords } from './azure/proxy.ts';
 import { CONTAINER_RULE } from './azure/rules.ts';
@@ -110,7 +111,7 @@ export function readConfig(env: Environment, needs: Needs): Config {
     retention: readRetention(reader),
     timeout: reader.seconds('SNAPSHOT_TIMEOUT') ?? needs.timeout ?? 570,
     readBack: reader.choice('SNAPSHOT_READ_BACK', ['full', 'off']) ?? 'full',
-    spoolDir: reader.text('SNAPSHOT_SPOOL_DIR'),
+    spoolDir: readSpoolDir(reader, needs),
     spoolReserve: reader.sizeOrPercent('SNAPSHOT_SPOOL_RESERVE'),
     hashKvMaxSize: reader.size('SNAPSHOT_HASHKV_MAX_SIZE') ?? 2 ** 30,
   };
@@ -215,7 +216,7 @@ function decoded(value: string): string {
 /** A sentence for every `SNAPSHOT_…` variable that means nothing to this program. */
 export function unknownVariables(env: Environment): string[] {
   return Object.keys(env)
-    .filter((name) => name.startsWith('SNAPSHOT_') && !(name in VARIABLES))
+    .filter((name) => name.startsWith('SNAPSHOT_') && !Object.hasOwn(VARIABLES, name))
     .map((name) => {
       const nearest = nearestName(name);
       return `${name} is not a known variable and is ignored${nearest === undefined ? '' : `; did you mean ${nearest}?`}`;
@@ -258,6 +259,22 @@ function readStorage(reader: Reader, writes: boolean): StorageConfig {
       reader.text('SNAPSHOT_AZURE_CONTAINER_NAME', CONTAINER_RULE) ?? reader.missing('SNAPSHOT_AZURE_CONTAINER_NAME'),
     prefix: reader.text('SNAPSHOT_BLOB_PREFIX', PREFIX_RULE) ?? '',
   };
+}
+
+/** `doctor` looks at it in its own way. */
+function readSpoolDir(reader: Reader, { writes }: Needs): string | undefined {
+  const dir = reader.text('SNAPSHOT_SPOOL_DIR');
+  if (dir === undefined || writes !== true) return dir;
+  if (!isDirectory(dir)) reader.fault('SNAPSHOT_SPOOL_DIR', 'names no directory that exists');
+  return dir;
+}
+
+function isDirectory(path: string): boolean {
+  try {
+    return statSync(path).isDirectory();
+  } catch {
+    return false;
+  }
 }
 
 function readRetention(reader: Reader): RetentionConfig {

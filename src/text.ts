@@ -57,6 +57,11 @@ export function printableLines(text: string): string {
   return text.split('\n').map(printable).join('\n');
 }
 
+/** The same for a part of a sentence: no more than so many characters of it. */
+export function excerpt(text: string, max = 300): string {
+  return printable(text.slice(0, max)) + (text.length > max ? '…' : '');
+}
+
 /** Besides control characters also what a terminal shows nothing for, such as zero-width characters and fillers. */
 const UNPRINTABLE = /[\p{C}\p{Zl}\p{Zp}\p{Default_Ignorable_Code_Point}]/gu;
 

@@ -1,7 +1,7 @@
 import type { Reader } from '../reader.ts';
 import { Secret } from '../secret.ts';
 import { type ConnectionString, readConnectionString } from './connectionstring.ts';
-import { blobUrl, CLOUDS } from './endpoint.ts';
+import { blobUrl, CLOUD_ALIASES, CLOUDS } from './endpoint.ts';
 import { type Identity, readIdentity } from './identity.ts';
 import { ACCOUNT_RULE, KEY_RULE } from './rules.ts';
 import { sasFaults } from './sas.ts';
@@ -29,7 +29,7 @@ export interface Access {
  * @param writes whether snapshots are going to be stored, which a SAS token must allow
  */
 export function readAccess(reader: Reader, writes: boolean): Access {
-  const cloud = CLOUDS[reader.choice('SNAPSHOT_AZURE_CLOUD', ['public', 'china', 'usgov']) ?? 'public'];
+  const cloud = CLOUDS[reader.choice('SNAPSHOT_AZURE_CLOUD', ['public', 'china', 'usgov'], CLOUD_ALIASES) ?? 'public'];
   const named = reader.text('SNAPSHOT_AZURE_ACCOUNT_NAME', ACCOUNT_RULE);
   const { source, unused } = chooseSource(reader);
   const connection = source === 'connection-string' ? readConnectionString(reader, named, cloud.suffix) : undefined;
@@ -54,8 +54,9 @@ function readEndpoint(
   suffix: string,
 ): string {
   const named = reader.text('SNAPSHOT_AZURE_BLOB_ENDPOINT');
-  if (named !== undefined) return blobUrl(reader, 'SNAPSHOT_AZURE_BLOB_ENDPOINT', named, account);
-  if (connected !== undefined) return blobUrl(reader, 'SNAPSHOT_AZURE_CONNECTION_STRING', connected, account);
+  const place = { account, container: reader.text('SNAPSHOT_AZURE_CONTAINER_NAME') };
+  if (named !== undefined) return blobUrl(reader, 'SNAPSHOT_AZURE_BLOB_ENDPOINT', named, place);
+  if (connected !== undefined) return blobUrl(reader, 'SNAPSHOT_AZURE_CONNECTION_STRING', connected, place);
   return `https://${account}.blob.${suffix}`;
 }
 
@@ -84,5 +85,7 @@ function sharedKey(account: string, key = ''): Credential {
 }
 
 function sas(token = ''): Credential {
-  return { kind: 'sas', token: new Secret(token.replace(/^\?/, '')) };
+  // In the text of a URL a plus is a space, which a signature cannot have: whoever decoded it meant the plus.
+  const encoded = token.replace(/^\?/, '').replace(/(^|&)sig=[^&]*/, (field) => field.replaceAll(/[+ ]/g, '%2B'));
+  return { kind: 'sas', token: new Secret(encoded) };
 }

@@ -1,3 +1,4 @@
+import { excerpt } from '../text.ts';
 import type { Environment, Reader } from '../reader.ts';
 
 /** In the order in which the SDK looks for them. */
@@ -8,6 +9,18 @@ export function judgeProxy(reader: Reader, env: Environment): void {
   const [value] = valuesIn(env);
   if (value === undefined || (/^https?:\/\//.test(value) && URL.canParse(value))) return;
   reader.fault('HTTPS_PROXY', '(or what stands in for it) must be a URL that begins with http:// or https://');
+}
+
+/** A sentence for what NO_PROXY names and the SDK does not understand, where there is a proxy. */
+export function proxyWarnings(env: Environment): string[] {
+  const { HTTPS_PROXY: proxy, NO_PROXY: direct = '' } = proxyOf(env);
+  const ranges = direct
+    .split(',')
+    .map((entry) => entry.trim())
+    .filter((entry) => /\/\d+$|^\*|:\d+$/.test(entry));
+  if (proxy === undefined || ranges.length === 0) return [];
+  const what = 'NO_PROXY takes whole host names and suffixes such as .example.com; ignored';
+  return [`${what}: ${ranges.map((entry) => excerpt(entry, 60)).join(', ')}.`];
 }
 
 export function proxyPasswords(env: Environment): string[] {

@@ -2,6 +2,7 @@ import { noop } from 'cockatiel';
 import { Etcd3, type Services } from 'etcd3';
 import protobuf from 'protobufjs/minimal.js';
 import type { TlsCredentials } from './tls.ts';
+import { versionFrom } from './values.ts';
 
 /**
  * Bytes in flight on a stream before the server waits for us. The default of 64 KiB nearly halves the throughput of a
@@ -125,7 +126,7 @@ function decodeMessage(bytes: Buffer): SnapshotMessage {
     const tag = reader.uint32();
     if (tag === ((2 << 3) | 0)) message.remaining = toNumber(reader.uint64());
     else if (tag === ((3 << 3) | 2)) message.blob = view(reader.bytes());
-    else if (tag === ((4 << 3) | 2)) message.version = reader.string();
+    else if (tag === ((4 << 3) | 2)) message.version = versionFrom(reader.string());
     else reader.skipType(tag & 7);
   }
   return message;

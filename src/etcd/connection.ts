@@ -11,6 +11,7 @@ import { EtcdError } from '../errors.ts';
 import { Client, type SnapshotCall } from './client.ts';
 import { etcdError } from './errors.ts';
 import type { TlsCredentials } from './tls.ts';
+import { countFrom, errorsFrom, hex, type MemberAlarm, versionFrom } from './values.ts';
 
 /** How long a member may take for a question that it answers from memory. */
 export const ANSWER_MS = 5_000;
@@ -20,9 +21,6 @@ const HASH_BYTES_PER_MS = 50_000;
 
 /** What can be sent in a header: etcd's own tokens are far shorter. */
 const TOKEN = /^[\x21-\x7e]{1,4096}$/;
-
-/** How an alarm stands among the errors of a status. */
-const ALARM = /memberID:(\d+) alarm:(\w+)/;
 
 /** What a member says of itself. Ids are lower-case hex without padding, as etcdctl prints them. */
 export interface MemberStatus {
@@ -49,11 +47,7 @@ export interface MemberStatus {
   readonly errors: readonly string[];
 }
 
-export interface MemberAlarm {
-  readonly memberId: string;
-  /** `NOSPACE` or `CORRUPT`. */
-  readonly alarm: string;
-}
+export type { MemberAlarm } from './values.ts';
 
 export interface MemberHash {
   /** Who answered: behind one address there may be several members. */
@@ -87,21 +81,17 @@ export class Connection {
       endpoint: this.endpoint,
       clusterId: hex(status.header.cluster_id),
       memberId: hex(status.header.member_id),
-      version: status.version,
+      version: versionFrom(status.version),
       isLeader: status.leader === status.header.member_id,
       isLearner: status.isLearner,
       hasLeader: status.leader !== '0',
-      dbSize: Number(status.dbSize),
-      dbSizeInUse: Number(status.dbSizeInUse),
-      revision: Number(status.header.revision),
+      dbSize: countFrom(status.dbSize),
+      dbSizeInUse: countFrom(status.dbSizeInUse),
+      revision: countFrom(status.header.revision),
       raftTerm: Number(status.raftTerm),
       raftIndex: Number(status.raftIndex),
       raftAppliedIndex: Number(status.raftAppliedIndex),
-      alarms: status.errors.flatMap((error) => {
-        const [, memberId, alarm] = ALARM.exec(error) ?? [];
-        return memberId === undefined || alarm === undefined ? [] : { memberId: hex(memberId), alarm };
-      }),
-      errors: status.errors.filter((error) => !ALARM.test(error)),
+      ...errorsFrom(status.errors),
     };
   }
 
@@ -211,8 +201,4 @@ function loginTimedOut(endpoint: string, cause: unknown): EtcdError {
     'A client certificate whose common name is a user with the role root needs no login.',
     cause,
   );
-}
-
-export function hex(decimal: string): string {
-  return BigInt(decimal).toString(16);
 }

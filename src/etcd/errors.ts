@@ -1,4 +1,5 @@
 import { EtcdError, messageOf, RunTimeout, WorkerError } from '../errors.ts';
+import { excerpt } from '../text.ts';
 
 /** What stands in a gRPC error's text, what it means, and what to do. The first that fits is taken. */
 const MEANINGS: readonly (readonly [pattern: RegExp, why: string, hint: string])[] = [
@@ -78,7 +79,7 @@ export function etcdError(endpoint: string, error: unknown): WorkerError {
   const text = messageOf(error);
   const [, why, hint] = MEANINGS.find(([pattern]) => pattern.test(text)) ?? [
     /./,
-    text,
+    excerpt(text),
     'Look into the log of that member.',
   ];
   return new EtcdError(`etcd at ${endpoint} failed: ${why}.`, hint, error);

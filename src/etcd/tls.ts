@@ -2,7 +2,7 @@ import { X509Certificate } from 'node:crypto';
 import type { TlsFiles } from '../config.ts';
 import { UsageError } from '../errors.ts';
 import { readNamed } from '../files.ts';
-import { assertValid, certificateIn, privateKeyIn } from '../keyfile.ts';
+import { assertValid, certificatesIn, privateKeyIn } from '../keyfile.ts';
 import { findLayout } from './layouts.ts';
 
 /** PEM bytes of the CA, the client certificate (with its chain) and its key. */
@@ -21,12 +21,16 @@ const DAY_MS = 86_400_000;
  */
 export async function loadTls(named: Partial<TlsFiles>, now: Date): Promise<TlsCredentials> {
   const files = { ...(await findLayout(named)), ...named };
-  const ca = await load(files.ca, 'CA file', 'SNAPSHOT_ETCD_CA_FILE');
-  const cert = await load(files.cert, 'client certificate', 'SNAPSHOT_ETCD_CERT_FILE');
-  const key = await load(files.key, 'client key', 'SNAPSHOT_ETCD_KEY_FILE');
-  certificateIn(ca, files.ca, 'SNAPSHOT_ETCD_CA_FILE');
-  const certificate = certificateIn(cert, files.cert, 'SNAPSHOT_ETCD_CERT_FILE');
-  if (!certificate.checkPrivateKey(privateKeyIn(key, files.key, 'SNAPSHOT_ETCD_KEY_FILE'))) {
+  const [caFile, certFile, keyFile] = [
+    await load(files.ca, 'CA file', 'SNAPSHOT_ETCD_CA_FILE'),
+    await load(files.cert, 'client certificate', 'SNAPSHOT_ETCD_CERT_FILE'),
+    await load(files.key, 'client key', 'SNAPSHOT_ETCD_KEY_FILE'),
+  ];
+  const ca = certificatesIn(caFile, files.ca, 'SNAPSHOT_ETCD_CA_FILE');
+  const cert = certificatesIn(certFile, files.cert, 'SNAPSHOT_ETCD_CERT_FILE');
+  const key = privateKeyIn(keyFile, files.key, 'SNAPSHOT_ETCD_KEY_FILE');
+  const certificate = new X509Certificate(cert);
+  if (!certificate.checkPrivateKey(key)) {
     throw new UsageError(
       `The client key ${files.key} does not belong to the client certificate ${files.cert}.`,
       'Point SNAPSHOT_ETCD_CERT_FILE and SNAPSHOT_ETCD_KEY_FILE to a pair that was issued together.',
@@ -34,7 +38,7 @@ export async function loadTls(named: Partial<TlsFiles>, now: Date): Promise<TlsC
   }
   const hint = 'Renew it (kubeadm certs renew, or what issued it), and check the clock of this host.';
   assertValid(certificate, `client certificate ${files.cert}`, now, hint);
-  return { ca, cert, key };
+  return { ca, cert, key: Buffer.from(key.export({ type: 'pkcs8', format: 'pem' })) };
 }
 
 export interface Expiry {

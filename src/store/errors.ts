@@ -1,5 +1,6 @@
 import { isRestError } from '@azure/storage-blob';
 import { messageOf, RunTimeout, StorageError, WorkerError } from '../errors.ts';
+import { excerpt } from '../text.ts';
 import { tokenRefusal } from './entra.ts';
 import type { Failure, Place, Sentence } from './failure.ts';
 import { isBroken, isUnheard, networkFault } from './network.ts';
@@ -46,8 +47,12 @@ export function isAnswer(error: unknown): boolean {
   return requestIdOf(error) !== undefined;
 }
 
-/** Whether nothing came at all, which may pass: somebody who says no is another matter. */
-export function isSilence(error: unknown): boolean {
+/**
+ * Whether nothing came at all, which may pass: somebody who says no is another matter. So is the identity endpoint of a
+ * machine, which is near: where it is silent, there is none.
+ */
+export function isSilence(error: unknown, { host, source }: Place): boolean {
+  if (source === 'managed-identity' && hostOf(error) !== host) return false;
   return error instanceof TryTimeout || isUnheard(codeOf(error));
 }
 
@@ -75,7 +80,8 @@ export function storageError(place: Place, doing: string, error: unknown, before
       error,
     );
   }
-  const code = codeOf(error);
+  // Whatever answers may be no Azure: no more of it is shown than of Azure's own.
+  const code = excerpt(codeOf(error), 64);
   const requestId = requestIdOf(error);
   const [message, hint] = explain({
     place,
@@ -88,7 +94,7 @@ export function storageError(place: Place, doing: string, error: unknown, before
   });
   return new StorageError(
     code,
-    `${message} [${code}${requestId === undefined ? '' : `, request ${requestId}`}]`,
+    `${excerpt(message, 500)} [${code}${requestId === undefined ? '' : `, request ${requestId}`}]`,
     hint,
     error,
   );
@@ -138,7 +144,8 @@ function headerOf(error: unknown, name: string): string | undefined {
 }
 
 function requestIdOf(error: unknown): string | undefined {
-  return headerOf(error, 'x-ms-request-id');
+  const id = headerOf(error, 'x-ms-request-id');
+  return id === undefined ? undefined : excerpt(id, 64);
 }
 
 /** Never more than the host of an address: the rest of it may hold a signature. */

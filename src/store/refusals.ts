@@ -8,7 +8,7 @@ const TOLERATED_MINUTES = 15;
 export function refusal(failure: Failure): Sentence | undefined {
   // Azurite answers a wrong key with the code that Azure uses for its firewall; only the text tells them apart.
   if (/failed to authenticate/i.test(failure.text)) return unauthenticated(failure);
-  return BY_CODE[failure.code]?.(failure);
+  return Object.hasOwn(BY_CODE, failure.code) ? BY_CODE[failure.code]?.(failure) : undefined;
 }
 
 export function clockIsOff(minutes: number): Sentence {
@@ -43,12 +43,13 @@ const ANOTHER_SAS = 'Make a SAS token for the container with the rights rcwl, an
 const BY_CODE: Readonly<Record<string, (failure: Failure) => Sentence>> = {
   AuthenticationFailed: unauthenticated,
   InvalidAuthenticationInfo: unauthenticated,
+  // Azurite answers so, too, where the key is wrong, and to some questions without a text that would tell.
   AuthorizationFailure: ({ place, text }) => [
     // An answer without a body does not say which of the two it is.
     /not authorized to perform this operation/i.test(text)
       ? `Account ${place.account} does not accept this network address.`
       : `Azure refused the ${place.credential} or this network address for account ${place.account}.`,
-    'Allow the address in the storage firewall, or use the private endpoint; check the credential.',
+    `${WHAT_TO_CHECK[place.source]} If it is right, allow the address in the storage firewall, or use the private endpoint.`,
   ],
   AuthorizationPermissionMismatch: ({ place, doing }) => [
     `The ${place.credential} may not do this on container ${place.container} (${doing}).`,

@@ -32,7 +32,7 @@ export const DEADLINES: Deadlines = {
   slowestLine: 100_000,
   patienceMs: 120_000,
   firstPatienceMs: 6_000,
-  firstTryMs: 8_000,
+  firstTryMs: 6_000,
 };
 
 /** The least, too, whatever the service says: it may ask for none at all. */
@@ -96,7 +96,7 @@ export class Requests {
         if (signal.aborted) throw storageError(this.place, doing, signal.reason, failure);
         failure = error;
         if (isAnswer(error)) this.#answered = true;
-        const silent = isSilence(error);
+        const silent = isSilence(error, this.place);
         if (silent !== wasSilent) since = wasSilent === undefined ? start : performance.now();
         wasSilent = silent;
         const left = this.#patienceLeft(start, since, silent);

@@ -8,19 +8,22 @@ import {
 } from '@azure/core-rest-pipeline';
 
 /**
- * Where the SDK sends its requests for one token. Of a failure the SDK keeps little: a wrong tenant, a name that does not
+ * Where the SDK sends its requests for one token after the other. Of a failure the SDK keeps little: a wrong tenant, a name that does not
  * resolve, a refused connection and an untrusted certificate are one text to it. So the line remembers what really came of
  * the last request. It also ends with the try that it serves, which the SDK's requests do not.
  */
 export class TokenLine implements HttpClient {
   readonly #client = createDefaultHttpClient();
-  readonly #signal: PipelineRequest['abortSignal'];
+  #signal: PipelineRequest['abortSignal'];
   #request: PipelineRequest | undefined;
   #failure: RestError | undefined;
 
-  /** @param signal of the try that needs the token */
-  constructor(signal: PipelineRequest['abortSignal']) {
+  /** Begins with the next token. @param signal of the try that needs it */
+  serve(signal: PipelineRequest['abortSignal']): this {
     this.#signal = signal;
+    this.#request = undefined;
+    this.#failure = undefined;
+    return this;
   }
 
   async sendRequest(request: PipelineRequest): Promise<PipelineResponse> {

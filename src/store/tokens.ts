@@ -3,6 +3,9 @@ import type { Identity } from '../azure/identity.ts';
 import { checkFile } from './identityfile.ts';
 import { TokenLine } from './tokenline.ts';
 
+/** Of a managed identity the SDK keeps the first line that it was given, for the whole process. */
+const MACHINE_LINE = new TokenLine();
+
 /**
  * The SDK's credential of an identity, whose failures say what happened. `@azure/identity` takes long to load, so it is
  * loaded only where a token is needed.
@@ -15,7 +18,7 @@ export async function tokenCredential(identity: Identity): Promise<Sdk.TokenCred
     // The SDK remembers for a minute that it was told 429 or 5xx and refuses to ask again, so each token is got anew; the
     // blob client keeps it for as long as it is good.
     async getToken(scopes, options = {}) {
-      const line = new TokenLine(options.abortSignal);
+      const line = (identity.kind === 'managed-identity' ? MACHINE_LINE : new TokenLine()).serve(options.abortSignal);
       try {
         return await sdkCredential(sdk, identity, line).getToken(scopes, options);
       } catch (error) {
@@ -28,7 +31,12 @@ export async function tokenCredential(identity: Identity): Promise<Sdk.TokenCred
 function sdkCredential(sdk: typeof Sdk, identity: Identity, httpClient: TokenLine): Sdk.TokenCredential {
   // Requests does the retries. The operator names the authority, so nobody else is asked whether it exists: a cloud that is
   // cut off from the public one could not ask, either.
-  const options = { httpClient, retryOptions: { maxRetries: 0 }, disableInstanceDiscovery: true };
+  const options = {
+    httpClient,
+    retryOptions: { maxRetries: 0 },
+    redirectOptions: { maxRetries: 0 },
+    disableInstanceDiscovery: true,
+  };
   switch (identity.kind) {
     case 'principal': {
       const { tenant, appId, proof, authorityHost } = identity;

@@ -7,6 +7,7 @@ import type { VerifiedSnapshot } from '../snapshot/verify.ts';
 import { createContainer } from './container.ts';
 import { codeOf, nameContested, nameTaken } from './errors.ts';
 import { isGone, isMissing } from './gone.ts';
+import { storable } from './metadata.ts';
 import type { Requests } from './requests.ts';
 
 /** Above 4 MiB accounts take their fast path; 50,000 blocks of 8 MiB are 390 GiB. */
@@ -107,7 +108,7 @@ export class StagedUpload {
       throw new Error('verdict or record are not of this upload');
     }
     try {
-      const committed = await this.#makeVisible(toMetadata(record));
+      const committed = await this.#makeVisible(storable(toMetadata(record)));
       // What reads the blob back needs memory of its own.
       this.#idle.length = 0;
       this.#block = Buffer.alloc(0);
