@@ -77,8 +77,8 @@ t.test('all faults are told at once, with variable, problem and example', (t) =>
   });
   t.match(message, 'has 11 faults');
   for (const name of [
-    'ETCD_ENDPOINTS must be a URL that begins with http:// or https:// (example: https://',
-    'ETCD_ENDPOINTS must be protocol, host and port only',
+    'ETCD_ENDPOINTS names "10.0.0.1:2379", which must be a URL that begins with http:// or https:// (example: https://',
+    'ETCD_ENDPOINTS names "https://ok:2379/path", which must be protocol, host and port only',
     'AZURE_ACCOUNT_NAME must be 3 to 24',
     'AZURE_ACCOUNT_KEY is not set',
     'AZURE_CONTAINER_NAME must be 3 to 63',

@@ -3,7 +3,7 @@ import type { Identity } from '../azure/identity.ts';
 import { checkFile } from './identityfile.ts';
 import { TokenLine } from './tokenline.ts';
 
-/** Of a managed identity the SDK keeps the first line that it was given, for the whole process. */
+/** For a managed identity the SDK keeps the first line that it was given as long as the program runs. */
 const MACHINE_LINE = new TokenLine();
 
 /**

@@ -235,6 +235,7 @@ t.test('a member that misbehaves is left for the next one, and its bytes are not
 });
 
 t.test('etcd is not kept waiting when the upload has failed', async (t) => {
+  let [failedAt, cancelledAt] = [0, 0];
   const member = await FakeMember.start(async (send, call) => {
     // More than a block, and then nothing any more.
     for (let at = 0; at < 320; at++)
@@ -242,13 +243,13 @@ t.test('etcd is not kept waiting when the upload has failed', async (t) => {
     while (!call.cancelled) await sleep(20);
     cancelledAt = performance.now();
   });
-  let [failedAt, cancelledAt] = [0, 0];
   const proxy = await FaultProxy.start(azurite.url, ({ method }) => {
     if (method !== 'PUT') return 'pass';
     failedAt = performance.now();
     return { status: 403, code: 'AuthorizationPermissionMismatch' };
   });
-  t.teardown(async () => Promise.all([member.stop(), proxy.stop()]));
+  t.teardown(() => member.stop());
+  t.teardown(async () => proxy.stop());
   const { code, stderr } = await runWorker([], {
     ...azurite.variables('refuses'),
     SNAPSHOT_AZURE_BLOB_ENDPOINT: proxy.url,
