@@ -70,7 +70,7 @@ function kindOf(bytes: Buffer, file: string): readonly [kind: string, remedy?: s
       `Convert it: keytool -importkeystore -srckeystore ${file} -destkeystore new.p12 -deststoretype pkcs12`,
     ];
   }
-  if (PKCS12.test(text))
+  if (text.startsWith('\x30') && text.slice(2, 10).includes(PKCS12))
     return ['a PKCS#12 archive (.pfx)', `Convert it: openssl pkcs12 -in ${file} -nodes -out new.pem`];
   if (label === 'PKCS7' || text.slice(0, 40).includes(PKCS7)) {
     const format = label === undefined ? '-inform der ' : '';

@@ -67,12 +67,13 @@ export class FakeMember {
     server.addService(service('Cluster'), { memberList: answer({ members }) });
     server.addService(service('KV'), { range: answer({ count: '0' }) });
     server.addService(service('Auth'), {
-      authenticate: (
+      authenticate: async (
         call: grpc.ServerUnaryCall<{ password: string }, object>,
         callback: grpc.sendUnaryData<object>,
       ) => {
         member.passwords.push(call.request.password);
-        void Promise.resolve(login).then(() => callback(null, { header, token: 'a-token' }));
+        await login;
+        callback(null, { header, token: 'a-token' });
       },
     });
     const serve = async (stream: SnapshotStream): Promise<void> => {
