@@ -272,7 +272,7 @@ t.test('members that etcd takes for nameless learners are restored all the same'
     const send = async (write: (message: Message) => Promise<void>): Promise<void> => {
       for (const message of messagesOf(promoted.subarray(0, -32))) await write(message);
     };
-    const member = await FakeMember.start(send, '1', '2', members, source?.ID);
+    const member = await FakeMember.start(send, '1', '2', members, source === undefined ? {} : { memberId: source.ID });
     t.teardown(() => member.stop());
     const variables = { SNAPSHOT_ETCD_ENDPOINTS: member.endpoint, ...azurite.variables(container) };
     const { name, findings } = await jsonOf<{ name: string; findings: string[] }>([], variables);
