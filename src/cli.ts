@@ -20,6 +20,14 @@ const SKIP_HASH_CHECK = {
   'skip-hash-check': { type: 'boolean', help: 'check all but the sha256, of a FILE such as a copy of member/snap/db' },
 } as const;
 
+const CLUSTER_ID = {
+  'cluster-id': {
+    type: 'string',
+    value: 'ID',
+    help: 'use the newest snapshot of this cluster, where there are several',
+  },
+} as const;
+
 const VERBS: Readonly<Record<string, Verb>> = {
   backup: {
     load: async () => (await import('./commands/backup.ts')).backup,
@@ -136,6 +144,7 @@ const VERBS: Readonly<Record<string, Verb>> = {
         help: 'only write the verified snapshot to FILE, for k3s, RKE2 or another tool',
       },
       restored: { type: 'string', value: 'DIR', help: 'with --swap: the restored data (default: DIR/restored)' },
+      ...CLUSTER_ID,
       ...SKIP_HASH_CHECK,
     },
   },
@@ -147,6 +156,7 @@ const VERBS: Readonly<Record<string, Verb>> = {
       'prove that a snapshot can be restored: restore it into a temporary directory, start etcd from it, compare',
     options: {
       'temp-dir': { type: 'string', value: 'DIR', help: 'where there is room for twice the database (default: /tmp)' },
+      ...CLUSTER_ID,
       ...SKIP_HASH_CHECK,
     },
   },

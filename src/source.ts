@@ -3,6 +3,7 @@ import { open, stat } from 'node:fs/promises';
 import { ExitCode, UnsafeError, VerificationError, WorkerError } from './errors.ts';
 import type { StartProgress } from './progress.ts';
 import { type FileKind, hintFor } from './snapshot/file-kind.ts';
+import { type ClusterIds, newestSnapshot } from './snapshot/inventory.ts';
 import type { SnapshotRecord } from './snapshot/record.ts';
 import { SnapshotVerifier, type VerdictWithoutHash } from './snapshot/verify.ts';
 import type { StoredBlob } from './store/catalogue.ts';
@@ -15,6 +16,8 @@ export interface SnapshotSource {
   /** Bytes. */
   readonly size: number;
   readonly record: SnapshotRecord | undefined;
+  /** Why a stored snapshot has no record although it has metadata of this tool. */
+  readonly problem?: string | undefined;
   /** Where a stored snapshot's bytes are the same as in an earlier run; undefined for a file of this machine. */
   readonly etag: string | undefined;
   /** It is verified without its sha256, as a copy of a member's database has none; never what is in the container. */
@@ -86,13 +89,17 @@ export async function openBlob(store: BlobStore, name: string): Promise<Snapshot
   );
 }
 
-/** The newest snapshot that carries a record, and so is proven. @throws WorkerError (no such snapshot), StorageError */
-export async function openNewest(store: BlobStore): Promise<SnapshotSource> {
-  const newest = (await store.list()).find(({ record }) => record !== undefined);
+/**
+ * The newest snapshot of the cluster that is meant: it carries a record, and so is proven.
+ * @throws WorkerError (no such snapshot), StorageError, UsageError when it is not clear which cluster is meant
+ */
+export async function openNewest(store: BlobStore, ids: ClusterIds): Promise<SnapshotSource> {
+  const newest = newestSnapshot(await store.list(), ids, new Date());
   if (newest !== undefined) return sourceOf(store, newest);
+  const { clusterId } = ids;
   throw noSuchSnapshot(
-    `There is no proven snapshot in container ${store.containerName}.`,
-    '`etcd-snapshot list` shows what there is; a snapshot without a record must be named.',
+    `There is no proven snapshot${clusterId === undefined ? '' : ` of cluster ${clusterId}`} in container ${store.containerName}.`,
+    '`etcd-snapshot list` shows what there is, and why it does not count; what has no record or is dated in the future must be named.',
   );
 }
 
@@ -148,9 +155,9 @@ export async function passBytes(
 }
 
 function sourceOf(store: BlobStore, blob: StoredBlob): SnapshotSource {
-  const { etag, size, record } = blob;
+  const { etag, size, record, problem } = blob;
   return {
-    ...{ name: blob.name, size, record, etag, skipHashCheck: false },
+    ...{ name: blob.name, size, record, problem, etag, skipHashCheck: false },
     read: (from) => store.read(blob.name, etag, size, from),
     // Each read asks for this state of the blob.
     assertUnchanged: async () => {},

@@ -3,10 +3,12 @@ import { Interrupted, StorageError, type WorkerError } from '../errors.ts';
 import type { Findings } from '../findings.ts';
 import type { Log } from '../log.ts';
 import { planRetention } from '../snapshot/plan.ts';
-import { hasRule, isRecorded } from '../snapshot/retention.ts';
+import { isRecorded, isSame, type Recorded, type StoredIdentity } from '../snapshot/inventory.ts';
+import { hasRule } from '../snapshot/retention.ts';
+import type { StoredBlob } from '../store/catalogue.ts';
 import type { BlobStore } from '../store/store.ts';
 import type { Proof } from './prove.ts';
-import { applyRetention, incomplete, type Retention, suspicious, tellOfFutureDated } from './retention.ts';
+import { applyRetention, incomplete, type Retention, suspicious, warnAboutCatalogue } from './retention.ts';
 
 export interface Aftermath {
   /** What is suspicious about the new snapshot, in sentences. */
@@ -16,8 +18,7 @@ export interface Aftermath {
   readonly shortfall?: WorkerError;
 }
 
-export interface NewSnapshot {
-  readonly name: string;
+export interface NewSnapshot extends StoredIdentity {
   readonly uploadId: string;
   readonly proof: Proof;
   /** What is suspicious about it without any comparison. */
@@ -30,24 +31,20 @@ export interface NewSnapshot {
  */
 export async function compareAndRetain(
   store: BlobStore,
-  { name, uploadId, proof, suspicions }: NewSnapshot,
+  fresh: NewSnapshot,
   config: RetentionConfig,
   findings: Findings,
   log: Log,
 ): Promise<Aftermath> {
+  const { name, proof, suspicions } = fresh;
   if (proof.refusal !== undefined) return unseen(suspicions, 'held', proof.refusal);
   const state = proof.readBack === 'done' ? 'stored and proven' : 'stored';
   const backup = `The backup ${name} is ${state}, but`;
   try {
-    const catalogue = await store.list();
-    const snapshot = catalogue
-      .filter(isRecorded)
-      .find((blob) => blob.name === name && blob.record.uploadId === uploadId);
-    if (snapshot === undefined) {
-      throw new StorageError('BlobNotFound', `The new blob ${name} is not listed.`, 'Was it deleted by somebody else?');
-    }
+    const catalogue = await store.list(fresh);
+    const snapshot = assertListed(catalogue, fresh);
     const plan = planRetention(catalogue, config, new Date(), { snapshot, suspicions });
-    tellOfFutureDated(plan, findings);
+    warnAboutCatalogue(plan, findings);
     const { anomalies } = plan;
     const retention = await applyRetention(store, plan, { dryRun: false, findings, log });
     const { failure } = retention;
@@ -70,6 +67,25 @@ export async function compareAndRetain(
     );
     return unseen(suspicions, 'off', suspicions.length > 0 ? suspicious(backup, suspicions) : undefined);
   }
+}
+
+/**
+ * The blob that was proven, as the service lists it: by its upload id and its etag, whatever its date is.
+ * @throws StorageError when it is not there any more, or is no longer what was proven
+ */
+function assertListed(catalogue: readonly StoredBlob[], fresh: NewSnapshot): Recorded<StoredBlob> {
+  const { name } = fresh;
+  const listed = catalogue.find((blob) => blob.name === name);
+  if (listed === undefined) {
+    throw new StorageError('BlobNotFound', `The new blob ${name} is not listed.`, 'Was it deleted by somebody else?');
+  }
+  if (isSame(listed, fresh) && isRecorded(listed) && listed.record.uploadId === fresh.uploadId) return listed;
+  const why = listed.problem ?? 'it was changed by somebody since it was stored';
+  throw new StorageError(
+    'ConditionNotMet',
+    `The new blob ${name} does not count as a snapshot: ${why}.`,
+    `Look at it with \`etcd-snapshot verify ${name}\`, and find out who else writes to the container.`,
+  );
 }
 
 /** Nobody knows what else is in the container. */

@@ -84,14 +84,22 @@ export function suspicious(subject: string, anomalies: readonly string[]): Worke
   );
 }
 
-/** Dates cannot be relied upon when a clock was wrong. */
-export function tellOfFutureDated({ futureDated }: RetentionPlan<StoredBlob>, findings: Findings): void {
-  const [first] = futureDated;
-  if (first === undefined) return;
-  findings.add(
-    `Dated in the future, and so kept and counted for no rule: ${futureDated.length}, such as ${first.name}.`,
-    'Check the clocks of the hosts that take snapshots; delete these by hand when they are of no use.',
-  );
+/** What is there and counts for nothing: a clock was wrong, or somebody copied, changed or forged metadata. */
+export function warnAboutCatalogue({ futureDated, malformed }: RetentionPlan<StoredBlob>, findings: Findings): void {
+  const [ahead] = futureDated;
+  if (ahead !== undefined) {
+    findings.add(
+      `Dated in the future, and so kept and counted for no rule: ${futureDated.length}, such as ${ahead.name}.`,
+      'Check the clocks of the hosts that take snapshots; delete these by hand when they are of no use.',
+    );
+  }
+  const [wrong] = malformed;
+  if (wrong !== undefined) {
+    findings.add(
+      `Not counted as snapshots, and left as they are: ${malformed.length}, such as ${wrong.name}: ${wrong.problem}.`,
+      'Find out who copied or changed them; `etcd-snapshot list` shows the reason for each.',
+    );
+  }
 }
 
 function tellOfObstacles(obstacles: readonly string[], findings: Findings): void {

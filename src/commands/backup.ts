@@ -48,7 +48,7 @@ export async function backup(context: Context): Promise<Outcome> {
   if (readBack === 'done') log.info('the stored blob reads back as it was sent', { name });
   if (readBack === 'off') log.warn('the stored blob is not read back, as SNAPSHOT_READ_BACK=off demands', { name });
 
-  const fresh = { name, uploadId, proof, suspicions };
+  const fresh = { name, etag, uploadId, proof, suspicions };
   const compared = compareAndRetain(store, fresh, config.retention, findings, log);
   const { anomalies, retention, shortfall } = await watch.time('retention', compared);
 

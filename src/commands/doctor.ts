@@ -5,6 +5,7 @@ import { checkEtcd } from '../doctor/etcd.ts';
 import { checkSpool } from '../doctor/spool.ts';
 import { checkStorage } from '../doctor/storage.ts';
 import { checkTool } from '../doctor/tool.ts';
+import type { ClusterIds } from '../snapshot/inventory.ts';
 import { printable } from '../text.ts';
 import { type Context, openStore, type Outcome } from './command.ts';
 
@@ -14,7 +15,12 @@ export async function doctor(context: Context): Promise<Outcome> {
   const now = new Date();
   if (config.etcd === undefined) throw new Error('the command did not say that it needs etcd');
   const store = await openStore(context);
-  const [etcd, storage] = await Promise.all([checkEtcd(config.etcd, now, log), checkStorage(store, now)]);
+  const asked = checkEtcd(config.etcd, now, log);
+  const ids = async (): Promise<ClusterIds> => ({
+    ...config.retention,
+    clusterId: (await asked).statuses[0]?.clusterId,
+  });
+  const [etcd, storage] = await Promise.all([asked, checkStorage(store, now, ids)]);
   const dbSize = Math.max(0, ...etcd.statuses.map((status) => status.dbSize));
   const checks = [
     configuration(config),

@@ -15,7 +15,7 @@ import { openNamedOrNewest } from './operand.ts';
 import { statusTable } from './status.ts';
 
 /** What can be said of a download; all else is about a member. */
-const OPTIONS = new Set(['json', 'env-file', 'download', 'from-plan']);
+const OPTIONS = new Set(['json', 'env-file', 'download', 'from-plan', 'cluster-id']);
 
 const NEW = 'Name a file that is not there yet; nothing is overwritten.';
 
@@ -40,7 +40,7 @@ export async function download(context: Context, { operands: [operand], options 
   if (there?.isDirectory() === true) throw new UsageError(`${printable(file)} is a directory.`, NEW);
   // With a plan it is known without Azure what is wanted.
   if (there !== undefined && plan !== undefined && operand === undefined) return doneBefore(file, plan.snapshot);
-  const source = await openNamedOrNewest(context, operand ?? plan?.snapshot.name);
+  const source = await openNamedOrNewest(context, operand ?? plan?.snapshot.name, options);
   if (source.etag === undefined) {
     throw new UsageError(
       `${source.name} is a file of this machine already.`,

@@ -22,6 +22,7 @@ import type { DrillNote } from '../store/drillnote.ts';
 import type { BlobStore } from '../store/store.ts';
 import { drawTable, humanSeconds, printable } from '../text.ts';
 import { type Arguments, type Context, openStore, type Outcome } from './command.ts';
+import { assertOfCluster, clusterIdsFor, warnAboutRecord } from './operand.ts';
 
 /** How many keys are read and compared with their values; HashKV covers all of them at once. */
 const SAMPLE = 100;
@@ -39,7 +40,7 @@ export async function drill(context: Context, { operands: [operand], options }: 
   const tool = await findTool(searchPath, signal);
   const program = await findServer(tool, searchPath);
   const store = operand !== undefined && isFileName(operand) ? undefined : await openStore(context);
-  const source = await openDrilled(store, operand, options, signal);
+  const source = await openDrilled(context, store, operand, options);
   const { name, size, record, etag } = source;
   const fit = record && { note: demandFit(tool, writtenBy(record)) };
   const parent = typeof options['temp-dir'] === 'string' ? options['temp-dir'] : tmpdir();
@@ -114,13 +115,20 @@ function planCheck({ name, size }: SnapshotSource, record: SnapshotRecord, file:
 
 /** A file, or else the stored snapshot of that name, or the newest. */
 async function openDrilled(
+  context: Context,
   store: BlobStore | undefined,
   operand = '',
   options: Arguments['options'],
-  signal: AbortSignal,
 ): Promise<SnapshotSource> {
-  if (store === undefined) return openFile(operand, signal, { skipHashCheck: options['skip-hash-check'] === true });
-  return operand === '' ? openNewest(store) : openBlob(store, operand);
+  const ids = clusterIdsFor(context, options);
+  if (store !== undefined && operand === '') return openNewest(store, ids);
+  const skipHashCheck = options['skip-hash-check'] === true;
+  const source = await (store === undefined
+    ? openFile(operand, context.signal, { skipHashCheck })
+    : openBlob(store, operand));
+  warnAboutRecord(source, context.log);
+  assertOfCluster(source, ids);
+  return source;
 }
 
 /** An identity that may only read can drill all the same. */

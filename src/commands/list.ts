@@ -1,4 +1,4 @@
-import { tellOfFutureDated } from '../backup/retention.ts';
+import { warnAboutCatalogue } from '../backup/retention.ts';
 import { Findings } from '../findings.ts';
 import { planRetention } from '../snapshot/plan.ts';
 import type { SnapshotRecord } from '../snapshot/record.ts';
@@ -6,14 +6,14 @@ import type { Decision } from '../snapshot/retention.ts';
 import type { StoredBlob } from '../store/catalogue.ts';
 import { drawTable, humanAge, humanSize, printable } from '../text.ts';
 import { type Context, openStore, type Outcome } from './command.ts';
-import { decisionText, notesOfOthers } from './retention.ts';
+import { decisionText, notesOfMalformed, notesOfOthers } from './retention.ts';
 
 /** The blobs under the prefix, the newest first, with their records and what retention would do with them now. */
 export async function list(context: Context): Promise<Outcome> {
   const store = await openStore(context);
   const now = new Date();
   const plan = planRetention(await store.list(), context.config.retention, now);
-  tellOfFutureDated(plan, new Findings(context.log));
+  warnAboutCatalogue(plan, new Findings(context.log));
   const { decisions, isOff, anomalies } = plan;
   const headings = ['NAME', 'AGE', 'SIZE', 'REVISION', 'KEYS', 'ETCD', 'CLUSTER', 'RETENTION'];
   const rows = decisions.map((decision) => [
@@ -26,14 +26,18 @@ export async function list(context: Context): Promise<Outcome> {
       ? []
       : [printable(`Retention is held: the newest is suspicious: ${anomalies.join('; ')}.`)];
   return {
-    text: rows.length === 0 ? 'There is no snapshot.' : [table, ...held, ...notesOfOthers(plan)].join('\n'),
+    text:
+      rows.length === 0
+        ? 'There is no snapshot.'
+        : [table, ...held, ...notesOfMalformed(plan), ...notesOfOthers(plan)].join('\n'),
     json: decisions.map((decision) => entry(decision, isOff)),
   };
 }
 
-function blobCells({ name, takenAt, storedAt, size, record }: StoredBlob, now: Date): string[] {
+function blobCells({ name, takenAt, storedAt, size, record, problem }: StoredBlob, now: Date): string[] {
   const age = humanAge(now.getTime() - (takenAt ?? storedAt).getTime());
-  return [name, age, humanSize(size), ...(record === undefined ? ['no record', '-', '-', '-'] : recordCells(record))];
+  const none = [problem === undefined ? 'no record' : 'not counted', '-', '-', '-'];
+  return [name, age, humanSize(size), ...(record === undefined ? none : recordCells(record))];
 }
 
 function recordCells({ revision, liveKeys, totalKeys, etcdVersion, clusterId }: SnapshotRecord): string[] {
@@ -41,7 +45,7 @@ function recordCells({ revision, liveKeys, totalKeys, etcdVersion, clusterId }: 
 }
 
 function entry({ snapshot, keep, reasons }: Decision<StoredBlob>, isOff: boolean): object {
-  const { name, size, storedAt, takenAt, record } = snapshot;
+  const { name, size, storedAt, takenAt, record, problem } = snapshot;
   return {
     name,
     size,
@@ -49,6 +53,7 @@ function entry({ snapshot, keep, reasons }: Decision<StoredBlob>, isOff: boolean
     takenAt: takenAt?.toISOString() ?? null,
     record: record !== undefined,
     ...(record === undefined ? {} : { ...record, takenAt: record.takenAt.toISOString() }),
+    ...(problem === undefined ? {} : { problem }),
     retention: isOff ? null : { keep, reasons },
   };
 }

@@ -1,3 +1,7 @@
+import { UsageError } from '../errors.ts';
+import type { Log } from '../log.ts';
+import type { ClusterIds } from '../snapshot/inventory.ts';
+import { isClusterId } from '../snapshot/record.ts';
 import type { SnapshotFacts } from '../snapshot/verify.ts';
 import {
   invalidSnapshot,
@@ -8,6 +12,7 @@ import {
   readThrough,
   type SnapshotSource,
 } from '../source.ts';
+import { printable } from '../text.ts';
 import { type Arguments, type Context, openStore } from './command.ts';
 
 /** The file or the stored snapshot that an operand means; `options` of the command. @throws WorkerError (no such snapshot), StorageError */
@@ -16,17 +21,59 @@ export async function openSource(
   operand: string,
   options: Arguments['options'] = {},
 ): Promise<SnapshotSource> {
-  if (!isFileName(operand)) return openBlob(await openStore(context), operand);
-  return openFile(operand, context.signal, { skipHashCheck: options['skip-hash-check'] === true });
+  if (isFileName(operand)) {
+    return openFile(operand, context.signal, { skipHashCheck: options['skip-hash-check'] === true });
+  }
+  const source = await openBlob(await openStore(context), operand);
+  warnAboutRecord(source, context.log);
+  return source;
 }
 
-/** The same, or the newest proven snapshot where nothing is named. @throws WorkerError (no such snapshot), StorageError */
+/** Its bytes may be a snapshot all the same. */
+export function warnAboutRecord({ name, problem }: SnapshotSource, log: Log): void {
+  if (problem !== undefined) log.warn(`the record of ${name} is ignored: ${problem}`);
+}
+
+/**
+ * The same, or the newest proven snapshot of the cluster where nothing is named.
+ * @throws WorkerError (no such snapshot), StorageError, UsageError
+ */
 export async function openNamedOrNewest(
   context: Context,
   operand: string | undefined,
-  options: Arguments['options'] = {},
+  options: Arguments['options'],
 ): Promise<SnapshotSource> {
-  return operand === undefined ? openNewest(await openStore(context)) : openSource(context, operand, options);
+  const ids = clusterIdsFor(context, options);
+  if (operand === undefined) return openNewest(await openStore(context), ids);
+  const source = await openSource(context, operand, options);
+  assertOfCluster(source, ids);
+  return source;
+}
+
+/** Which cluster is meant, where no snapshot is named. @throws UsageError */
+export function clusterIdsFor({ config }: Context, options: Arguments['options']): ClusterIds {
+  const [clusterId] = readClusterIds(options['cluster-id']);
+  // An id that was named means that cluster, and no earlier life of it.
+  return clusterId === undefined ? config.retention : { clusterId, previousClusterIds: [] };
+}
+
+/** @throws UsageError when a snapshot is named, and a cluster that it is not of */
+export function assertOfCluster({ name, record }: SnapshotSource, { clusterId }: ClusterIds): void {
+  if (clusterId === undefined || record?.clusterId === clusterId) return;
+  const whose =
+    record === undefined ? 'has no record, so its cluster is not known' : `is of cluster ${record.clusterId}`;
+  throw new UsageError(`${printable(name)} ${whose}.`, 'Leave out --cluster-id where a snapshot is named.');
+}
+
+/** Of an option that may be repeated. @throws UsageError */
+export function readClusterIds(option: unknown): string[] {
+  const ids = option === undefined ? [] : [option].flat().map(String);
+  const wrong = ids.find((id) => !isClusterId(id));
+  if (wrong === undefined) return ids;
+  throw new UsageError(
+    `--cluster-id ${printable(wrong)} is no cluster id.`,
+    '`etcd-snapshot list` shows the ids, in lower-case hex.',
+  );
 }
 
 /** Reads all of a snapshot. @throws VerificationError when it is corrupt, or not what its record says */

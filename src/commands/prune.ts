@@ -1,12 +1,12 @@
-import { applyRetention, incomplete, type Retention, suspicious, tellOfFutureDated } from '../backup/retention.ts';
-import { UsageError, type WorkerError } from '../errors.ts';
+import { applyRetention, incomplete, type Retention, suspicious, warnAboutCatalogue } from '../backup/retention.ts';
+import type { WorkerError } from '../errors.ts';
 import { Findings } from '../findings.ts';
 import { planRetention, type RetentionPlan } from '../snapshot/plan.ts';
-import { isClusterId } from '../snapshot/record.ts';
 import type { StoredBlob } from '../store/catalogue.ts';
 import { drawTable, humanAge } from '../text.ts';
 import { type Arguments, type Context, openStore, type Outcome } from './command.ts';
-import { decisionText, notesOfOthers, retentionJson } from './retention.ts';
+import { readClusterIds } from './operand.ts';
+import { decisionText, notesOfMalformed, notesOfOthers, retentionJson } from './retention.ts';
 
 /** Retention on its own: deletes what no rule keeps, or only shows it. "This cluster" is that of the newest snapshot. */
 export async function prune(context: Context, { options }: Arguments): Promise<Outcome> {
@@ -18,12 +18,12 @@ export async function prune(context: Context, { options }: Arguments): Promise<O
   const now = new Date();
 
   const plan = planRetention(await store.list(), { rules, previousClusterIds: [...previousClusterIds, ...named] }, now);
-  tellOfFutureDated(plan, findings);
+  warnAboutCatalogue(plan, findings);
   const dryRun = options['dry-run'] === true;
   const retention = await applyRetention(store, plan, { dryRun, findings, log });
   const shortfall = shortfallOf(plan, retention);
   return {
-    text: [table(retention, now), ending(retention), ...notesOfOthers(plan)].join('\n'),
+    text: [table(retention, now), ending(retention), ...notesOfMalformed(plan), ...notesOfOthers(plan)].join('\n'),
     summary: ending(retention),
     json: {
       container: store.containerName,
@@ -34,16 +34,6 @@ export async function prune(context: Context, { options }: Arguments): Promise<O
     },
     ...(shortfall && { shortfall }),
   };
-}
-
-function readClusterIds(option: unknown): string[] {
-  const ids = Array.isArray(option) ? option.map(String) : [];
-  const wrong = ids.find((id) => !isClusterId(id));
-  if (wrong === undefined) return ids;
-  throw new UsageError(
-    `--cluster-id ${wrong} is no cluster id.`,
-    '`etcd-snapshot list` shows the ids, in lower-case hex.',
-  );
 }
 
 function table({ decisions }: Retention, now: Date): string {

@@ -9,6 +9,15 @@ export function decisionText({ keep, reasons }: Decision<StoredBlob>): string {
   return `${keep ? 'keep' : 'remove'}: ${reasons.join(', ')}`;
 }
 
+/** Of so many blobs it is written under a table why they are no snapshots. */
+const NOTES = 20;
+
+/** Why blobs that seem to be snapshots are none, in lines. */
+export function notesOfMalformed({ malformed }: RetentionPlan<StoredBlob>): string[] {
+  const lines = malformed.slice(0, NOTES).map(({ name, problem }) => printable(`${name} is not counted: ${problem}.`));
+  return malformed.length > NOTES ? [...lines, `${malformed.length - NOTES} more are not counted.`] : lines;
+}
+
 /** What a table's readers should know of snapshots that no rule can touch, in lines. */
 export function notesOfOthers({ current, otherClusterIds }: RetentionPlan<StoredBlob>): string[] {
   if (current === undefined || otherClusterIds.length === 0) return [];

@@ -11,6 +11,7 @@ export async function verify(context: Context, { operands: [operand = ''], optio
   const verdict = await readThrough(source, context);
   const { report } = verdict;
   const faults: { kind: string; page?: number; message: string }[] = [...report.faults];
+  if (source.problem !== undefined) faults.push({ kind: 'record', message: source.problem });
   if (source.record !== undefined && source.record.sha256 !== report.sha256) {
     faults.push({ kind: 'record', message: `its sha256 is not that of its record, ${source.record.sha256}` });
   }

@@ -1,3 +1,13 @@
+import {
+  type ClusterIds,
+  isFutureDated,
+  isRecorded,
+  malformed,
+  momentOf,
+  newestFirst,
+  newestSnapshot,
+  type Recorded,
+} from '../snapshot/inventory.ts';
 import type { StoredBlob } from '../store/catalogue.ts';
 import type { DrillNote } from '../store/drillnote.ts';
 import { type Right, RIGHTS } from '../store/rights.ts';
@@ -24,8 +34,11 @@ const NEEDED_FOR: Readonly<Record<Right, string>> = {
   delete: 'retention',
 };
 
-/** Each right on its own, the clock, and how old the newest snapshot is. */
-export async function checkStorage(store: BlobStore, now: Date): Promise<Check[]> {
+/**
+ * Each right on its own, the clock, and how old the newest snapshot is.
+ * @param ids of the cluster, as etcd says it if it answers
+ */
+export async function checkStorage(store: BlobStore, now: Date, ids: () => Promise<ClusterIds>): Promise<Check[]> {
   return tried('storage', async () => {
     const probe = await store.probeRights().catch((error: unknown) => {
       if (!(error instanceof StorageError) || error.code !== 'ContainerNotFound') throw error;
@@ -39,9 +52,9 @@ export async function checkStorage(store: BlobStore, now: Date): Promise<Check[]
     const clock = aheadMs === undefined ? [] : [judgeClock('Azure', aheadMs)];
     if (refused.list !== undefined) return [...rights, ...clock];
     const blobs = await store.list();
-    const newest = blobs.find(({ record }) => record !== undefined);
-    const plan = newest?.record === undefined ? [] : await checkPlan(newest.name, newest.size, newest.record, now);
-    return [...rights, ...clock, judgeAge(blobs, now), ...plan, judgeDrill(await store.lastDrill(), now)];
+    const cluster = await ids();
+    const newest = await tried('newest snapshot', async () => judgeNewest(blobs, cluster, now));
+    return [...rights, ...clock, ...newest, ...judgeUncounted(blobs, now), judgeDrill(await store.lastDrill(), now)];
   });
 }
 
@@ -53,17 +66,43 @@ function judgeRight(right: Right, refusal: StorageError | undefined): Check {
   return fail(right, new WorkerError(ExitCode.storage, sentence, refusal.hint));
 }
 
-function judgeAge(blobs: readonly StoredBlob[], now: Date): Check {
+/** How old it is, and whether it can be restored on all members. @throws UsageError when it is not clear which one is meant */
+async function judgeNewest(blobs: readonly StoredBlob[], ids: ClusterIds, now: Date): Promise<Check[]> {
+  const newest = newestSnapshot(blobs, ids, now);
+  if (newest !== undefined) {
+    return [judgeAge(blobs, newest, now), ...(await checkPlan(newest.name, newest.size, newest.record, now))];
+  }
+  const whose = blobs.some(isRecorded) ? ' of this cluster' : '';
+  const hint = 'Take one now: etcd-snapshot backup.';
+  return [warn('newest snapshot', `There is no snapshot${whose} yet.`, hint)];
+}
+
+function judgeAge(blobs: readonly StoredBlob[], newest: Recorded<StoredBlob>, now: Date): Check {
   const what = 'newest snapshot';
-  const taken = blobs.flatMap(({ record }) => record?.takenAt.getTime() ?? []).slice(0, HISTORY);
-  const [newest] = taken;
-  if (newest === undefined) return warn(what, 'There is no snapshot yet.', 'Take one now: etcd-snapshot backup.');
+  const own = newestFirst(blobs, now).filter(({ record }) => record.clusterId === newest.record.clusterId);
+  const taken = own.map(momentOf).slice(0, HISTORY);
   const usual = usualInterval(taken);
-  const age = now.getTime() - newest;
+  const age = now.getTime() - momentOf(newest);
   const sentence = `The newest snapshot is ${humanAge(age)} old; usually one is taken every ${humanAge(usual)}.`;
   const hint = 'Look at the CronJob, its last Job and the log of its pod.';
   if (age > 3 * usual) return fail(what, new WorkerError(ExitCode.storage, sentence, hint));
   return age > 1.5 * usual ? warn(what, sentence, hint) : ok(what, sentence);
+}
+
+/** What counts for nothing, but does not look so. */
+function judgeUncounted(blobs: readonly StoredBlob[], now: Date): Check[] {
+  const ahead = blobs.filter(isRecorded).filter((snapshot) => isFutureDated(snapshot, now));
+  const wrong = malformed(blobs);
+  return [
+    ...ahead.slice(0, 1).map(({ name }) => {
+      const sentence = `Dated in the future, and so counted for nothing: ${ahead.length}, such as ${name}.`;
+      return warn('dates', sentence, 'Check the clocks of the hosts that take snapshots.');
+    }),
+    ...wrong.slice(0, 1).map(({ name, problem }) => {
+      const sentence = `Not counted as snapshots: ${wrong.length}, such as ${name}: ${problem}.`;
+      return warn('records', sentence, 'Find out who copied or changed them: etcd-snapshot list.');
+    }),
+  ];
 }
 
 function judgeDrill(last: DrillNote | undefined, now: Date): Check {

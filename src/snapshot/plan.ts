@@ -1,15 +1,7 @@
 import type { RetentionConfig } from '../config.ts';
 import { findAnomalies } from './anomaly.ts';
-import {
-  type CataloguedSnapshot,
-  type Decision,
-  decideRetention,
-  hasRule,
-  isFutureDated,
-  isRecorded,
-  newestFirst,
-  type Recorded,
-} from './retention.ts';
+import { type CataloguedBlob, isFutureDated, isRecorded, malformed, newestFirst, type Recorded } from './inventory.ts';
+import { type Decision, decideRetention, hasRule } from './retention.ts';
 
 /** What retention would do with everything under the prefix, and what speaks against doing it. */
 export interface RetentionPlan<T> {
@@ -24,12 +16,14 @@ export interface RetentionPlan<T> {
   readonly own: readonly Recorded<T>[];
   /** Those of them whose date is wrong. */
   readonly futureDated: readonly Recorded<T>[];
+  /** Blobs with metadata of this tool that are no snapshots: they decide nothing, and stay. */
+  readonly malformed: readonly T[];
   /** Ids of other clusters that have snapshots here. */
   readonly otherClusterIds: readonly string[];
 }
 
 /** @param fresh the snapshot that was just taken, and what is suspicious about it already; by default the newest there is */
-export function planRetention<T extends CataloguedSnapshot>(
+export function planRetention<T extends CataloguedBlob>(
   catalogue: readonly T[],
   { rules, previousClusterIds }: RetentionConfig,
   now: Date,
@@ -48,8 +42,9 @@ export function planRetention<T extends CataloguedSnapshot>(
     current,
     anomalies: [...(fresh?.suspicions ?? []), ...anomalies],
     isOff: !hasRule(rules),
-    decisions: decideRetention(catalogue, clusterIds, rules, now),
+    decisions: decideRetention(catalogue, clusterIds, rules, now, fresh?.snapshot),
     own,
+    malformed: malformed(catalogue),
     futureDated: own.filter((snapshot) => isFutureDated(snapshot, now)),
     otherClusterIds: [...new Set(others.map(({ record }) => record.clusterId))],
   };

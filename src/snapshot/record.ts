@@ -1,3 +1,5 @@
+import * as v from 'valibot';
+
 /** One voting or learning member of the cluster at the time of the snapshot. Ids are lower-case hex, as etcdctl prints them. */
 export interface RecordedMember {
   readonly id: string;
@@ -35,6 +37,76 @@ export interface SnapshotRecord {
 
 const TOOL = 'etcd-snapshot/';
 
+/** No etcd comes near it, also not one whose revision was raised by each of a thousand restores. */
+const MAX_REVISION = 1e15;
+/** Bytes: a bbolt file has at least four pages, and none of less than 1 KiB. */
+const MIN_DATABASE = 4 * 1024;
+/** Bytes: as large as Azure's largest blob. */
+const MAX_DATABASE = 2 ** 48;
+/** Azure's own bound is 8 KiB for all of a blob's metadata. */
+const MAX_TEXT = 8 * 1024;
+
+const NO_CONTROLS = /^[^\p{C}\p{Zl}\p{Zp}]*$/u;
+
+const Id = v.pipe(v.string(), v.regex(/^[0-9a-f]{1,16}$/, 'is not an id of etcd'));
+const Version = v.pipe(v.string(), v.regex(/^\d{1,5}\.\d{1,5}\.\d{1,5}([-+][\w.+-]{1,64})?$/, 'is not a version'));
+
+/** A moment as `toISOString` writes it. */
+export const Time = v.pipe(
+  v.string(),
+  v.regex(/^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$/, 'is not a time as this program writes it'),
+  v.check((text) => isCanonical(text), 'is not a time that exists'),
+  v.transform((text) => new Date(text)),
+);
+
+const Member = v.object({
+  id: Id,
+  name: v.pipe(v.string(), v.maxLength(255, 'is too long'), v.regex(NO_CONTROLS, 'has control characters')),
+  peerURLs: v.pipe(
+    v.array(v.pipe(v.string(), v.check(isPeerUrl, 'is not a peer URL'))),
+    v.minLength(1, 'is empty'),
+    v.maxLength(16, 'is too long'),
+  ),
+  isLearner: v.boolean(),
+});
+
+/** What metadata must be to count as a record. Fields that a later version adds are no problem. */
+const Metadata = v.pipe(
+  v.object({
+    tool: v.pipe(
+      v.string(),
+      v.maxLength(100, 'is too long'),
+      v.regex(/^etcd-snapshot\/\d+(\.\d+){0,2}([-+][\w.+-]+)?$/, 'is not a version of this program'),
+    ),
+    sha256: v.pipe(v.string(), v.regex(/^[0-9a-f]{64}$/, 'is not a sha256')),
+    hash: v.pipe(v.string(), v.regex(/^[0-9a-f]{1,8}$/, 'is not a hash as etcdctl prints it')),
+    revision: count(0, MAX_REVISION),
+    totalkeys: count(0, MAX_DATABASE),
+    livekeys: v.optional(count(0, MAX_DATABASE)),
+    totalsize: count(MIN_DATABASE, MAX_DATABASE),
+    etcdversion: Version,
+    storageversion: v.optional(Version),
+    clusterid: Id,
+    memberid: Id,
+    members: v.pipe(
+      v.string(),
+      v.maxLength(MAX_TEXT, 'is too long'),
+      v.rawTransform(({ dataset, addIssue, NEVER }) => {
+        const value = parseJson(dataset.value);
+        if (value !== undefined) return value;
+        addIssue({ message: 'is not JSON' });
+        return NEVER;
+      }),
+      v.array(Member),
+      v.maxLength(100, 'is too long'),
+      v.check((members) => new Set(members.map(({ id }) => id)).size === members.length, 'has an id twice'),
+    ),
+    takenat: Time,
+    uploadid: v.pipe(v.string(), v.regex(/^[0-9a-f]{32}$/, 'is not an upload id')),
+  }),
+  v.check(({ totalkeys, totalsize }) => totalkeys <= totalsize, 'has more keys than bytes'),
+);
+
 /** Metadata names are lower-case ASCII, for Azure does not keep their case; values are ASCII. */
 export function toMetadata(record: SnapshotRecord): Record<string, string> {
   return {
@@ -56,35 +128,50 @@ export function toMetadata(record: SnapshotRecord): Record<string, string> {
   };
 }
 
-/** Undefined for metadata that is not a whole record of this tool: such a blob is never touched. */
-export function fromMetadata(metadata: Readonly<Record<string, string>> | undefined): SnapshotRecord | undefined {
-  const value = (name: string): string => metadata?.[name] ?? '';
-  const takenAt = new Date(value('takenat'));
-  const [revision, totalKeys, totalSize] = [value('revision'), value('totalkeys'), value('totalsize')].map(count);
-  const members = parseMembers(value('members'));
-  const whole =
-    value('tool').startsWith(TOOL) &&
-    /^[0-9a-f]{64}$/.test(value('sha256')) &&
-    isClusterId(value('clusterid')) &&
-    !Number.isNaN(takenAt.getTime());
-  if (!whole || members === undefined) return undefined;
-  if (revision === undefined || totalKeys === undefined || totalSize === undefined) return undefined;
+/** What the metadata of a blob comes to. */
+export interface ParsedMetadata {
+  /** Only where all of it is well-formed. */
+  readonly record?: SnapshotRecord;
+  /** What is wrong with metadata of this tool, as half a sentence; neither is there for metadata of others. */
+  readonly problem?: string;
+}
+
+/** The one parser of records. Names of metadata are in lower case; values may be anything. */
+export function parseMetadata(metadata: Readonly<Record<string, unknown>> = {}): ParsedMetadata {
+  const { tool } = metadata;
+  const isOurs = typeof tool === 'string' && tool.startsWith(TOOL);
+  if (!isOurs && !('uploadid' in metadata && 'takenat' in metadata)) return {};
+  const parsed = v.safeParse(Metadata, metadata);
+  if (!parsed.success) return { problem: `its record is not well-formed: ${problemIn(parsed.issues[0])}` };
+  const { output } = parsed;
   return {
-    sha256: value('sha256'),
-    hash: value('hash'),
-    revision,
-    totalKeys,
-    liveKeys: count(value('livekeys')),
-    totalSize,
-    etcdVersion: value('etcdversion'),
-    storageVersion: value('storageversion') || undefined,
-    clusterId: value('clusterid'),
-    memberId: value('memberid'),
-    members,
-    takenAt,
-    uploadId: value('uploadid'),
-    tool: value('tool'),
+    record: {
+      sha256: output.sha256,
+      hash: output.hash,
+      revision: output.revision,
+      totalKeys: output.totalkeys,
+      liveKeys: output.livekeys,
+      totalSize: output.totalsize,
+      etcdVersion: output.etcdversion,
+      storageVersion: output.storageversion,
+      clusterId: output.clusterid,
+      memberId: output.memberid,
+      members: output.members,
+      takenAt: output.takenat,
+      uploadId: output.uploadid,
+      tool: output.tool,
+    },
   };
+}
+
+/** Undefined for metadata that is not a well-formed record of this tool: such a blob is never touched. */
+export function fromMetadata(metadata: Readonly<Record<string, unknown>> | undefined): SnapshotRecord | undefined {
+  return parseMetadata(metadata).record;
+}
+
+/** Bytes of the blob that a record belongs to: the database and its sha256. */
+export function storedSize({ totalSize }: SnapshotRecord): number {
+  return totalSize + 32;
 }
 
 /** Whether it looks like an id of etcd: lower-case hex, as etcdctl prints it. */
@@ -97,8 +184,26 @@ export function toolName(version: string): string {
   return `${TOOL}${version}`;
 }
 
-function count(text: string): number | undefined {
-  return /^\d{1,16}$/.test(text) ? Number(text) : undefined;
+function count(min: number, max: number) {
+  return v.pipe(
+    v.string(),
+    v.regex(/^(0|[1-9]\d{0,15})$/, 'is not a whole number'),
+    v.transform(Number),
+    v.minValue(min, 'is impossibly small'),
+    v.maxValue(max, 'is impossibly large'),
+  );
+}
+
+/** What etcd accepts: scheme, host and port, or the path of a socket; nothing else. */
+function isPeerUrl(text: string): boolean {
+  const isShaped = /^(https?:\/\/(\[[\da-fA-F:.]+(%25[\w.-]+)?\]|[\w.-]+):\d{1,5}|unixs?:\/\/[\w./:-]+)$/.test(text);
+  return isShaped && text.length <= 512 && URL.canParse(text.replace(/%25[\w.-]+/, ''));
+}
+
+function problemIn(issue: v.BaseIssue<unknown>): string {
+  const path = (issue.path ?? []).map(({ key }) => String(key)).join('.');
+  if (issue.kind !== 'schema') return `${path === '' ? 'it' : path} ${issue.message}`;
+  return `${path} is ${issue.received === 'undefined' ? 'missing' : 'of the wrong type'}`;
 }
 
 function asciiJson(value: unknown): string {
@@ -108,10 +213,15 @@ function asciiJson(value: unknown): string {
   );
 }
 
-function parseMembers(json: string): RecordedMember[] | undefined {
+/** The 30th of February is read as a day of March. */
+function isCanonical(text: string): boolean {
+  const time = new Date(text);
+  return !Number.isNaN(time.getTime()) && time.toISOString() === text;
+}
+
+function parseJson(text: string): unknown {
   try {
-    const members: unknown = JSON.parse(json);
-    return Array.isArray(members) ? (members as RecordedMember[]) : undefined;
+    return JSON.parse(text) as unknown;
   } catch {
     return undefined;
   }

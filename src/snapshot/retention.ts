@@ -1,17 +1,15 @@
 import type { RetentionRules } from '../config.ts';
 import { PERIODS } from './period.ts';
-import type { SnapshotRecord } from './record.ts';
-
-/** A blob that may be a snapshot, as the catalogue knows it; without a record it is none of ours. */
-export interface CataloguedSnapshot {
-  readonly name: string;
-  /** By the clock of the service. */
-  readonly storedAt: Date;
-  readonly record: SnapshotRecord | undefined;
-}
-
-/** A snapshot of this tool. */
-export type Recorded<T> = T & { readonly record: SnapshotRecord };
+import {
+  CLOCK_SKEW_MS,
+  type CataloguedBlob,
+  ELSEWHERE,
+  isFutureDated,
+  isRecorded,
+  momentOf,
+  newestFirst,
+  type Recorded,
+} from './inventory.ts';
 
 export interface Decision<T> {
   readonly snapshot: T;
@@ -20,51 +18,63 @@ export interface Decision<T> {
   readonly reasons: readonly string[];
 }
 
-/** Clocks differ by so much without being wrong. */
-const CLOCK_SKEW_MS = 5 * 60_000;
-
 /**
- * Decides for every blob whether it stays, with all reasons. Only snapshots with this tool's record for this cluster can go,
- * never the newest of them, and none at all without a rule. The rules are those of restic: of each of the newest n periods
- * that have a snapshot the newest one stays, and while there are fewer periods, the oldest of all as well.
+ * Decides for every blob whether it stays, with all reasons. Only snapshots of this cluster can go, never the newest of them,
+ * and none at all without a rule. The rules are those of restic: of each of the newest n periods that have a snapshot the
+ * newest one stays, and while there are fewer periods, the oldest of all as well.
  * @param clusterIds of this cluster; others than the first are of its earlier lives, and make one history with it
+ * @param fresh the snapshot that was just proven: it is the newest and counts first, whatever date it has
  */
-export function decideRetention<T extends CataloguedSnapshot>(
+export function decideRetention<T extends CataloguedBlob>(
   catalogue: readonly T[],
   clusterIds: readonly string[],
   rules: RetentionRules,
   now: Date,
+  fresh?: Recorded<T>,
 ): Decision<T>[] {
   const unkept = `not kept by ${rulesInWords(rules).join(', ')}`;
   const history = newestFirst(catalogue, now).filter(({ record }) => clusterIds.includes(record.clusterId));
-  const newest = history.find(({ record }) => record.clusterId === clusterIds[0]);
-  const kept = keptByRules(history, rules);
+  const safe = neverRemoved(history, clusterIds[0], fresh);
+  const kept = keptByRules(history, rules, fresh);
   return catalogue.map((snapshot) => {
     const stays = (...reasons: string[]): Decision<T> => ({ snapshot, keep: true, reasons });
-    if (!isRecorded(snapshot)) return stays('no record');
+    if (!isRecorded(snapshot)) return stays(whyNotCounted(snapshot));
     if (!clusterIds.includes(snapshot.record.clusterId)) return stays('of another cluster');
     if (!hasRule(rules)) return stays('no rule is set');
-    if (isFutureDated(snapshot, now)) return stays('dated in the future');
-    const reasons = [...(snapshot === newest ? ['newest'] : []), ...(kept.get(snapshot) ?? [])];
+    const always = safe.get(snapshot) ?? (isFutureDated(snapshot, now) ? 'dated in the future' : undefined);
+    const reasons = [...(always === undefined ? [] : [always]), ...(kept.get(snapshot) ?? [])];
     return reasons.length > 0 ? stays(...reasons) : { snapshot, keep: false, reasons: [unkept] };
   });
 }
 
-/** All snapshots with a record whose date can be relied upon, in an order that does not depend on the catalogue's. */
-export function newestFirst<T extends CataloguedSnapshot>(catalogue: readonly T[], now: Date): Recorded<T>[] {
-  return catalogue
-    .filter(isRecorded)
-    .filter((snapshot) => !isFutureDated(snapshot, now))
-    .toSorted((a, b) => b.record.takenAt.getTime() - a.record.takenAt.getTime() || (a.name < b.name ? 1 : -1));
+/**
+ * What must never go, with the reason: the fresh snapshot and the newest one whose date can be relied upon, or the one of them
+ * that is both; and what another host stored later, where clocks do not tell whether it is newer.
+ * @param history the newest first
+ */
+function neverRemoved<T extends CataloguedBlob>(
+  history: readonly Recorded<T>[],
+  clusterId: string | undefined,
+  fresh: Recorded<T> | undefined,
+): Map<CataloguedBlob, string> {
+  const dated = history.find(({ record }) => record.clusterId === clusterId);
+  const newest = fresh === undefined || !history.includes(fresh) ? [fresh, dated] : [fresh];
+  const isLater = (other: Recorded<T>): boolean => {
+    // Two workers that have just stored theirs must not both remove the other's.
+    if (fresh !== undefined) return other.storedAt >= fresh.storedAt;
+    if (dated === undefined) return false;
+    return other.storedAt > dated.storedAt && momentOf(dated) - momentOf(other) <= CLOCK_SKEW_MS;
+  };
+  return new Map([
+    ...history.filter(isLater).map((snapshot) => [snapshot, 'stored later'] as const),
+    ...newest.flatMap((snapshot) => (snapshot === undefined ? [] : [[snapshot, 'newest'] as const])),
+  ]);
 }
 
-/** A clock was wrong when it was taken: it must not count, or it would stand for good ones. */
-export function isFutureDated({ record, storedAt }: Recorded<CataloguedSnapshot>, now: Date): boolean {
-  return record.takenAt.getTime() > Math.min(storedAt.getTime(), now.getTime()) + CLOCK_SKEW_MS;
-}
-
-export function isRecorded<T extends CataloguedSnapshot>(snapshot: T): snapshot is Recorded<T> {
-  return snapshot.record !== undefined;
+/** For a table. */
+function whyNotCounted({ problem }: CataloguedBlob): string {
+  if (problem === ELSEWHERE) return 'under another prefix';
+  return problem === undefined ? 'no record' : 'not counted as a snapshot';
 }
 
 export function hasRule(rules: RetentionRules): boolean {
@@ -80,16 +90,22 @@ function rulesInWords({ within, ...counts }: RetentionRules): string[] {
   ];
 }
 
-/** The reasons by which the snapshots of a history, the newest first, are kept; those without one are not in the map. */
+/**
+ * The reasons by which the snapshots of a history, the newest first, are kept; those without one are not in the map. A fresh
+ * one whose date cannot be relied upon is not part of the history.
+ */
 function keptByRules(
-  history: readonly Recorded<CataloguedSnapshot>[],
+  history: readonly Recorded<CataloguedBlob>[],
   rules: RetentionRules,
-): Map<CataloguedSnapshot, string[]> {
-  const kept = new Map<CataloguedSnapshot, string[]>();
-  const keep = (snapshot: CataloguedSnapshot, reason: string): void => {
+  fresh: Recorded<CataloguedBlob> | undefined,
+): Map<CataloguedBlob, string[]> {
+  const kept = new Map<CataloguedBlob, string[]>();
+  const keep = (snapshot: CataloguedBlob, reason: string): void => {
     kept.set(snapshot, [...(kept.get(snapshot) ?? []), reason]);
   };
-  for (const snapshot of history.slice(0, rules.last ?? 0)) keep(snapshot, `last ${rules.last}`);
+  const others = history.filter((snapshot) => snapshot !== fresh);
+  const freshFirst = fresh === undefined ? others : [fresh, ...others];
+  for (const snapshot of freshFirst.slice(0, rules.last ?? 0)) keep(snapshot, `last ${rules.last}`);
   for (const rule of ['hourly', 'daily', 'weekly', 'monthly', 'yearly'] as const) {
     const periods = new Set<string>();
     for (const snapshot of history) {
@@ -102,8 +118,8 @@ function keptByRules(
   }
   const [newest] = history;
   if (rules.within === undefined || newest === undefined) return kept;
-  const since = newest.record.takenAt.getTime() - rules.within * 1000;
-  for (const snapshot of history.filter(({ record }) => record.takenAt.getTime() > since)) {
+  const since = momentOf(newest) - rules.within * 1000;
+  for (const snapshot of history.filter((one) => momentOf(one) > since)) {
     keep(snapshot, `within ${exactDuration(rules.within)}`);
   }
   return kept;

@@ -1,63 +1,113 @@
-import type { ContainerClient } from '@azure/storage-blob';
+import type { BlobItem, ContainerClient } from '@azure/storage-blob';
+import * as v from 'valibot';
+import { StorageError } from '../errors.ts';
+import type { CataloguedBlob } from '../snapshot/inventory.ts';
 import { takenAtOf } from '../snapshot/name.ts';
-import { fromMetadata, type SnapshotRecord } from '../snapshot/record.ts';
+import { parseMetadata } from '../snapshot/record.ts';
 import type { Requests } from './requests.ts';
 
-/** A blob under the prefix. Without a record it is none of this tool's, and is never changed. */
-export interface StoredBlob {
-  readonly name: string;
-  /** Bytes. */
-  readonly size: number;
-  readonly etag: string;
-  readonly storedAt: Date;
+/** A blob under the prefix. Without a record it is no snapshot, and is never changed. */
+export interface StoredBlob extends CataloguedBlob {
   /** From the record, or else from a name of our pattern. */
   readonly takenAt: Date | undefined;
-  readonly record: SnapshotRecord | undefined;
-}
-
-interface BlobProperties {
-  readonly contentLength?: number;
-  readonly etag?: string;
-  readonly createdOn?: Date;
-  readonly lastModified?: Date;
 }
 
 /** Blobs that are asked for at once. Of 5,000, which is the most, parsing the answer alone takes hundreds of megabytes. */
 const PAGE_SIZE = 500;
 
-/** What the service says of a blob, as a snapshot. */
-export function storedBlob(
-  prefix: string,
-  name: string,
-  metadata: Record<string, string> | undefined,
-  properties: BlobProperties,
-): StoredBlob {
-  const record = fromMetadata(metadata);
+/** A page may be empty and another one follow; but nobody has that many. */
+const MAX_PAGES = 20_000;
+
+/** Bytes of names and records that are kept: those of some hundred thousand snapshots. */
+const MAX_KEPT = 128 * 2 ** 20;
+const BLOB_OVERHEAD = 200;
+
+const Size = v.pipe(v.number(), v.safeInteger(), v.minValue(0));
+const ValidDate = v.pipe(
+  v.date(),
+  v.check((date) => !Number.isNaN(date.getTime())),
+);
+const Properties = v.pipe(
+  v.object({
+    contentLength: Size,
+    etag: v.pipe(v.string(), v.minLength(1), v.maxLength(256)),
+    createdOn: v.optional(ValidDate),
+    lastModified: v.optional(ValidDate),
+  }),
+  v.check(({ createdOn, lastModified }) => createdOn !== undefined || lastModified !== undefined),
+);
+const Name = v.pipe(v.string(), v.minLength(1), v.maxLength(1024));
+
+/**
+ * What the service says of a blob.
+ * @throws StorageError when the answer lacks what every blob has
+ */
+export function storedBlob(prefix: string, name: unknown, metadata: unknown, properties: unknown): StoredBlob {
+  const [itsName, known] = [v.safeParse(Name, name), v.safeParse(Properties, properties)];
+  if (!itsName.success || !known.success) throw misunderstood('it describes a blob without name, length, etag or date');
+  const { contentLength: size, etag, createdOn, lastModified } = known.output;
+  const isObject = typeof metadata === 'object' && metadata !== null;
+  const { record, problem } = parseMetadata(isObject ? { ...metadata } : {});
   return {
-    name,
-    size: properties.contentLength ?? 0,
-    etag: properties.etag ?? '',
-    storedAt: properties.createdOn ?? properties.lastModified ?? new Date(0),
-    takenAt: record?.takenAt ?? takenAtOf(prefix, name),
-    record,
+    ...{ name: itsName.output, size, etag, record, problem },
+    storedAt: createdOn ?? lastModified ?? new Date(0),
+    takenAt: record?.takenAt ?? takenAtOf(prefix, itsName.output),
   };
 }
 
 /** All blobs under the prefix, page by page, the newest first. @throws StorageError */
 export async function listBlobs(container: ContainerClient, prefix: string, requests: Requests): Promise<StoredBlob[]> {
-  const blobs: StoredBlob[] = [];
-  let continuationToken: string | undefined;
-  do {
-    const page = await requests.send('listing the container', async (abortSignal) => {
+  const blobs = new Map<string, StoredBlob>();
+  let kept = 0;
+  for await (const page of pagesOf(container, prefix, 'listing the container', requests)) {
+    for (const { name, metadata, properties } of page) {
+      const blob = storedBlob(prefix, name, metadata, properties);
+      kept += BLOB_OVERHEAD + blob.name.length + (blob.record === undefined ? 0 : JSON.stringify(metadata).length);
+      blobs.set(blob.name, blob);
+    }
+    if (kept > MAX_KEPT) {
+      throw new StorageError(
+        'TooManyBlobs',
+        `There are more than ${blobs.size} blobs under the prefix "${prefix}", too many to keep in mind at once.`,
+        'Give the snapshots a container or a SNAPSHOT_BLOB_PREFIX of their own.',
+      );
+    }
+  }
+  return [...blobs.values()].toSorted(
+    (a, b) => (b.takenAt ?? b.storedAt).getTime() - (a.takenAt ?? a.storedAt).getTime(),
+  );
+}
+
+/** The blobs under a prefix with their metadata, in pages. @throws StorageError, also for a list that has no end */
+export async function* pagesOf(
+  container: ContainerClient,
+  prefix: string,
+  doing: string,
+  requests: Requests,
+): AsyncGenerator<readonly BlobItem[], void, void> {
+  const markers = new Set<string>();
+  for (let marker = ''; ;) {
+    const page = await requests.send(doing, async (abortSignal) => {
       const pages = container
         .listBlobsFlat({ prefix, includeMetadata: true, abortSignal })
-        .byPage({ maxPageSize: PAGE_SIZE, ...(continuationToken === undefined ? {} : { continuationToken }) });
+        .byPage({ maxPageSize: PAGE_SIZE, ...(marker === '' ? {} : { continuationToken: marker }) });
       return (await pages.next()).value;
     });
-    for (const { name, metadata, properties } of page?.segment.blobItems ?? []) {
-      blobs.push(storedBlob(prefix, name, metadata, properties));
-    }
-    continuationToken = page?.continuationToken;
-  } while (continuationToken !== undefined && continuationToken !== '');
-  return blobs.toSorted((a, b) => (b.takenAt ?? b.storedAt).getTime() - (a.takenAt ?? a.storedAt).getTime());
+    const items = page?.segment.blobItems ?? [];
+    if (items.length > PAGE_SIZE) throw misunderstood(`it has ${items.length} blobs where ${PAGE_SIZE} were asked for`);
+    yield items;
+    marker = page?.continuationToken ?? '';
+    if (marker === '') return;
+    if (markers.has(marker)) throw misunderstood('the list of blobs has no end: its marker repeats');
+    if (markers.size === MAX_PAGES) throw misunderstood(`the list of blobs has more than ${MAX_PAGES} pages`);
+    markers.add(marker);
+  }
+}
+
+function misunderstood(what: string): StorageError {
+  return new StorageError(
+    'InvalidResponse',
+    `An answer from Azure cannot be used: ${what}.`,
+    'Look for a proxy or a gateway that changes answers; is SNAPSHOT_AZURE_BLOB_ENDPOINT Azure Blob Storage?',
+  );
 }

@@ -1,4 +1,8 @@
 import type { ContainerClient } from '@azure/storage-blob';
+import * as v from 'valibot';
+import { CLOCK_SKEW_MS } from '../snapshot/inventory.ts';
+import { Time } from '../snapshot/record.ts';
+import { pagesOf } from './catalogue.ts';
 import { codeOf } from './errors.ts';
 import type { Requests } from './requests.ts';
 
@@ -41,26 +45,43 @@ export async function writeDrillNote(
   }
 }
 
-/** Undefined when there was no drill yet. @throws StorageError */
+/** The last drill that succeeded; undefined when there was none. Notes that say anything else are none. @throws StorageError */
 export async function readDrillNote(
   container: ContainerClient,
   prefix: string,
   requests: Requests,
+  now: Date,
 ): Promise<DrillNote | undefined> {
-  const metadata = await requests.send('looking for the last drill', async (abortSignal) => {
-    let last: Record<string, string> | undefined;
-    // In the order of their names, which is that of their times.
-    for await (const blob of container.listBlobsFlat({
-      prefix: drillNotePrefix(prefix),
-      includeMetadata: true,
-      abortSignal,
-    })) {
-      last = blob.metadata;
+  let last: DrillNote | undefined;
+  for await (const page of pagesOf(container, drillNotePrefix(prefix), 'looking for the last drill', requests)) {
+    for (const { metadata } of page) {
+      const note = parseDrillNote(metadata);
+      const isPast = note !== undefined && note.at.getTime() <= now.getTime() + CLOCK_SKEW_MS;
+      if (isPast && (last === undefined || note.at > last.at)) last = note;
     }
-    return last;
-  });
-  const at = new Date(metadata?.['at'] ?? '');
-  const snapshot = decodeURIComponent(metadata?.['snapshot'] ?? '');
-  const recoveryMs = Number(metadata?.['recoveryms']);
-  return Number.isNaN(at.getTime()) || Number.isNaN(recoveryMs) ? undefined : { at, snapshot, recoveryMs };
+  }
+  return last;
+}
+
+const Note = v.object({
+  at: Time,
+  snapshot: v.pipe(v.string(), v.maxLength(8192), v.transform(decoded), v.string(), v.minLength(1), v.maxLength(1024)),
+  recoveryms: v.pipe(v.string(), v.regex(/^\d{1,12}(\.\d{1,20})?$/), v.transform(Number)),
+});
+
+/** The one parser of notes. Undefined for what is none. */
+export function parseDrillNote(metadata: unknown): DrillNote | undefined {
+  const note = v.safeParse(Note, metadata);
+  if (!note.success) return undefined;
+  const { at, snapshot, recoveryms: recoveryMs } = note.output;
+  return { at, snapshot, recoveryMs };
+}
+
+/** Undefined where a percent sign stands for nothing. */
+function decoded(text: string): string | undefined {
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    return undefined;
+  }
 }

@@ -2,6 +2,7 @@ import type { ContainerClient } from '@azure/storage-blob';
 import { CREDENTIAL_NAMES } from '../azure/source.ts';
 import type { StorageConfig } from '../config.ts';
 import type { Log } from '../log.ts';
+import { type StoredIdentity, takeInventory } from '../snapshot/inventory.ts';
 import { listBlobs, type StoredBlob, storedBlob } from './catalogue.ts';
 import { openContainer } from './credentials.ts';
 import { download } from './download.ts';
@@ -88,7 +89,11 @@ export class BlobStore {
     return new StagedUpload(this.#container, name, isReadBack, this.#requests, this.#signal);
   }
 
-  /** The blob of this name, with or without the prefix; undefined when there is none. @throws StorageError */
+  /**
+   * The blob of this name, with or without the prefix; undefined when there is none. It has its record also where it is a copy
+   * or has been cut: what is named is meant, and its bytes are compared with the record when they are read.
+   * @throws StorageError
+   */
   async find(name: string): Promise<StoredBlob | undefined> {
     const full = name.startsWith(this.#prefix) ? name : `${this.#prefix}${name}`;
     try {
@@ -102,10 +107,19 @@ export class BlobStore {
     }
   }
 
-  /** All blobs under the prefix, the newest first. @throws StorageError */
-  async list(): Promise<StoredBlob[]> {
+  /**
+   * All blobs under the prefix, the newest first; those that are snapshots have their record.
+   * @param fresh the snapshot that this run has just stored
+   * @throws StorageError
+   */
+  async list(fresh?: StoredIdentity): Promise<StoredBlob[]> {
     const blobs = await listBlobs(this.#container, this.#prefix, this.#requests);
-    return blobs.filter(({ name }) => !name.startsWith(drillNotePrefix(this.#prefix)));
+    const notes = drillNotePrefix(this.#prefix);
+    return takeInventory(
+      this.#prefix,
+      blobs.filter(({ name }) => !name.startsWith(notes)),
+      fresh,
+    );
   }
 
   /** Keeps that a drill succeeded. @throws StorageError */
@@ -115,7 +129,7 @@ export class BlobStore {
 
   /** The last drill that succeeded; undefined when there was none. @throws StorageError */
   async lastDrill(): Promise<DrillNote | undefined> {
-    return readDrillNote(this.#container, this.#prefix, this.#requests);
+    return readDrillNote(this.#container, this.#prefix, this.#requests, new Date());
   }
 
   /**

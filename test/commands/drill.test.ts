@@ -5,7 +5,7 @@ import t from 'tap';
 import { Azurite } from '../support/azurite.ts';
 import { EtcdCluster, findEtcd } from '../support/etcd.ts';
 import { collect, temporaryFolder } from '../support/process.ts';
-import { metadataOf } from '../support/restored.ts';
+import { metadataOf, RECORDED_NAME } from '../support/restored.ts';
 import { FIXTURES, SNAPSHOT, unfitFor } from '../support/fixtures.ts';
 import { errorOf, jsonOf, runWorker, startWorker, withTools } from '../support/worker.ts';
 
@@ -92,8 +92,9 @@ t.test('whatever differs is found out', { skip }, async (t) => {
 
   const container = azurite.container('drill-record');
   await container.create();
-  const metadata = metadataOf({ livekeys: '351', members: '[{"id":"1","name":"m","peerURLs":[],"isLearner":false}]' });
-  await container.getBlockBlobClient('x.db').upload(SNAPSHOT, SNAPSHOT.length, { metadata });
+  const members = '[{"id":"1","name":"m","peerURLs":["https://10.0.0.1:2380"],"isLearner":false}]';
+  const metadata = metadataOf({ livekeys: '351', members });
+  await container.getBlockBlobClient(RECORDED_NAME).upload(SNAPSHOT, SNAPSHOT.length, { metadata });
   const record = await runWorker(['drill', '--temp-dir', room], {
     ...azurite.variables('drill-record'),
     ...withTools(tools),

@@ -65,12 +65,15 @@ async function refused(
 }
 
 t.test('the table, the dry run, and the same decisions for real', async (t) => {
-  const { container, names, variables } = await fill(0, 1, 2, 3, 40);
+  const { container, variables } = await fill();
   const client = azurite.container(container);
+  const prefix = 'kube';
+  const names = await Promise.all([0, 1, 2, 3, 40].map(async (days) => putSnapshot(client, daysAgo(days), { prefix })));
   await client.getBlockBlobClient('notes.txt').upload('notes', 5);
-  const other = await putSnapshot(client, daysAgo(50), { metadata: { clusterid: 'c0' } });
+  const other = await putSnapshot(client, daysAgo(50), { prefix, metadata: { clusterid: 'c0' } });
   const outside = await putSnapshot(client, daysAgo(60), { prefix: 'other/' });
-  const rules = { ...variables, SNAPSHOT_KEEP_DAILY: '2', SNAPSHOT_KEEP_MONTHLY: '9', SNAPSHOT_BLOB_PREFIX: 'kube' };
+  const elsewhere = await putSnapshot(client, daysAgo(-1), { prefix: 'kube-eu/' });
+  const rules = { ...variables, SNAPSHOT_KEEP_DAILY: '2', SNAPSHOT_KEEP_MONTHLY: '9', SNAPSHOT_BLOB_PREFIX: prefix };
 
   const shown = await runWorker(['prune', '--dry-run'], rules);
   t.equal(shown.code, 0, shown.stderr);
@@ -80,7 +83,8 @@ t.test('the table, the dry run, and the same decisions for real', async (t) => {
   t.match(shown.stdout, /Dry run: nothing was deleted\./);
   t.match(shown.stdout, /This cluster is c1; snapshots of c0 .*[^]*SNAPSHOT_PREVIOUS_CLUSTER_IDS/);
   t.notMatch(shown.stdout, /notes|other\//, 'nothing outside the prefix');
-  t.equal((await azurite.names(container)).length, 8);
+  t.match(shown.stdout, new RegExp(`${elsewhere} .* - \\| keep: under another prefix`), 'of kube-eu');
+  t.equal((await azurite.names(container)).length, 9);
 
   const listed = await runWorker(['list', '--json'], rules);
   const records = JSON.parse(listed.stdout) as { name: string; retention: { keep: boolean; reasons: string[] } }[];
@@ -91,7 +95,7 @@ t.test('the table, the dry run, and the same decisions for real', async (t) => {
   const done = await prune([], rules);
   t.strictSame(done.decisions, planned, 'list says the same');
   t.match(done, { clusterId: 'c1', state: 'applied', kept: 5 - gone.length, removed: gone });
-  const left = [...names, 'notes.txt', other, outside].filter((name) => !gone.includes(name));
+  const left = [...names, 'notes.txt', other, outside, elsewhere].filter((name) => !gone.includes(name));
   t.strictSame((await azurite.names(container)).toSorted(), left.toSorted());
 });
 

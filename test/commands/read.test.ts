@@ -174,7 +174,8 @@ t.test('a stored blob that is not what its record says', async (t) => {
   const sha256 = createHash('sha256').update(SNAPSHOT).digest('hex');
   const metadata = {
     ...{ tool: 'etcd-snapshot/0', sha256, hash: 'a8e91a41', revision: '52', totalkeys: '358', totalsize: '278528' },
-    ...{ clusterid: 'c1', members: '[]', takenat: '2026-01-01T00:00:00Z' },
+    ...{ etcdversion: '3.5.30', clusterid: 'c1', memberid: 'a1', members: '[]' },
+    ...{ takenat: '2026-01-01T00:00:00.000Z', uploadid: '0123456789abcdef0123456789abcdef' },
   };
   const upload = async (name: string, bytes: Buffer, sha: string): Promise<void> =>
     void (await container

@@ -8,7 +8,15 @@ import { EtcdCluster, findEtcd } from '../support/etcd.ts';
 import { FaultProxy } from '../support/fault-proxy.ts';
 import { FIXTURES, SNAPSHOT, unfitFor } from '../support/fixtures.ts';
 import { collect, mustRun, run, temporaryFolder, type Variables } from '../support/process.ts';
-import { BUMP, contentOf, metadataOf, type Plan, restoreAll, type Restored } from '../support/restored.ts';
+import {
+  BUMP,
+  contentOf,
+  metadataOf,
+  type Plan,
+  RECORDED_NAME as STORED,
+  restoreAll,
+  type Restored,
+} from '../support/restored.ts';
 import { errorOf, jsonOf, runWorker, startWorker, withTools } from '../support/worker.ts';
 
 const dir = temporaryFolder('restore');
@@ -30,7 +38,6 @@ await writeFile(file, SNAPSHOT);
 const OTHER = join(FIXTURES, 'etcd-3.5.16-cluster3.snap');
 
 /** As the record's date says. */
-const STORED = 'kubernetes-etcd-snapshot_20260101_000000.db';
 
 /** Stores bytes with a record, and returns the variables that reach them. */
 const stored = async (container: string, bytes: Buffer, metadata: Record<string, string>): Promise<Variables> => {

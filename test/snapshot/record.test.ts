@@ -1,6 +1,7 @@
 import t from 'tap';
 import { snapshotName, takenAtOf } from '../../src/snapshot/name.ts';
-import { fromMetadata, type SnapshotRecord, toMetadata, toolName } from '../../src/snapshot/record.ts';
+import { fromMetadata, parseMetadata, type SnapshotRecord, toMetadata, toolName } from '../../src/snapshot/record.ts';
+import { DEFECTS, REQUIRED, withDefect } from '../support/defects.ts';
 
 const RECORD: SnapshotRecord = {
   sha256: 'ab'.repeat(32),
@@ -15,7 +16,7 @@ const RECORD: SnapshotRecord = {
   memberId: '8e9e05c52164694d',
   members: [{ id: '8e9e05c52164694d', name: 'mäster-0 "x"', peerURLs: ['https://10.0.0.5:2380'], isLearner: false }],
   takenAt: new Date('2026-02-03T04:05:06.789Z'),
-  uploadId: '00ff',
+  uploadId: '00ff'.repeat(8),
   tool: toolName('0.1.0'),
 };
 
@@ -29,21 +30,68 @@ t.test('a record survives its way through metadata, in lower-case names and ASCI
   t.end();
 });
 
-t.test('metadata that is not a whole record is none', (t) => {
-  t.equal(fromMetadata(undefined), undefined);
-  t.equal(fromMetadata({}), undefined);
-  const spoilt = {
-    tool: 'azcopy',
-    sha256: 'xyz',
-    clusterid: '',
-    totalsize: '-1',
-    revision: 'x',
-    totalkeys: '',
-    takenat: 'yesterday',
-    members: '{',
-  };
-  for (const [name, value] of Object.entries(spoilt)) {
-    t.equal(fromMetadata({ ...toMetadata(RECORD), [name]: value }), undefined, name);
+t.test(`${DEFECTS.size} defects: none of them is a record, and each is named`, (t) => {
+  const sound = toMetadata(RECORD);
+  for (const [name, defect] of DEFECTS) {
+    const [field = ''] = Object.keys(defect);
+    const { record, problem = '' } = parseMetadata(withDefect(sound, defect));
+    t.equal(record, undefined, name);
+    t.match(problem, /^its record is not well-formed: /, name);
+    t.ok(problem.includes(field) || problem.includes('more keys'), problem);
+    t.ok(problem.length < 300 && !/\p{C}/u.test(problem), 'and nothing of its value is shown');
+  }
+  t.end();
+});
+
+t.test('values of other types, and names that objects have of themselves', (t) => {
+  const sound = toMetadata(RECORD);
+  for (const field of REQUIRED) {
+    for (const value of [null, 1, true, {}, [], ['x'], { $: 'x' }]) {
+      t.equal(parseMetadata({ ...sound, [field]: value }).record, undefined, field);
+    }
+  }
+  const hostile = JSON.parse(
+    JSON.stringify(sound).replace('{', '{"__proto__":{"tool":"x"},"constructor":"x",'),
+  ) as object;
+  t.strictSame(parseMetadata({ ...hostile }), { record: RECORD }, 'more fields are no problem');
+  t.end();
+});
+
+t.test('metadata of others is no problem', (t) => {
+  for (const metadata of [undefined, {}, { tool: 'azcopy' }, { hdi_isfolder: 'true' }, { uploadid: 'x' }]) {
+    t.strictSame(parseMetadata(metadata), {});
+    t.equal(fromMetadata(metadata), undefined);
+  }
+  t.end();
+});
+
+t.test('records that earlier versions wrote, and what real clusters have', (t) => {
+  const { livekeys: _, storageversion: __, ...old } = toMetadata(RECORD);
+  t.match(fromMetadata(old), { sha256: RECORD.sha256, liveKeys: undefined, storageVersion: undefined });
+  const urls = [
+    'http://127.0.0.1:2380',
+    'https://etcd-0.etcd.kube-system.svc:2380',
+    'https://[2001:db8::1]:2380',
+    'unix://m1:1',
+  ];
+  for (const member of [
+    { id: 'a1', name: '', peerURLs: urls, isLearner: true },
+    {
+      id: 'ffffffffffffffff',
+      name: 'k8s-master-31200428-0.märz',
+      peerURLs: urls.slice(0, 1),
+      isLearner: false,
+      more: 1,
+    },
+  ]) {
+    t.match(fromMetadata({ ...old, members: JSON.stringify([member]) }), { members: [{ id: member.id }] });
+  }
+  t.match(fromMetadata({ ...old, members: '[]' }), { members: [] });
+  for (const etcdversion of ['3.4.23', '3.5.13-k3s1', '3.6.0-rc.1', '3.5.9+dirty']) {
+    t.match(fromMetadata({ ...old, etcdversion }), { etcdVersion: etcdversion });
+  }
+  for (const takenat of ['1970-01-01T00:00:00.000Z', '2016-02-29T23:59:59.999Z', '9999-12-31T23:59:59.999Z']) {
+    t.equal(fromMetadata({ ...old, takenat })?.takenAt.toISOString(), takenat, 'a clock may say anything');
   }
   t.end();
 });

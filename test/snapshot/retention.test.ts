@@ -1,9 +1,11 @@
 import t from 'tap';
 import type { RetentionRules } from '../../src/config.ts';
+import type { CataloguedBlob } from '../../src/snapshot/inventory.ts';
 import { PERIODS } from '../../src/snapshot/period.ts';
 import { planRetention } from '../../src/snapshot/plan.ts';
 import type { SnapshotRecord } from '../../src/snapshot/record.ts';
-import { type CataloguedSnapshot, decideRetention, type Decision } from '../../src/snapshot/retention.ts';
+import { decideRetention, type Decision } from '../../src/snapshot/retention.ts';
+import { NUMBER_OF, PERIOD_RULES } from '../support/promises.ts';
 import { Random } from '../support/random.ts';
 
 const HOUR = 3_600_000;
@@ -20,22 +22,23 @@ const NO_RULES: RetentionRules = {
   within: undefined,
 };
 
-function snapshot(
-  taken: number | string,
-  clusterId = 'c1',
-  more: Partial<CataloguedSnapshot> = {},
-): CataloguedSnapshot {
+/** That is no snapshot. */
+function blob(name: string, storedAt: Date): CataloguedBlob {
+  return { name, etag: `"${name}"`, size: 5, storedAt, record: undefined, problem: undefined };
+}
+
+function snapshot(taken: number | string, clusterId = 'c1', more: Partial<CataloguedBlob> = {}): CataloguedBlob {
   const takenAt = new Date(taken);
   const record = { clusterId, takenAt } as SnapshotRecord;
-  return { name: `${clusterId}@${takenAt.toISOString()}`, storedAt: takenAt, record, ...more };
+  return { ...blob(`${clusterId}@${takenAt.toISOString()}`, takenAt), record, ...more };
 }
 
 /** The decisions by name, which must be one for each snapshot, with a reason. */
 function decide(
-  catalogue: readonly CataloguedSnapshot[],
+  catalogue: readonly CataloguedBlob[],
   rules: Partial<RetentionRules>,
   clusterIds = ['c1'],
-): Record<string, Decision<CataloguedSnapshot>> {
+): Record<string, Decision<CataloguedBlob>> {
   const decisions = decideRetention(catalogue, clusterIds, { ...NO_RULES, ...rules }, NOW);
   if (decisions.length !== catalogue.length) throw new Error('not every snapshot has one decision');
   if (decisions.some(({ reasons }) => reasons.length === 0)) throw new Error('not every decision has a reason');
@@ -99,7 +102,7 @@ t.test('no rule, nothing goes', (t) => {
 
 t.test('foreign blobs neither go nor count', (t) => {
   const five = [1, 2, 3, 4, 5].map((day) => snapshot(NOW.getTime() - day * DAY));
-  const notes = { name: 'notes.txt', storedAt: NOW, record: undefined };
+  const notes = blob('notes.txt', NOW);
   const foreign = [notes, snapshot(NOW.getTime(), 'c2'), snapshot(0, 'c2')];
   t.strictSame(removed([...foreign, ...five], { last: 4 }), [five[4]?.name]);
   t.strictSame(removed(foreign, { last: 1 }), []);
@@ -144,134 +147,13 @@ t.test('named earlier lives make one history with this cluster', (t) => {
   t.end();
 });
 
-/** The number of a period, by arithmetic of its own. */
-const NUMBER_OF: Record<keyof typeof PERIODS, (ms: number) => number> = {
-  hourly: (ms) => Math.floor(ms / HOUR),
-  daily: (ms) => Math.floor(ms / DAY),
-  // The first of January 1970 was a Thursday.
-  weekly: (ms) => Math.floor((Math.floor(ms / DAY) + 3) / 7),
-  monthly: (ms) => new Date(ms).getUTCFullYear() * 12 + new Date(ms).getUTCMonth(),
-  yearly: (ms) => new Date(ms).getUTCFullYear(),
-};
-const PERIOD_RULES = ['hourly', 'daily', 'weekly', 'monthly', 'yearly'] as const;
-
-/** What must be removed, straight from what each rule promises; slow, and as unlike the product as possible. */
-function oracle(
-  catalogue: readonly CataloguedSnapshot[],
-  rules: RetentionRules,
-  [id = '', ...ids]: string[],
-): string[] {
-  const history = catalogue.flatMap(({ name, record, storedAt }) => {
-    const at = record?.takenAt.getTime() ?? Infinity;
-    const isMember = record !== undefined && [id, ...ids].includes(record.clusterId);
-    const isAhead = at - storedAt.getTime() > 300_000 || at - NOW.getTime() > 300_000;
-    return isMember && !isAhead ? [{ name, at, isOwn: record.clusterId === id }] : [];
-  });
-  return history
-    .filter((one) => {
-      const newer = history.filter(({ at, name }) => at > one.at || (at === one.at && name > one.name));
-      const isPromised = [
-        one.isOwn && !newer.some(({ isOwn }) => isOwn),
-        newer.length < (rules.last ?? 0),
-        history.every(({ at }) => at - one.at < (rules.within ?? 0) * 1000),
-        ...PERIOD_RULES.map((rule) => {
-          const period = (moment: { at: number }): number => NUMBER_OF[rule](moment.at);
-          const newerPeriods = new Set(newer.map(period));
-          const allPeriods = new Set(history.map(period));
-          const isOldest = newer.length === history.length - 1;
-          const count = rules[rule] ?? 0;
-          if (newerPeriods.size < count && !newerPeriods.has(period(one))) return true;
-          return isOldest && allPeriods.size < count;
-        }),
-      ];
-      return Object.values(rules).some((value) => value !== undefined) && !isPromised.includes(true);
-    })
-    .map(({ name }) => name)
-    .toSorted();
-}
-
-/** Up to two years with gaps, several clusters, wrong clocks, and more than one in the same second. */
-function randomHistory(random: Random): CataloguedSnapshot[] {
-  const step = random.of([HOUR / 3, HOUR, 6 * HOUR, DAY, 5 * DAY]);
-  let at = NOW.getTime();
-  return Array.from({ length: 1 + random.below(100) }, (_, index) => {
-    at -= random.below(20) === 0 ? random.below(60) * DAY : random.below(4) === 0 ? 0 : random.below(2 * step);
-    const clusterId = random.of(['c1', 'c1', 'c1', 'c0', 'c2']);
-    const name = `${random.below(1000)}-${index}`;
-    if (random.below(15) === 0) return { name, storedAt: new Date(at), record: undefined };
-    const skew = random.below(15) === 0 ? random.below(2000) * HOUR : 0;
-    const storedAt = random.below(2) === 0 ? new Date(at) : NOW;
-    return snapshot(Math.floor((at + skew) / 1000) * 1000, clusterId, { name, storedAt });
-  });
-}
-
-function randomRules(random: Random): RetentionRules {
-  const count = (most: number): number | undefined => (random.below(3) > 0 ? undefined : 1 + random.below(most));
-  return {
-    last: count(20),
-    hourly: count(30),
-    daily: count(20),
-    weekly: count(10),
-    monthly: count(12),
-    yearly: count(3),
-    within: random.below(4) > 0 ? undefined : 3600 * (1 + random.below(1000)),
-  };
-}
-
-t.test('random histories: what the rules promise stays, and nothing else', (t) => {
-  let removals = 0;
-  for (let seed = 1; seed <= 600; seed++) {
-    const random = new Random(seed);
-    const history = randomHistory(random);
-    const rules = randomRules(random);
-    const ids = random.of([['c1'], ['c1', 'c0']]);
-    const gone = removed(history, rules, ids);
-    removals += gone.length;
-    const rest = history.filter(({ name }) => !gone.includes(name));
-    const interrupted = history.filter(({ name }) => !gone.includes(name) || random.below(2) === 0);
-    const shuffled = history.map((item) => ({ item, key: random.below(1e9) })).toSorted((a, b) => a.key - b.key);
-
-    const more = { ...rules };
-    const rule = random.of(['last', ...PERIOD_RULES, 'within'] as const);
-    more[rule] = (more[rule] ?? 0) + 1 + random.below(rule === 'within' ? 1e7 : 10);
-    const goneWithMore = removed(history, more, ids);
-    const hadRules = Object.values(rules).some((value) => value !== undefined);
-
-    const failures = [
-      ...(same(gone, oracle(history, rules, ids)) ? [] : ['not what the rules promise']),
-      ...(same(
-        gone,
-        removed(
-          shuffled.map(({ item }) => item),
-          rules,
-          ids,
-        ),
-      )
-        ? []
-        : ['the order matters']),
-      ...(same([], removed(rest, rules, ids)) ? [] : ['a second time deletes more']),
-      ...(removed(interrupted, rules, ids).every((name) => gone.includes(name))
-        ? []
-        : ['an interrupted one changes it']),
-      ...(!hadRules || goneWithMore.every((name) => gone.includes(name)) ? [] : [`more ${rule} deletes more`]),
-    ];
-    if (failures.length > 0) t.fail(`seed ${seed}: ${failures.join(', ')}`, { rules });
-  }
-  t.ok(removals > 5000, `${removals} removals were looked at`);
-  t.end();
-});
-
-function same(a: readonly string[], b: readonly string[]): boolean {
-  return a.join() === b.join();
-}
-
 t.test('two years with a backup every six hours: each rule holds what it promises, every time', (t) => {
   const rules = { last: 5, hourly: 9, daily: 14, weekly: 8, monthly: 12, yearly: 2, within: 3 * 86_400 };
   const most = rules.last + rules.hourly + rules.daily + rules.weekly + rules.monthly + rules.yearly + 12 + 1;
   const random = new Random(7);
   const newestOf = new Map(PERIOD_RULES.map((rule) => [rule, new Map<number, string>()]));
-  const ever: CataloguedSnapshot[] = [];
-  let there: CataloguedSnapshot[] = [];
+  const ever: CataloguedBlob[] = [];
+  let there: CataloguedBlob[] = [];
   const broken = new Set<string>();
   for (let at = Date.UTC(2024, 10, 20); at < NOW.getTime(); at += 6 * HOUR) {
     // Now and then nothing runs for some days.

@@ -1,26 +1,41 @@
+import { randomBytes } from 'node:crypto';
 import type { ContainerClient } from '@azure/storage-blob';
 
 export interface Stored {
   /** Put before the name. */
   readonly prefix?: string;
-  /** Of the record, besides the usual: metadata as the service has it. */
-  readonly metadata?: Readonly<Record<string, string>>;
+  /** Of the record, besides the usual: metadata as the service has it; what is undefined is left out. */
+  readonly metadata?: Readonly<Record<string, string | undefined>>;
+  /** Instead of the name that such a snapshot has. */
+  readonly name?: string;
+  /** Bytes of the blob, where it is not as large as its record says. */
+  readonly size?: number;
 }
+
+/** Bytes of the database, which is none: the smallest that can be. */
+const DATABASE_SIZE = 4096;
 
 /** Stores a blob that looks like a snapshot of cluster c1 with its whole record; returns its name. */
 export async function putSnapshot(
   container: ContainerClient,
   takenAt: Date,
-  { prefix = '', metadata = {} }: Stored = {},
+  { prefix = '', metadata = {}, name = nameOf(takenAt), size = DATABASE_SIZE + 32 }: Stored = {},
 ): Promise<string> {
+  const all = Object.entries({ ...recordOf(takenAt), ...metadata });
+  await container.getBlockBlobClient(`${prefix}${name}`).upload(Buffer.alloc(size), size, {
+    metadata: Object.fromEntries(all.flatMap(([key, value]) => (value === undefined ? [] : [[key, value]]))),
+  });
+  return `${prefix}${name}`;
+}
+
+/** The name of a snapshot taken then, without a prefix. */
+export function nameOf(takenAt: Date): string {
   const digits = takenAt.toISOString().replace(/\D/g, '');
-  const name = `${prefix}kubernetes-etcd-snapshot_${digits.slice(0, 8)}_${digits.slice(8, 14)}.db`;
-  await container.getBlockBlobClient(name).upload('bytes', 5, { metadata: { ...recordOf(takenAt), ...metadata } });
-  return name;
+  return `kubernetes-etcd-snapshot_${digits.slice(0, 8)}_${digits.slice(8, 14)}.db`;
 }
 
 /** As large as that of a cluster with three members. */
-function recordOf(takenAt: Date): Record<string, string> {
+export function recordOf(takenAt: Date): Record<string, string> {
   const members = ['8e9e05c52164694d', '91bc3c398fb3c146', 'fd422379fda50e48'].map((id, index) => {
     return { id, name: `etcd-${index}`, peerURLs: [`https://10.255.255.${index}:2380`], isLearner: false };
   });
@@ -30,13 +45,13 @@ function recordOf(takenAt: Date): Record<string, string> {
     revision: '1000',
     totalkeys: '900',
     livekeys: '800',
-    totalsize: '3000000',
+    totalsize: String(DATABASE_SIZE),
     etcdversion: '3.5.30',
     clusterid: 'c1',
     memberid: '8e9e05c52164694d',
     members: JSON.stringify(members),
     takenat: takenAt.toISOString(),
-    uploadid: '0123456789abcdef0123456789abcdef',
+    uploadid: randomBytes(16).toString('hex'),
     tool: 'etcd-snapshot/0.1.0',
   };
 }

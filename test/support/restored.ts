@@ -28,6 +28,11 @@ export interface Restored {
   readonly findings: readonly string[];
 }
 
+const TAKEN_AT = '2026-01-01T00:00:00.000Z';
+
+/** The name of a snapshot with this metadata. */
+export const RECORDED_NAME = 'kubernetes-etcd-snapshot_20260101_000000.db';
+
 /** A record of the fixture's snapshot as metadata, with what the test wants otherwise. */
 export function metadataOf(more: Record<string, string> = {}): Record<string, string> {
   return {
@@ -40,7 +45,8 @@ export function metadataOf(more: Record<string, string> = {}): Record<string, st
       totalsize: '278528',
     },
     sha256: createHash('sha256').update(SNAPSHOT).digest('hex'),
-    ...{ etcdversion: '3.5.30', clusterid: 'c1', members: '[]', takenat: '2026-01-01T00:00:00Z' },
+    ...{ etcdversion: '3.5.30', clusterid: 'c1', memberid: 'a1', members: '[]', takenat: TAKEN_AT },
+    uploadid: '0123456789abcdef0123456789abcdef',
     ...more,
   };
 }

@@ -1,0 +1,155 @@
+import { UsageError } from '../errors.ts';
+import { humanAge } from '../text.ts';
+import { snapshotName } from './name.ts';
+import { type SnapshotRecord, storedSize } from './record.ts';
+
+/**
+ * Which blobs are snapshots, and which one is the newest: whatever chooses, counts or deletes goes by what is decided here.
+ * Metadata, names and dates can be copied and forged by everybody who can write to the container.
+ */
+
+/** A blob under the prefix, as far as it matters here. */
+export interface CataloguedBlob {
+  readonly name: string;
+  readonly etag: string;
+  /** Bytes. */
+  readonly size: number;
+  /** By the clock of the service. */
+  readonly storedAt: Date;
+  /** In an inventory undefined for everything that is no snapshot: it counts for nothing, and is never touched. */
+  readonly record: SnapshotRecord | undefined;
+  /** Why a blob with metadata of this tool is no snapshot, in words that can follow "it is not counted:". */
+  readonly problem: string | undefined;
+}
+
+/** A snapshot of this tool. */
+export type Recorded<T> = T & { readonly record: SnapshotRecord };
+
+/** Ids of clusters, in lower-case hex. */
+export interface ClusterIds {
+  /** The one that is meant, where somebody said so: the operator, or a running etcd. */
+  readonly clusterId?: string | undefined;
+  /** Ids that the cluster had before it was restored. */
+  readonly previousClusterIds: readonly string[];
+}
+
+/** Clocks differ by so much without being wrong. */
+export const CLOCK_SKEW_MS = 5 * 60_000;
+
+/** Which blob this run has just stored: its etag is the one of the commit. */
+export type StoredIdentity = Pick<CataloguedBlob, 'name' | 'etag'>;
+
+/** The problem of what is a snapshot there, and none here. */
+export const ELSEWHERE = 'it is under another prefix';
+
+/**
+ * The same blobs, of which only snapshots have a record: those under the name that this tool gives under the prefix to a
+ * snapshot taken then. An upload id is one snapshot: of several blobs that have it, all but one are copies.
+ * @param fresh the snapshot that this run has just stored: it is the original, whatever else there is
+ */
+export function takeInventory<T extends CataloguedBlob>(
+  prefix: string,
+  blobs: readonly T[],
+  fresh?: StoredIdentity,
+): T[] {
+  const named = blobs.map((blob) => {
+    const problem = blob.record === undefined ? undefined : problemOf(prefix, blob, blob.record);
+    return problem === undefined ? blob : uncounted(blob, problem);
+  });
+  const originals = new Map<string, T>();
+  for (const blob of named.toSorted((a, b) => byAge(a, b, fresh))) {
+    if (blob.record !== undefined && !originals.has(blob.record.uploadId)) originals.set(blob.record.uploadId, blob);
+  }
+  return named.map((blob) => {
+    const original = blob.record && originals.get(blob.record.uploadId);
+    return original === undefined || original === blob ? blob : uncounted(blob, `it is a copy of ${original.name}`);
+  });
+}
+
+function uncounted<T extends CataloguedBlob>(blob: T, problem: string): T {
+  return { ...blob, record: undefined, problem };
+}
+
+function problemOf(prefix: string, { name, size }: CataloguedBlob, record: SnapshotRecord): string | undefined {
+  if (name !== snapshotName(prefix, record.takenAt)) {
+    const isElsewhere = name.endsWith(snapshotName('', record.takenAt));
+    return isElsewhere ? ELSEWHERE : 'its name is not the one of a snapshot that was taken then';
+  }
+  const expected = storedSize(record);
+  return size === expected ? undefined : `it has ${size} bytes, but its record says ${expected}`;
+}
+
+/** The one that was there first comes first: nobody can store a copy before the original. */
+function byAge(a: CataloguedBlob, b: CataloguedBlob, fresh: StoredIdentity | undefined): number {
+  const isFresh = (blob: CataloguedBlob): number => Number(fresh !== undefined && isSame(blob, fresh));
+  return isFresh(b) - isFresh(a) || a.storedAt.getTime() - b.storedAt.getTime() || (a.name < b.name ? -1 : 1);
+}
+
+/** Whether two descriptions are of the same state of the same blob. Lists have etags without the quotation marks of headers. */
+export function isSame(a: StoredIdentity, b: StoredIdentity): boolean {
+  return a.name === b.name && a.etag.replaceAll('"', '') === b.etag.replaceAll('"', '');
+}
+
+export function isRecorded<T extends CataloguedBlob>(blob: T): blob is Recorded<T> {
+  return blob.record !== undefined;
+}
+
+/** Blobs with metadata of this tool that are no snapshots, here or elsewhere. */
+export function malformed<T extends CataloguedBlob>(blobs: readonly T[]): T[] {
+  return blobs.filter(({ problem }) => problem !== undefined && problem !== ELSEWHERE);
+}
+
+/** A clock was wrong when it was taken: it must not count, or it would stand for good ones. */
+export function isFutureDated({ record, storedAt }: Recorded<CataloguedBlob>, now: Date): boolean {
+  return record.takenAt.getTime() > Math.min(storedAt.getTime(), now.getTime()) + CLOCK_SKEW_MS;
+}
+
+/**
+ * When it was taken, in milliseconds since 1970, as far as clocks can be believed: not after it was stored. Hosts whose clocks
+ * are minutes apart are put right by the one clock of the service.
+ */
+export function momentOf({ record, storedAt }: Recorded<CataloguedBlob>): number {
+  return Math.min(record.takenAt.getTime(), storedAt.getTime());
+}
+
+/** All snapshots whose date can be relied upon, in an order that does not depend on that of the blobs. */
+export function newestFirst<T extends CataloguedBlob>(blobs: readonly T[], now: Date): Recorded<T>[] {
+  return blobs
+    .filter(isRecorded)
+    .filter((snapshot) => !isFutureDated(snapshot, now))
+    .toSorted(
+      (a, b) => momentOf(b) - momentOf(a) || b.storedAt.getTime() - a.storedAt.getTime() || (a.name < b.name ? 1 : -1),
+    );
+}
+
+/**
+ * The newest snapshot of the cluster that is meant, or of its earlier lives while it has none of its own. Where no cluster is
+ * named, it is the only one that is not an earlier life.
+ * @returns undefined when there is none
+ * @throws UsageError when nobody can tell which cluster is meant
+ */
+export function newestSnapshot<T extends CataloguedBlob>(
+  blobs: readonly T[],
+  { clusterId, previousClusterIds }: ClusterIds,
+  now: Date,
+): Recorded<T> | undefined {
+  const dated = newestFirst(blobs, now);
+  const [newest] = dated;
+  const isEarlier = ({ record }: Recorded<T>): boolean => previousClusterIds.includes(record.clusterId);
+  if (clusterId !== undefined)
+    return dated.find(({ record }) => record.clusterId === clusterId) ?? dated.find(isEarlier);
+  const [current, ...others] = newestOfEach(dated.filter((snapshot) => !isEarlier(snapshot)));
+  if (current === undefined || (others.length === 0 && current === newest)) return newest;
+  const clusters = newestOfEach(dated).map((snapshot) => {
+    return `${snapshot.record.clusterId} (newest ${humanAge(now.getTime() - momentOf(snapshot))} old)`;
+  });
+  throw new UsageError(
+    `There are snapshots of ${clusters.length} clusters, and none was named: ${clusters.join(', ')}.`,
+    'Give --cluster-id ID, or name a snapshot. Ids that the cluster had before a restore belong into SNAPSHOT_PREVIOUS_CLUSTER_IDS.',
+  );
+}
+
+/** The newest snapshot of each cluster, of snapshots the newest first. */
+function newestOfEach<T extends Recorded<CataloguedBlob>>(snapshots: readonly T[]): T[] {
+  return [...Map.groupBy(snapshots, ({ record }) => record.clusterId).values()].flatMap(([first]) => first ?? []);
+}
