@@ -57,17 +57,21 @@ const PROMISES: Record<string, (t: Test, place: Place) => Promise<void>> = {
     t.equal(await store.find('nothing.db'), undefined);
   },
   'list: what is under the prefix, the newest first, with and without record': async (t, { store, container }) => {
-    await put(store, SNAPSHOT, 'prod/older.db', { ...RECORD, takenAt: new Date('2025-12-31T00:00:00Z') });
+    const before = { ...RECORD, takenAt: new Date('2025-12-31T00:00:00Z') };
+    await put(store, SNAPSHOT, 'prod/older.db', before);
+    const name = 'prod/kubernetes-etcd-snapshot_20251231_000000.db';
+    await put(store, SNAPSHOT, name, before);
     await container.getBlockBlobClient('prod/notes.txt').upload('notes', 5);
     await container.getBlockBlobClient('test/elsewhere.db').upload('elsewhere', 9);
     const listed = (await store.list()).map(({ name, record }) => [name, record?.takenAt.getUTCFullYear()]);
     const [newest, ...others] = listed;
     t.strictSame(newest, ['prod/notes.txt', undefined], 'where nothing tells when it was taken, when it was stored');
-    t.strictSame(others, [
-      ['prod/large.db', 2026],
-      ['prod/small.db', 2026],
-      ['prod/older.db', 2025],
-    ]);
+    t.strictSame(
+      others,
+      [['prod/large.db'], ['prod/small.db'], [name, 2025], ['prod/older.db']].map(([each, year]) => [each, year]),
+      'only what has the name of a snapshot is one',
+    );
+    await container.deleteBlob(name);
   },
   'noteDrill, lastDrill: each has a blob of its own that no list shows, and the newest counts': async (
     t,
