@@ -37,8 +37,6 @@ await writeFile(file, SNAPSHOT);
 /** Another one, of three members. */
 const OTHER = join(FIXTURES, 'etcd-3.5.16-cluster3.snap');
 
-/** As the record's date says. */
-
 /** Stores bytes with a record, and returns the variables that reach them. */
 const stored = async (container: string, bytes: Buffer, metadata: Record<string, string>): Promise<Variables> => {
   const client = azurite.container(container);
