@@ -285,20 +285,19 @@ function assertOption(option: string, command: string, accepted: Options): void 
 function assertValues(command: string, { operands: wanted }: Verb, { operands, options }: Arguments): void {
   const texts = Object.entries(options).filter(([name]) => !KEY_OPTIONS.has(name));
   const values = texts.flatMap(([name, value]) => [value].flat().map((text) => [`--${name}`, String(text)] as const));
-  for (const [what, text] of [...values, ...operands.map((operand) => ['The argument', operand] as const)]) {
-    const look = secretLook(text);
-    if (look !== undefined && !isUrl(text)) {
-      throw new UsageError(
-        `${what} contains ${look} itself, not a name or a path.`,
-        'It is not shown here. Name the file.',
-      );
-    }
-  }
   const url = operands.find(isUrl);
   if (url !== undefined) {
     throw new UsageError(
       `${withoutQuery(url)} is a URL.`,
       'Give the name of the snapshot as `etcd-snapshot list` shows it, not the URL.',
+    );
+  }
+  for (const [what, text] of [...values, ...operands.map((operand) => ['The argument', operand] as const)]) {
+    const look = secretLook(text);
+    if (look === undefined) continue;
+    throw new UsageError(
+      `${what} contains ${look} itself, not a name or a path.`,
+      'It is not shown here. Name the file.',
     );
   }
   const least = wanted.filter((operand) => !operand.startsWith('[')).length;

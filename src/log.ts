@@ -45,6 +45,7 @@ function renderText(level: LogLevel, message: string, fields: LogFields, mask: M
 }
 
 function renderValue(value: unknown, mask: Mask): string {
-  if (typeof value === 'string' && /^[^\s"=]+$/.test(value)) return printable(mask(value));
-  return printable(maskedJson(value, mask) ?? 'undefined');
+  if (typeof value !== 'string') return printable(maskedJson(value, mask) ?? 'undefined');
+  const text = printable(mask(value));
+  return /^[^\s"=]+$/.test(text) ? text : `"${text.replaceAll('"', '\\"')}"`;
 }

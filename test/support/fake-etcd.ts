@@ -26,6 +26,8 @@ export interface FakeOptions {
   readonly status?: object;
   /** What it answers when its HashKV is asked for; otherwise it does not know the question. */
   readonly hashKV?: object;
+  /** With what every question is refused, in etcd's words. */
+  readonly refusal?: string;
   /** Ends before a login is answered. */
   readonly login?: Promise<void>;
 }
@@ -51,14 +53,16 @@ export class FakeMember {
     clusterId = '1',
     leader = '2',
     members: readonly object[] = [{ ID: '1', name: 'm1' }],
-    { tls, memberId = '1', status = {}, hashKV, login }: FakeOptions = {},
+    { tls, memberId = '1', status = {}, hashKV, login, refusal }: FakeOptions = {},
   ): Promise<FakeMember> {
     const server = new grpc.Server();
     const header = { cluster_id: clusterId, member_id: memberId, revision: '7', raft_term: '1' };
     const answer =
       (response: object): grpc.handleUnaryCall<object, object> =>
       (_, callback) =>
-        callback(null, { header, ...response });
+        refusal === undefined
+          ? callback(null, { header, ...response })
+          : callback({ code: grpc.status.UNKNOWN, details: refusal });
     server.addService(service('Maintenance'), {
       status: answer({ version: '3.5.0', dbSize: '8192', leader, errors: [], ...status }),
       ...(hashKV && { hashKv: answer({ compact_revision: '-1', ...hashKV }) }),

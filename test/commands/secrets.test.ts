@@ -1,0 +1,307 @@
+import { once } from 'node:events';
+import { readFileSync, writeFileSync } from 'node:fs';
+import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
+import { join } from 'node:path';
+import { text as textOf } from 'node:stream/consumers';
+import t, { type Test } from 'tap';
+import { parseCommandLine } from '../../src/cli.ts';
+import { readConfig, secretsOf } from '../../src/config.ts';
+import { createLog } from '../../src/log.ts';
+import { maskedJson, masker } from '../../src/secret.ts';
+import { withoutQuery } from '../../src/text.ts';
+import { VARIABLES } from '../../src/variables.ts';
+import { Azurite } from '../support/azurite.ts';
+import { EtcdCluster, findEtcd } from '../support/etcd.ts';
+import { type Finished, temporaryFolder, type Variables } from '../support/process.ts';
+import { runWorker, withTools } from '../support/worker.ts';
+
+const dir = temporaryFolder('secrets');
+const tools = findEtcd().at(-1);
+if (tools === undefined) throw new Error('no etcd');
+const cluster = await EtcdCluster.start({ tools, dir: join(dir, 'etcd') });
+const azurite = await Azurite.start(join(dir, 'azurite'));
+await azurite.container('secrets').create();
+
+const pushed: string[] = [];
+const gateway = createServer((request, response) => {
+  void answer(request, response);
+}).listen(0, '127.0.0.1');
+
+async function answer(request: IncomingMessage, response: ServerResponse): Promise<void> {
+  const body = await textOf(request);
+  if (request.url?.startsWith('/metrics') === true) pushed.push(`${request.url} ${body}`);
+  response.writeHead(400).end(`refused ${request.headers.authorization}`);
+}
+await once(gateway, 'listening');
+const address = gateway.address();
+const gatewayPort = typeof address === 'object' ? address?.port : 0;
+t.teardown(async () => {
+  gateway.closeAllConnections();
+  gateway.close();
+  await Promise.all([cluster.stop(), azurite.stop()]);
+});
+
+const terminationLog = join(dir, 'termination-log');
+
+/** One in every variable that may hold one; with characters that each encoding writes differently. */
+const SECRETS = {
+  SNAPSHOT_ETCD_PASSWORD: 'etcd"pass\\word/+é=%41',
+  SNAPSHOT_AZURE_ACCOUNT_KEY: azurite.key,
+  SNAPSHOT_AZURE_PRINCIPAL_PASSWORD: 'Abc8Q~principal.password-of-the-app~xyzabcd',
+  SNAPSHOT_AZURE_CONNECTION_STRING: `AccountName=a;AccountKey=${Buffer.alloc(64, 'connected').toString('base64')}`,
+  SNAPSHOT_AZURE_SAS_TOKEN: 'sv=2024-11-04&sr=c&sp=rcwl&se=2030-01-01&sig=c2lnbmF0dXJlK29mL3Rva2Vu%3D',
+  SNAPSHOT_PING_URL: `http://127.0.0.1:${gatewayPort}/ping-token-of-the-switch?rid=1`,
+  IDENTITY_HEADER: 'identity-header-of-the-machine',
+};
+const PASSWORDS = ['gateway~pass%21word', 'proxy~pass%21word'] as const;
+const URLS = {
+  SNAPSHOT_PUSHGATEWAY_URL: `http://pusher:${PASSWORDS[0]}@127.0.0.1:${gatewayPort}`,
+  HTTPS_PROXY: `http://proxied:${PASSWORDS[1]}@127.0.0.1:1`,
+  NO_PROXY: '127.0.0.1',
+};
+
+/** What no output may contain. */
+const VALUES = [
+  ...Object.values(SECRETS).filter((value) => !value.startsWith('http')),
+  ...PASSWORDS,
+  ...PASSWORDS.map(decodeURIComponent),
+  'ping-token-of-the-switch',
+  'c2lnbmF0dXJlK29mL3Rva2Vu',
+  Buffer.alloc(64, 'connected').toString('base64'),
+];
+
+function formsOf(value: string): string[] {
+  const bytes = Buffer.from(value);
+  const percent = encodeURIComponent(value);
+  return [
+    value,
+    percent,
+    percent.replace(/%../g, (code) => code.toLowerCase()),
+    JSON.stringify(value).slice(1, -1),
+    bytes.toString('base64'),
+  ];
+}
+
+function showsNone(t: Test, what: string, { stdout, stderr }: Finished, values: readonly string[] = VALUES): void {
+  const outputs = [stdout, stderr, readFileSync(terminationLog, 'utf8'), pushed.join('\n')];
+  const shown = values.flatMap(formsOf).filter((form) => outputs.some((output) => output.includes(form)));
+  t.strictSame(shown, [], what);
+}
+
+async function worker(args: readonly string[], variables: Variables): Promise<Finished> {
+  writeFileSync(terminationLog, '');
+  return runWorker(args, { SNAPSHOT_TERMINATION_LOG: terminationLog, SNAPSHOT_LOG_LEVEL: 'debug', ...variables }, dir);
+}
+
+const file = join(dir, 'small.db');
+await cluster.etcdctl('put', `/registry/${SECRETS.SNAPSHOT_ETCD_PASSWORD}`, 'value');
+await cluster.etcdctl('snapshot', 'save', file);
+
+const COMMANDS: readonly (readonly string[])[] = [
+  ['backup'],
+  ['list'],
+  ['prune', '--dry-run'],
+  ['verify', 'nothing'],
+  ['verify', file],
+  ['inspect', file, '--keys', '/'],
+  ['health'],
+  ['doctor'],
+  ['drill'],
+  ['restore', '--plan'],
+  ['replace-member', 'm1', '--name', 'm2', '--peer-urls', 'http://10.0.0.1:2380', '--dry-run'],
+];
+
+t.test('every secret is known as one', (t) => {
+  const secret = Object.entries(VARIABLES).flatMap(([name, variable]) => ('secret' in variable ? [name] : []));
+  const tried = Object.keys({ ...SECRETS, ...URLS });
+  t.strictSame(
+    secret.filter((name) => !tried.includes(name)),
+    [],
+  );
+  t.end();
+});
+
+t.test('no output shows a secret, whatever is run and however it is configured', async (t) => {
+  const working = { ...cluster.variables, ...azurite.variables('secrets'), SNAPSHOT_ETCD_USERNAME: 'root' };
+  const valid = { ...withTools(tools), ...SECRETS, ...URLS, ...working, SNAPSHOT_AZURE_AUTH: 'key' };
+  const broken = {
+    SNAPSHOT_ETCD_ENDPOINTS: 'nonsense',
+    SNAPSHOT_AZURE_CONTAINER_NAME: 'No_Name',
+    SNAPSHOT_TIMEOUT: 'x',
+  };
+  const wrongKey = { SNAPSHOT_AZURE_ACCOUNT_KEY: SECRETS.SNAPSHOT_AZURE_PRINCIPAL_PASSWORD };
+  for (const args of COMMANDS) {
+    for (const [how, more] of [
+      ['valid', {}],
+      ['as JSON', { JSON: 'yes' }],
+      ['invalid', broken],
+      ['a malformed key', wrongKey],
+      ['another credential', { SNAPSHOT_AZURE_AUTH: 'sas', SNAPSHOT_AZURE_BLOB_ENDPOINT: 'https://127.0.0.1:1/a' }],
+    ] as const) {
+      const json = how === 'as JSON' || how === 'invalid';
+      const finished = await worker(json ? [...args, '--json'] : args, { ...valid, ...more, SNAPSHOT_TIMEOUT: '20' });
+      const what = `${args.slice(0, 2).join(' ').replace(dir, '')}, ${how}`;
+      showsNone(t, what, finished);
+      for (const line of finished.stderr.split('\n').filter(Boolean))
+        t.doesNotThrow(() => JSON.parse(line) as unknown, what);
+      if (json) t.doesNotThrow(() => JSON.parse(finished.stdout) as unknown, `${what}: ${finished.stdout}`);
+    }
+  }
+  t.ok(
+    pushed.some((body) => body.includes('etcd_snapshot_backup_last_run_exit_code 0')),
+    'metrics were pushed',
+  );
+  const { stdout } = await worker(['inspect', file, '--keys', '/', '--json'], valid);
+  t.match(stdout, /"key": "\/registry\/\[secret\]"/, 'results are masked, too');
+});
+
+t.test('secrets of a few characters break no document and reveal nothing by being masked', async (t) => {
+  for (const value of ['x', '2', 'e', '"', '{', 'code', '\\']) {
+    const variables = { ...SECRETS, SNAPSHOT_ETCD_USERNAME: 'root', SNAPSHOT_ETCD_PASSWORD: value };
+    const { stdout, stderr } = await worker(['list', '--json'], { ...variables, SNAPSHOT_TIMEOUT: 'x' });
+    t.match(JSON.parse(stdout), { error: { code: 2, message: /SNAPSHOT_TIMEOUT must be/ } }, value);
+    for (const line of stderr.split('\n').filter(Boolean))
+      t.notMatch(Object.keys(JSON.parse(line) as object), ['[secret]']);
+    t.notMatch(stderr, '[secret]', value);
+  }
+});
+
+t.test('masking is done before rendering, in every form', (t) => {
+  const values = ['pass"word\\', 'line\nfeed', '{"exitCode":2}', 'level', '/registry/', 'ünïcode', 'a b&c=d+e'];
+  for (const value of values) {
+    const mask = masker(secretsOf({ SNAPSHOT_ETCD_PASSWORD: value }));
+    if (value.length >= 6) {
+      for (const form of [...formsOf(value), Buffer.from(value).toString('base64url')]) {
+        t.equal(mask(`before ${form} after`).includes(form), false, form);
+      }
+    }
+    const lines: string[] = [];
+    const log = createLog('json', 'debug', (line) => lines.push(line), mask);
+    log.error(`it says ${value}`, { hint: value, exitCode: 2, nested: { list: [value, 1, null] } });
+    const entry = JSON.parse(lines[0] ?? '') as Record<string, unknown>;
+    t.match(entry, { level: 'error', exitCode: 2, nested: { list: [String, 1, null] } });
+    const document = JSON.parse(maskedJson({ error: { code: 2, message: value } }, mask, 2)) as object;
+    t.match(document, { error: { code: 2, message: value.length < 6 ? value : String } });
+  }
+  const mask = masker([]);
+  t.equal(mask('GET /c/n?sv=1&sig=abc%2Fdef%3D&se=2'), 'GET /c/n?sv=1&sig=[secret]&se=2');
+  t.equal(mask('Bearer eyJhbGciOiJub25lIn0.eyJhdWQiOiJ4In0.c2ln'), 'Bearer [secret]');
+  t.equal(mask('at eyre.example.com'), 'at eyre.example.com');
+  t.end();
+});
+
+const PEM = '-----BEGIN PRIVATE KEY-----\nMIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQg\n-----END PRIVATE KEY-----';
+const JWT = 'eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJzeXN0ZW06c2VydmljZWFjY291bnQifQ.c2lnbmF0dXJl';
+const MISPLACED: Readonly<Record<string, string>> = {
+  PEM,
+  'a PEM in one line': PEM.replaceAll('\n', '\\n'),
+  'a PEM in quotation marks': `"${PEM}"`,
+  token: JWT,
+  'account key': Buffer.alloc(64, 'a wrong place').toString('base64'),
+  DER: `MIIB${Buffer.alloc(120, 'der').toString('base64')}`,
+  SAS: 'https://x.blob.core.windows.net/c?sv=2024&sig=YWJjZGVmZ2hpams%3D',
+  'connection string': SECRETS.SNAPSHOT_AZURE_CONNECTION_STRING,
+  'client secret': SECRETS.SNAPSHOT_AZURE_PRINCIPAL_PASSWORD,
+  'several lines': 'correct horse\nbattery staple',
+  'too long': 'correct-horse-battery-staple-'.repeat(200),
+  'too long for one name': 'correct-horse-battery-staple-'.repeat(10),
+};
+
+t.test('a secret in place of the path of a file is refused and not shown', async (t) => {
+  const paths = Object.entries(VARIABLES).flatMap(([name, variable]) => ('isPath' in variable ? [name] : []));
+  t.ok(paths.length >= 8);
+  const all = { etcd: true, storage: true, reports: 'backup' } as const;
+  for (const name of paths.filter((path) => path !== 'SNAPSHOT_TERMINATION_LOG')) {
+    const auth = name.includes('FEDERATED') ? 'workload-identity' : 'principal';
+    const env = { SNAPSHOT_ETCD_ENDPOINTS: 'https://127.0.0.1:1', SNAPSHOT_AZURE_AUTH: auth };
+    for (const [what, value] of Object.entries(MISPLACED)) {
+      let message = '';
+      try {
+        readConfig({ ...env, [name]: value }, all);
+      } catch (error) {
+        message = String(error);
+      }
+      t.match(
+        message,
+        new RegExp(`${name} (contains a .* itself, not a path to one|is not a path) `),
+        `${name}: ${what}`,
+      );
+      for (const line of value.replaceAll('"', '').split('\n')) t.notOk(message.includes(line), `${name}: ${what}`);
+    }
+    const good = [
+      '/etc/kubernetes/certs/etcdclient.key',
+      './a b',
+      'C:\\x',
+      '/päth/ähm',
+      '~/x',
+      '/run/secrets/0123456789abcdef',
+    ];
+    for (const value of good) {
+      try {
+        readConfig({ ...env, [name]: value }, all);
+      } catch (error) {
+        t.notMatch(String(error), `${name} contains`, `${name}: ${value}`);
+        t.notMatch(String(error), `${name} is not a path`, `${name}: ${value}`);
+      }
+    }
+  }
+  for (const [what, value] of Object.entries(MISPLACED)) {
+    for (const [args, name] of [
+      [['health'], 'SNAPSHOT_ETCD_KEY_FILE'],
+      [['verify', './nothing'], 'NODE_EXTRA_CA_CERTS'],
+      [['verify', './nothing'], 'SNAPSHOT_TERMINATION_LOG'],
+    ] as const) {
+      const finished = await worker(args, { SNAPSHOT_ETCD_ENDPOINTS: 'https://127.0.0.1:1', [name]: value });
+      t.match(finished.stderr, /itself, not a path to one|is not a path/, `${name}: ${what}`);
+      showsNone(t, `${name}: ${what}`, finished, [...value.replaceAll('"', '').split(/\n|\\n/), value]);
+    }
+  }
+});
+
+t.test('neither does the command line show one', (t) => {
+  const messageOf = (words: readonly string[]): string => {
+    try {
+      parseCommandLine(words);
+      return 'accepted';
+    } catch (error) {
+      return `${String(error)} ${(error as { hint?: string }).hint}`;
+    }
+  };
+  const secrets = [
+    'PEM',
+    'a PEM in one line',
+    'token',
+    'account key',
+    'DER',
+    'SAS',
+    'connection string',
+    'client secret',
+  ];
+  for (const what of secrets) {
+    const value = MISPLACED[what] ?? '';
+    const secret = value.replace(/.*sig=/, '');
+    for (const words of [
+      ...['env-file', 'from', 'from-plan', 'data-dir', 'wal-dir', 'owner-from', 'download', 'restored'].map((name) => [
+        'restore',
+        `--${name}=${value}`,
+      ]),
+      ['drill', '--temp-dir', value],
+      ['verify', '--', value],
+      ['inspect', 'x', '--', value],
+      ['restore', '--', value],
+      ['list', '--', value],
+      ['--', value],
+    ]) {
+      const message = messageOf(words);
+      t.notMatch(message, 'accepted', `${words[0]} ${what}`);
+      for (const line of secret.split('\n')) t.notOk(message.includes(line), `${words[0]} ${what}: ${message}`);
+    }
+  }
+  t.match(
+    messageOf(['verify', 'https://user:pw@a.blob.core.windows.net/c/n.db?sv=1&sig=x#f']),
+    /UsageError: https:\/\/a.blob.core.windows.net\/c\/n.db is a URL. Give the name of the snapshot/,
+  );
+  t.equal(messageOf(['inspect', './x', '--get', JWT]), 'accepted', 'the name of a key may be anything');
+  t.equal(withoutQuery('see http://h/p?q=1, https://u:p@h2#x and c?d'), 'see http://h/p https://h2 and c?d');
+  t.end();
+});
