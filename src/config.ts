@@ -1,6 +1,6 @@
 import { statSync } from 'node:fs';
 import { type Access, readAccess } from './azure/credential.ts';
-import { judgeProxy, proxyPasswords } from './azure/proxy.ts';
+import { judgeProxy, proxyPasswords, proxyWarnings } from './azure/proxy.ts';
 import { CONTAINER_RULE } from './azure/rules.ts';
 import { pathProblem } from './files.ts';
 import { LOG_FORMATS, LOG_LEVELS, type LogFormat, type LogLevel } from './log.ts';
@@ -213,14 +213,15 @@ function decoded(value: string): string {
   }
 }
 
-/** A sentence for every `SNAPSHOT_…` variable that means nothing to this program. */
+/** A sentence for every `SNAPSHOT_…` variable that means nothing to this program, and for what a known one cannot mean. */
 export function unknownVariables(env: Environment): string[] {
-  return Object.keys(env)
+  const unknown = Object.keys(env)
     .filter((name) => name.startsWith('SNAPSHOT_') && !Object.hasOwn(VARIABLES, name))
     .map((name) => {
       const nearest = nearestName(name);
       return `${name} is not a known variable and is ignored${nearest === undefined ? '' : `; did you mean ${nearest}?`}`;
     });
+  return [...unknown, ...proxyWarnings(env)];
 }
 
 function isStorageSet(env: Environment): boolean {

@@ -48,6 +48,7 @@ function bracketsProblem(host: string): string | undefined {
 }
 
 function hostProblem(host: string): string | undefined {
+  if (host.length > 260) return 'has no host name that can be resolved';
   const parts = host.split(':');
   if (parts.length > 2) {
     const [last = '', ...before] = parts.toReversed();

@@ -10,6 +10,7 @@ import type { EtcdUser } from '../config.ts';
 import { EtcdError } from '../errors.ts';
 import { Client, type SnapshotCall } from './client.ts';
 import { etcdError } from './errors.ts';
+import { wrongProtocol } from './protocol.ts';
 import type { TlsCredentials } from './tls.ts';
 import { countFrom, errorsFrom, hex, type MemberAlarm, versionFrom } from './values.ts';
 
@@ -167,7 +168,7 @@ export class Connection {
         throw error;
       });
     } catch (error) {
-      throw etcdError(this.endpoint, error);
+      throw (await wrongProtocol(this.endpoint, error)) ?? etcdError(this.endpoint, error);
     }
   }
 
@@ -190,7 +191,7 @@ export class Connection {
       if (/authentication is not enabled/.test(String(error))) return undefined;
       if (/DEADLINE_EXCEEDED|no leader|request timed out/.test(String(error)))
         throw loginTimedOut(this.endpoint, error);
-      throw etcdError(this.endpoint, error);
+      throw (await wrongProtocol(this.endpoint, error)) ?? etcdError(this.endpoint, error);
     }
   }
 }

@@ -22,19 +22,19 @@ const MEANINGS: readonly (readonly [pattern: RegExp, why: string, hint: string])
     "SNAPSHOT_ETCD_CA_FILE must name the CA that signed etcd's server certificate.",
   ],
   [
-    /alert|bad certificate|certificate required|unknown ca|EPROTO/i,
-    'it refused the TLS connection or our client certificate',
-    'SNAPSHOT_ETCD_CERT_FILE and _KEY_FILE must be a client certificate signed by the CA that etcd trusts (--trusted-ca-file).',
-  ],
-  [
     /wrong version number|packet length|Protocol error|preface|HTTP\/1/i,
     'it does not speak the expected protocol',
     'Check https:// or http:// in SNAPSHOT_ETCD_ENDPOINTS, and that the port is the client port (2379).',
   ],
   [
+    /alert|bad certificate|certificate required|unknown ca|EPROTO/i,
+    'it refused the TLS connection or our client certificate',
+    'SNAPSHOT_ETCD_CERT_FILE and _KEY_FILE must be a client certificate signed by the CA that etcd trusts (--trusted-ca-file).',
+  ],
+  [
     /user name is empty/,
     'authentication is on and no user was named',
-    'Set SNAPSHOT_ETCD_USERNAME and _PASSWORD, or use a client certificate whose common name is a user with the role root.',
+    'Set SNAPSHOT_ETCD_USERNAME and _PASSWORD, which go to endpoints that are named and to https only, or use a client certificate whose common name is a user with the role root.',
   ],
   [/permission denied/i, 'the user lacks the role root', 'Only the role root may: etcdctl user grant-role USER root.'],
   [

@@ -1,15 +1,19 @@
-import { generateKeyPairSync } from 'node:crypto';
-import { mkdir, writeFile } from 'node:fs/promises';
+import { createPrivateKey, generateKeyPairSync, X509Certificate } from 'node:crypto';
+import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import t from 'tap';
 import { findLayout } from '../../src/etcd/layouts.ts';
 import { certificateWarnings, loadTls } from '../../src/etcd/tls.ts';
 import { makeAuthority } from '../support/certificates.ts';
-import { temporaryFolder } from '../support/process.ts';
+import { EtcdCluster, findEtcd } from '../support/etcd.ts';
+import { mustRun, temporaryFolder } from '../support/process.ts';
+import { runWorker } from '../support/worker.ts';
 
 const dir = temporaryFolder('tls');
 const authority = await makeAuthority(join(dir, 'certs'));
 const now = new Date();
+const newest = findEtcd().at(-1);
+if (newest === undefined) throw new Error('no etcd');
 const DAY = 86_400_000;
 
 t.test('a good set loads, and is far from its end', async (t) => {
@@ -42,6 +46,79 @@ t.test('an encrypted key', async (t) => {
   await t.rejects(loadTls({ ...authority.client, key }, now), {
     exitCode: 2,
     message: /encrypted.key is not a private key without a passphrase/,
+  });
+});
+
+t.test('DER is taken as PEM is', async (t) => {
+  const cluster = await EtcdCluster.start({ tools: newest, dir: join(dir, 'etcd'), tls: authority });
+  t.teardown(async () => cluster.stop());
+  const der = async (name: string, bytes: Buffer): Promise<string> => {
+    await writeFile(join(dir, name), bytes);
+    return join(dir, name);
+  };
+  const { ca, cert, key } = authority.client;
+  const pair = createPrivateKey(await readFile(key));
+  const files = {
+    SNAPSHOT_ETCD_CA_FILE: await der('ca.der', new X509Certificate(await readFile(ca)).raw),
+    SNAPSHOT_ETCD_CERT_FILE: await der('client.der', new X509Certificate(await readFile(cert)).raw),
+  };
+  for (const type of ['pkcs8', 'sec1'] as const) {
+    const keyFile = await der(`key-${type}.der`, pair.export({ format: 'der', type }));
+    const variables = { ...cluster.variables, ...files, SNAPSHOT_ETCD_KEY_FILE: keyFile };
+    const health = await runWorker(['health'], variables);
+    t.equal(health.code, 0, `${type}: ${health.stderr}`);
+  }
+});
+
+t.test('a file that is something else is named, with what makes a PEM file of it', async (t) => {
+  const { ca, cert, key } = authority.client;
+  const openssl = async (name: string, ...args: string[]): Promise<Buffer> => {
+    const file = join(dir, name);
+    await mustRun('openssl', [...args, '-out', file]);
+    return readFile(file);
+  };
+  const pem = await readFile(cert);
+  const table: Record<string, [bytes: Buffer, RegExp, RegExp]> = {
+    pkcs12: [
+      await openssl('a.pfx', 'pkcs12', '-export', '-in', cert, '-inkey', key, '-passout', 'pass:x'),
+      /a PKCS#12 archive/,
+      /openssl pkcs12 -in/,
+    ],
+    pkcs7: [await openssl('a.p7b', 'crl2pkcs7', '-nocrl', '-certfile', cert), /a PKCS#7 bundle/, /openssl pkcs7 -in/],
+    'pkcs7 in DER': [
+      await openssl('a.p7c', 'crl2pkcs7', '-nocrl', '-certfile', cert, '-outform', 'der'),
+      /a PKCS#7 bundle/,
+      /openssl pkcs7 -inform der/,
+    ],
+    'a request': [
+      await openssl('a.csr', 'req', '-new', '-key', key, '-subj', '/CN=x'),
+      /request for a certificate/,
+      /Check/,
+    ],
+    'UTF-16': [Buffer.from(`\ufeff${pem.toString()}`, 'utf16le'), /UTF-16 text/, /UTF-8/],
+    'no lines around it': [Buffer.from(pem.toString().replaceAll(/-----.*-----\n?/g, '')), /base64 text/, /BEGIN/],
+    'a Java keystore': [Buffer.from('feedfeed00000002', 'hex'), /a Java keystore/, /keytool/],
+    empty: [Buffer.alloc(0), /empty/, /Check/],
+    'some other DER': [Buffer.from('30820003020105', 'hex'), /some other DER/, /asn1parse/],
+  };
+  for (const [name, [bytes, kind, hint]] of Object.entries(table)) {
+    const file = join(dir, 'wrong');
+    await writeFile(file, bytes);
+    for (const which of ['ca', 'cert', 'key'] as const) {
+      const error = await loadTls({ ...authority.client, [which]: file }, now).catch((thrown: unknown) => thrown);
+      t.match(error, { exitCode: 2, message: kind, hint }, `${name} as ${which}`);
+    }
+  }
+  const swapped = { ca, cert: key, key: cert };
+  await t.rejects(loadTls(swapped, now), { exitCode: 2, message: /is not a PEM certificate: it is a private key/ });
+  await t.rejects(loadTls({ ...authority.client, key: cert }, now), {
+    message: /not a PEM private key: it is a certificate/,
+  });
+  const encrypted = await openssl('enc.der', 'pkcs8', '-topk8', '-in', key, '-outform', 'der', '-passout', 'pass:x');
+  await writeFile(join(dir, 'wrong'), encrypted);
+  await t.rejects(loadTls({ ...authority.client, key: join(dir, 'wrong') }, now), {
+    message: /an encrypted DER key/,
+    hint: /openssl pkey -inform der/,
   });
 });
 

@@ -1,0 +1,117 @@
+import { join } from 'node:path';
+import t from 'tap';
+import { readConfig } from '../../src/config.ts';
+import { makeAuthority } from '../support/certificates.ts';
+import { EtcdCluster, findEtcd } from '../support/etcd.ts';
+import { FakeMember } from '../support/fake-etcd.ts';
+import { temporaryFolder } from '../support/process.ts';
+import { errorOf, runWorker } from '../support/worker.ts';
+
+const dir = temporaryFolder('endpoints');
+const authority = await makeAuthority(join(dir, 'certs'));
+
+function read(value: string): readonly string[] | string {
+  try {
+    return readConfig({ SNAPSHOT_ETCD_ENDPOINTS: value }, { etcd: true, storage: false }).etcd?.endpoints ?? [];
+  } catch (error) {
+    return String(error);
+  }
+}
+
+t.test('a wrong endpoint is named, with what is wrong with it', (t) => {
+  const table: Record<string, RegExp> = {
+    '10.0.0.5:2379': /"10.0.0.5:2379", which must be a URL that begins with http:\/\/ or https:\/\//,
+    'https://10.0.0.5:2379,etcd-2:2379': /one fault.*"etcd-2:2379", which must be a URL/,
+    'https:10.0.0.5:2379': /which must be a URL/,
+    'https//10.0.0.5:2379': /which must be a URL/,
+    'unix:///run/etcd.sock': /which must be a URL/,
+    'https://fd00::5:2379':
+      /"https:\/\/fd00::5:2379", which has an IPv6 address without brackets: write \[fd00::5\]:2379/,
+    'https://fd00::5': /IPv6 address without brackets: write \[fd00::5\]/,
+    'https://[fd00::5': /"https:\/\/\[fd00::5"/,
+    'https://[fd00::5%eth0]:2379': /zone/,
+    'https://[fd00::zz]:2379': /no IPv6 address in its brackets/,
+    'https://10.0.0.5:99999': /"https:\/\/10.0.0.5:99999", which has a port that is no number from 1 to 65535/,
+    'https://10.0.0.5:0': /port that is no number/,
+    'https://10.0.0.5:client': /port that is no number/,
+    'https://10.0.0.5:': /colon without a port/,
+    'https://10.0.0.5:2379;https://10.0.0.6:2379': /has a semicolon: separate URLs by commas/,
+    'https://10.0.0.5:2379 https://10.0.0.6:2379': /has a space or a line feed in it: separate URLs by commas/,
+    'https://10.0.0.5:2379\nhttps://10.0.0.6:2379': /has a space or a line feed/,
+    '["https://10.0.0.5:2379","https://10.0.0.6:2379"]': /one fault.*is JSON/,
+    "['https://10.0.0.5:2379', 'https://10.0.0.6:2379']": /one fault.*is JSON/,
+    'm1=https://10.0.0.5:2379,m2=https://10.0.0.6:2379': /2 faults.*has a name before the URL: leave out m1=/,
+    'https://10.0.0.5:2379/v3': /protocol, host and port only, without a path/,
+    'https://10.0.0.5:2379?x=1': /protocol, host and port only/,
+    'https://10.0.0.300:2379': /no IPv4 address: 10.0.0.300/,
+    'https://10.1:2379': /no IPv4 address: 10.1/,
+    'https://010.0.0.5:2379': /no IPv4 address: 010.0.0.5/,
+    'https://': /has no host/,
+    'https://a b': /space/,
+    'https://etcd_1!:2379': /no host name/,
+    '"https://a:1","https://b:1"': /quotation mark/,
+  };
+  for (const [value, problem] of Object.entries(table)) {
+    t.match(read(value), problem, value);
+    t.match(read(value), /SNAPSHOT_ETCD_ENDPOINTS names/, value);
+  }
+  const secret = read('https://root:hunter2@10.0.0.5:2379');
+  t.match(secret, /"https:\/\/…@10.0.0.5:2379", which must be protocol, host and port only, without a user/);
+  t.notMatch(secret, 'hunter2');
+  t.notMatch(read('https://a:1?token=hunter2'), 'hunter2');
+  t.ok(String(read(`https://${'a'.repeat(5_000)}/`)).length < 500);
+  t.notMatch(read('x\u001b[31m://y'), '\u001b', 'and can be shown');
+  for (const [value, origins] of Object.entries({
+    'https://[fd00::5]:2379': ['https://[fd00::5]:2379'],
+    'HTTPS://Etcd-1.example.com': ['https://etcd-1.example.com:2379'],
+    'https://10.0.0.5:02379,https://10.0.0.5:2379/': ['https://10.0.0.5:2379'],
+    'https://etcd_1:443': ['https://etcd_1:443'],
+  })) {
+    t.strictSame(read(value), origins, value);
+  }
+  t.end();
+});
+
+for (const tools of findEtcd()) {
+  t.test(`etcd ${tools.version}: http for https, and https for http`, async (t) => {
+    const [secured, plain] = await Promise.all([
+      EtcdCluster.start({ tools, dir: join(dir, `tls-${tools.version}`), tls: authority }),
+      EtcdCluster.start({ tools, dir: join(dir, tools.version) }),
+    ]);
+    t.teardown(async () => Promise.all([secured.stop(), plain.stop()]));
+    const http = { SNAPSHOT_ETCD_ENDPOINTS: secured.endpoints.replace('https:', 'http:') };
+    const https = { ...secured.variables, SNAPSHOT_ETCD_ENDPOINTS: plain.endpoints.replace('http:', 'https:') };
+    t.match(errorOf(await runWorker(['health'], http)), {
+      exitCode: 10,
+      message: /the server seems to expect https\./,
+      hint: /Write https:\/\//,
+    });
+    t.match(errorOf(await runWorker(['health'], https)), {
+      exitCode: 10,
+      message: /the server seems to expect http, without TLS/,
+      hint: /Write http:\/\//,
+    });
+  });
+}
+
+t.test('what a member says of itself is bounded', async (t) => {
+  const table: Record<string, [string, string]> = {
+    long: ['9'.repeat(20_000), '9'.repeat(64)],
+    'a line feed': ['3.5.0\r\nx-evil: 1', '3.5.0??x-evil??1'],
+    'an escape': ['3.5.0\u001b[31m', '3.5.0??31m'],
+    'not ASCII': ['3.5.ü', '3.5.?'],
+    usual: ['3.5.0-rc.1+meta', '3.5.0-rc.1+meta'],
+  };
+  for (const [name, [version, expected]] of Object.entries(table)) {
+    const errors = [`${'e'.repeat(20_000)}\u001b`, ...Array.from({ length: 500 }, () => 'memberID:1 alarm:NOSPACE')];
+    const member = await FakeMember.start(async () => {}, '1', '1', undefined, {
+      status: { version, errors, dbSize: '-5' },
+    });
+    t.teardown(() => member.stop());
+    const { stdout, stderr } = await runWorker(['health', '--json'], { SNAPSHOT_ETCD_ENDPOINTS: member.endpoint });
+    const [found] = (JSON.parse(stdout) as { members: { version: string; dbSize: number }[] }).members;
+    t.match(found, { version: expected, dbSize: 0 }, name);
+    t.ok(stdout.length + stderr.length < 30_000, `${name}: ${stdout.length + stderr.length} characters`);
+    t.notMatch(stderr, '\u001b');
+  }
+});
