@@ -136,7 +136,7 @@ const VERBS: Readonly<Record<string, Verb>> = {
       'wal-dir': { type: 'string', value: 'DIR', help: 'directory for the write-ahead log, as for etcdutl' },
       'owner-from': { type: 'string', value: 'DIR', help: 'take owner and mode of the new directory from this one' },
       'no-bump': { type: 'boolean', help: 'do not raise the revision' },
-      force: { type: 'boolean', help: 'restore, or plan to restore, although the cluster has quorum' },
+      force: { type: 'boolean', help: 'restore, or plan to restore, although the cluster has quorum, or may have' },
       swap: { type: 'boolean', help: 'put restored data into the place of a stopped member; the old data is kept' },
       download: {
         type: 'string',

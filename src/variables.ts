@@ -19,19 +19,19 @@ export const VARIABLES = {
   },
   SNAPSHOT_ETCD_CA_FILE: {
     example: '/etc/kubernetes/pki/etcd/ca.crt',
-    meaning: "CA that signed the members' certificates, PEM.",
+    meaning: "CA that signed the members' certificates, PEM or DER.",
     default: '`/etc/kubernetes/certs/ca.crt`, or found',
     isPath: true,
   },
   SNAPSHOT_ETCD_CERT_FILE: {
     example: '/etc/kubernetes/pki/etcd/healthcheck-client.crt',
-    meaning: 'Client certificate, PEM.',
+    meaning: 'Client certificate, PEM or DER.',
     default: '`/etc/kubernetes/certs/etcdclient.crt`, or found',
     isPath: true,
   },
   SNAPSHOT_ETCD_KEY_FILE: {
     example: '/etc/kubernetes/pki/etcd/healthcheck-client.key',
-    meaning: "The client certificate's private key, PEM, not encrypted.",
+    meaning: "The client certificate's private key, PEM or DER, not encrypted.",
     default: '`/etc/kubernetes/certs/etcdclient.key`, or found',
     isPath: true,
   },
@@ -39,7 +39,11 @@ export const VARIABLES = {
     example: 'backup',
     meaning: 'User with the role `root`, where authentication is on and the client certificate names no such user.',
   },
-  SNAPSHOT_ETCD_PASSWORD: { example: "the user's password", meaning: "The user's password.", secret: true },
+  SNAPSHOT_ETCD_PASSWORD: {
+    example: "the user's password",
+    meaning: "The user's password; endpoints must then be https (or on loopback).",
+    secret: true,
+  },
   SNAPSHOT_AZURE_ACCOUNT_NAME: { example: 'aksenginebackups', meaning: 'Storage account.' },
   SNAPSHOT_AZURE_ACCOUNT_KEY: {
     example: 'the 88 characters of key1',
@@ -90,7 +94,11 @@ export const VARIABLES = {
       '`connection-string`, `key`, `sas`, `principal`, `workload-identity` or `managed-identity`; `auto` takes the first complete one of these, but never a managed identity.',
     default: '`auto`',
   },
-  SNAPSHOT_AZURE_CLOUD: { example: 'usgov', meaning: '`public`, `china` or `usgov`.', default: '`public`' },
+  SNAPSHOT_AZURE_CLOUD: {
+    example: 'usgov',
+    meaning: "`public`, `china` or `usgov`, or the cloud's name in Azure's own tools, such as `AzureChinaCloud`.",
+    default: '`public`',
+  },
   SNAPSHOT_AZURE_AUTHORITY_HOST: {
     example: 'https://login.microsoftonline.us',
     meaning: 'Where service principals and workload identities get their tokens.',
@@ -98,7 +106,8 @@ export const VARIABLES = {
   },
   SNAPSHOT_AZURE_BLOB_ENDPOINT: {
     example: 'https://aksenginebackups.privatelink.blob.core.windows.net',
-    meaning: 'Full URL of the blob service: private endpoints, Azurite (`http://` on loopback only).',
+    meaning:
+      'Full URL of the blob service, without the container: private endpoints, Azurite (`http://` on loopback only).',
     default: "the account's in the cloud",
   },
   AZURE_FEDERATED_TOKEN_FILE: {
