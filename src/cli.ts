@@ -96,7 +96,12 @@ const VERBS: Readonly<Record<string, Verb>> = {
       name: { type: 'string', value: 'NEW', help: 'name of the new member (needed)' },
       'peer-urls': { type: 'string', value: 'URL', help: 'its peer URL (needed)' },
       'client-urls': { type: 'string', value: 'URL', help: 'its client URL, for the settings that are printed' },
-      'data-dir': { type: 'string', value: 'DIR', help: 'its data directory (default: /var/lib/etcd/NEW)' },
+      'data-dir': {
+        type: 'string',
+        value: 'DIR',
+        help: 'its data directory (default: NEW, where the layout keeps data)',
+      },
+      layout: { type: 'string', value: 'LAYOUT', help: 'aks-engine or kubeadm (default: as this host shows)' },
       voter: { type: 'boolean', help: 'add it as a voting member at once, not as a learner first' },
       wait: { type: 'boolean', help: 'wait until the new member is started, healthy and promoted' },
       'dry-run': { type: 'boolean', help: 'show what would be done, and change nothing' },

@@ -1,4 +1,4 @@
-import { UsageError } from '../errors.ts';
+import { StorageError, UsageError } from '../errors.ts';
 import { connectAll, type Connections } from '../etcd/connect.ts';
 import { Findings } from '../findings.ts';
 import { bestConnection, makeChange } from '../members/change.ts';
@@ -9,15 +9,28 @@ import { hasQuorum, quorumInWords } from '../members/quorum.ts';
 import { removedMembers } from '../members/removed.ts';
 import { failedMember, isId, isReplacement, looksRemoved, nextStep, type Step } from '../members/replacement.ts';
 import { readReplacement, type Replacement } from '../members/request.ts';
-import { settingsInWords, settingsOf } from '../members/settings.ts';
+import { type Settings, settingsInWords, settingsOf } from '../members/settings.ts';
 import { surveyCluster } from '../members/survey.ts';
+import { inferLayout, type Layout, LAYOUTS, namedLayout } from '../restore/layouts.ts';
+import { title } from '../snapshot/member.ts';
+import type { RecordedMember } from '../snapshot/record.ts';
+import { newestFirst } from '../snapshot/retention.ts';
 import { printable } from '../text.ts';
 import { backup } from './backup.ts';
-import type { Arguments, Context, Outcome } from './command.ts';
-import { title } from '../snapshot/member.ts';
+import { type Arguments, type Context, openStore, type Outcome } from './command.ts';
+
+/** For so long the backup of an earlier run need not be repeated. */
+const RECENT_MS = 30 * 60_000;
 
 /** How long etcd may take to be ready for a step, where nobody asked to wait. */
 const PATIENCE_MS = 60_000;
+
+/** What is to be done next, and what it follows from. */
+interface Next {
+  readonly step: Step;
+  readonly cluster: ClusterHealth;
+  readonly replacement: Replacement;
+}
 
 /** What has been done, by this run or before. */
 interface Done {
@@ -35,7 +48,7 @@ interface Done {
  */
 export async function replaceMember(context: Context, { operands, options }: Arguments): Promise<Outcome> {
   const { config, log, signal } = context;
-  const replacement = readReplacement(operands[0] ?? '', options);
+  const replacement = readReplacement(operands[0] ?? '', options, await dataParent(context, options['layout']));
   const connections = await connectAll(config.etcd, new Date(), new Findings(log));
   const waits = options['wait'] === true;
   const patience = new Patience(signal, waits ? Infinity : PATIENCE_MS);
@@ -50,6 +63,8 @@ export async function replaceMember(context: Context, { operands, options }: Arg
     const seen = await look().catch(async (error: unknown) => patience.bear(error));
     if (seen === undefined) continue;
     const { cluster, step } = seen;
+    // They may be impossible, and must be known to be possible before anything is changed.
+    settingsAfter(step, cluster, replacement);
     const [words = ''] = plan(step, cluster, replacement);
     if (options['dry-run'] === true) return intention(step, cluster, replacement, context, options);
     if (step.kind === 'done' || (step.kind === 'start' && !waits)) return result(step, cluster, replacement, done);
@@ -61,7 +76,7 @@ export async function replaceMember(context: Context, { operands, options }: Arg
       continue;
     }
     // While a backup was taken or a person was thinking the cluster may have changed, so it is looked at again.
-    if (await prepare(context, words, step, done, options)) continue;
+    if (await prepare(context, words, { step, cluster, replacement }, done, options)) continue;
     const refusal = await makeChange(step, cluster, replacement, connections);
     if (refusal === undefined) {
       log.info(`done: ${words}`);
@@ -94,7 +109,7 @@ async function removedBefore(
 async function prepare(
   context: Context,
   words: string,
-  { kind }: Step,
+  { step: { kind }, cluster, replacement }: Next,
   done: Done,
   options: Arguments['options'],
 ): Promise<boolean> {
@@ -113,6 +128,13 @@ async function prepare(
         'Set SNAPSHOT_AZURE_ACCOUNT_NAME, _ACCOUNT_KEY and _CONTAINER_NAME (see the README), or say --no-backup.',
       );
     }
+    const recent = await recentBackup(context, cluster, replacement);
+    if (recent !== undefined) {
+      const { name, takenAt } = recent;
+      log.info('the backup of an earlier run of this replacement is recent enough', { name, takenAt });
+      done.backup = name;
+      return true;
+    }
     const { json, shortfall } = await backup(context);
     done.backup = (json as { name: string }).name;
     if (shortfall !== undefined) log.warn(shortfall.message, { hint: shortfall.hint });
@@ -124,6 +146,56 @@ async function prepare(
     throw new UsageError('The step was not agreed to: nothing more was changed.', 'Run again to go on from here.');
   }
   return true;
+}
+
+/**
+ * The newest snapshot of this cluster, if a run of this replacement can have taken it a short time ago: it has the failed member
+ * or the new one. Undefined also where the container cannot be listed or is not there yet: the backup that follows tells of it.
+ */
+async function recentBackup(
+  context: Context,
+  { clusterId }: ClusterHealth,
+  replacement: Replacement,
+): Promise<{ readonly name: string; readonly takenAt: Date } | undefined> {
+  const isOfThis = (member: RecordedMember): boolean =>
+    [member.id, member.name].includes(replacement.failed) || isReplacement(member, replacement);
+  try {
+    const now = new Date();
+    const snapshots = newestFirst(await (await openStore(context)).list(), now);
+    const newest = snapshots.find(({ record }) => record.clusterId === clusterId);
+    if (newest === undefined || !newest.record.members.some(isOfThis)) return undefined;
+    const { name, record } = newest;
+    return now.getTime() - record.takenAt.getTime() < RECENT_MS ? { name, takenAt: record.takenAt } : undefined;
+  } catch (error) {
+    if (error instanceof StorageError) return undefined;
+    throw error;
+  }
+}
+
+/** Where the new member's data directory is to be, as the installer has it; etcd's own place where none is recognised. */
+async function dataParent({ config }: Context, layout: unknown): Promise<string | undefined> {
+  if (typeof layout === 'string') return placeOf(namedLayout(layout));
+  try {
+    return placeOf((await inferLayout(config.etcd?.tls)).layout);
+  } catch (error) {
+    if (error instanceof UsageError) return undefined;
+    throw error;
+  }
+}
+
+/** Undefined where another program keeps the members. */
+function placeOf(layout: Layout): string | undefined {
+  const { restorer, dataDir } = LAYOUTS[layout];
+  return restorer === undefined ? dataDir : undefined;
+}
+
+/** The settings of the replacement once a step is done. */
+function settingsAfter(step: Step, { members }: ClusterHealth, replacement: Replacement): Settings {
+  const failed = step.kind === 'remove' ? step.member : undefined;
+  return settingsOf(
+    replacement,
+    members.filter((member) => member !== failed),
+  );
 }
 
 /** What would be done. */
@@ -139,11 +211,7 @@ function intention(
   const backsUp = isChange && options['no-backup'] !== true;
   const first = backsUp ? [`take a backup, verified and read back${storage}`] : [];
   const steps = [...first, ...plan(step, cluster, replacement)];
-  const failed = step.kind === 'remove' ? step.member : undefined;
-  const settings = settingsOf(
-    replacement,
-    cluster.members.filter((member) => member !== failed),
-  );
+  const settings = settingsAfter(step, cluster, replacement);
   const list = steps.map((words, index) => `${index + 1}. ${printable(words)}`);
   return {
     text: ['Nothing was changed. To be done:', ...list, '', settingsInWords(settings)].join('\n'),

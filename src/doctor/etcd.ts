@@ -1,19 +1,19 @@
 import type { EtcdConfig } from '../config.ts';
 import { UnsafeError } from '../errors.ts';
-import { askAll } from '../etcd/ask.ts';
+import { type Answer, askAll } from '../etcd/ask.ts';
 import { type Connections, connectAll } from '../etcd/connect.ts';
 import type { MemberStatus } from '../etcd/connection.ts';
 import { aheadOf } from '../etcd/probes.ts';
 import { expiriesOf, loadTls } from '../etcd/tls.ts';
 import { Findings } from '../findings.ts';
 import type { Log } from '../log.ts';
-import { type ClusterHealth, isHealthy } from '../members/health.ts';
+import { type ClusterHealth, hasStarted, isHealthy, type MemberHealth } from '../members/health.ts';
 import { hasQuorum, quorumInWords, spareOf } from '../members/quorum.ts';
 import { surveyCluster } from '../members/survey.ts';
-import { humanSize } from '../text.ts';
+import { humanSize, printable } from '../text.ts';
 import { type Check, fail, ok, tried, warn } from './check.ts';
 import { judgeClock } from './clock.ts';
-import { title } from '../snapshot/member.ts';
+import { sameUrls, title } from '../snapshot/member.ts';
 
 /** etcd's own default, which members before 3.6 do not contradict. */
 const DEFAULT_QUOTA = 2 * 1024 ** 3;
@@ -44,7 +44,10 @@ export async function checkEtcd(config: EtcdConfig, now: Date, log: Log): Promis
   const checks = [
     ...certificates,
     ...endpoints,
-    ...(await tried('quorum', async () => judgeCluster(await surveyCluster(connections)))),
+    ...(await tried('quorum', async () => {
+      const cluster = await surveyCluster(connections);
+      return [...judgeCluster(cluster), ...judgeEndpoints(answers, cluster)];
+    })),
     ...(await tried('database', async () => checkSize(statuses, connections))),
     ...(await tried('clock', async () => checkClock(statuses, connections))),
   ];
@@ -80,6 +83,35 @@ function judgeCluster({ members, alarms, quorum }: ClusterHealth): Check[] {
     ...alarms.map(({ memberId, alarm }) => {
       const sentence = `Member ${memberId} has the alarm ${alarm}.`;
       return fail('alarm', new UnsafeError(sentence, 'Deal with its cause, then: etcdctl alarm disarm.'));
+    }),
+  ];
+}
+
+/** Whether each endpoint belongs to a member, and each voting member has one: members change, and nobody thinks of the list. */
+function judgeEndpoints(answers: readonly Answer[], { clusterId, members }: ClusterHealth): Check[] {
+  const listed = new Set<string>();
+  const strangers: Check[] = [];
+  for (const { connection, status } of answers) {
+    const { endpoint } = connection;
+    const isItself = (member: MemberHealth): boolean =>
+      status === undefined
+        ? member.clientURLs.some((url) => sameUrls([url], [endpoint]))
+        : member.id === status.memberId && clusterId === status.clusterId;
+    const member = members.find(isItself);
+    if (member !== undefined) listed.add(member.id);
+    else {
+      const what = status === undefined ? 'does not answer, and belongs to' : 'answers, but belongs to';
+      const hint = 'Was that member replaced? Take the endpoint out of SNAPSHOT_ETCD_ENDPOINTS, and stop its etcd.';
+      strangers.push(warn('endpoint', `${endpoint} ${what} no member of the cluster.`, hint));
+    }
+  }
+  const missing = members.filter((member) => !listed.has(member.id) && !member.isLearner && hasStarted(member));
+  return [
+    ...strangers,
+    ...missing.map((member) => {
+      const sentence = `Member ${title(member)} is missing in SNAPSHOT_ETCD_ENDPOINTS.`;
+      const hint = `Add ${printable(member.clientURLs.join(' or '))}: a backup chooses among the members that are listed, and compares them.`;
+      return warn('endpoint', sentence, hint);
     }),
   ];
 }

@@ -30,7 +30,7 @@ export function demandOneCluster(statuses: readonly MemberStatus[]): void {
   throw new UsageError(
     `SNAPSHOT_ETCD_ENDPOINTS names two clusters: ${first.endpoint} belongs to ${first.clusterId}, ` +
       `${foreign.endpoint} to ${foreign.clusterId}.`,
-    'Name the members of one cluster only.',
+    'Name the members of one cluster only. After a restore: one of them was started with its old data (`etcd-snapshot health`).',
   );
 }
 

@@ -10,6 +10,9 @@ import { versionFrom } from './values.ts';
  */
 const FLOW_CONTROL_WINDOW = 8 * 1024 * 1024;
 
+/** Bytes; gRPC's own limit. What a member sends to the worker is far smaller. */
+const LARGEST_ANSWER = 4 * 1024 * 1024;
+
 /** One message of the Snapshot stream (specification: the Snapshot RPC). */
 export interface SnapshotMessage {
   /** Database bytes still to come after this message; the trailer is not counted. */
@@ -42,7 +45,8 @@ type Method = (request: object, metadata: object, options: { deadline: number },
  * connection directly.
  */
 export class Client extends Etcd3 {
-  constructor(endpoint: string, tls: TlsCredentials | undefined) {
+  /** @param largestAnswer bytes */
+  constructor(endpoint: string, tls: TlsCredentials | undefined, largestAnswer = LARGEST_ANSWER) {
     super({
       hosts: endpoint,
       ...(tls === undefined || !endpoint.startsWith('https:')
@@ -51,6 +55,7 @@ export class Client extends Etcd3 {
       faultHandling: { global: noop, host: () => noop },
       grpcOptions: {
         'grpc-node.flow_control_window': FLOW_CONTROL_WINDOW,
+        'grpc.max_receive_message_length': largestAnswer,
         // Whoever waits for a member that is being started should not wait longer than that takes.
         'grpc.max_reconnect_backoff_ms': 1_000,
         // etcd is on the cluster's own network, whatever proxy the environment names for Azure.

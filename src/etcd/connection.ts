@@ -66,11 +66,20 @@ export class Connection {
   readonly #user: EtcdUser | undefined;
   #token: Promise<string | undefined> | undefined;
 
-  /** @param token stands in for a user's, where the caller can make one */
-  constructor(endpoint: string, tls: TlsCredentials | undefined, user?: EtcdUser, token?: string) {
+  /**
+   * @param token stands in for a user's, where the caller can make one
+   * @param largestAnswer bytes; undefined = what is enough for everything but values of keys
+   */
+  constructor(
+    endpoint: string,
+    tls: TlsCredentials | undefined,
+    user?: EtcdUser,
+    token?: string,
+    largestAnswer?: number,
+  ) {
     this.endpoint = endpoint;
     this.tls = tls;
-    this.#client = new Client(endpoint, tls);
+    this.#client = new Client(endpoint, tls, largestAnswer);
     this.#user = user;
     this.#token = token === undefined ? undefined : Promise.resolve(token);
   }

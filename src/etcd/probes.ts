@@ -5,6 +5,7 @@ import { connect } from 'node:net';
 import { EtcdError } from '../errors.ts';
 import { ANSWER_MS, type Connection } from './connection.ts';
 import { etcdError } from './errors.ts';
+import type { TlsCredentials } from './tls.ts';
 
 /** Answers of a member that went through quorum all the same: it looks at the user, and at a password, afterwards. */
 const PROOFS = /permission denied|user name is empty|invalid user ID or password|corrupt cluster/;
@@ -39,6 +40,24 @@ export async function acceptsConnections(url: string): Promise<boolean> {
     };
     socket.once('connect', end(true)).once('error', end(false)).once('timeout', end(false));
   });
+}
+
+/**
+ * The id of the cluster to which the member belongs that answers at a peer URL, in lower-case hex; undefined where none answers,
+ * or not to our certificate.
+ */
+export async function clusterAtPeer(url: string, tls: TlsCredentials | undefined): Promise<string | undefined> {
+  const signal = AbortSignal.timeout(ANSWER_MS);
+  try {
+    const path = `${url}/members`;
+    const call = url.startsWith('https:') ? getHttps(path, { ...tls, signal }) : getHttp(path, { signal });
+    const [answer] = (await once(call, 'response')) as [IncomingMessage];
+    answer.destroy();
+    const id = answer.headers['x-etcd-cluster-id'];
+    return typeof id === 'string' && /^[0-9a-f]{1,16}$/.test(id) ? id : undefined;
+  } catch {
+    return undefined;
+  }
 }
 
 /**

@@ -12,6 +12,8 @@ export interface Probe {
   readonly failures: readonly string[];
   /** Whether something takes connections at its peer URLs, where it did not answer. */
   readonly isAlive: boolean;
+  /** Whether a member of another cluster answers in its place, as one does that was started with data from before a restore. */
+  readonly isForeign?: boolean;
 }
 
 export interface MemberHealth extends Member {

@@ -19,9 +19,14 @@ const DIRECTORY = /^\/[\w.+/-]+$/;
 
 /**
  * What these options ask for. Values are such that they can stand in a shell's line, an env file and YAML as they are.
+ * @param parent of the data directory, where none is given
  * @throws UsageError
  */
-export function readReplacement(failed: string, options: Readonly<Record<string, unknown>>): Replacement {
+export function readReplacement(
+  failed: string,
+  options: Readonly<Record<string, unknown>>,
+  parent = '/var/lib/etcd',
+): Replacement {
   const name = text(options, 'name');
   const peerURLs = urls(options, 'peer-urls', '2380');
   if (name === undefined || peerURLs === undefined) {
@@ -44,7 +49,7 @@ export function readReplacement(failed: string, options: Readonly<Record<string,
       'Choose another --name, such as m3-replace-0, or name the failed member by its id.',
     );
   }
-  const dataDir = text(options, 'data-dir') ?? `/var/lib/etcd/${name}`;
+  const dataDir = text(options, 'data-dir') ?? `${parent}/${name}`;
   if (!DIRECTORY.test(dataDir)) {
     throw new UsageError(
       `--data-dir ${dataDir} is no directory's full path.`,

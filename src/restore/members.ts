@@ -117,6 +117,12 @@ export function assertPossible(set: readonly InitialMember[]): void {
   );
 }
 
+/** What of a member's name or URLs must not become part of a command. */
+export function misshapenPart(member: InitialMember): string | undefined {
+  const checked = v.safeParse(v.object(Initial), member);
+  return checked.success ? undefined : `of ${JSON.stringify(printable(member.name))}, ${issueIn(checked.issues)}`;
+}
+
 /** Whether one file or record names a voting member at all; records of a restored cluster that earlier versions wrote do not. */
 export function namesVoters({ members }: Pick<Known, 'members'>): boolean {
   return members.some(({ isLearner }) => !isLearner);
@@ -232,11 +238,7 @@ function isOld(member: InitialMember, set: readonly InitialMember[], { mayListOl
 }
 
 function misshapen(set: readonly InitialMember[]): string | undefined {
-  for (const member of set) {
-    const checked = v.safeParse(v.object(Initial), member);
-    if (!checked.success) return `of ${JSON.stringify(printable(member.name))}, ${issueIn(checked.issues)}`;
-  }
-  return undefined;
+  return set.map((member) => misshapenPart(member)).find((problem) => problem !== undefined);
 }
 
 function repeated(set: readonly InitialMember[]): string | undefined {

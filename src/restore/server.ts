@@ -20,6 +20,9 @@ const [CLIENT_SOCKET, PEER_SOCKET] = ['client:0', 'peer:0'];
 /** Bytes of a socket's path that every system takes. */
 const LONGEST_PATH = 100;
 
+/** Bytes: values may be as large as --max-request-bytes of the cluster allowed, and this is the limit of gRPC in Go. */
+const LARGEST_ANSWER = 2 ** 31 - 1;
+
 const POLL_MS = 50;
 
 export interface ServerOptions {
@@ -69,7 +72,7 @@ export class DrillServer {
     signal.throwIfAborted();
     const child = startChild(program, args, { cwd: dir, env: CHILD_ENVIRONMENT, stdio: ['ignore', log.fd, log.fd] });
     await Promise.all([once(child, 'spawn'), log.close()]);
-    const connection = new Connection(`unix:${socket}`, undefined, undefined, rootToken?.token);
+    const connection = new Connection(`unix:${socket}`, undefined, undefined, rootToken?.token, LARGEST_ANSWER);
     const server = new DrillServer(child, connection);
     onAbort(signal, () => killChild(child));
     try {

@@ -55,6 +55,22 @@ for (const version of findEtcd()) {
   });
 }
 
+t.test('a value above the limit of gRPC, and a later etcd than that of the members', { skip }, async (t) => {
+  const older = findEtcd().find(({ version }) => version.startsWith('3.5.')) ?? tools;
+  const flags = ['--max-request-bytes', String(16 * 1024 * 1024)];
+  const cluster = await EtcdCluster.start({ tools: older, dir: join(dir, 'large'), flags });
+  t.teardown(async () => cluster.stop());
+  await cluster.fill(1, 6 * 1024 * 1024);
+  const variables = { ...cluster.variables, ...azurite.variables('drill-large') };
+  const { name } = await jsonOf<{ name: string }>([], variables);
+  await cluster.stop();
+  const drilled = await runWorker(['drill', name, '--json', '--temp-dir', room], { ...variables, ...withTools(tools) });
+  t.equal(drilled.code, 0, drilled.stderr);
+  const { findings } = JSON.parse(drilled.stdout) as { findings: string[] };
+  if (older === tools) return t.comment('there is no later etcd here');
+  t.match(findings, [new RegExp(`restores a snapshot of etcd ${older.version}: start etcd ${tools.version} on it`)]);
+});
+
 t.test('files of clusters with authentication, leases and an unfinished compaction', { skip }, async (t) => {
   for (const name of ['auth', 'leases', 'compacted', 'empty']) {
     const file = join(FIXTURES, `etcd-3.5.30-${name}.snap`);

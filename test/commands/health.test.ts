@@ -1,9 +1,11 @@
+import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
 import { makeAuthority } from '../support/certificates.ts';
 import { EtcdCluster, findEtcd } from '../support/etcd.ts';
-import { type Finished, freePort, temporaryFolder } from '../support/process.ts';
+import { type Finished, freePort, mustRun, temporaryFolder } from '../support/process.ts';
 import { until } from '../support/until.ts';
+import { parseMemberList } from '../support/restored-clusters.ts';
 import { errorOf, runWorker } from '../support/worker.ts';
 
 interface Health {
@@ -39,6 +41,12 @@ async function ask(t: Test, code: number, variables: Record<string, string>): Pr
 
 function healthOf({ members }: Health): Record<string, string> {
   return Object.fromEntries(members.map(({ name, health }) => [name, health]));
+}
+
+/** The id of the cluster that a member believes to be in, as etcdctl prints it. */
+async function statusOf(cluster: EtcdCluster, name: string): Promise<{ clusterId: string }> {
+  const printed = await cluster.etcdctlAt(cluster.member(name).endpoint, 'endpoint', 'status', '-w', 'fields');
+  return { clusterId: BigInt(/"ClusterID" : (\d+)/.exec(printed)?.[1] ?? '0').toString(16) };
 }
 
 t.jobs = 4;
@@ -108,6 +116,50 @@ for (const tools of findEtcd()) {
 
 const tools = findEtcd().at(-1);
 if (tools === undefined) throw new Error('no etcd');
+
+for (const tools of findEtcd()) {
+  t.test(`etcd ${tools.version}: a member that was started with its data from before a restore`, async (t) => {
+    const folder = join(dir, `old-${tools.version}`);
+    const cluster = await EtcdCluster.start({ tools, dir: folder, size: 3, tls: authority });
+    t.teardown(async () => cluster.stop());
+    const file = join(dir, `old-${tools.version}.db`);
+    await cluster.etcdctlAt(cluster.member('m1').endpoint, 'snapshot', 'save', file);
+    const members = parseMemberList(await cluster.etcdctl('member', 'list'));
+    const set = members.map(({ name, peerURLs }) => `${name}=${peerURLs.join()}`).join();
+    const { clusterId } = await statusOf(cluster, 'm3');
+    for (const name of ['m1', 'm2']) {
+      await cluster.stopMember(name);
+      await rm(join(folder, name), { recursive: true });
+      const own = members.find((member) => member.name === name)?.peerURLs.join() ?? '';
+      const flags = ['--name', name, '--initial-cluster', set, '--initial-cluster-token', 'another'];
+      const place = ['--initial-advertise-peer-urls', own, '--data-dir', join(folder, name)];
+      await mustRun(tools.snapshotTool, ['snapshot', 'restore', file, ...flags, ...place], { ETCDCTL_API: '3' });
+    }
+    await Promise.all([cluster.startMember('m1'), cluster.startMember('m2')]);
+
+    const { endpoint } = cluster.member('m3');
+    const isFound = async (what: string): Promise<void> => {
+      for (const endpoints of [cluster.endpoints, cluster.member('m1').endpoint]) {
+        const found = await ask(t, 20, { ...cluster.variables, SNAPSHOT_ETCD_ENDPOINTS: endpoints });
+        t.match(found, { healthy: false, hasQuorum: true }, what);
+        t.match(healthOf(found), { m1: 'healthy', m2: 'healthy' });
+        // Some versions have no name of a member that never started in the restored cluster.
+        const { errors = [] } = found.members.find(({ health }) => health === 'unreachable') ?? {};
+        t.match(errors.join(' '), `A member of another cluster (${clusterId}) answers at `);
+        t.match(errors.join(' '), 'Its etcd runs with data from before a restore');
+      }
+    };
+    await isFound('it was never stopped');
+    const tie = { ...cluster.variables, SNAPSHOT_ETCD_ENDPOINTS: `${cluster.member('m1').endpoint},${endpoint}` };
+    const undecided = await runWorker(['health'], tie);
+    t.equal(undecided.code, 2);
+    t.match(errorOf(undecided), { message: /two clusters/, hint: /old data/ });
+
+    await cluster.stopMember('m3');
+    await cluster.startMember('m3', tools, false);
+    await isFound('it was started again, and answers other members only, as it has no quorum');
+  });
+}
 
 t.test('where the members cannot be reached under their own client URLs', async (t) => {
   const nowhere = `http://127.0.0.1:${await freePort()}`;

@@ -75,6 +75,19 @@ for (const tools of versions) {
 
     await replacement.finish(t, settings);
     t.match(await replacement.run(t), { state: 'done', backup: null, added: { name: 'm3-replace-0' } });
+    t.strictSame(await azurite.names(container), [backup], 'the backup of the first run is used again');
+
+    const doctor = await runWorker(['doctor', '--json'], replacement.variables);
+    const { checks } = JSON.parse(doctor.stdout) as { checks: { check: string; state: string; finding: string }[] };
+    const warnings = checks.filter(({ check, state }) => check === 'endpoint' && state === 'warn');
+    t.match(
+      warnings.map(({ finding }) => finding),
+      [
+        new RegExp(`^${cluster.member('m3').endpoint} does not answer, and belongs to no member`),
+        /^Member m3-replace-0 \([0-9a-f]+\) is missing in SNAPSHOT_ETCD_ENDPOINTS/,
+      ],
+    );
+    t.equal(warnings.length, 2);
   });
 }
 

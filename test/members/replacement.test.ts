@@ -121,6 +121,38 @@ t.test('the settings, in every form', (t) => {
   t.end();
 });
 
+t.test('no name or URL of another member becomes a command', (t) => {
+  const replacement = readReplacement('m3', { name: 'm9', 'peer-urls': NEW });
+  const [good] = survey([fake(1)]).members;
+  for (const change of [
+    { name: 'm1; touch /tmp/x #' },
+    { name: 'm1" "ETCD_FORCE_NEW_CLUSTER=true' },
+    { name: '$(reboot)' },
+    { name: 'm1\nETCD_X=1' },
+    { name: '-m' },
+    { name: '\u202em' },
+    { name: 'a,b' },
+    { name: 'a=b' },
+    { peerURLs: ['https://10.0.0.1:2380\ntouch /tmp/y'] },
+    { peerURLs: ['https://$(reboot):2380'] },
+    { peerURLs: ["https://a';reboot;':2380"] },
+    { peerURLs: [] },
+  ]) {
+    const refusal = { name: 'UnsafeError', exitCode: 20, message: /No settings can be written/ };
+    t.throws(() => settingsOf(replacement, [{ ...good!, ...change }]), refusal, JSON.stringify(change));
+  }
+  const odd = { ...good!, name: 'máster~1@x', peerURLs: ['https://[fe80::1%25eth0]:2380'] };
+  const isPossible = URL.canParse('https://[fe80::1%25eth0]:2380');
+  if (isPossible) t.match(settingsInWords(settingsOf(replacement, [odd])), '%%25eth0');
+  const words = settingsInWords(settingsOf(replacement, [{ ...odd, peerURLs: ['https://h1:2380'] }]));
+  t.match(words, `  --name m9 --data-dir /var/lib/etcd/m9 `);
+  t.match(words, `--initial-cluster 'máster~1@x=https://h1:2380,m9=${NEW}'`);
+  t.match(words, `Environment="ETCD_INITIAL_CLUSTER=máster~1@x=https://h1:2380,m9=${NEW}"`);
+  const elsewhere = readReplacement('m3', { name: 'm9', 'peer-urls': NEW }, '/var/lib/etcddisk');
+  t.equal(elsewhere.dataDir, '/var/lib/etcddisk/m9');
+  t.end();
+});
+
 t.test('a member that is corrupt is replaced although it runs, unless it leads', (t) => {
   const wanted = request('m2', 'm9', NEW);
   const members = [fake(1), fake(2, { isCorrupt: true }), fake(3)];
