@@ -14,7 +14,7 @@ import { surveyCluster } from '../members/survey.ts';
 import { inferLayout, type Layout, LAYOUTS, namedLayout } from '../restore/layouts.ts';
 import { title } from '../snapshot/member.ts';
 import type { RecordedMember } from '../snapshot/record.ts';
-import { newestFirst } from '../snapshot/retention.ts';
+import { newestFirst } from '../snapshot/inventory.ts';
 import { printable } from '../text.ts';
 import { backup } from './backup.ts';
 import { type Arguments, type Context, openStore, type Outcome } from './command.ts';

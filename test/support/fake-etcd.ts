@@ -52,7 +52,7 @@ export class FakeMember {
     misbehaviour: Misbehaviour,
     clusterId = '1',
     leader = '2',
-    members: readonly object[] = [{ ID: '1', name: 'm1' }],
+    members: readonly object[] = [{ ID: '1', name: 'm1', peerURLs: ['http://127.0.0.1:2380'] }],
     { tls, memberId = '1', status = {}, hashKV, login, refusal }: FakeOptions = {},
   ): Promise<FakeMember> {
     const server = new grpc.Server();
