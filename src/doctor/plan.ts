@@ -1,15 +1,21 @@
+import { UsageError, VerificationError } from '../errors.ts';
 import { makePlan } from '../restore/plan.ts';
 import type { SnapshotRecord } from '../snapshot/record.ts';
-import { type Check, ok, tried } from './check.ts';
+import { type Check, fail, ok } from './check.ts';
 
 /** A plan as `restore --plan` makes it, for what no plan can be made of cannot be restored on all members. */
-export async function checkPlan(name: string, size: number, record: SnapshotRecord, now: Date): Promise<Check[]> {
-  return tried('restore plan', async () => {
+export function checkPlan(name: string, size: number, record: SnapshotRecord, now: Date): Check {
+  const what = 'restore plan';
+  try {
     // The layout decides only how the steps are written.
     const { members } = makePlan(name, size, record, { layout: 'kubeadm', now });
     return ok(
-      'restore plan',
-      `A plan can be made from the newest snapshot, for ${members.map(({ name: one }) => one).join(', ')}.`,
+      what,
+      `A plan can be made from the newest snapshot, for ${members.map((member) => member.name).join(', ')}.`,
     );
-  });
+  } catch (error) {
+    if (!(error instanceof UsageError)) throw error;
+    // By the same code with which a drill of it ends.
+    return fail(what, new VerificationError(error.message, error.hint, error));
+  }
 }

@@ -67,10 +67,10 @@ function judgeRight(right: Right, refusal: StorageError | undefined): Check {
 }
 
 /** How old it is, and whether it can be restored on all members. @throws UsageError when it is not clear which one is meant */
-async function judgeNewest(blobs: readonly StoredBlob[], ids: ClusterIds, now: Date): Promise<Check[]> {
+function judgeNewest(blobs: readonly StoredBlob[], ids: ClusterIds, now: Date): Check[] {
   const newest = newestSnapshot(blobs, ids, now);
   if (newest !== undefined) {
-    return [judgeAge(blobs, newest, now), ...(await checkPlan(newest.name, newest.size, newest.record, now))];
+    return [judgeAge(blobs, newest, now), checkPlan(newest.name, newest.size, newest.record, now)];
   }
   const whose = blobs.some(isRecorded) ? ' of this cluster' : '';
   const hint = 'Take one now: etcd-snapshot backup.';

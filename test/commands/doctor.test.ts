@@ -76,6 +76,10 @@ for (const tools of findEtcd()) {
       /^3\.[45]\./.test(tools.version) ? /default quota/ : /of a quota of 2.1 GB/,
     );
     t.match(
+      lines.find(({ check }) => check === 'restore plan'),
+      { state: 'ok', finding: /A plan can be made from the newest snapshot, for m1, m2, m3/ },
+    );
+    t.match(
       lines.find(({ check }) => check === 'newest snapshot'),
       { finding: /is \d+s old; usually .* every 6h/ },
     );
@@ -242,4 +246,22 @@ t.test('old snapshots, and a store that refuses everything', async (t) => {
     { state: 'fail', finding: /refused the account key/ },
   );
   t.match(errorOf(refused.end), { message: /1 check failed, the first: Azure refused/ });
+});
+
+t.test('a newest snapshot that no plan can be made of', async (t) => {
+  const one = await cluster(t, 'unplanned');
+  const variables = { ...one.variables, ...azurite.variables('unplanned') };
+  t.equal((await runWorker([], variables)).code, 0);
+  const [name = ''] = await azurite.names('unplanned');
+  const blob = azurite.container('unplanned').getBlobClient(name);
+  const { metadata = {} } = await blob.getProperties();
+  for (const members of ['[]', (metadata['members'] ?? '').replace('"m1"', '"m1; reboot"')]) {
+    await blob.setMetadata({ ...metadata, members });
+    const { end, lines } = await ask(variables);
+    t.equal(end.code, 11, end.stderr);
+    t.match(
+      lines.find(({ check }) => check === 'restore plan'),
+      { state: 'fail', finding: /names no member|members\.0\.name is not a member name/ },
+    );
+  }
 });

@@ -152,3 +152,31 @@ t.test('an etcd that never answers is ended in time, and by a signal', { skip },
   t.throws(() => process.kill(etcd, 0), 'etcd is gone');
   t.strictSame(await leftBehind(), []);
 });
+
+t.test('a snapshot that no plan can be made of', { skip }, async (t) => {
+  const client = azurite.container('unplanned');
+  await client.createIfNotExists();
+  const member = { id: '1', name: 'm1', peerURLs: ['https://10.0.0.1:2380'], isLearner: false };
+  const name = 'kubernetes-etcd-snapshot_20260101_000000.db';
+  const store = async (members: readonly object[]): Promise<unknown> =>
+    client
+      .getBlockBlobClient(name)
+      .upload(SNAPSHOT, SNAPSHOT.length, { metadata: metadataOf({ members: JSON.stringify(members) }) });
+  const variables = { ...azurite.variables('unplanned'), ...withTools(tools) };
+  await store([member]);
+  const good = await jsonOf<Drill>(['drill', '--temp-dir', room], variables);
+  t.ok(good.checks.find(({ what }) => what === 'a plan for all members')?.ok);
+
+  for (const members of [[{ ...member, isLearner: true }], [{ ...member, name: 'm1; reboot' }]]) {
+    await store(members);
+    const drilled = await runWorker(['drill', '--json', '--temp-dir', room], variables);
+    t.equal(drilled.code, 11, drilled.stderr);
+    t.match(errorOf(drilled).message, /a plan for all members is/);
+    const { checks } = JSON.parse(drilled.stdout) as Drill;
+    t.strictSame(
+      checks.filter(({ ok }) => !ok).map(({ what }) => what),
+      ['a plan for all members'],
+      'all else is well',
+    );
+  }
+});

@@ -56,9 +56,11 @@ t.test('compared with the newest of the same cluster', (t) => {
 t.test('a restored cluster whose earlier id is named', (t) => {
   const before = { clusterId: 'c0', revision: 5000, totalSize: 9_000_000, liveKeys: 9000 };
   t.match(anomalies({}, before), ['the cluster id is c1, but the snapshots here are of cluster c0']);
+  t.match(anomalies({}, before), [/set SNAPSHOT_PREVIOUS_CLUSTER_IDS=c0\)/], 'what to do is said');
   t.strictSame(anomaliesAfter(['c0'], {}, before), [], 'what it was before is not compared');
   t.match(anomaliesAfter(['c0'], { revision: 9 }, { revision: 10 }, before), ['the revision went back from 10 to 9']);
   const stranger = { clusterId: 'c2', takenAt: new Date('2026-02-01T12:00:00Z') };
   t.match(anomaliesAfter(['c0'], {}, before, stranger), ['but the snapshots here are of cluster c2']);
+  t.match(anomaliesAfter(['c0'], {}, before, stranger), [/set SNAPSHOT_PREVIOUS_CLUSTER_IDS=c0,c2\)/], 'both');
   t.end();
 });
