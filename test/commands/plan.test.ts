@@ -209,7 +209,8 @@ t.test('a swap in the wrong place', { skip }, async (t) => {
   const [, undo = ''] = /To undo it, with etcd stopped:\n +(.*)/.exec(swapped.stdout) ?? [];
   t.equal((await m3.shell(undo)).code, 0, undo);
   await rm(join(folder, 'disk-of-m3', 'member'), { recursive: true });
-  const [old = ''] = (await readdir(join(folder, 'disk-of-m3'))).filter((name) => name.startsWith('old-'));
+  const old = (await readdir(join(folder, 'disk-of-m3'))).find((name) => name.startsWith('old-'));
+  if (old === undefined) throw new Error('the restored data is not there');
   const nothing = await m3.shell(`etcd-snapshot restore --swap --data-dir /var/lib/etcddisk --restored ${old}`);
   t.equal(nothing.code, 2, 'a relative directory is one of the working directory');
   const alone = `etcd-snapshot restore --swap --data-dir /var/lib/etcddisk --restored /var/lib/etcddisk/${old}`;
