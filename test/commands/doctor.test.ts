@@ -261,7 +261,7 @@ t.test('a newest snapshot that no plan can be made of', async (t) => {
     t.equal(end.code, 11, end.stderr);
     t.match(
       lines.find(({ check }) => check === 'restore plan'),
-      { state: 'fail', finding: /names no member|members\.0\.name is not a member name/ },
+      { state: 'fail', finding: /none of them is a voting member|name is not a member name/ },
     );
   }
 });

@@ -156,7 +156,15 @@ t.test('an etcd that never answers is ended in time, and by a signal', { skip },
 t.test('a snapshot that no plan can be made of', { skip }, async (t) => {
   const client = azurite.container('unplanned');
   await client.createIfNotExists();
-  const member = { id: '1', name: 'm1', peerURLs: ['https://10.0.0.1:2380'], isLearner: false };
+  const bare = join(dir, 'unplanned.db');
+  await writeFile(bare, SNAPSHOT);
+  const { members: own } = await jsonOf<{ members: { id: string; name: string; peerURLs: string[] }[] }>(
+    ['inspect', bare],
+    {},
+  );
+  const [first] = own;
+  if (first === undefined) throw new Error('no member');
+  const member = { id: first.id, name: first.name, peerURLs: first.peerURLs, isLearner: false };
   const name = 'kubernetes-etcd-snapshot_20260101_000000.db';
   const store = async (members: readonly object[]): Promise<unknown> =>
     client
