@@ -175,7 +175,7 @@ t.test('a snapshot that no plan can be made of', { skip }, async (t) => {
   const good = await jsonOf<Drill>(['drill', '--temp-dir', room], variables);
   t.ok(good.checks.find(({ what }) => what === 'a plan for all members')?.ok);
 
-  for (const members of [[{ ...member, isLearner: true }], [{ ...member, name: 'm1; reboot' }]]) {
+  for (const members of [[{ ...member, peerURLs: ['https://10.9.9.9:2380'] }], [{ ...member, name: 'm1; reboot' }]]) {
     await store(members);
     const drilled = await runWorker(['drill', '--json', '--temp-dir', room], variables);
     t.equal(drilled.code, 11, drilled.stderr);
