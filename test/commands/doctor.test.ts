@@ -1,6 +1,7 @@
 import { join } from 'node:path';
 import { ContainerSASPermissions } from '@azure/storage-blob';
 import t, { type Test } from 'tap';
+import { snapshotName } from '../../src/snapshot/name.ts';
 import { Azurite } from '../support/azurite.ts';
 import { makeAuthority } from '../support/certificates.ts';
 import { EtcdCluster, findEtcd } from '../support/etcd.ts';
@@ -221,20 +222,26 @@ t.test('old snapshots, and a store that refuses everything', async (t) => {
   const variables = { ...single.variables, ...azurite.variables('age') };
   const { stdout } = await runWorker(['--json'], variables);
   const { name } = JSON.parse(stdout) as { name: string };
-  const blob = azurite.container('age').getBlobClient(name);
-  const { metadata = {} } = await blob.getProperties();
+  const container = azurite.container('age');
+  const original = container.getBlobClient(name);
+  const { metadata = {} } = await original.getProperties();
+  const bytes = await original.downloadToBuffer();
+  await original.delete();
   for (const [hours, state, code] of [
     [10, 'warn', 0],
     [30, 'fail', 12],
   ] as const) {
-    const takenat = new Date(Date.now() - hours * 3_600_000).toISOString();
-    await blob.setMetadata({ ...metadata, takenat });
+    // Its name goes with its date.
+    const takenAt = new Date(Date.now() - hours * 3_600_000);
+    const old = container.getBlockBlobClient(snapshotName('', takenAt));
+    await old.upload(bytes, bytes.length, { metadata: { ...metadata, takenat: takenAt.toISOString() } });
     const { end, lines } = await ask(variables);
     t.match(
       lines.find(({ check }) => check === 'newest snapshot'),
       { state, finding: new RegExp(`${hours}h old`) },
     );
     t.equal(end.code, code);
+    await old.delete();
   }
 
   const refusing = await FaultProxy.start(azurite.url, () => ({ status: 403, code: 'AuthenticationFailed' }));

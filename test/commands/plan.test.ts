@@ -229,7 +229,7 @@ t.test('without a sign of a layout, and without a plan that can be made', async 
   const cases: [code: number, message: RegExp, words: string[]][] = [
     [2, /There is no layout openshift/, ['--layout', 'openshift']],
     [2, /There is no layout a\\u\{1b\}\[31m/, ['--layout', 'a\u001b[31m']],
-    [2, /members\.0\.name is not a member name/, ['--layout', 'kubeadm']],
+    [2, /does not have the members of its record/, ['--layout', 'kubeadm']],
     [2, /--data-dir cannot be used/, ['--layout', 'kubeadm', '--data-dir', '/a\nb']],
     [2, /There is no directory/, ['--layout', 'kubeadm', '--output', join(dir, 'no/where.json')]],
     [2, /--output writes a new plan/, ['--from-plan', file]],

@@ -6,7 +6,7 @@ import { inferLayout, isLayout, type Layout, LAYOUTS } from '../../src/restore/l
 import { makePlan, planJson, planText, stepsOf } from '../../src/restore/plan.ts';
 import { assertNoFile, type Plan, readPlan, writePlan } from '../../src/restore/plan-file.ts';
 import { directoriesOf, isOneOfSeveral, nextStep, readWish, type Wish } from '../../src/restore/wish.ts';
-import { fromMetadata, type SnapshotRecord } from '../../src/snapshot/record.ts';
+import { fromMetadata, type RecordedMember, type SnapshotRecord } from '../../src/snapshot/record.ts';
 import { run, temporaryFolder } from '../support/process.ts';
 import { metadataOf } from '../support/restored.ts';
 
@@ -23,10 +23,11 @@ const MEMBERS = ['a', 'b', 'c'].map((name, i) => ({
 const SET = 'a=https://10.0.0.0:2380,b=https://10.0.0.1:2380,c=https://10.0.0.2:2380';
 const NOW = new Date('2026-01-02T03:04:05Z');
 
+/** As if its parser had let everything pass. */
 function record(members: readonly object[] = MEMBERS): SnapshotRecord {
-  const known = fromMetadata(metadataOf({ sha256: 'ab'.repeat(32), members: JSON.stringify(members) }));
+  const known = fromMetadata(metadataOf({ sha256: 'ab'.repeat(32), members: JSON.stringify(MEMBERS) }));
   if (known === undefined) throw new Error('no record');
-  return known;
+  return { ...known, members: members as RecordedMember[] };
 }
 
 function planOf(layout: Layout, more: Partial<Parameters<typeof makePlan>[3]> = {}, members?: readonly object[]): Plan {
