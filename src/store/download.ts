@@ -102,7 +102,7 @@ async function readRange(
   }
 }
 
-/** An answer may end early, but it must be a part of the blob that begins where it was asked to. */
+/** An answer may end early, but it must be a part of the blob that begins where it was asked to: with nothing nobody gets on. */
 function demandAskedFor(
   { contentRange = 'no range', contentLength = 0 }: BlobDownloadResponseParsed,
   { size, from }: Extent,
@@ -110,7 +110,7 @@ function demandAskedFor(
 ): void {
   const [, first, last, total] = /^bytes (\d+)-(\d+)\/(\d+)$/.exec(contentRange) ?? [];
   const isPart = Number(first) === from && Number(last) === from + contentLength - 1;
-  if (isPart && contentLength <= count && Number(total) === size) return;
+  if (isPart && contentLength > 0 && contentLength <= count && Number(total) === size) return;
   throw new StorageError(
     'UnexpectedRange',
     `Azure answered with ${contentRange} when asked for ${count} bytes from ${from} on of ${size}.`,

@@ -155,7 +155,7 @@ export class BlobStore {
       return undefined;
     } catch (error) {
       if (await isGone(blob, error, this.#requests)) return undefined;
-      const obstacle = OBSTACLES[codeOf(error)];
+      const obstacle = Object.hasOwn(OBSTACLES, codeOf(error)) ? OBSTACLES[codeOf(error)] : undefined;
       if (obstacle === undefined) throw error;
       return obstacle;
     }

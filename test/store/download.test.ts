@@ -1,4 +1,6 @@
 import { createCipheriv, createHash } from 'node:crypto';
+import { once } from 'node:events';
+import { createServer } from 'node:http';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import t, { type Test } from 'tap';
@@ -123,6 +125,25 @@ t.test('an answer of other bytes is refused', async (t) => {
   const honest = await behind(t, () => 'pass');
   const tooLong = readAll(honest.store, 'small.db', small.etag, small.bytes.length + 1);
   await t.rejects(tooLong, { exitCode: 12, code: 'UnexpectedRange' }, 'nor is a blob of another size the same');
+});
+
+t.test('a peer that answers with nothing is not asked for ever', async (t) => {
+  let asked = 0;
+  const server = createServer((_, response) => {
+    asked++;
+    const headers = { 'content-length': '0', 'content-range': 'bytes 5-4/10', 'x-ms-request-id': 'x', etag: '"0x1"' };
+    response.writeHead(206, headers).end();
+  }).listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  t.teardown(() => {
+    server.closeAllConnections();
+    server.close();
+  });
+  const address = server.address();
+  const url = `http://127.0.0.1:${typeof address === 'object' ? address?.port : ''}/testaccount`;
+  const store = await openStore({ ...azurite.variables('nothing'), SNAPSHOT_AZURE_BLOB_ENDPOINT: url });
+  await t.rejects(readAll(store, 'x', '"0x1"', 10, 5), { code: 'UnexpectedRange' });
+  t.equal(asked, 1);
 });
 
 t.test('a blob that is replaced or deleted in the middle is found out', async (t) => {
