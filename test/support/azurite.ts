@@ -21,16 +21,18 @@ export class Azurite {
   }
 
   /** With an authority it speaks TLS and takes tokens, so that every credential can be tried. */
-  static async start(dir: string, tls?: Authority): Promise<Azurite> {
+  static async start(dir: string, tls?: Authority, host = '127.0.0.1'): Promise<Azurite> {
     const port = await freePort();
     const key = randomBytes(64).toString('base64');
     const args = [
-      ...['--blobHost', '127.0.0.1', '--blobPort', String(port), '--location', dir],
+      ...['--blobHost', host, '--blobPort', String(port), '--location', dir],
       ...['--silent', '--skipApiVersionCheck', '--disableTelemetry'],
       ...(tls === undefined ? [] : ['--cert', tls.server.cert, '--key', tls.server.key, '--oauth', 'basic']),
     ];
-    const daemon = await Daemon.start(BIN, args, async () => accepts(port), { AZURITE_ACCOUNTS: `testaccount:${key}` });
-    return new Azurite(key, `${tls === undefined ? 'http' : 'https'}://127.0.0.1:${port}/testaccount`, daemon);
+    const daemon = await Daemon.start(BIN, args, async () => accepts(host, port), {
+      AZURITE_ACCOUNTS: `testaccount:${key}`,
+    });
+    return new Azurite(key, `${tls === undefined ? 'http' : 'https'}://${host}:${port}/testaccount`, daemon);
   }
 
   /** The worker's variables for a container of this account, by account key. */
@@ -67,9 +69,9 @@ export class Azurite {
   }
 }
 
-async function accepts(port: number): Promise<boolean> {
+async function accepts(host: string, port: number): Promise<boolean> {
   return new Promise((resolve) => {
-    const call = request({ host: '127.0.0.1', port, path: '/' }, (response) => {
+    const call = request({ host, port, path: '/' }, (response) => {
       response.resume();
       resolve(true);
     });

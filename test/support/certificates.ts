@@ -29,8 +29,14 @@ const DAY = 86_400_000;
 /**
  * Makes the CA, a server and a client certificate, named as the worker's default files are.
  * @param serverDays for which the server's certificate is still good; negative = it has expired
+ * @param addresses of the server, besides loopback
  */
-export async function makeAuthority(dir: string, name = 'test CA', serverDays = 365): Promise<Authority> {
+export async function makeAuthority(
+  dir: string,
+  name = 'test CA',
+  serverDays = 365,
+  addresses: readonly string[] = [],
+): Promise<Authority> {
   await mkdir(dir, { recursive: true });
   const authority = await issue(name, true);
   const ca = join(dir, 'ca.crt');
@@ -44,7 +50,7 @@ export async function makeAuthority(dir: string, name = 'test CA', serverDays = 
   return {
     dir,
     ca,
-    server: await save('etcdserver', await issue('localhost', false, authority, serverDays)),
+    server: await save('etcdserver', await issue('localhost', false, authority, serverDays, addresses)),
     client: await save('etcdclient', await issue('root', false, authority)),
   };
 }
@@ -66,7 +72,13 @@ export async function makePrincipalFile(path: string, days = 365): Promise<strin
   return path;
 }
 
-async function issue(commonName: string, isCa: boolean, signer?: Pair, days = 365): Promise<Pair> {
+async function issue(
+  commonName: string,
+  isCa: boolean,
+  signer?: Pair,
+  days = 365,
+  addresses: readonly string[] = [],
+): Promise<Pair> {
   const now = Date.now();
   const { private: key, cert } = await generate([{ name: 'commonName', value: commonName }], {
     keyType: 'ec',
@@ -86,7 +98,7 @@ async function issue(commonName: string, isCa: boolean, signer?: Pair, days = 36
             name: 'subjectAltName',
             altNames: [
               { type: 2, value: 'localhost' },
-              { type: 7, ip: '127.0.0.1' },
+              ...['127.0.0.1', ...addresses].map((ip) => ({ type: 7 as const, ip })),
             ],
           },
         ],

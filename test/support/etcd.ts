@@ -42,6 +42,8 @@ export interface ClusterOptions {
   readonly size?: number;
   /** TLS everywhere, with client certificates required. */
   readonly tls?: Authority;
+  /** The address that they listen on: 127.0.0.1 by default. */
+  readonly host?: string;
   /** More flags for every member. */
   readonly flags?: readonly string[];
 }
@@ -67,13 +69,13 @@ export class EtcdCluster {
   }
 
   static async start(options: ClusterOptions): Promise<EtcdCluster> {
-    const { dir, tls, tools, size = 1, flags = [] } = options;
+    const { dir, tls, tools, size = 1, host = '127.0.0.1', flags = [] } = options;
     const scheme = tls === undefined ? 'http' : 'https';
     const plans = await Promise.all(
       Array.from({ length: size }, async (_, index) => ({
         name: `m${index + 1}`,
-        client: `${scheme}://127.0.0.1:${await freePort()}`,
-        peer: `${scheme}://127.0.0.1:${await freePort()}`,
+        client: `${scheme}://${host}:${await freePort()}`,
+        peer: `${scheme}://${host}:${await freePort()}`,
       })),
     );
     const initialCluster = plans.map(({ name, peer }) => `${name}=${peer}`).join(',');

@@ -70,9 +70,9 @@ export class FaultProxy {
   }
 
   /** With an authority it stands before an Azurite that speaks TLS, and does so itself. */
-  static async start(target: string, rule: FaultRule, authority?: Authority): Promise<FaultProxy> {
+  static async start(target: string, rule: FaultRule, authority?: Authority, host = '127.0.0.1'): Promise<FaultProxy> {
     const proxy = new FaultProxy(target, rule, authority && (await readTls(authority)));
-    proxy.#server.listen(0, '127.0.0.1');
+    proxy.#server.listen(0, host);
     await once(proxy.#server, 'listening');
     return proxy;
   }
@@ -80,7 +80,7 @@ export class FaultProxy {
   get url(): string {
     const address = this.#server.address();
     if (address === null || typeof address === 'string') throw new Error('not listening');
-    return `${this.#target.protocol}//127.0.0.1:${address.port}${this.#target.pathname}`;
+    return `${this.#target.protocol}//${address.address}:${address.port}${this.#target.pathname}`;
   }
 
   /** Requests that are not answered to the end, and whose client is still there. */

@@ -1,0 +1,47 @@
+#!/bin/sh
+# Builds and installs what `npm run test:kubernetes` runs:
+#   bin/tools/kubernetes-node    API server, controller manager, scheduler and kubelet as one program
+#   bin/tools/pause              what the first container of a pod runs
+# and containerd, runc, buildah and the CNI plugins as packages. kubernetes-node/go.mod pins the release, and go.sum its bytes. The
+# first build takes about a quarter of an hour on two cores; later ones take seconds, by Go's own cache.
+set -eu
+cd "$(dirname "$0")"
+tools=$PWD/bin/tools
+
+if [ "$(uname -s)" != Linux ] || [ "$(id -u)" != 0 ]; then
+  echo 'build-kubernetes.sh: a node of Kubernetes needs root on Linux: nothing is built, and the tests will be skipped.' >&2
+  exit 0
+fi
+if ! command -v go >/dev/null; then
+  echo "build-kubernetes.sh: Go is needed to build Kubernetes for the tests, and there is no 'go' in the PATH." >&2
+  exit 3
+fi
+
+missing=''
+for pair in containerd:containerd ctr:containerd runc:runc buildah:buildah ip:iproute2 nsenter:util-linux mkfs.ext4:e2fsprogs; do
+  command -v "${pair%%:*}" >/dev/null || missing="$missing ${pair##*:}"
+done
+[ -x /usr/lib/cni/bridge ] || missing="$missing containernetworking-plugins"
+if [ -n "$missing" ]; then
+  echo "build-kubernetes.sh: installing$missing" >&2
+  apt-get update -q >/dev/null
+  # shellcheck disable=SC2086 # a list of words
+  DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends $missing >/dev/null
+fi
+
+version=$(sed -n 's|.*k8s\.io/kubernetes \(v[^ ]*\)$|\1|p' kubernetes-node/go.mod)
+minor=${version#v1.}
+minor=${minor%%.*}
+flags="-s -w -X k8s.io/client-go/pkg/version.gitVersion=$version"
+for setting in gitVersion="$version" gitMajor=1 gitMinor="$minor"; do
+  flags="$flags -X k8s.io/component-base/version.$setting"
+done
+mkdir -p "$tools"
+cd kubernetes-node
+CGO_ENABLED=0 go build -trimpath -ldflags "$flags" -o "$tools/kubernetes-node" .
+CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o "$tools/pause" ./pause
+if ! "$tools/kubernetes-node" kubelet --version | grep -qx "Kubernetes $version"; then
+  echo "build-kubernetes.sh: go.mod pins $version, but the program says $("$tools/kubernetes-node" kubelet --version)." >&2
+  exit 1
+fi
+echo "Kubernetes $version: built $tools/{kubernetes-node,pause}"
