@@ -4,7 +4,7 @@ import type { Needs } from './config.ts';
 import { UsageError } from './errors.ts';
 import { type Command, commandHelp, generalHelp, type Options } from './help.ts';
 import { secretLook } from './secret.ts';
-import { isFileName } from './source.ts';
+import { hintAboutFile, isFileName } from './source.ts';
 import { nearest, printable, withoutQuery } from './text.ts';
 
 type Run = (context: Context, args: Arguments) => Promise<Outcome>;
@@ -229,7 +229,7 @@ export function parseCommandLine(words: readonly string[]): CommandLine {
   return {
     name,
     run: async (context) => (await verb.load())(context, args),
-    needs: verb.needs(args),
+    needs: { ...verb.needs(args), hint: hintOn(args.operands) },
     json: values['json'] === true,
     envFile: typeof values['env-file'] === 'string' ? values['env-file'] : undefined,
     ask,
@@ -318,8 +318,13 @@ function assertFiles(operands: readonly string[]): void {
   if (operands.length > 0 && stored === undefined) return;
   throw new UsageError(
     `--skip-hash-check is for files, and ${stored === undefined ? 'none is named' : `${printable(stored)} is none`}.`,
-    'Name a file; its path begins with ./ or /. What is in the container is never used without its sha256.',
+    `${hintOn(operands) ?? 'Name a file; its path begins with ./ or /'}. What is in the container is never used without its sha256.`,
   );
+}
+
+/** A name of the container that a file has, too. */
+function hintOn(operands: readonly string[]): string | undefined {
+  return operands.map(hintAboutFile).find((hint) => hint !== undefined);
 }
 
 function isUrl(text: string): boolean {

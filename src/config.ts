@@ -95,6 +95,8 @@ export interface Needs {
   readonly reports?: 'backup' | 'drill';
   /** Seconds for the whole run where SNAPSHOT_TIMEOUT is not set; those of a CronJob's run unless told. */
   readonly timeout?: number;
+  /** What may be meant where the configuration has faults, as a sentence without its period. */
+  readonly hint?: string | undefined;
 }
 
 /**
@@ -122,7 +124,7 @@ export function readConfig(env: Environment, needs: Needs): Config {
   if (cleaned(env['NODE_TLS_REJECT_UNAUTHORIZED']) === '0') {
     reader.refuse('NODE_TLS_REJECT_UNAUTHORIZED=0 would accept any certificate (remove it, name a CA instead)');
   }
-  reader.throwFaults();
+  reader.throwFaults(needs.hint);
   return config;
 }
 

@@ -1,6 +1,6 @@
 import { constants, type Stats } from 'node:fs';
-import { type FileHandle, open } from 'node:fs/promises';
-import { UsageError } from './errors.ts';
+import { type FileHandle, lstat, open, stat } from 'node:fs/promises';
+import { messageOf, UsageError } from './errors.ts';
 import { secretLook } from './secret.ts';
 import { printable } from './text.ts';
 
@@ -17,11 +17,14 @@ export async function openRegular(
   links: 'follow' | 'refuse' = 'follow',
 ): Promise<{ readonly file: FileHandle; readonly stats: Stats }> {
   const noFollow = links === 'refuse' ? constants.O_NOFOLLOW : 0;
+  // Looked at before as well, because to open a device can start something, and a socket cannot be opened.
+  const before = await (links === 'refuse' ? lstat(path) : stat(path).catch(async (error) => whyMissing(path, error)));
+  if (!before.isFile()) throw notRegular(before);
   const file = await open(path, constants.O_RDONLY | constants.O_NONBLOCK | noFollow);
   try {
     const stats = await file.stat();
     if (stats.isFile()) return { file, stats };
-    throw Object.assign(new Error(`it is ${kindOf(stats)}, not a regular file`), { code: 'ENOTREG' });
+    throw notRegular(stats);
   } catch (error) {
     await file.close();
     throw error;
@@ -57,12 +60,13 @@ export function whyUnreadable(error: unknown): string {
       return 'does not exist';
     case 'EACCES':
       return 'may not be read by this user';
-    case 'EISDIR':
-      return 'is a directory';
     case 'ENOTREG':
-    case 'ENXIO':
+    case 'EDANGLING':
+      return messageOf(error);
+    case 'ENOTDIR':
+      return 'does not exist: a part of its path is no directory';
     case 'ELOOP':
-      return 'is not a regular file';
+      return 'is a loop of symbolic links';
     default:
       return `cannot be read (${code})`;
   }
@@ -79,8 +83,24 @@ export function pathProblem(value: string): string | undefined {
   return isPath ? undefined : 'is not a path';
 }
 
-function kindOf(stats: Stats): string {
+async function whyMissing(path: string, error: unknown): Promise<never> {
+  const isDangling = await lstat(path).then(
+    (stats) => stats.isSymbolicLink() && error instanceof Error && 'code' in error && error.code === 'ENOENT',
+    () => false,
+  );
+  if (!isDangling) throw error;
+  throw Object.assign(new Error('is a symbolic link to something that does not exist'), { code: 'EDANGLING' });
+}
+
+function notRegular(stats: Stats): Error {
+  return Object.assign(new Error(`is not a regular file but ${kindOf(stats)}`), { code: 'ENOTREG' });
+}
+
+/** What something is. */
+export function kindOf(stats: Stats): string {
+  if (stats.isFile()) return 'a file';
   if (stats.isDirectory()) return 'a directory';
+  if (stats.isSymbolicLink()) return 'a symbolic link';
   if (stats.isFIFO()) return 'a FIFO';
   if (stats.isSocket()) return 'a socket';
   return 'a device';

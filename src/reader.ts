@@ -39,12 +39,13 @@ export class Reader {
     return '';
   }
 
-  throwFaults(): void {
+  /** @param hint what else may be meant */
+  throwFaults(hint?: string): void {
     if (this.#faults.length === 0) return;
     const count = this.#faults.length === 1 ? 'one fault' : `${this.#faults.length} faults`;
     throw new UsageError(
       `The configuration has ${count}: ${this.#faults.join('; ')}.`,
-      'Correct the variables (in Kubernetes: the Secret) and run again; nothing was done.',
+      `${hint === undefined ? '' : `${hint}. `}Correct the variables (in Kubernetes: the Secret) and run again; nothing was done.`,
     );
   }
 

@@ -1,6 +1,7 @@
-import { createReadStream, existsSync } from 'node:fs';
-import { open, stat } from 'node:fs/promises';
+import { existsSync } from 'node:fs';
+import { stat } from 'node:fs/promises';
 import { ExitCode, UnsafeError, VerificationError, WorkerError } from './errors.ts';
+import { openRegular, whyUnreadable } from './files.ts';
 import type { StartProgress } from './progress.ts';
 import { type FileKind, hintFor } from './snapshot/file-kind.ts';
 import { type ClusterIds, newestSnapshot } from './snapshot/inventory.ts';
@@ -33,9 +34,15 @@ export interface FileOptions {
   readonly skipHashCheck?: boolean;
 }
 
-/** Whether an operand means a file of this machine: it looks like a path, or a file of that name is there. */
+/** Whether an operand means a file of this machine: it begins with `./`, `../` or `/`. All other names are of the container. */
 export function isFileName(operand: string): boolean {
-  return /^\.{0,2}\//.test(operand) || existsSync(operand);
+  return /^\.{0,2}\//.test(operand);
+}
+
+/** What to do where a name of the container was given, and a file of this machine has it. */
+export function hintAboutFile(name: string): string | undefined {
+  if (isFileName(name) || !existsSync(name)) return undefined;
+  return `There is a file ${printable(name)} here; to use that, name it ./${printable(name)}`;
 }
 
 /** Opening and reading throw WorkerError (no such snapshot); reading also the abort's reason. */
@@ -45,16 +52,20 @@ export async function openFile(
   { skipHashCheck = false }: FileOptions = {},
 ): Promise<SnapshotSource> {
   try {
-    const file = await open(path);
-    const opened = await file.stat().finally(async () => file.close());
+    const { file, stats: opened } = await openRegular(path);
+    await file.close();
     return {
       ...{ name: path, size: opened.size, record: undefined, etag: undefined, skipHashCheck },
       read: (from) => readFile(path, signal, from),
       async assertUnchanged() {
-        const { ino, size, mtimeMs } = await stat(path).catch((error: unknown) => {
+        const found = await stat(path).catch((error: unknown) => {
           throw unreadable(path, error);
         });
-        if (ino === opened.ino && size === opened.size && mtimeMs === opened.mtimeMs) return;
+        // The time of the last change is the one that nobody can set.
+        const isSame = (['dev', 'ino', 'size', 'mtimeMs', 'ctimeMs'] as const).every(
+          (key) => found[key] === opened[key],
+        );
+        if (isSame) return;
         throw new UnsafeError(
           `${printable(path)} was written to while it was read.`,
           'If it is the database of a member, stop its etcd first, or give a copy of the file.',
@@ -68,7 +79,8 @@ export async function openFile(
 
 async function* readFile(path: string, signal: AbortSignal, start = 0): AsyncGenerator<Buffer, void, void> {
   try {
-    yield* createReadStream(path, { highWaterMark: 1024 * 1024, signal, start });
+    const { file } = await openRegular(path);
+    yield* file.createReadStream({ highWaterMark: 1024 * 1024, signal, start });
   } catch (error) {
     // A stream that is aborted throws an error of its own instead of the reason.
     throw signal.aborted ? signal.reason : unreadable(path, error);
@@ -76,7 +88,9 @@ async function* readFile(path: string, signal: AbortSignal, start = 0): AsyncGen
 }
 
 function unreadable(path: string, error: unknown): WorkerError {
-  return noSuchSnapshot(`The file ${path} cannot be read.`, 'Check the path and its permissions.', error);
+  if (error instanceof WorkerError) return error;
+  const hint = 'Check the path and its permissions.';
+  return noSuchSnapshot(`The file ${printable(path)} cannot be read: it ${whyUnreadable(error)}.`, hint, error);
 }
 
 /** A blob by its name, with or without the prefix. @throws WorkerError (no such snapshot), StorageError */
@@ -84,8 +98,8 @@ export async function openBlob(store: BlobStore, name: string): Promise<Snapshot
   const blob = await store.find(name);
   if (blob !== undefined) return sourceOf(store, blob);
   throw noSuchSnapshot(
-    `There is no snapshot ${name} in container ${store.containerName}.`,
-    '`etcd-snapshot list` shows what there is; a path to a file begins with ./ or /.',
+    `There is no snapshot ${printable(name)} in container ${store.containerName}.`,
+    `${hintAboutFile(name) ?? 'A path to a file begins with ./ or /'}; \`etcd-snapshot list\` shows what there is.`,
   );
 }
 

@@ -23,7 +23,7 @@ const FLOORS = [
     'text.ts',
     'variables.ts',
   ],
-  ['env-file.ts', 'files.ts', 'findings.ts', 'keyfile.ts', 'origin.ts', 'reader.ts'],
+  ['directories.ts', 'env-file.ts', 'files.ts', 'findings.ts', 'keyfile.ts', 'origin.ts', 'reader.ts'],
   ['azure/'],
   ['config.ts'],
   ['snapshot/'],

@@ -1,14 +1,14 @@
 import { createHash } from 'node:crypto';
-import { link, mkdir } from 'node:fs/promises';
+import { link } from 'node:fs/promises';
 import { dirname, resolve } from 'node:path';
 import { Stopwatch } from '../backup/stopwatch.ts';
 import { UsageError } from '../errors.ts';
 import { openRegular, whyUnreadable } from '../files.ts';
-import { demandRoom, onDisk, removeAll, statOf, sync } from '../restore/disk.ts';
+import { demandRoom, onDisk, statOf } from '../restore/disk.ts';
 import { bytesAt, fetchVerified, isResumable } from '../restore/fetch.ts';
 import { demandPlanned } from '../restore/plan.ts';
 import { readPlan } from '../restore/plan-file.ts';
-import { demandParent, workPlaceOf } from '../restore/target.ts';
+import { demandParent, WorkPlace } from '../restore/target.ts';
 import type { Arguments, Context, Outcome } from './command.ts';
 import { printable } from '../text.ts';
 import { openNamedOrNewest } from './operand.ts';
@@ -50,15 +50,14 @@ export async function download(context: Context, { operands: [operand], options 
   if (plan !== undefined && source.record !== undefined) demandPlanned(plan, source.name, source.record.sha256);
   if (there !== undefined) return doneBefore(file, { name: source.name, sha256: source.record?.sha256 });
 
-  const work = workPlaceOf(file);
-  await onDisk(`Creating ${work}`, mkdir(work, { recursive: true, mode: 0o700 }));
+  const place = await WorkPlace.open(file);
+  const { path: work } = await place.work();
   try {
     await demandRoom(work, source.size - (await bytesAt(source, work)));
     const { file: part, facts } = await watch.time('fetch', fetchVerified(source, work, context));
     if (plan !== undefined) demandPlanned(plan, source.name, facts.sha256);
-    await onDisk(`Creating ${file}`, link(part, file));
-    await removeAll(work);
-    await onDisk(`Writing ${dirname(file)}`, sync(dirname(file)));
+    await onDisk(`Creating ${file}`, link(part, place.final));
+    await onDisk(`Writing ${dirname(file)}`, place.removeWork());
 
     log.info('the snapshot is downloaded', { name: source.name, file });
     const { size, sha256, hash, revision, totalKeys } = facts;
@@ -72,7 +71,7 @@ export async function download(context: Context, { operands: [operand], options 
       },
     };
   } catch (error) {
-    if (!isResumable(error)) await removeAll(work);
+    if (!isResumable(error)) await place.removeWork();
     throw error;
   }
 }

@@ -1,4 +1,3 @@
-import { mkdtemp } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Stopwatch } from '../backup/stopwatch.ts';
@@ -6,7 +5,8 @@ import { StorageError, UsageError, VerificationError } from '../errors.ts';
 import { Findings } from '../findings.ts';
 import { drillMetrics } from '../monitoring/metrics.ts';
 import { type Check, compareRecord, compareServer } from '../restore/compare.ts';
-import { demandRoom, onDisk, removeAll } from '../restore/disk.ts';
+import { demandRoom } from '../restore/disk.ts';
+import { DrillDirectory } from '../restore/drill-dir.ts';
 import { fetchVerified } from '../restore/fetch.ts';
 import { aloneAs, tokenOf } from '../restore/members.ts';
 import { makePlan } from '../restore/plan.ts';
@@ -22,7 +22,7 @@ import type { DrillNote } from '../store/drillnote.ts';
 import type { BlobStore } from '../store/store.ts';
 import { drawTable, humanSeconds, printable } from '../text.ts';
 import { type Arguments, type Context, openStore, type Outcome } from './command.ts';
-import { assertOfCluster, clusterIdsFor, warnAboutRecord } from './operand.ts';
+import { assertOfCluster, chosen, clusterIdsFor } from './operand.ts';
 
 /** How many keys are read and compared with their values; HashKV covers all of them at once. */
 const SAMPLE = 100;
@@ -44,7 +44,8 @@ export async function drill(context: Context, { operands: [operand], options }: 
   const { name, size, record, etag } = source;
   const fit = record && { note: demandFit(tool, writtenBy(record)) };
   const parent = typeof options['temp-dir'] === 'string' ? options['temp-dir'] : tmpdir();
-  const dir = await onDisk(`Creating a directory in ${parent}`, mkdtemp(join(parent, 'etcd-drill-')));
+  const place = await DrillDirectory.create(parent, log);
+  const dir = place.path;
   let server: DrillServer | undefined;
   try {
     await demandRoom(dir, (etag === undefined ? size : 2 * size) + 2 * WAL_SIZE);
@@ -64,7 +65,7 @@ export async function drill(context: Context, { operands: [operand], options }: 
     const { skipHashCheck } = source;
     const order = { file, skipHashCheck, member, dataDir, walDir: undefined, bump: 0 };
     await watch.time('restore', runRestore(tool, order, signal));
-    if (skipHashCheck) await source.assertUnchanged();
+    await source.assertUnchanged();
 
     const rootToken = facts.authEnabled ? await makeRootToken(dir, facts.authRevision) : undefined;
     server = await watch.time('start', DrillServer.start({ program, dir, dataDir, member, rootToken, signal }));
@@ -97,7 +98,7 @@ export async function drill(context: Context, { operands: [operand], options }: 
     };
   } finally {
     await server?.stop();
-    await removeAll(dir);
+    await place.remove();
   }
 }
 
@@ -121,12 +122,12 @@ async function openDrilled(
   options: Arguments['options'],
 ): Promise<SnapshotSource> {
   const ids = clusterIdsFor(context, options);
-  if (store !== undefined && operand === '') return openNewest(store, ids);
+  if (store !== undefined && operand === '') return chosen(await openNewest(store, ids), context);
   const skipHashCheck = options['skip-hash-check'] === true;
   const source = await (store === undefined
     ? openFile(operand, context.signal, { skipHashCheck })
     : openBlob(store, operand));
-  warnAboutRecord(source, context.log);
+  chosen(source, context);
   assertOfCluster(source, ids);
   return source;
 }

@@ -1,5 +1,4 @@
 import { UsageError } from '../errors.ts';
-import type { Log } from '../log.ts';
 import type { ClusterIds } from '../snapshot/inventory.ts';
 import { isClusterId } from '../snapshot/record.ts';
 import type { SnapshotFacts } from '../snapshot/verify.ts';
@@ -21,17 +20,19 @@ export async function openSource(
   operand: string,
   options: Arguments['options'] = {},
 ): Promise<SnapshotSource> {
-  if (isFileName(operand)) {
-    return openFile(operand, context.signal, { skipHashCheck: options['skip-hash-check'] === true });
-  }
-  const source = await openBlob(await openStore(context), operand);
-  warnAboutRecord(source, context.log);
-  return source;
+  const source = isFileName(operand)
+    ? await openFile(operand, context.signal, { skipHashCheck: options['skip-hash-check'] === true })
+    : await openBlob(await openStore(context), operand);
+  return chosen(source, context);
 }
 
-/** Its bytes may be a snapshot all the same. */
-export function warnAboutRecord({ name, problem }: SnapshotSource, log: Log): void {
+/** Says in the log which snapshot was taken, and when its record does not count: its bytes may be a snapshot all the same. */
+export function chosen(source: SnapshotSource, { log, config }: Context): SnapshotSource {
+  const { name, etag, problem } = source;
+  if (etag === undefined) log.info('reading a file of this machine', { file: name });
+  else log.info('reading a stored snapshot', { name, container: config.storage?.container ?? null });
   if (problem !== undefined) log.warn(`the record of ${name} is ignored: ${problem}`);
+  return source;
 }
 
 /**
@@ -44,7 +45,7 @@ export async function openNamedOrNewest(
   options: Arguments['options'],
 ): Promise<SnapshotSource> {
   const ids = clusterIdsFor(context, options);
-  if (operand === undefined) return openNewest(await openStore(context), ids);
+  if (operand === undefined) return chosen(await openNewest(await openStore(context), ids), context);
   const source = await openSource(context, operand, options);
   assertOfCluster(source, ids);
   return source;

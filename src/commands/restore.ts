@@ -70,6 +70,7 @@ export async function restore(context: Context, args: Arguments): Promise<Outcom
   for (const note of directories.notes) findings.add(note);
   const owner = await ownerFor(directories.dataDir, options['owner-from']);
   const target = await Target.prepare(directories.dataDir, options['wal-dir'], signal);
+  for (const warning of target.warnings) findings.add(warning, 'Make sure that etcd is stopped there.');
   try {
     await target.demandRoom(source.size - (await bytesAt(source, target.work)), source.size);
 
@@ -83,8 +84,8 @@ export async function restore(context: Context, args: Arguments): Promise<Outcom
     if (skipHashCheck) findings.add(`The sha256 of ${printable(source.name)} was not checked.`, UNCHECKED_HINT);
     const order = { file, skipHashCheck, member, dataDir: target.freshDataDir, walDir: target.freshWalDir, bump };
     await watch.time('restore', runRestore(tool, order, signal));
-    // The tool read it for itself, and without a checksum only this says that it read what was verified.
-    if (skipHashCheck) await source.assertUnchanged();
+    // The tool read it for itself, and only this says that it read what was verified.
+    await source.assertUnchanged();
     const marker = markerOf(source, wish, member, facts, { tool: tool.name, bump });
     await onDisk(`Writing ${target.freshDataDir}`, writeMarker(target.freshDataDir, marker));
     await watch.time('place', target.place(owner));

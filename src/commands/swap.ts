@@ -44,7 +44,8 @@ export async function swap({ log, signal }: Context, { operands, options }: Argu
   if (incoming !== undefined) assertMember(incoming.marker, name, restored);
   const old = await identityOf(join(place, 'member'));
   const swapped = await swapIn(place, restored, new Date(), signal);
-  const { dataDir, aside } = swapped;
+  const { dataDir, aside, warnings } = swapped;
+  for (const warning of warnings) findings.add(warning, 'Make sure that etcd was stopped there.');
   warnAboutOld(findings, { place: dataDir, aside, old, marker: incoming?.marker });
   const undo = aside === undefined ? null : ownCommand('restore', '--swap', '--data-dir', dataDir, '--restored', aside);
   log.info('the restored data is in its place', { dataDir, old: aside ?? null });

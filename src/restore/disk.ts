@@ -1,6 +1,7 @@
 import type { Stats } from 'node:fs';
-import { chown, lstat, open, readdir, rm, stat, statfs } from 'node:fs/promises';
-import { join } from 'node:path';
+import { lstat, open, stat, statfs } from 'node:fs/promises';
+import { geteuid } from 'node:process';
+import { type Visited, visitTree, withNames } from '../directories.ts';
 import { UsageError, WorkerError } from '../errors.ts';
 import { humanSize } from '../text.ts';
 
@@ -22,20 +23,20 @@ const WHY: Readonly<Record<string, readonly [why: string, hint: string]>> = {
  * @param doing completes "… failed"
  * @throws UsageError
  */
-export async function onDisk<T>(doing: string, work: Promise<T>): Promise<T> {
+export async function onDisk<T>(doing: string, work: Promise<T> | (() => T)): Promise<T> {
   try {
-    return await work;
+    return await (typeof work === 'function' ? work() : work);
   } catch (error) {
     if (error instanceof WorkerError || !(error instanceof Error) || !('code' in error)) throw error;
     const [why, hint] = WHY[String(error.code)] ?? [error.message, 'Look at the disk and the mount.'];
-    throw new UsageError(`${doing} failed: ${why}.`, hint, error);
+    throw new UsageError(`${withNames(doing)} failed: ${withNames(why)}.`, hint, error);
   }
 }
 
-/** What is at a path, undefined when nothing is. */
-export async function statOf(path: string): Promise<Stats | undefined> {
+/** What is at a path, undefined when nothing is. @param links `refuse` looks at a link itself */
+export async function statOf(path: string, links: 'follow' | 'refuse' = 'follow'): Promise<Stats | undefined> {
   try {
-    return await stat(path);
+    return await (links === 'refuse' ? lstat(path) : stat(path));
   } catch (error) {
     if (error instanceof Error && 'code' in error && error.code === 'ENOENT') return undefined;
     throw error;
@@ -48,27 +49,38 @@ export async function demandRoom(dir: string, bytes: number): Promise<void> {
   const free = bavail * bsize;
   if (free >= bytes) return;
   throw new UsageError(
-    `There is too little room in ${dir}: ${humanSize(free)} are free, and ${humanSize(bytes)} are needed.`,
+    `There is too little room in ${withNames(dir)}: ${humanSize(free)} are free, and ${humanSize(bytes)} are needed.`,
     'Free some, or name a directory on another disk; nothing was done.',
   );
 }
 
-/** Waits until a directory and all in it is on the disk, and gives all of it to `owner` where one is named. */
-export async function settle(path: string, owner?: { readonly uid: number; readonly gid: number }): Promise<void> {
-  if (owner !== undefined) await chown(path, owner.uid, owner.gid);
-  if ((await lstat(path)).isDirectory()) {
-    for (const name of await readdir(path)) await settle(join(path, name), owner);
-  }
-  await sync(path);
+/**
+ * Takes a tree away from everybody else, looks at all of it, waits until it is on the disk, and gives it to its owner. What
+ * somebody else put into it is found before anything is given away; nobody can add to it while it is looked at.
+ * @param path leads through held directories, where others can rename something
+ * @param owner undefined = the owners stay
+ * @throws UnsafeError (visitTree)
+ */
+export async function handOver(path: string, owner?: { readonly uid: number; readonly gid: number }): Promise<void> {
+  if (owner !== undefined) await visitTree(path, { enter: seize });
+  await visitTree(path, {
+    async leave(entry) {
+      if (owner !== undefined) await entry.chown(owner.uid, owner.gid);
+      await entry.sync();
+    },
+  });
+}
+
+/** Who works in a directory already can add nothing to it any more, either. */
+async function seize(entry: Visited): Promise<void> {
+  const { stats, isDirectory } = entry;
+  if (!isDirectory) return;
+  await entry.chown(geteuid?.() ?? stats.uid, stats.gid);
+  await entry.chmod(stats.mode & 0o7755);
 }
 
 /** Waits until a file's bytes, or a directory's entries, are on the disk. */
 export async function sync(path: string): Promise<void> {
   const handle = await open(path);
   await handle.sync().finally(async () => handle.close());
-}
-
-/** Removes a directory with all in it, if it is there; a killed program's last file may still appear meanwhile. */
-export async function removeAll(path: string): Promise<void> {
-  await rm(path, { recursive: true, force: true, maxRetries: 5, retryDelay: 100 });
 }

@@ -17,9 +17,6 @@ import type { RootToken } from './token.ts';
 /** etcd wants a port in every address; in that of a socket it is a part of the file's name. */
 const [CLIENT_SOCKET, PEER_SOCKET] = ['client:0', 'peer:0'];
 
-/** Bytes of a socket's path that every system takes. */
-const LONGEST_PATH = 100;
-
 /** Bytes: values may be as large as --max-request-bytes of the cluster allowed, and this is the limit of gRPC in Go. */
 const LARGEST_ANSWER = 2 ** 31 - 1;
 
@@ -28,7 +25,7 @@ const POLL_MS = 50;
 export interface ServerOptions {
   /** Of etcd itself. */
   readonly program: string;
-  /** Nobody else may look into it: sockets, log and keys are there. */
+  /** Nobody else may look into it: sockets, log and keys are there. Held, so that its path is short enough for a socket. */
   readonly dir: string;
   /** What etcd's tool restored. */
   readonly dataDir: string;
@@ -58,9 +55,6 @@ export class DrillServer {
   static async start(options: ServerOptions): Promise<DrillServer> {
     const { program, dir, dataDir, member, rootToken, signal } = options;
     const socket = join(dir, CLIENT_SOCKET);
-    if (Buffer.byteLength(socket) > LONGEST_PATH) {
-      throw new UsageError(`The path ${dir} is too long for a socket.`, 'Name a shorter one with --temp-dir.');
-    }
     const logFile = join(dir, 'etcd.log');
     const log = await open(logFile, 'w', 0o600);
     const args = [

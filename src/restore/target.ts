@@ -1,58 +1,141 @@
 import { randomBytes } from 'node:crypto';
 import type { Stats } from 'node:fs';
-import { chmod, mkdir, readdir, readFile, rename, writeFile } from 'node:fs/promises';
-import { dirname, join, resolve } from 'node:path';
+import { chmod, readdir, readFile, rename, rmdir, writeFile } from 'node:fs/promises';
+import { basename, dirname, join, resolve } from 'node:path';
+import * as v from 'valibot';
+import { HeldDirectory, removeTree } from '../directories.ts';
 import { UsageError } from '../errors.ts';
-import { demandRoom, onDisk, removeAll, settle, statOf, sync } from './disk.ts';
-import { demandUnused } from './inuse.ts';
+import { kindOf } from '../files.ts';
+import { printable } from '../text.ts';
+import { demandRoom, handOver, onDisk, statOf, sync } from './disk.ts';
+import { assertUnused } from './inuse.ts';
 import { WAL_SIZE } from './tool.ts';
 
-/** Where a snapshot that is being downloaded waits for its rest, or for etcd's tool: beside what is to be made. */
-export function workPlaceOf(path: string): string {
-  return `${path}.restoring`;
-}
+/** What is added to the name of what is made: there its parts wait. */
+const WORK = '.restoring';
 
-/** Names the raft log's directory while it is moved into its place before the data. */
+/** In the work directory while the raft log's directory is in its place already, and the data is not. */
 const JOURNAL = 'wal-dir';
+
+/** What this run put into the place of the raft log, so that no other one is ever taken for it. */
+const Journal = v.object({ walDir: v.string(), dev: v.number(), ino: v.number(), data: v.string() });
+
+/**
+ * A place where something is to appear, and the private directory beside it in which it is made. Somebody else may own the
+ * directory that holds both, so nothing in there is reached by its path.
+ */
+export class WorkPlace {
+  /** For messages. */
+  readonly path: string;
+  readonly #parent: HeldDirectory;
+  #work: HeldDirectory | undefined;
+
+  private constructor(path: string, parent: HeldDirectory) {
+    this.path = path;
+    this.#parent = parent;
+  }
+
+  /** @throws UsageError when there is no directory that could hold it */
+  static async open(path: string): Promise<WorkPlace> {
+    await demandParent(path);
+    const parent = await onDisk(`Opening ${dirname(path)}`, () => HeldDirectory.open(dirname(path)));
+    return new WorkPlace(path, parent);
+  }
+
+  /** The place itself. */
+  get final(): string {
+    return this.#parent.at(basename(this.path));
+  }
+
+  get parent(): Stats {
+    return this.#parent.stats();
+  }
+
+  /** The work directory; an earlier run that did not come to its end may have left it. @throws UnsafeError, UsageError */
+  async work(): Promise<HeldDirectory> {
+    const make = (): HeldDirectory => this.#parent.makePrivate(this.#workName);
+    return (this.#work ??= await onDisk(`Creating ${this.path}${WORK}`, make));
+  }
+
+  /** The same, if it is there. */
+  async leftover(): Promise<HeldDirectory | undefined> {
+    const find = (): HeldDirectory | undefined => this.#parent.findPrivate(this.#workName);
+    return (this.#work ??= await onDisk(`Looking at ${this.path}${WORK}`, find));
+  }
+
+  /** What was made appears. */
+  async appear(made: string): Promise<void> {
+    await rename(made, this.final);
+    await sync(this.#parent.path);
+  }
+
+  async removeWork(): Promise<void> {
+    if (this.#work === undefined) return;
+    await this.#work.empty();
+    // Where somebody has put something else in its place, that is theirs.
+    await rmdir(this.#parent.at(this.#workName)).catch(() => {});
+    await sync(this.#parent.path);
+    this.#work = undefined;
+  }
+
+  get #workName(): string {
+    return `${basename(this.path)}${WORK}`;
+  }
+}
 
 /**
  * A data directory in the making. All work is done in a directory beside it, on the same file system; it appears in one step
  * when it is whole and on the disk. A run that was killed leaves only the work directory, which the next one takes over.
  */
 export class Target {
-  readonly dataDir: string;
-  readonly walDir: string | undefined;
-  /** Beside the data directory, of this name always, so that the next run finds what an interrupted one downloaded. */
+  /** Of this name always, so that the next run finds what an interrupted one downloaded. */
   readonly work: string;
   /** Names of its own for each run: nothing that a killed run's tool still writes can mix with ours. */
   readonly freshDataDir: string;
   readonly freshWalDir: string | undefined;
+  /** What could not be found out. */
+  readonly warnings: readonly string[];
+  readonly #data: WorkPlace;
+  readonly #wal: WorkPlace | undefined;
 
-  private constructor(dataDir: string, walDir: string | undefined) {
+  private constructor(
+    [data, work]: readonly [WorkPlace, HeldDirectory],
+    [wal, walWork]: readonly [WorkPlace, HeldDirectory] | readonly [undefined, undefined],
+    warnings: readonly string[],
+  ) {
     const run = randomBytes(4).toString('hex');
-    this.dataDir = dataDir;
-    this.walDir = walDir;
-    this.work = workPlaceOf(dataDir);
-    this.freshDataDir = join(this.work, `data-${run}`);
-    this.freshWalDir = walDir === undefined ? undefined : join(workPlaceOf(walDir), `wal-${run}`);
+    this.#data = data;
+    this.#wal = wal;
+    this.warnings = warnings;
+    this.work = work.path;
+    this.freshDataDir = work.at(`data-${run}`);
+    this.freshWalDir = walWork?.at(`wal-${run}`);
+  }
+
+  get dataDir(): string {
+    return this.#data.path;
+  }
+
+  get walDir(): string | undefined {
+    return this.#wal?.path;
   }
 
   /**
    * Looks whether the place is free and usable; makes the work directory, and nothing else.
-   * @throws UsageError; UnsafeError when a running etcd works there
+   * @throws UsageError; UnsafeError when a running etcd works there, or somebody else made the work directory
    */
   static async prepare(dataDir: string, walDir: string | undefined, signal: AbortSignal): Promise<Target> {
-    const target = new Target(resolve(dataDir), walDir === undefined ? undefined : resolve(walDir));
-    await demandUnused(target.dataDir, signal);
-    await demandFree(target.dataDir);
-    await onDisk(`Cleaning up ${target.work}`, target.#removeLeftovers());
-    if (target.walDir !== undefined) await demandFree(target.walDir);
-    await onDisk(`Creating ${target.work}`, mkdir(target.work, { recursive: true, mode: 0o700 }));
-    if (target.freshWalDir !== undefined) {
-      const wal = dirname(target.freshWalDir);
-      await onDisk(`Creating ${wal}`, mkdir(wal, { recursive: true, mode: 0o700 }));
-    }
-    return target;
+    const answers = [await assertUnused(dataDir, 'data', signal)];
+    if (walDir !== undefined) answers.push(await assertUnused(walDir, 'wal', signal));
+    const data = await WorkPlace.open(resolve(dataDir));
+    const wal = walDir === undefined ? undefined : await WorkPlace.open(resolve(walDir));
+    await demandFree(data);
+    await onDisk(`Cleaning up ${data.path}${WORK}`, removeLeftovers(data, wal));
+    if (wal !== undefined) await demandFree(wal);
+    const warnings = answers.filter((answer) => answer !== undefined);
+    const work = await data.work();
+    const log = wal === undefined ? ([undefined, undefined] as const) : ([wal, await wal.work()] as const);
+    return new Target([data, work], log, warnings);
   }
 
   /** @param snapshot bytes that are still to be written before etcd's tool begins; `database` those that it writes */
@@ -72,55 +155,80 @@ export class Target {
 
   /** After a failure: removes what this run made. @param keepDownload leaves what a rerun can go on from */
   async abandon(keepDownload: boolean): Promise<void> {
-    if (keepDownload) await removeAll(this.freshDataDir);
-    else await removeAll(this.work);
-    if (this.freshWalDir !== undefined) await removeAll(dirname(this.freshWalDir));
+    if (keepDownload) await removeTree(this.freshDataDir);
+    else await this.#data.removeWork();
+    await this.#wal?.removeWork();
   }
 
   async #place(like: Stats | undefined): Promise<void> {
-    await settle(this.freshDataDir, like);
+    await handOver(this.freshDataDir, like);
     if (like !== undefined) await chmod(this.freshDataDir, like.mode & 0o7777);
-    if (this.freshWalDir !== undefined && this.walDir !== undefined) {
-      await settle(this.freshWalDir, like);
-      const journal = join(this.work, JOURNAL);
-      await writeFile(journal, this.walDir);
-      await settle(this.work);
-      await rename(this.freshWalDir, this.walDir);
-      await sync(dirname(this.walDir));
+    if (this.#wal !== undefined && this.freshWalDir !== undefined) {
+      await handOver(this.freshWalDir, like);
+      await this.#note(this.#wal, this.freshWalDir);
+      await this.#wal.appear(this.freshWalDir);
     }
-    await rename(this.freshDataDir, this.dataDir);
-    await sync(dirname(this.dataDir));
+    // With this the journal says nothing any more: the data that it names is not in the work directory.
+    await this.#data.appear(this.freshDataDir);
     await this.abandon(false);
   }
 
-  /** What a killed run left: half-made data, and a raft log whose data never came. Its download is kept. */
-  async #removeLeftovers(): Promise<void> {
-    if ((await statOf(this.work)) === undefined) return;
-    const journal = join(this.work, JOURNAL);
-    const placed = (await statOf(journal)) === undefined ? undefined : await readFile(journal, 'utf8');
-    if (placed !== undefined && placed === this.walDir) await removeAll(placed);
-    for (const name of await readdir(this.work)) {
-      if (name.startsWith('data-') || name === JOURNAL) await removeAll(join(this.work, name));
-    }
+  /** Writes the journal: from now on the raft log may be in its place without its data. */
+  async #note(wal: WorkPlace, fresh: string): Promise<void> {
+    const { dev = 0, ino = 0 } = (await statOf(fresh, 'refuse')) ?? {};
+    const journal: v.InferOutput<typeof Journal> = { walDir: wal.path, dev, ino, data: basename(this.freshDataDir) };
+    const file = join(this.work, JOURNAL);
+    await writeFile(file, JSON.stringify(journal), { mode: 0o600 });
+    await sync(file);
+    await sync(this.work);
   }
 }
 
-/** @throws UsageError unless the path can be replaced by a directory in one step */
-async function demandFree(path: string): Promise<void> {
-  const there = await onDisk(`Looking at ${path}`, statOf(path));
-  const above = await demandParent(path);
+/** What a killed run left: half-made data, and a raft log whose data never came. Its download is kept. */
+async function removeLeftovers(data: WorkPlace, wal: WorkPlace | undefined): Promise<void> {
+  await (await wal?.leftover())?.empty();
+  const work = await data.leftover();
+  if (work === undefined) return;
+  const journal = await readJournal(work.at(JOURNAL));
+  if (wal !== undefined && journal?.walDir === wal.path && /^data-\w+$/.test(journal.data)) {
+    // Data that is still here was never put into its place, so no etcd has worked with its log.
+    const isWaiting = (await statOf(work.at(journal.data), 'refuse')) !== undefined;
+    const placed = await statOf(wal.final, 'refuse');
+    if (isWaiting && placed?.dev === journal.dev && placed.ino === journal.ino) await removeTree(wal.final);
+  }
+  for (const name of await readdir(work.path)) {
+    if (name.startsWith('data-') || name === JOURNAL) await removeTree(work.at(name));
+  }
+}
+
+/** Undefined where there is none; one that was not written to its end was not followed by anything. */
+async function readJournal(file: string): Promise<v.InferOutput<typeof Journal> | undefined> {
+  try {
+    return v.parse(Journal, JSON.parse(await readFile(file, 'utf8')));
+  } catch {
+    return undefined;
+  }
+}
+
+/** @throws UsageError unless the place can be taken by a directory in one step */
+async function demandFree({ path, final, parent }: WorkPlace): Promise<void> {
+  const there = await onDisk(`Looking at ${path}`, statOf(final, 'refuse'));
   if (there === undefined) return;
-  if (!there.isDirectory())
-    throw new UsageError(`${path} is not a directory.`, 'Name a directory that is not there yet.');
-  if ((await onDisk(`Reading ${path}`, readdir(path))).length > 0) {
+  if (!there.isDirectory()) {
     throw new UsageError(
-      `${path} is not empty.`,
+      `${printable(path)} is not a directory but ${kindOf(there)}.`,
+      'Name a directory that is not there yet.',
+    );
+  }
+  if ((await onDisk(`Reading ${path}`, readdir(final))).length > 0) {
+    throw new UsageError(
+      `${printable(path)} is not empty.`,
       'Name a directory that is not there yet; old data is never overwritten.',
     );
   }
-  if (there.dev !== above.dev) {
+  if (there.dev !== parent.dev) {
     throw new UsageError(
-      `${path} is a mount point, and the restored data must appear there in one step.`,
+      `${printable(path)} is a mount point, and the restored data must appear there in one step.`,
       `Name a directory inside it, such as ${join(path, 'restored')}.`,
     );
   }

@@ -353,7 +353,7 @@ t.test('a download that is cut is resumed, one that was killed goes on', async (
   await rm(target, { recursive: true });
 
   const file = join(dir, 'resumed.db');
-  await mkdir(`${file}.restoring`);
+  await mkdir(`${file}.restoring`, { mode: 0o700 });
   const half = (await azurite.container('big').getBlobClient(name).downloadToBuffer()).subarray(0, 9_000_000);
   await writeFile(join(`${file}.restoring`, part), half);
   const downloaded = await runWorker(['restore', name, '--download', file], variables);
@@ -361,7 +361,7 @@ t.test('a download that is cut is resumed, one that was killed goes on', async (
   t.match(downloaded.stderr, /an interrupted download is resumed","from":9000000/);
   t.equal(await mustRun('sha256sum', [file]), `${sha256}  ${file}\n`);
 
-  await mkdir(`${target}.restoring`);
+  await mkdir(`${target}.restoring`, { mode: 0o700 });
   await writeFile(partFile, Buffer.alloc(100_000, 1));
   const anew = await runWorker(args, variables);
   t.equal(anew.code, 0, anew.stderr);
