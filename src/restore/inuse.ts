@@ -12,7 +12,7 @@ const TAKEN = 75;
 
 const LOCKED = 'a process that holds the lock on its database';
 
-/** The PID namespace of the machine itself: who is in it sees every process. */
+/** The PID namespace of the machine itself: who is in it sees all processes there are. */
 const ALL_PROCESSES = 'pid:[4026531836]';
 
 /** What an etcd works in. */
