@@ -1,5 +1,6 @@
 import type { ChildProcess } from 'node:child_process';
 import { chmodSync, existsSync, mkdirSync, readdirSync, readFileSync, readlinkSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
 import { Azurite } from '../support/azurite.ts';
@@ -230,6 +231,32 @@ t.test('what nobody catches is reported, masked', async (t) => {
     t.notMatch(`${stdout}${stderr}${message}`, secret);
   }
 });
+
+t.test('the demo leaves nothing when its terminal is closed', async (t) => {
+  const place = temporaryFolder('demo-place');
+  const demo = launch(process.execPath, [join(MAIN, '..', '..', 'scripts', 'demo.ts')], {}, place);
+  const finished = collect(demo);
+  let output = '';
+  demo.stdout?.on('data', (text: string) => (output += text));
+  await until(() => output.includes('Azurite'));
+  const before = [tmpdir(), '/dev/shm'].flatMap((parent) => foldersOf(parent, demo.pid ?? 0));
+  demo.kill('SIGHUP');
+  t.equal((await finished).code, 129);
+  t.ok(before.length > 0, 'it had a folder');
+  t.strictSame(
+    before.filter((folder) => existsSync(folder)),
+    [],
+  );
+});
+
+/** Folders of the demo that this process, or what it has started, has files in. */
+function foldersOf(parent: string, pid: number): string[] {
+  const children = readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8').trim().split(' ').filter(Boolean);
+  const folders = readdirSync(parent).filter((name) => name.startsWith('etcd-snapshot-demo-'));
+  return folders
+    .map((name) => join(parent, name))
+    .filter((folder) => children.some((child) => readFileSync(`/proc/${child}/cmdline`, 'utf8').includes(folder)));
+}
 
 /** Of a process, to servers. */
 function connections(pid: number): number {

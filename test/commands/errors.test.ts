@@ -255,6 +255,27 @@ t.test('service principal', async (t) => {
   ]);
 });
 
+t.test('with --json an error is one document on stdout, also beside a result', async (t) => {
+  const dead = { SNAPSHOT_ETCD_ENDPOINTS: `https://127.0.0.1:${await freePort()}` };
+  for (const [args, more, code] of [
+    [['backup'], { SNAPSHOT_KEEP_LAST: 'many' }, 2],
+    [['bakcup'], {}, 2],
+    [['list', '--nonsense'], {}, 2],
+    [['backup'], dead, 10],
+    [['list'], { SNAPSHOT_AZURE_ACCOUNT_KEY: WRONG_KEY }, 12],
+    [['verify', 'nothing'], {}, 13],
+  ] as const) {
+    const finished = await runWorker([...args, '--json'], { ...WORKING, ...more });
+    t.equal(finished.code, code);
+    const { message, hint } = errorOf(finished);
+    t.strictSame(JSON.parse(finished.stdout), { error: { code, message, hint } });
+  }
+  const half = { SNAPSHOT_ETCD_ENDPOINTS: `${cluster.endpoints},${dead.SNAPSHOT_ETCD_ENDPOINTS}` };
+  const doctor = await runWorker(['doctor', '--json'], { ...WORKING, ...half });
+  const { message, hint, exitCode } = errorOf(doctor);
+  t.match(JSON.parse(doctor.stdout), { ok: false, checks: Array, error: { code: exitCode, message, hint } });
+});
+
 t.test('the whole run has an end', async (t) => {
   const proxy = await FaultProxy.start(azurite.url, ({ method }) => (method === 'PUT' ? 'hang' : 'pass'));
   t.teardown(async () => proxy.stop());

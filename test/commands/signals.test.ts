@@ -42,11 +42,21 @@ async function interrupted(
   return { ...(await finished), farewellMs: performance.now() - start };
 }
 
-async function check(t: Test, ended: Finished & { farewellMs: number }, code: number): Promise<void> {
+/** @param outcome what the error says of the blob that was, or may have been, stored */
+async function check(
+  t: Test,
+  ended: Finished & { farewellMs: number },
+  code: number,
+  outcome?: 'rolled back' | 'unknown',
+): Promise<void> {
   t.equal(ended.code, code, ended.stderr);
   t.ok(ended.farewellMs < 2000, `${Math.round(ended.farewellMs)} ms`);
   t.notMatch(ended.stdout, 'successfully');
   t.strictSame(await azurite.names('signals'), [], 'nothing is visible');
+  const { message, hint } = errorOf(ended);
+  t.equal(/; \S+\.db was not proven yet and is rolled back\.$/.test(message), outcome === 'rolled back', message);
+  t.equal(/; \S+\.db may be stored, not proven/.test(message), outcome === 'unknown', message);
+  t.equal(hint.startsWith('Nothing is stored. '), outcome === 'rolled back', hint);
 }
 
 const MOMENTS: Record<string, (seen: Seen) => Fault> = {
@@ -61,6 +71,7 @@ for (const [moment, rule] of Object.entries(MOMENTS)) {
     for (const [signal, code] of [
       ['SIGTERM', 143],
       ['SIGINT', 130],
+      ['SIGHUP', 129],
     ] as const) {
       let reached = false;
       const variables = await behind(t, (seen) => {
@@ -68,7 +79,8 @@ for (const [moment, rule] of Object.entries(MOMENTS)) {
         reached ||= fault !== 'pass';
         return fault;
       });
-      await check(t, await interrupted(signal, variables, () => reached), code);
+      const outcome = moment === 'asking for the name' ? undefined : 'rolled back';
+      await check(t, await interrupted(signal, variables, () => reached), code, outcome);
     }
   });
 }
@@ -81,7 +93,12 @@ t.test('interrupted while blocks are stored, and while they are committed', asyn
       return reached ? 'hang' : 'pass';
     };
     const variables = await behind(t, rule, large);
-    await check(t, await interrupted('SIGTERM', variables, () => reached), 143);
+    await check(
+      t,
+      await interrupted('SIGTERM', variables, () => reached),
+      143,
+      operation === 'blocklist' ? 'unknown' : undefined,
+    );
   }
 });
 
@@ -124,6 +141,7 @@ t.test('interrupted while retention is applied: what is proven stays', async (t)
   t.notMatch(stdout, 'successfully');
   const [name = '', ...others] = await azurite.names('signals');
   t.match(stderr, `the stored blob reads back as it was sent","name":"${name}"`);
+  t.match(errorOf({ stderr }).message, `the backup ${name} is stored and proven, and stays.`);
   t.strictSame(others, []);
   await azurite.container('signals').deleteBlob(name);
 });

@@ -1,13 +1,16 @@
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
+import { messageOf } from '../../src/errors.ts';
 import { exposition, metricsOf } from '../../src/monitoring/metrics.ts';
 import { ping } from '../../src/monitoring/ping.ts';
 import { writeTerminationLog } from '../../src/monitoring/terminationlog.ts';
 import { makeAuthority, trust } from '../support/certificates.ts';
 import { ConnectProxy } from '../support/connect-proxy.ts';
 import { Listener } from '../support/listener.ts';
-import { mustRun, temporaryFolder } from '../support/process.ts';
+import { noNamespaces, withFiles } from '../support/namespace.ts';
+import { freePort, mustRun, run, temporaryFolder } from '../support/process.ts';
+import { MAIN } from '../support/worker.ts';
 
 const dir = temporaryFolder('monitoring-parts');
 const authority = await makeAuthority(join(dir, 'certs'));
@@ -97,5 +100,36 @@ t.test('the text for Prometheus', (t) => {
       '',
     ].join('\n'),
   );
+  t.end();
+});
+
+t.test('a host with several addresses: what each of them said', { skip: noNamespaces ?? false }, async (t) => {
+  const hosts = join(dir, 'hosts');
+  writeFileSync(hosts, '127.0.0.1 both\n::1 both\n');
+  const port = await freePort();
+  const variables = {
+    SNAPSHOT_ETCD_ENDPOINTS: `http://both:${port}`,
+    SNAPSHOT_AZURE_ACCOUNT_NAME: 'account',
+    SNAPSHOT_AZURE_ACCOUNT_KEY: Buffer.alloc(64).toString('base64'),
+    SNAPSHOT_AZURE_CONTAINER_NAME: 'cluster',
+    SNAPSHOT_AZURE_BLOB_ENDPOINT: `https://both:${port}/account`,
+    SNAPSHOT_PUSHGATEWAY_URL: `http://both:${port}`,
+  };
+  for (const [args, message] of [
+    [['backup'], /Pushing the metrics to both:\d+ failed.*ECONNREFUSED/],
+    [['list'], /"error".*ECONNREFUSED/],
+    [['backup'], /etcd at http:\/\/both:\d+ .*refused/],
+  ] as const) {
+    const [command = '', ...rest] = withFiles({ '/etc/hosts': hosts }, [process.execPath, '--', MAIN, ...args]);
+    const { stderr } = await run(command, rest, variables);
+    t.match(stderr, message);
+  }
+});
+
+t.test('an error without a message has those of its causes', (t) => {
+  const refused = (address: string): Error => new Error(`connect ECONNREFUSED ${address}`);
+  const both = new AggregateError([refused('::1:1'), refused('127.0.0.1:1'), refused('::1:1')]);
+  t.equal(messageOf(both), 'connect ECONNREFUSED ::1:1; connect ECONNREFUSED 127.0.0.1:1');
+  t.equal(messageOf(new AggregateError([refused('x')], 'said')), 'said');
   t.end();
 });

@@ -149,6 +149,7 @@ process.on('exit', () => {
 });
 process.once('SIGINT', () => process.exit(130));
 process.once('SIGTERM', () => process.exit(143));
+process.once('SIGHUP', () => process.exit(129));
 
 /** Milliseconds: also a machine that does many other things starts a server within this. */
 const START_MS = 120_000;

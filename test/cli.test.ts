@@ -1,0 +1,65 @@
+import t from 'tap';
+import { parseCommandLine } from '../src/cli.ts';
+import { UsageError } from '../src/errors.ts';
+
+const COMMANDS = Object.keys({
+  ...{ backup: 0, list: 0, prune: 0, verify: 0, inspect: 0, health: 0, doctor: 0, drill: 0, restore: 0 },
+  'replace-member': 0,
+});
+
+function errorOf(...words: string[]): string {
+  try {
+    parseCommandLine(words);
+  } catch (error) {
+    if (error instanceof UsageError) return `${error.message} ${error.hint}`;
+    throw error;
+  }
+  throw new Error(`accepted: ${words.join(' ')}`);
+}
+
+t.test('help', (t) => {
+  const general = parseCommandLine(['--help']);
+  t.match(general, { ask: 'help' });
+  for (const command of COMMANDS) {
+    t.match(general.help, new RegExp(`^  ${command}\\b`, 'm'));
+    const { help } = parseCommandLine(['help', command]);
+    t.match(help, new RegExp(`^Usage: etcd-snapshot ${command}\\b`));
+    t.equal(parseCommandLine([command, '--help']).help, help);
+    t.equal(parseCommandLine([command, '-h']).ask, 'help', 'also without its arguments');
+    t.notMatch(help, 'undefined');
+    for (const line of [...help.split('\n'), ...general.help.split('\n')]) t.ok(line.length <= 80, line);
+  }
+  t.equal(parseCommandLine(['help']).help, general.help);
+  t.match(parseCommandLine(['help', 'restore']).help, /--from-plan FILE[^]*--env-file FILE/);
+  t.notMatch(parseCommandLine(['help', 'list']).help, '--from-plan');
+  t.equal(parseCommandLine(['help', 'list', '--json']).ask, 'help');
+  t.equal(parseCommandLine(['--version']).ask, 'version');
+  t.end();
+});
+
+t.test('what was probably meant', (t) => {
+  for (const [words, message] of [
+    [['bakcup'], /no command bakcup\. Did you mean backup\?/],
+    [['rest'], /no command rest\. Did you mean restore\?/],
+    [['replace'], /Did you mean replace-member\?/],
+    [['help', 'lst'], /no command lst\. Did you mean list\?/],
+    [['something-else'], /no command something-else\. Commands: backup, list/],
+    [['prune', '--dryrun'], /prune has no option --dryrun\. Did you mean --dry-run\?/],
+    [['prune', '--dry'], /Did you mean --dry-run\?/],
+    [['list', '--jsn'], /list has no option --jsn\. Did you mean --json\?/],
+    [['--jsn'], /backup has no option --jsn\. Did you mean --json\?/],
+    [['list', '-x'], /list has no option -x\. See etcd-snapshot help list/],
+    [['list', '--keys', 'x'], /--keys is an option of inspect, not of list\. See etcd-snapshot help inspect/],
+    [['list', '--keys=x'], /--keys is an option of inspect, not of list/],
+    [['backup', '--dry-run'], /--dry-run is an option of prune and replace-member, not of backup/],
+    [['drill', '--data-dir', 'x'], /--data-dir is an option of .*restore, not of drill/],
+    [['list', '--constructor'], /list has no option --constructor/],
+    [['constructor'], /no command constructor/],
+    [['verify'], /verify takes NAME\|FILE, but was given none\. See etcd-snapshot help verify/],
+    [['list', 'a', 'b'], /list takes no argument, but was given a b/],
+    [['list', '--env-file'], /Option '--env-file <value>' argument missing/],
+  ] as const) {
+    t.match(errorOf(...words), message, words.join(' '));
+  }
+  t.end();
+});
