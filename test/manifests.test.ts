@@ -529,7 +529,9 @@ function backupOf(each: Built): Work {
 function configOf({ container: { args = [], env = [] } }: Work): Config {
   const own = Object.fromEntries(env.map(({ name, value = 'told-by-kubernetes' }) => [name, value]));
   const words = args.map((arg) => arg.replaceAll(/\$\((\w+)\)/g, (_, name: string) => own[name] ?? 'unknown'));
-  return readConfig({ ...exampleSecret(), ...own }, parseCommandLine(words).needs);
+  // A mount is a directory that exists.
+  const mounted = own['SNAPSHOT_SPOOL_DIR'] === undefined ? {} : { SNAPSHOT_SPOOL_DIR: temporaryFolder('mounted') };
+  return readConfig({ ...exampleSecret(), ...own, ...mounted }, parseCommandLine(words).needs);
 }
 
 /** Seconds between two runs that are nearest to each other. */
