@@ -126,6 +126,8 @@ export class KubernetesNode {
   async #connect(): Promise<void> {
     const { number } = this.#options;
     const link = `esnap${number}`;
+    // The kernel takes its time to remove that of a node that ended.
+    await run('ip', ['link', 'delete', link]);
     await mustRun('ip', [
       'link',
       'add',
