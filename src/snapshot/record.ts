@@ -1,4 +1,5 @@
 import * as v from 'valibot';
+import { isPeerUrl } from './member.ts';
 
 /** One voting or learning member of the cluster at the time of the snapshot. Ids are lower-case hex, as etcdctl prints them. */
 export interface RecordedMember {
@@ -192,12 +193,6 @@ function count(min: number, max: number) {
     v.minValue(min, 'is impossibly small'),
     v.maxValue(max, 'is impossibly large'),
   );
-}
-
-/** What etcd accepts: scheme, host and port, or the path of a socket; nothing else. */
-function isPeerUrl(text: string): boolean {
-  const isShaped = /^(https?:\/\/(\[[\da-fA-F:.]+(%25[\w.-]+)?\]|[\w.-]+):\d{1,5}|unixs?:\/\/[\w./:-]+)$/.test(text);
-  return isShaped && text.length <= 512 && URL.canParse(text.replace(/%25[\w.-]+/, ''));
 }
 
 function problemIn(issue: v.BaseIssue<unknown>): string {

@@ -3,6 +3,7 @@ import { ContainerSASPermissions } from '@azure/storage-blob';
 import t, { type Test } from 'tap';
 import { snapshotName } from '../../src/snapshot/name.ts';
 import { Azurite } from '../support/azurite.ts';
+import { putSnapshot } from '../support/catalogue.ts';
 import { makeAuthority } from '../support/certificates.ts';
 import { EtcdCluster, findEtcd } from '../support/etcd.ts';
 import { FaultProxy } from '../support/fault-proxy.ts';
@@ -221,7 +222,7 @@ t.test('old snapshots, and a store that refuses everything', async (t) => {
   const single = await cluster(t, 'age');
   const variables = { ...single.variables, ...azurite.variables('age') };
   const { stdout } = await runWorker(['--json'], variables);
-  const { name } = JSON.parse(stdout) as { name: string };
+  const { name, clusterId } = JSON.parse(stdout) as { name: string; clusterId: string };
   const container = azurite.container('age');
   const original = container.getBlobClient(name);
   const { metadata = {} } = await original.getProperties();
@@ -235,7 +236,22 @@ t.test('old snapshots, and a store that refuses everything', async (t) => {
     const takenAt = new Date(Date.now() - hours * 3_600_000);
     const old = container.getBlockBlobClient(snapshotName('', takenAt));
     await old.upload(bytes, bytes.length, { metadata: { ...metadata, takenat: takenAt.toISOString() } });
+    // Of another cluster, and from the future.
+    await putSnapshot(container, new Date(Date.now() - 3_600_000));
+    const ahead = await putSnapshot(container, new Date('2036-01-01T00:00:00Z'), {
+      metadata: { clusterid: clusterId },
+    });
+    const copy = await putSnapshot(container, takenAt, { name: 'copy.db', metadata: { clusterid: clusterId } });
     const { end, lines } = await ask(variables);
+    const dates = { state: 'warn', finding: new RegExp(`^Dated in the future.*: 1, such as ${ahead}`) };
+    t.match(
+      lines.find(({ check }) => check === 'dates'),
+      dates,
+    );
+    t.match(
+      lines.find(({ check }) => check === 'records'),
+      { state: 'warn', finding: new RegExp(`^Not counted as snapshots: 1, such as ${copy}: its name`) },
+    );
     t.match(
       lines.find(({ check }) => check === 'newest snapshot'),
       { state, finding: new RegExp(`${hours}h old`) },

@@ -11,7 +11,11 @@ export interface BlobAnswer {
   readonly code?: string;
   readonly message?: string;
   readonly headers?: Readonly<Record<string, string>>;
+  /** Of a success, instead of an empty page of a listing. */
+  readonly body?: string;
 }
+
+const EMPTY_PAGE = '<EnumerationResults><Blobs /></EnumerationResults>';
 
 /** An empty page of a listing. */
 export const EMPTY_LIST: BlobAnswer = { status: 200 };
@@ -29,12 +33,12 @@ export class BlobService {
     server.on('request', (request: IncomingMessage, response) => {
       this.times.push(performance.now());
       const [answer = EMPTY_LIST] = this.#answers.length > 1 ? this.#answers.splice(0, 1) : this.#answers;
-      const { status, code, message = '', headers } = answer;
+      const { status, code, message = '', headers, body: own = EMPTY_PAGE } = answer;
       const asked = echo
         ? `${request.url} ${decodeURIComponent(request.url ?? '')} ${request.headers.authorization}`
         : '';
       const error = `<Error><Code>${code}</Code><Message>${escape(message + asked)}</Message></Error>`;
-      const body = status === 200 ? '<EnumerationResults><Blobs /></EnumerationResults>' : error;
+      const body = status === 200 ? own : error;
       const ofAzure = { 'x-ms-request-id': 'azure-request', 'content-type': 'application/xml' };
       request.resume().once('end', () => {
         if (code === undefined && status !== 200) response.writeHead(status, headers).end();
