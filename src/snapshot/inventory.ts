@@ -79,10 +79,16 @@ function problemOf(prefix: string, { name, size }: CataloguedBlob, record: Snaps
   return size === expected ? undefined : `it has ${size} bytes, but its record says ${expected}`;
 }
 
-/** The one that was there first comes first: nobody can store a copy before the original. */
+/**
+ * The one that was there first comes first: nobody can store a copy before the original. The service tells seconds; of two in
+ * the same one, the original was taken nearer to it.
+ */
 function byAge(a: CataloguedBlob, b: CataloguedBlob, fresh: StoredIdentity | undefined): number {
   const isFresh = (blob: CataloguedBlob): number => Number(fresh !== undefined && isSame(blob, fresh));
-  return isFresh(b) - isFresh(a) || a.storedAt.getTime() - b.storedAt.getTime() || (a.name < b.name ? -1 : 1);
+  const delay = ({ record, storedAt }: CataloguedBlob): number =>
+    record === undefined ? Infinity : Math.abs(storedAt.getTime() - record.takenAt.getTime());
+  const byStored = isFresh(b) - isFresh(a) || a.storedAt.getTime() - b.storedAt.getTime();
+  return byStored || delay(a) - delay(b) || (a.name < b.name ? -1 : 1);
 }
 
 /** Whether two descriptions are of the same state of the same blob. Lists have etags without the quotation marks of headers. */

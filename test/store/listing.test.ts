@@ -58,10 +58,13 @@ t.test('a list as it should be, over several pages and an empty one', async (t) 
   ];
   const { store, service } = await storeOf(t, pages);
   const listed = await store.list();
-  t.match(listed.map(({ name, record }) => [name, record?.takenAt]).toSorted(), [
-    [NAME, TAKEN_AT],
-    ['notes.txt', undefined],
-  ]);
+  t.match(
+    listed.map(({ name, record }) => [name, record?.takenAt]),
+    [
+      [NAME, TAKEN_AT],
+      ['notes.txt', undefined],
+    ],
+  );
   t.equal(service.times.length, 4);
 });
 
