@@ -9,6 +9,9 @@ const BASICS = ['hosts', 'passwd', 'group', 'nsswitch.conf', 'resolv.conf', 'ld.
 /** Programs of a control-plane node that a test does not have. */
 const STUBS = ['systemctl', 'crictl', 'kubectl'];
 
+/** Its own processes, too: those of other tests may have the same paths open, and mean others. */
+const NAMESPACES = ['--mount', '--pid', '--fork', '--mount-proc'];
+
 export interface HostOptions {
   /** Directories of this machine by where the host has them, below `/var/lib`; the outer ones first. */
   readonly disks: Readonly<Record<string, string>>;
@@ -19,7 +22,7 @@ export interface HostOptions {
 
 /**
  * A control-plane node as far as files go, on which commands run as they are printed: `/etc` and `/var/lib` are its own, and
- * `etcd-snapshot` is on the PATH. The network and the processes are those of this machine. For root only.
+ * `etcd-snapshot` is on the PATH. The network is that of this machine. For root only.
  */
 export class Host {
   readonly #setup: string;
@@ -56,6 +59,6 @@ export class Host {
 
   /** Runs a command line in a shell of the host. */
   async shell(line: string): Promise<Finished> {
-    return run('unshare', ['--mount', 'sh', '-c', `${this.#setup} && exec sh -c "$0"`, line], this.#variables);
+    return run('unshare', [...NAMESPACES, 'sh', '-c', `${this.#setup} && exec sh -c "$0"`, line], this.#variables);
   }
 }
