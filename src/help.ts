@@ -27,6 +27,8 @@ const EXIT_CODES =
   'Exit codes: 0 done, 1 unexpected error, 2 usage or configuration, 3 done but incomplete, 10 etcd, 11 verification failed, ' +
   '12 storage, 13 no such snapshot, 20 cluster unhealthy or step unsafe, 129/130/143 interrupted by SIGHUP/SIGINT/SIGTERM.';
 
+const ABOUT_FILES = 'The path of a FILE begins with ./, ../ or /; every other NAME is of the container.';
+
 /** The help for all commands: each with one sentence, and the options that all of them have. */
 export function generalHelp(commands: Readonly<Record<string, Command>>, globalOptions: Options): string {
   const about =
@@ -56,6 +58,7 @@ export function commandHelp(name: string, command: Command, globalOptions: Optio
     `Usage: etcd-snapshot ${[name, ...operands].join(' ')} [options]`,
     '',
     ...wrap(`${summary.charAt(0).toUpperCase()}${summary.slice(1)}.`, WIDTH),
+    ...(operands.some((operand) => operand.includes('FILE')) ? wrap(ABOUT_FILES, WIDTH) : []),
     '',
     'Options:',
     ...table([...own, ...optionRows(globalOptions)]),

@@ -36,6 +36,8 @@ export class DrillDirectory {
     const dir = await onDisk(doing, () => parent.makeTemporary(PREFIX));
     const lock = createServer((socket) => socket.destroy()).unref();
     await onDisk(doing, once(lock.listen(dir.at(LOCK)), 'listening'));
+    // Who asks and gets no answer has been answered all the same.
+    lock.on('error', () => {});
     return new DrillDirectory(parent, dir, lock);
   }
 

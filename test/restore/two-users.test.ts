@@ -100,7 +100,7 @@ t.test('nor what is planted while it is at work, also by who is in there already
     // Many files, so that the window is wide.
     await asOther(`cd ${member}/wal; for i in $(seq 400); do : >$i.wal; done`);
     const attacker = startAsOther(
-      `echo ready; while :; do ln -s ${shadow}/secret x; rm x; sleep 0.00${round + 1}; done`,
+      `echo ready; while :; do for i in 1 2 3 4; do ln -s ${shadow}/secret x$i; done; sleep 0.00${round + 1}; rm x*; sleep 0.01; done`,
       join(member, 'wal'),
     );
     const ended = collect(attacker);
