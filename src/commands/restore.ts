@@ -8,7 +8,7 @@ import { type Marker, previousOf, readMarker, sameParameters, writeMarker } from
 import { demandPlanned } from '../restore/plan.ts';
 import { demandNoQuorum } from '../restore/quorum.ts';
 import { onDisk } from '../restore/disk.ts';
-import { ownerFor, Target } from '../restore/target.ts';
+import { ensurePlace, ownerFor, Target } from '../restore/target.ts';
 import {
   BUMP,
   demandFit,
@@ -68,7 +68,8 @@ export async function restore(context: Context, args: Arguments): Promise<Outcom
   const done = foretold && (await doneBefore(source, foretold, bump, directories));
   if (done !== undefined) return done;
   for (const note of directories.notes) findings.add(note);
-  const owner = await ownerFor(directories.dataDir, options['owner-from']);
+  await ensurePlace(directories);
+  const owner = await ownerFor(directories, options['owner-from']);
   const target = await Target.prepare(directories.dataDir, options['wal-dir'], signal);
   for (const warning of target.warnings) findings.add(warning, 'Make sure that etcd is stopped there.');
   try {

@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import type { Stats } from 'node:fs';
-import { chmod, readdir, readFile, rename, rmdir, writeFile } from 'node:fs/promises';
+import { chmod, lchown, mkdir, readdir, readFile, rename, rmdir, writeFile } from 'node:fs/promises';
 import { basename, dirname, join, resolve } from 'node:path';
 import * as v from 'valibot';
 import { HeldDirectory, removeTree } from '../directories.ts';
@@ -10,6 +10,7 @@ import { printable } from '../text.ts';
 import { demandRoom, handOver, onDisk, statOf, sync } from './disk.ts';
 import { assertUnused } from './inuse.ts';
 import { WAL_SIZE } from './tool.ts';
+import type { Directories } from './wish.ts';
 
 /** What is added to the name of what is made: there its parts wait. */
 const WORK = '.restoring';
@@ -149,7 +150,7 @@ export class Target {
    * @param like undefined = as the tool left it
    * @throws UsageError
    */
-  async place(like: Stats | undefined): Promise<void> {
+  async place(like: Owner | undefined): Promise<void> {
     await onDisk(`Moving the restored data to ${this.dataDir}`, this.#place(like));
   }
 
@@ -160,7 +161,7 @@ export class Target {
     await this.#wal?.removeWork();
   }
 
-  async #place(like: Stats | undefined): Promise<void> {
+  async #place(like: Owner | undefined): Promise<void> {
     await handOver(this.freshDataDir, like);
     if (like !== undefined) await chmod(this.freshDataDir, like.mode & 0o7777);
     if (this.#wal !== undefined && this.freshWalDir !== undefined) {
@@ -242,12 +243,41 @@ export async function demandParent(path: string): Promise<Stats> {
   throw new UsageError(`There is no directory ${parent} for ${path}.`, 'Check the path; in a container, mount it.');
 }
 
-/** What the owner and mode of the restored data are taken from: a named directory, or the member that it lies beside. */
-export async function ownerFor(dataDir: string, named: string | undefined): Promise<Stats | undefined> {
-  const path = named ?? join(dirname(resolve(dataDir)), 'member');
+/** Of restored data. */
+export type Owner = Pick<Stats, 'uid' | 'gid' | 'mode'>;
+
+const PRIVATE = 0o700;
+
+/** The restored data waits inside the member's data directory, as its configuration or a plan names it. */
+function waitsInPlace({ dataDir, place }: Directories): boolean {
+  return place !== undefined && dirname(resolve(dataDir)) === resolve(place);
+}
+
+/** Makes the data directory of a member whose disk is new. @throws UsageError */
+export async function ensurePlace(directories: Directories): Promise<void> {
+  const path = dirname(resolve(directories.dataDir));
+  if (!waitsInPlace(directories) || (await onDisk(`Looking at ${path}`, statOf(path))) !== undefined) return;
+  const { uid, gid } = await demandParent(path);
+  await onDisk(`Creating ${path}`, async () => {
+    const parent = HeldDirectory.open(dirname(path));
+    await mkdir(parent.at(basename(path)), { mode: PRIVATE });
+    await lchown(parent.at(basename(path)), uid, gid);
+  });
+}
+
+/**
+ * What the owner and mode of the restored data are taken from: a named directory, or the member that it lies beside, or else the
+ * member's data directory.
+ * @throws UsageError
+ */
+export async function ownerFor(directories: Directories, named: string | undefined): Promise<Owner | undefined> {
+  const home = dirname(resolve(directories.dataDir));
+  const path = named ?? join(home, 'member');
   const like = await onDisk(`Looking at ${path}`, statOf(path));
   if (like === undefined && named !== undefined) {
     throw new UsageError(`There is no directory ${named} to take the owner from.`, 'Check --owner-from.');
   }
-  return like;
+  if (like !== undefined || !waitsInPlace(directories)) return like;
+  const place = await onDisk(`Looking at ${home}`, statOf(home));
+  return place && { uid: place.uid, gid: place.gid, mode: PRIVATE };
 }

@@ -17,6 +17,10 @@ export interface HostOptions {
   readonly disks: Readonly<Record<string, string>>;
   /** Files below `/etc`, with their text. */
   readonly files: Readonly<Record<string, string>>;
+  /** Programs that do something here, with their scripts; they find this directory of the host in `HOST_DIR`. */
+  readonly programs?: Readonly<Record<string, string>>;
+  /** Where a command starts what goes on after it. */
+  readonly seesAllProcesses?: boolean;
   readonly variables: Variables;
 }
 
@@ -25,16 +29,21 @@ export interface HostOptions {
  * `etcd-snapshot` is on the PATH. The network is that of this machine. For root only.
  */
 export class Host {
+  readonly dir: string;
   readonly #setup: string;
+  readonly #namespaces: readonly string[];
   readonly #variables: Variables;
 
-  private constructor(setup: string, variables: Variables) {
+  private constructor(dir: string, setup: string, namespaces: readonly string[], variables: Variables) {
+    this.dir = dir;
     this.#setup = setup;
+    this.#namespaces = namespaces;
     this.#variables = variables;
   }
 
   /** @param dir where its files are kept */
-  static async make(dir: string, { disks, files, variables }: HostOptions): Promise<Host> {
+  static async make(dir: string, options: HostOptions): Promise<Host> {
+    const { disks, files, programs, variables, seesAllProcesses = false } = options;
     const [etc, bin] = [join(dir, 'etc'), join(dir, 'bin')];
     await mkdir(etc, { recursive: true });
     await mkdir(bin);
@@ -44,9 +53,10 @@ export class Host {
       await writeFile(join(etc, path), text);
     }
     const own = `#!/bin/sh\nexec '${process.execPath}' '${MAIN}' "$@"\n`;
-    for (const [name, script] of [['etcd-snapshot', own], ...STUBS.map((name) => [name, '#!/bin/sh\n'])] as const) {
-      await writeFile(join(bin, name ?? ''), script ?? '');
-      await chmod(join(bin, name ?? ''), 0o755);
+    const stubs = Object.fromEntries(STUBS.map((name) => [name, '#!/bin/sh\n']));
+    for (const [name, script] of Object.entries({ ...stubs, 'etcd-snapshot': own, ...programs })) {
+      await writeFile(join(bin, name), script);
+      await chmod(join(bin, name), 0o755);
     }
     const mounts = Object.entries(disks).flatMap(([place, real]) => [
       `mkdir -p '${place}'`,
@@ -54,11 +64,14 @@ export class Host {
     ]);
     const setup = [`mount --bind '${etc}' /etc`, 'mount -t tmpfs tmpfs /var/lib', ...mounts, `cd '${dir}'`];
     const PATH = `${bin}:${variables['PATH'] ?? '/usr/bin:/bin'}`;
-    return new Host(setup.join(' && '), { ...variables, PATH, NODE_EXTRA_CA_CERTS: '' });
+    const all = { ...variables, PATH, HOST_DIR: dir, NODE_EXTRA_CA_CERTS: '' };
+    return new Host(dir, setup.join(' && '), seesAllProcesses ? ['--mount'] : NAMESPACES, all);
   }
 
-  /** Runs a command line in a shell of the host. */
-  async shell(line: string): Promise<Finished> {
-    return run('unshare', [...NAMESPACES, 'sh', '-c', `${this.#setup} && exec sh -c "$0"`, line], this.#variables);
+  /** Runs a command line in a shell of the host, in the directory of the host. */
+  async shell(line: string, variables: Variables = {}): Promise<Finished> {
+    const all = { ...this.#variables, ...variables };
+    const script = `${this.#setup} && exec sh -c "$0"`;
+    return run('unshare', [...this.#namespaces, 'sh', '-c', script, line], all);
   }
 }

@@ -10,10 +10,13 @@ export const BUMP = 1_000_000_000;
 
 export interface Plan {
   readonly snapshot: { readonly name: string; readonly sha256: string };
+  /** Of the cluster that the snapshot was taken of. */
+  readonly clusterId: string;
   readonly dataDir: string;
   readonly initialCluster: string;
   readonly initialClusterToken: string;
   readonly members: readonly { readonly name: string; readonly peerURLs: readonly string[] }[];
+  readonly leftOut: readonly { readonly name: string; readonly reason: string }[];
   readonly steps: readonly { readonly title: string; readonly on: string; readonly run: readonly string[] }[];
   readonly digest: string;
 }
