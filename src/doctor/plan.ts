@@ -16,6 +16,7 @@ export function checkPlan(name: string, size: number, record: SnapshotRecord, no
   } catch (error) {
     if (!(error instanceof UsageError)) throw error;
     // By the same code with which a drill of it ends.
-    return fail(what, new VerificationError(error.message, error.hint, error));
+    const hint = `Take a backup: its record has the members as the cluster lists them now. ${error.hint}`;
+    return fail(what, new VerificationError(error.message, hint, error));
   }
 }
