@@ -149,7 +149,7 @@ const SETTINGS: Record<string, Setting> = {
   'answers that break off': { rule: everyOther('cut') },
   'peers that hang': {
     rule: first('hang'),
-    deadlines: { tryMs: 1500, sendMs: 1500, slowestLine: 4_000_000 },
+    deadlines: { tryMs: 1500, firstTryMs: 1500, sendMs: 1500, slowestLine: 4_000_000 },
   },
   'a slow peer': { rule: () => ({ bytesPerSecond: 8_000_000 }) },
 };

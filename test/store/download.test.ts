@@ -101,12 +101,16 @@ t.test('from a later byte on', async (t) => {
 
 t.test('a peer that sends nothing any more is left and asked again', async (t) => {
   const rule = ({ index }: { index: number }): Fault => (index % 2 === 0 ? { stallAfter: 3 * MB } : 'pass');
-  const { store } = await behind(t, rule, { tryMs: 1000 });
+  const { store } = await behind(t, rule, { tryMs: 1000, firstTryMs: 1000 });
   t.ok((await readAll(store, 'small.db', small.etag, small.bytes.length)).equals(small.bytes));
 });
 
 t.test('a slow peer is waited for as long as something comes', async (t) => {
-  const { store, proxy } = await behind(t, () => ({ bytesPerSecond: 4 * MB }), { tryMs: 2500, patienceMs: 2500 });
+  const { store, proxy } = await behind(t, () => ({ bytesPerSecond: 4 * MB }), {
+    tryMs: 2500,
+    firstTryMs: 2500,
+    patienceMs: 2500,
+  });
   const start = performance.now();
   t.ok((await readAll(store, 'small.db', small.etag, small.bytes.length)).equals(small.bytes));
   t.ok(performance.now() - start > 2500);
