@@ -80,6 +80,16 @@ async function backup(name: string, env: Record<string, string>): Promise<Seen> 
   return { least, pressure, log };
 }
 
+t.test('the scheduler does not choose a node without the room that the manifest requests', async (t) => {
+  await site.startJob('unschedulable', CRON);
+  const events = '/api/v1/namespaces/kube-system/events?fieldSelector=reason%3DFailedScheduling';
+  await site.eventually('the scheduler says so', async () =>
+    JSON.stringify(await kubernetes.get(events)).includes('Insufficient ephemeral-storage'),
+  );
+  t.match(await site.podsOf('unschedulable'), [{ status: { phase: 'Pending' } }]);
+  await site.shell('kubectl delete job unschedulable --namespace kube-system');
+});
+
 t.test('a snapshot for which there is room goes through the spool', async (t) => {
   await fillDisk(BEFORE);
   const { least, pressure } = await backup('spooled', {});
