@@ -18,8 +18,8 @@ const PAGE_SIZE = 500;
 /** A page may be empty and another one follow; but nobody has that many. */
 const MAX_PAGES = 20_000;
 
-/** Bytes of names and records that are kept: those of some hundred thousand snapshots. */
-const MAX_KEPT = 128 * 2 ** 20;
+/** Bytes of names and records that are kept: those of fifty thousand snapshots, or of a quarter of a million other blobs. */
+const MAX_KEPT = 64 * 2 ** 20;
 const BLOB_OVERHEAD = 200;
 
 const Size = v.pipe(v.number(), v.safeInteger(), v.minValue(0));

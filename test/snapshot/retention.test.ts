@@ -130,6 +130,31 @@ t.test('a snapshot from the future stays, and does not push out good ones', (t) 
   t.end();
 });
 
+t.test('two workers that have just stored theirs never remove both', (t) => {
+  const at = NOW.getTime();
+  for (const [apart, dated] of [
+    [0, 0],
+    [0, 240_000],
+    [0, -240_000],
+    [1000, 0],
+    [1000, 240_000],
+    [1000, -240_000],
+    [1000, -10 * 365 * DAY],
+    [60_000, 240_000],
+  ] as const) {
+    const first = snapshot(at + dated, 'c1', { storedAt: new Date(at) });
+    const second = snapshot(at + apart + 1, 'c1', { storedAt: new Date(at + apart) });
+    const gone = [first, second].flatMap((fresh) => {
+      const record = fresh.record as SnapshotRecord;
+      const rules = { ...NO_RULES, last: 1 };
+      const decisions = decideRetention([first, second], ['c1'], rules, new Date(at + apart), { ...fresh, record });
+      return decisions.flatMap(({ keep, snapshot: { name } }) => (keep ? [] : [name]));
+    });
+    t.ok(new Set(gone).size < 2, `${apart} ms apart, dated ${dated} ms off`);
+  }
+  t.end();
+});
+
 t.test('named earlier lives make one history with this cluster', (t) => {
   const earlier = [5, 6, 7].map((day) => snapshot(NOW.getTime() - day * DAY, 'c0'));
   const own = [1, 2].map((day) => snapshot(NOW.getTime() - day * DAY));

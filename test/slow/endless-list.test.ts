@@ -1,0 +1,80 @@
+import { once } from 'node:events';
+import { readFileSync } from 'node:fs';
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { setTimeout as sleep } from 'node:timers/promises';
+import t from 'tap';
+import { nameOf, recordOf } from '../support/catalogue.ts';
+import { collect } from '../support/process.ts';
+import { errorOf, startWorker } from '../support/worker.ts';
+
+const MIB = 1024;
+const PAGE = 500;
+const START = Date.UTC(2020, 0, 1);
+
+/** As large as metadata can be. */
+const MEMBERS = JSON.stringify(
+  Array.from({ length: 60 }, (_, index) => ({
+    id: (index + 1).toString(16),
+    name: `member-${index}`,
+    peerURLs: [`https://10.0.0.${index}:2380`],
+    isLearner: false,
+  })),
+);
+
+function blob(index: number, members: string | undefined): string {
+  const takenAt = new Date(START + index * 1000);
+  const fields = (all: Readonly<Record<string, string>>): string =>
+    Object.entries(all)
+      .map(([name, value]) => `<${name}>${value}</${name}>`)
+      .join('');
+  const date = takenAt.toUTCString();
+  const properties = { 'Creation-Time': date, 'Last-Modified': date, Etag: `0x${index}`, 'Content-Length': '4128' };
+  const metadata = members === undefined ? {} : { ...recordOf(takenAt), members };
+  return `<Blob><Name>${nameOf(takenAt)}</Name><Properties>${fields(properties)}</Properties><Metadata>${fields(metadata)}</Metadata></Blob>`;
+}
+
+for (const [what, members] of [
+  ['snapshots', MEMBERS],
+  ['blobs of others', undefined],
+] as const) {
+  t.test(`a list of ${what} that never ends, each marker another one`, async (t) => {
+    let pages = 0;
+    const server = createServer((request, response) => {
+      const first = pages++ * PAGE;
+      const blobs = Array.from({ length: PAGE }, (_, index) => blob(first + index, members)).join('');
+      const xml = `<EnumerationResults><Blobs>${blobs}</Blobs><NextMarker>${pages}</NextMarker></EnumerationResults>`;
+      request.resume().once('end', () => {
+        response.writeHead(200, { 'content-type': 'application/xml', 'x-ms-request-id': 'azure-request' }).end(xml);
+      });
+    });
+    server.listen(0, '127.0.0.1');
+    await once(server, 'listening');
+    t.teardown(() => server.close());
+    const worker = startWorker(['list'], {
+      SNAPSHOT_AZURE_ACCOUNT_NAME: 'testaccount',
+      SNAPSHOT_AZURE_ACCOUNT_KEY: Buffer.alloc(64).toString('base64'),
+      SNAPSHOT_AZURE_CONTAINER_NAME: 'endless',
+      SNAPSHOT_AZURE_BLOB_ENDPOINT: `http://127.0.0.1:${(server.address() as AddressInfo).port}/testaccount`,
+      SNAPSHOT_TIMEOUT: '20m',
+    });
+    const ended = collect(worker);
+    let peak = 0;
+    for (let over = false; !over; over = await Promise.race([ended.then(() => true), sleep(20, false)])) {
+      peak = Math.max(peak, peakKiB(worker.pid));
+    }
+    const finished = await ended;
+    t.equal(finished.code, 12, finished.stderr);
+    t.match(errorOf(finished).message, /There are more than \d+ blobs under the prefix/);
+    t.ok(peak > 0 && peak < 700 * MIB, `${pages} pages, ${Math.round(peak / MIB)} MiB, ${Math.round(finished.ms)} ms`);
+  });
+}
+
+/** The most memory that a process has had so far; 0 when it is gone. */
+function peakKiB(pid: number | undefined): number {
+  try {
+    return Number(/VmHWM:\s+(\d+) kB/.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1] ?? 0);
+  } catch {
+    return 0;
+  }
+}
