@@ -14,7 +14,7 @@ export const noProgress: StartProgress = () => ({ advance: () => {}, end: () => 
 /** What progress is shown on. */
 export interface Terminal {
   write(text: string): void;
-  /** Characters in a line; undefined where the terminal does not say. */
+  /** Characters in a line; undefined or 0 where the terminal does not say. */
   readonly columns: number | undefined;
 }
 
@@ -42,7 +42,7 @@ export function progressLine(terminal: Terminal, now: () => number): StartProgre
         drawnAt = at;
         drawn = true;
         // In the last column some terminals wrap already.
-        const width = (terminal.columns ?? 80) - 1;
+        const width = (terminal.columns || 80) - 1;
         terminal.write(`\r${fit(printable(what), facts(done, totalBytes, at - start), width)}\u001b[K`);
       },
       end() {
