@@ -57,7 +57,8 @@ function neverRemoved<T extends CataloguedBlob>(
   clusterId: string | undefined,
   fresh: Recorded<T> | undefined,
 ): Map<CataloguedBlob, string> {
-  const dated = history.find(({ record }) => record.clusterId === clusterId);
+  // While the cluster has none of its own, that of an earlier life is all that there is.
+  const dated = history.find(({ record }) => record.clusterId === clusterId) ?? history[0];
   const newest = fresh === undefined || !history.includes(fresh) ? [fresh, dated] : [fresh];
   const isLater = (other: Recorded<T>): boolean => {
     // Two workers that have just stored theirs must not both remove the other's.

@@ -70,7 +70,7 @@ function historyOf({ blobs, now, fresh, clusterIds }: RandomCatalogue): History 
   const current = fresh?.clusterId ?? all[0]?.clusterId;
   const isOwn = ({ clusterId }: RawBlob): boolean => clusterId === current || clusterIds.indexOf(clusterId ?? '') > 0;
   const dated = all.filter(isOwn);
-  return { dated, own: valid.filter(isOwn), newest: dated.find(({ clusterId }) => clusterId === current) };
+  return { dated, own: valid.filter(isOwn), newest: dated.find(({ clusterId }) => clusterId === current) ?? dated[0] };
 }
 
 /** What must be removed, straight from what each rule promises; slow, and as unlike the product as possible. */
