@@ -49,7 +49,7 @@ function blob(more: { name?: string | undefined; properties?: object; metadata?:
   return `<Blob>${fields({ Name: name })}<Properties>${fields({ ...properties, ...more.properties })}</Properties><Metadata>${fields(metadata)}</Metadata></Blob>`;
 }
 
-t.test('a list as it should be, over several pages and an empty one', async (t) => {
+t.test('a list as it should be, over several pages and an empty one, the newest first', async (t) => {
   const pages = [
     page(blob(), 'a'),
     page('', 'b'),
@@ -61,8 +61,8 @@ t.test('a list as it should be, over several pages and an empty one', async (t) 
   t.match(
     listed.map(({ name, record }) => [name, record?.takenAt]),
     [
-      [NAME, TAKEN_AT],
       ['notes.txt', undefined],
+      [NAME, TAKEN_AT],
     ],
   );
   t.equal(service.times.length, 4);
