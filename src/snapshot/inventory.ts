@@ -124,7 +124,12 @@ export function newestFirst<T extends CataloguedBlob>(blobs: readonly T[], now: 
     .filter(isRecorded)
     .filter((snapshot) => !isFutureDated(snapshot, now))
     .toSorted(
-      (a, b) => momentOf(b) - momentOf(a) || b.storedAt.getTime() - a.storedAt.getTime() || (a.name < b.name ? 1 : -1),
+      (a, b) =>
+        momentOf(b) - momentOf(a) ||
+        b.storedAt.getTime() - a.storedAt.getTime() ||
+        // Stored in the same second: the clock of the one that is dated later was ahead.
+        a.record.takenAt.getTime() - b.record.takenAt.getTime() ||
+        (a.name < b.name ? 1 : -1),
     );
 }
 
