@@ -1,5 +1,6 @@
 import { extname } from 'node:path';
 import { Worker } from 'node:worker_threads';
+import { onAbort } from '../abort.ts';
 import type { FileKind } from '../snapshot/file-kind.ts';
 import type { SnapshotFacts, VerdictWithoutHash } from '../snapshot/verify.ts';
 import { onDisk } from './disk.ts';
@@ -32,13 +33,11 @@ export class FileVerification {
   readonly #path: string;
   readonly #worker: Worker;
   readonly #judgement = Promise.withResolvers<Judgement>();
-  readonly #signal: AbortSignal;
-  readonly #abort = (): void => this.#judgement.reject(this.#signal.reason);
+  readonly #stopWatching: () => void;
 
   /** @param onRead is told how many more bytes were read */
   constructor(path: string, memoryBudget: number, onRead: (bytes: number) => void, signal: AbortSignal) {
     this.#path = path;
-    this.#signal = signal;
     this.#worker = new Worker(PROGRAM, { workerData: { path, memoryBudget }, execArgv: [] });
     this.#worker.on('message', (told: Told) => {
       if ('read' in told) onRead(told.read);
@@ -47,7 +46,7 @@ export class FileVerification {
     this.#worker.on('error', (error) => this.#judgement.reject(error));
     // It may fail while nobody waits for it yet.
     this.#judgement.promise.catch(() => {});
-    signal.addEventListener('abort', this.#abort);
+    this.#stopWatching = onAbort(signal, () => this.#judgement.reject(signal.reason));
   }
 
   /** The file has so many bytes by now. */
@@ -63,7 +62,7 @@ export class FileVerification {
 
   /** In any state. */
   async end(): Promise<void> {
-    this.#signal.removeEventListener('abort', this.#abort);
+    this.#stopWatching();
     await this.#worker.terminate();
   }
 
