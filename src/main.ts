@@ -22,7 +22,7 @@ import { pathProblem } from './files.ts';
 import { createLog, type Log } from './log.ts';
 import type { Sample } from './monitoring/metrics.ts';
 import { TERMINATION_LOG, writeTerminationLog } from './monitoring/terminationlog.ts';
-import { noProgress, progressLine, type StartProgress } from './progress.ts';
+import { CLEAR_LINE, noProgress, progressLine, type StartProgress } from './progress.ts';
 import { cleaned, type Environment } from './reader.ts';
 import { maskedJson, masker } from './secret.ts';
 import { printable, printableLines } from './text.ts';
@@ -287,8 +287,9 @@ function maskOf(env: Environment): (text: string) => string {
   return masker(secretsOf(env));
 }
 
+/** On a terminal a progress line may stand where the line is written. */
 function writeToStderr(line: string): void {
-  process.stderr.write(line);
+  process.stderr.write(process.stderr.isTTY ? `${CLEAR_LINE}${line}` : line);
 }
 
 function makeLog(env: Environment): Log {

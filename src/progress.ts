@@ -18,6 +18,9 @@ export interface Terminal {
   readonly columns: number | undefined;
 }
 
+/** Goes to the beginning of the line, and removes what stands there. */
+export const CLEAR_LINE = '\r\u001b[K';
+
 const BAR_WIDTH = 20;
 const REDRAW_MS = 100;
 /** Work that is done by then needs no progress line. */
@@ -46,7 +49,7 @@ export function progressLine(terminal: Terminal, now: () => number): StartProgre
         terminal.write(`\r${fit(printable(what), facts(done, totalBytes, at - start), width)}\u001b[K`);
       },
       end() {
-        if (drawn) terminal.write('\r\u001b[K');
+        if (drawn) terminal.write(CLEAR_LINE);
       },
     };
   };

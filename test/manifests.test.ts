@@ -405,7 +405,11 @@ t.test('a restore on each node, as its instructions say', COMPLETE, async (t) =>
       spec: { template: { spec: { nodeName: 'master-1' } } },
     });
     const [work] = worksOf(built(`restore/${name}`));
-    const data = work?.pod.volumes?.find(({ hostPath }) => hostPath !== undefined)?.hostPath;
+    const [data, member] = (work?.pod.volumes ?? []).flatMap(({ hostPath }) => hostPath ?? []);
+    t.strictSame(member, { path: LAYOUTS[name].configFile, type: 'File' });
+    const config = work?.container.volumeMounts?.find(({ name }) => name === 'member');
+    t.strictSame(config, { name: 'member', mountPath: member?.path, readOnly: true });
+    t.strictSame(work?.container.args?.slice(-2), ['--from', member?.path]);
     t.strictSame(data, { path: LAYOUTS[name].dataDir, type: 'Directory' });
     t.ok(
       work?.container.volumeMounts?.some(({ mountPath, readOnly }) => mountPath === data?.path && readOnly !== true),

@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto';
 import type { Config } from '../config.ts';
 import { Interrupted, StorageError } from '../errors.ts';
 import { collectAll } from '../memory.ts';
+import type { StartProgress } from '../progress.ts';
 import type { VerifiedSnapshot } from '../snapshot/verify.ts';
 import type { BlobStore } from '../store/store.ts';
 import type { StagedUpload } from '../store/upload.ts';
@@ -25,16 +26,21 @@ export interface Proof {
  * stays, for it may be sound.
  * @throws StorageError, which says whether the blob stays; Interrupted, which names it where its withdrawal was not confirmed
  */
-export async function proveStored(store: BlobStore, stored: StoredSnapshot, mode: Config['readBack']): Promise<Proof> {
+export async function proveStored(
+  store: BlobStore,
+  stored: StoredSnapshot,
+  mode: Config['readBack'],
+  startProgress: StartProgress,
+): Promise<Proof> {
   if (mode === 'off') return { readBack: 'off' };
-  const { name, etag, upload, snapshot } = stored;
-  const { size, sha256 } = snapshot.facts;
+  const { name, upload, snapshot } = stored;
+  const { sha256 } = snapshot.facts;
   // The upload's blocks and the verifier's facts are dead by now, and what reads needs memory of its own.
   collectAll();
   try {
     // Once more before the blob is given up: the fault may be in the reading.
-    if ((await sha256Of(store, name, etag, size)) === sha256) return { readBack: 'done' };
-    if ((await sha256Of(store, name, etag, size)) === sha256) return { readBack: 'done' };
+    if ((await sha256Of(store, stored, startProgress)) === sha256) return { readBack: 'done' };
+    if ((await sha256Of(store, stored, startProgress)) === sha256) return { readBack: 'done' };
   } catch (error) {
     if (error instanceof Interrupted) throw await upload.withdrawAfter(error);
     if (!(error instanceof StorageError)) throw error;
@@ -61,8 +67,21 @@ function storedButNotProven(name: string, error: StorageError): StorageError {
   return new StorageError(error.code, `The backup ${name} was stored, but not proven. ${why}`, hint, error);
 }
 
-async function sha256Of(store: BlobStore, name: string, etag: string, size: number): Promise<string> {
+async function sha256Of(
+  store: BlobStore,
+  { name, etag, snapshot }: StoredSnapshot,
+  startProgress: StartProgress,
+): Promise<string> {
+  const { size } = snapshot.facts;
   const hash = createHash('sha256');
-  for await (const piece of store.read(name, etag, size)) hash.update(piece);
+  const progress = startProgress('reading back', size);
+  try {
+    for await (const piece of store.read(name, etag, size)) {
+      hash.update(piece);
+      progress.advance(piece.length);
+    }
+  } finally {
+    progress.end();
+  }
   return hash.digest('hex');
 }

@@ -5,6 +5,7 @@ import { snapshotPieces } from '../etcd/snapshot.ts';
 import { isCorrupt } from '../etcd/rank.ts';
 import type { Findings } from '../findings.ts';
 import type { Log } from '../log.ts';
+import type { StartProgress } from '../progress.ts';
 import type { Member } from '../snapshot/content.ts';
 import { SnapshotVerifier, type Verdict, type VerifiedSnapshot } from '../snapshot/verify.ts';
 import type { Reserve } from '../spool/file.ts';
@@ -53,6 +54,7 @@ export interface StreamOptions {
   readonly spoolReserve: Reserve | undefined;
   /** Bytes of memory for the verifier. */
   readonly memoryBudget: number;
+  readonly startProgress: StartProgress;
   readonly log: Log;
   readonly findings: Findings;
   readonly signal: AbortSignal;
@@ -139,7 +141,7 @@ interface Sound {
  * uplink must not keep etcd's read transaction open.
  */
 async function stream({ connection, status }: Candidate, upload: StagedUpload, options: StreamOptions): Promise<Sound> {
-  const { memoryBudget, spoolDir, spoolReserve: reserve, log, signal } = options;
+  const { memoryBudget, spoolDir, spoolReserve: reserve, startProgress, log, signal } = options;
   const verifier = new SnapshotVerifier({ memoryBudget });
   const start = performance.now();
   let received = 0;
@@ -161,16 +163,19 @@ async function stream({ connection, status }: Candidate, upload: StagedUpload, o
     readMs = performance.now() - start;
   };
   const draining = drain();
+  const progress = startProgress(`streaming from ${status.endpoint}`, status.dbSize);
   try {
     for await (const block of queue) {
       verifier.push(block);
       await upload.write(block);
+      progress.advance(block.length);
     }
   } catch (error) {
     // etcd keeps its read transaction open for as long as the stream is.
     stop.abort(error);
     throw error;
   } finally {
+    progress.end();
     await queue.close();
     await draining;
   }

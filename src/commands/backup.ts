@@ -19,7 +19,7 @@ import { statusTable } from './status.ts';
  * then nothing later happens.
  */
 export async function backup(context: Context): Promise<Outcome> {
-  const { config, log, signal, memoryBudget, version } = context;
+  const { config, log, signal, startProgress, memoryBudget, version } = context;
   const { hashKvMaxSize, spoolDir, spoolReserve } = config;
   const watch = new Stopwatch();
 
@@ -31,7 +31,17 @@ export async function backup(context: Context): Promise<Outcome> {
   const { name, takenAt } = await watch.time('storage', findFreeName(store, signal));
 
   const startUpload = () => store.startUpload(name, config.readBack === 'full');
-  const options = { startUpload, hashKvMaxSize, spoolDir, spoolReserve, memoryBudget, log, findings, signal };
+  const options = {
+    startUpload,
+    hashKvMaxSize,
+    spoolDir,
+    spoolReserve,
+    memoryBudget,
+    startProgress,
+    log,
+    findings,
+    signal,
+  };
   const streamed = await watch.time('stream', streamFirstSound(candidates, options));
   const { source, snapshot, members, upload, comparison, attempts, spilledBytes, suspicions } = streamed;
 
@@ -43,7 +53,7 @@ export async function backup(context: Context): Promise<Outcome> {
   log.info('the snapshot is stored', { name, size: record.size, sha256: record.sha256 });
 
   const stored = { name, etag, upload, snapshot };
-  const proof = await watch.time('readBack', proveStored(store, stored, config.readBack));
+  const proof = await watch.time('readBack', proveStored(store, stored, config.readBack, startProgress));
   const { readBack } = proof;
   if (readBack === 'done') log.info('the stored blob reads back as it was sent', { name });
   if (readBack === 'off') log.warn('the stored blob is not read back, as SNAPSHOT_READ_BACK=off demands', { name });

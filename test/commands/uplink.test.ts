@@ -1,12 +1,13 @@
 import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import t, { type Test } from 'tap';
 import { Azurite } from '../support/azurite.ts';
 import { EtcdCluster, findEtcd } from '../support/etcd.ts';
 import { type Fault, FaultProxy } from '../support/fault-proxy.ts';
-import { collect, freePort, temporaryFolder, type Variables } from '../support/process.ts';
+import { collect, freePort, run, temporaryFolder, type Variables } from '../support/process.ts';
 import { until } from '../support/until.ts';
-import { startWorker } from '../support/worker.ts';
+import { MAIN, startWorker } from '../support/worker.ts';
 
 /** More than the blocks under way, the queue and what gRPC takes in advance hold together. */
 const DATABASE = 100_000_000;
@@ -86,4 +87,19 @@ t.test('an uplink that keeps up leaves the disk alone', async (t) => {
   });
   open();
   t.equal((await ended).spilledBytes, 0);
+});
+
+t.test('on a terminal, streaming and reading back show how far they are', async (t) => {
+  // Slower than work that needs no progress line.
+  const proxy = await FaultProxy.start(azurite.url, async (): Promise<Fault> => sleep(200, 'pass'));
+  t.teardown(async () => proxy.stop());
+  const { code, stdout } = await run('script', ['-qec', `'${process.execPath}' -- '${MAIN}'`, '/dev/null'], {
+    ...cluster.variables,
+    ...azurite.variables('terminal'),
+    SNAPSHOT_AZURE_BLOB_ENDPOINT: proxy.url,
+  });
+  t.equal(code, 0, stdout);
+  t.match(stdout, /\rstreaming from \S+ +\d+% +\d+ MB of 1\d\d MB .*?\u001b\[K/);
+  t.match(stdout, /\rreading back +\d+% +\d+ MB of 1\d\d MB .*?\u001b\[K/);
+  t.match(stdout, /\r\u001b\[Kinfo: the snapshot is stored/, 'a line of the log does not stand behind the progress');
 });

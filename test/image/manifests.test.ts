@@ -101,6 +101,8 @@ t.test("a restore in another user's directory, with the capabilities of the Job 
   t.equal(planned.code, 0, planned.stderr);
   const plan = temporaryFolder('plan');
   writeFileSync(join(plan, 'plan.json'), planned.stdout);
+  const member = join(temporaryFolder('member'), 'etcd');
+  writeFileSync(member, 'DAEMON_ARGS=--name "m1" --data-dir "/var/lib/etcddisk"\n');
 
   const data = folderOnDisk('etcddisk');
   mkdirSync(join(data, 'member'), { mode: 0o700 });
@@ -113,12 +115,12 @@ t.test("a restore in another user's directory, with the capabilities of the Job 
     Object.assign(work.container.securityContext.capabilities, {
       add: capabilities.filter((name) => name !== missing),
     });
-    const refused = await inContainer(work, { data, plan });
+    const refused = await inContainer(work, { data, plan, member });
     t.match(refused, { code: 2, stderr: /this user may not/ }, `${missing} is needed`);
     t.strictSame(readdirSync(data), ['member'], 'nothing is left');
   }
 
-  const restored = await inContainer(restore, { data, plan });
+  const restored = await inContainer(restore, { data, plan, member });
   t.match(restored, { code: 0, stdout: /Restored .* as member m1/ }, restored.stderr);
   for (const path of ['restored', 'restored/member', 'restored/member/snap/db']) {
     const { uid, gid } = statSync(join(data, path));
@@ -126,6 +128,6 @@ t.test("a restore in another user's directory, with the capabilities of the Job 
   }
   t.equal(statSync(join(data, 'restored')).mode & 0o777, 0o700);
   t.strictSame(readdirSync(data).toSorted(), ['member', 'restored']);
-  const again = await inContainer(restore, { data, plan });
+  const again = await inContainer(restore, { data, plan, member });
   t.match(again, { code: 0, stdout: /^Already done/ }, 'what is there is never overwritten');
 });

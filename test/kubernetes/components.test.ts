@@ -101,6 +101,7 @@ t.test('a restore on the node, as its instructions say', async (t) => {
   const node = kubernetes.node('m1');
   const data = '/var/lib/etcddisk';
   await node.mustRun('sh', '-c', `mkdir -p ${data}/member && chown -R 999:999 ${data} && chmod -R 700 ${data}`);
+  await node.mustRun('sh', '-c', `echo 'DAEMON_ARGS=--name "m1" --data-dir "${data}"' >/etc/default/etcd`);
   const { ca, cert, key } = kubernetes.authority.client;
   const certificates = { SNAPSHOT_ETCD_CA_FILE: ca, SNAPSHOT_ETCD_CERT_FILE: cert, SNAPSHOT_ETCD_KEY_FILE: key };
   site.writeSecret('plan.env', { ...secret, ...certificates });
