@@ -28,7 +28,11 @@ const services = new protobuf.Root().loadSync(join(ROOT, 'node_modules', 'etcd3'
 rmSync(DIST, { recursive: true, force: true });
 const { metafile } = await build({
   absWorkingDir: ROOT,
-  entryPoints: { main: 'src/entry.ts', sealer: 'src/spool/sealer.ts', verifier: 'src/restore/verifier.ts' },
+  entryPoints: {
+    main: 'src/entry.ts',
+    'encrypt-worker': 'src/spool/encrypt-worker.ts',
+    'verify-worker': 'src/restore/verify-worker.ts',
+  },
   outdir: DIST,
   chunkNames: '[name]-[hash]',
   bundle: true,

@@ -1,8 +1,8 @@
 // Makes the README's tables from what the code knows. Without --write it only compares.
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { VARIABLES } from '../src/config/variables.ts';
 import { METRICS } from '../src/monitoring/metrics.ts';
-import { VARIABLES } from '../src/variables.ts';
 
 const README = join(import.meta.dirname, '..', 'README.md');
 const END = '<!-- prettier-ignore-end -->';

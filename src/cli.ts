@@ -1,10 +1,10 @@
 import { parseArgs } from 'node:util';
 import type { Arguments, Context, Outcome } from './commands/command.ts';
-import type { Needs } from './config.ts';
+import type { Needs } from './config/config.ts';
 import { UsageError } from './errors.ts';
 import { type Command, commandHelp, generalHelp, type Options } from './help.ts';
 import { secretLook } from './secret.ts';
-import { hintAboutFile, isFileName } from './source.ts';
+import { hintAboutFile, isFileName } from './snapshot/source.ts';
 import { nearest, printable, withoutQuery } from './text.ts';
 
 type Run = (context: Context, args: Arguments) => Promise<Outcome>;

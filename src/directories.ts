@@ -128,7 +128,7 @@ export function withNames(text: string): string {
   });
 }
 
-export interface Visitor {
+interface Visitor {
   /** Before what is in a directory is visited. */
   enter?(entry: Visited): Promise<unknown>;
   /** After that. */

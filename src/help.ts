@@ -1,7 +1,7 @@
 import { wrap } from './text.ts';
 
 /** One option of the command line, as Node's parser takes it and as the help shows it. */
-export interface Option {
+interface Option {
   readonly type: 'boolean' | 'string';
   readonly short?: string;
   readonly multiple?: boolean;

@@ -7,7 +7,7 @@ export type LogLevel = (typeof LOG_LEVELS)[number];
 export const LOG_FORMATS = ['json', 'text'] as const;
 export type LogFormat = (typeof LOG_FORMATS)[number];
 
-export type LogFields = Readonly<Record<string, unknown>>;
+type LogFields = Readonly<Record<string, unknown>>;
 
 /** What happens on the way; results go to stdout instead. A message is a sentence, its fields are for machines. */
 export type Log = Readonly<Record<LogLevel, (message: string, fields?: LogFields) => void>>;
@@ -48,4 +48,23 @@ function renderValue(value: unknown, mask: Mask): string {
   if (typeof value !== 'string') return printable(maskedJson(value, mask) ?? 'undefined');
   const text = printable(mask(value));
   return /^[^\s"=]+$/.test(text) ? text : `"${text.replaceAll('"', '\\"')}"`;
+}
+
+/** What an operator should know although the run goes on: told in the log at once, and in the result. */
+export class Findings {
+  readonly #log: Log;
+  readonly #sentences: string[] = [];
+
+  constructor(log: Log) {
+    this.#log = log;
+  }
+
+  add(sentence: string, hint?: string): void {
+    this.#log.warn(sentence, hint === undefined ? {} : { hint });
+    this.#sentences.push(sentence);
+  }
+
+  get sentences(): readonly string[] {
+    return this.#sentences;
+  }
 }

@@ -5,8 +5,9 @@ import { delimiter } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { type CommandLine, parseCommandLine } from './cli.ts';
 import type { Context, Outcome } from './commands/command.ts';
-import { readConfig, readLogConfig, readMonitoring, secretsOf, unknownVariables } from './config.ts';
-import { readEnvFile } from './env-file.ts';
+import { readConfig, readLogConfig, readMonitoring, secretsOf, unknownVariables } from './config/config.ts';
+import { readEnvFile } from './config/env-file.ts';
+import { cleaned, type Environment } from './config/variable-reader.ts';
 import {
   type EndingSignal,
   ExitCode,
@@ -17,13 +18,12 @@ import {
   UsageError,
   WorkerError,
 } from './errors.ts';
-import { endProcess } from './exit.ts';
 import { pathProblem } from './files.ts';
 import { createLog, type Log } from './log.ts';
 import type { Sample } from './monitoring/metrics.ts';
-import { TERMINATION_LOG, writeTerminationLog } from './monitoring/terminationlog.ts';
+import { TERMINATION_LOG, writeTerminationLog } from './monitoring/termination-message.ts';
+import { endProcess } from './exec.ts';
 import { CLEAR_LINE, noProgress, progressLine, type StartProgress } from './progress.ts';
-import { cleaned, type Environment } from './reader.ts';
 import { maskedJson, masker } from './secret.ts';
 import { printable, printableLines } from './text.ts';
 

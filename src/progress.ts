@@ -1,7 +1,7 @@
 import { humanAge, humanSize, printable } from './text.ts';
 
 /** Shows the progress of one piece of work of so many bytes. */
-export interface Progress {
+interface Progress {
   advance(bytes: number): void;
   end(): void;
 }

@@ -9,10 +9,10 @@ import {
   secretsOf,
   type StorageConfig,
   unknownVariables,
-} from '../src/config.ts';
+} from '../src/config/config.ts';
 import { UsageError } from '../src/errors.ts';
+import { hasRule } from '../src/retention/decide.ts';
 import { masker, Secret } from '../src/secret.ts';
-import { hasRule } from '../src/snapshot/retention.ts';
 
 const KEY = `${'k'.repeat(86)}==`;
 

@@ -3,7 +3,7 @@ import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import t from 'tap';
 import { parse, parseAllDocuments, stringify } from 'yaml';
-import { VARIABLES } from '../src/variables.ts';
+import { VARIABLES } from '../src/config/variables.ts';
 import { findJudge, judge, without } from './support/judges.ts';
 import { build, buildOwn, deadlineProblems, MANIFESTS } from './support/manifests.ts';
 import { mustRun, run, temporaryFolder } from './support/process.ts';

@@ -3,10 +3,10 @@ import { dirname, join } from 'node:path';
 import t from 'tap';
 import { parse } from 'yaml';
 import { parseCommandLine } from '../src/cli.ts';
-import { type Config, readConfig, unknownVariables } from '../src/config.ts';
+import { type Config, readConfig, unknownVariables } from '../src/config/config.ts';
 import { ExitCode } from '../src/errors.ts';
-import { findLayout } from '../src/etcd/layouts.ts';
-import { TERMINATION_LOG } from '../src/monitoring/terminationlog.ts';
+import { findLayout } from '../src/etcd/tls.ts';
+import { TERMINATION_LOG } from '../src/monitoring/termination-message.ts';
 import { LAYOUTS } from '../src/restore/layouts.ts';
 import { findJudge, judge, without } from './support/judges.ts';
 import {

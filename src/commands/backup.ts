@@ -1,17 +1,16 @@
-import { compareAndRetain } from '../backup/aftermath.ts';
-import { findFreeName } from '../backup/name.ts';
-import { proveStored } from '../backup/prove.ts';
-import { Stopwatch } from '../backup/stopwatch.ts';
-import { streamFirstSound } from '../backup/stream.ts';
-import { chooseMembers } from '../etcd/choose.ts';
+import { streamFirstSound } from '../backup/attempts.ts';
+import { compareAndRetain } from '../backup/finish.ts';
+import { findFreeName } from '../backup/free-name.ts';
+import { proveStored } from '../backup/read-back.ts';
 import { connectAll } from '../etcd/connect.ts';
-import { Findings } from '../findings.ts';
+import { chooseMembers } from '../etcd/select-member.ts';
+import { Findings } from '../log.ts';
 import { backupMetrics } from '../monitoring/metrics.ts';
 import { toolName } from '../snapshot/record.ts';
+import { Stopwatch } from '../stopwatch.ts';
 import { humanSeconds, humanSize } from '../text.ts';
 import { type Context, openStore, type Outcome } from './command.ts';
-import { retentionJson } from './retention.ts';
-import { statusTable } from './status.ts';
+import { retentionJson, statusTable } from './tables.ts';
 
 /**
  * The whole job: choose a member, stream its snapshot through the verifier into staged blocks, commit what passed, read back

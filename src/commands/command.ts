@@ -1,4 +1,4 @@
-import type { Config } from '../config.ts';
+import type { Config } from '../config/config.ts';
 import type { WorkerError } from '../errors.ts';
 import type { Log } from '../log.ts';
 import type { Sample } from '../monitoring/metrics.ts';

@@ -1,10 +1,9 @@
-import type { Config } from '../config.ts';
-import { WorkerError } from '../errors.ts';
+import type { Config } from '../config/config.ts';
+import { checkEtcd } from '../doctor/check-etcd.ts';
+import { checkSpool, checkTool } from '../doctor/check-host.ts';
+import { checkStorage } from '../doctor/check-storage.ts';
 import { type Check, ok } from '../doctor/check.ts';
-import { checkEtcd } from '../doctor/etcd.ts';
-import { checkSpool } from '../doctor/spool.ts';
-import { checkStorage } from '../doctor/storage.ts';
-import { checkTool } from '../doctor/tool.ts';
+import { WorkerError } from '../errors.ts';
 import type { ClusterIds } from '../snapshot/inventory.ts';
 import { printable } from '../text.ts';
 import { type Context, openStore, type Outcome } from './command.ts';

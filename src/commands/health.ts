@@ -1,12 +1,11 @@
 import { UnsafeError } from '../errors.ts';
 import { connectAll } from '../etcd/connect.ts';
-import { Findings } from '../findings.ts';
-import { type ClusterHealth, hasStarted, isHealthy, type MemberHealth } from '../members/health.ts';
-import { hasQuorum, quorumInWords } from '../members/quorum.ts';
-import { surveyCluster } from '../members/survey.ts';
+import { type ClusterHealth, hasStarted, isHealthy, type MemberHealth, surveyCluster } from '../etcd/cluster-health.ts';
+import { hasQuorum, quorumInWords } from '../etcd/quorum.ts';
+import { Findings } from '../log.ts';
+import { title } from '../member.ts';
 import { drawTable, humanSize, printable } from '../text.ts';
 import type { Context, Outcome } from './command.ts';
-import { title } from '../snapshot/member.ts';
 
 /** How every member of the cluster is, and what its quorum bears. Changes nothing. */
 export async function health({ config, log }: Context): Promise<Outcome> {

@@ -1,16 +1,15 @@
 import { ExitCode, UsageError, WorkerError } from '../errors.ts';
-import { assertAgrees, membersToRestore, namesVoters } from '../restore/members.ts';
-import type { Member } from '../snapshot/content.ts';
-import { KeyScanner, type KeyEntry } from '../snapshot/keys.ts';
-import { differenceOf, type LiveKey, LiveKeys, OneKey } from '../snapshot/livekeys.ts';
-import { title } from '../snapshot/member.ts';
+import { title } from '../member.ts';
+import { assertAgrees, membersToRestore, namesVoters } from '../restore/initial-members.ts';
+import { differenceOf, type KeyEntry, KeyScanner, type LiveKey, LiveKeys, OneKey } from '../snapshot/verify/keys.ts';
 import type { SnapshotRecord } from '../snapshot/record.ts';
-import type { SnapshotFacts } from '../snapshot/verify.ts';
+import { passBytes, type SnapshotSource } from '../snapshot/source.ts';
+import type { Member } from '../snapshot/verify/etcd-buckets.ts';
+import type { SnapshotFacts } from '../snapshot/verify/verifier.ts';
 import { drawTable, humanSize, printable } from '../text.ts';
-import { passBytes, type SnapshotSource } from '../source.ts';
 import type { Arguments, Context, Outcome } from './command.ts';
 import { openSource, readVerified } from './operand.ts';
-import { statusTable } from './status.ts';
+import { statusTable } from './tables.ts';
 
 /** How many of the largest keys are shown. */
 const LARGEST = 10;

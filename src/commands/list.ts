@@ -1,12 +1,12 @@
-import { warnAboutCatalogue } from '../backup/retention.ts';
-import { Findings } from '../findings.ts';
-import { planRetention } from '../snapshot/plan.ts';
+import { Findings } from '../log.ts';
+import { warnAboutCatalogue } from '../retention/apply.ts';
+import type { Decision } from '../retention/decide.ts';
+import { planRetention } from '../retention/retention-plan.ts';
 import type { SnapshotRecord } from '../snapshot/record.ts';
-import type { Decision } from '../snapshot/retention.ts';
 import type { StoredBlob } from '../store/catalogue.ts';
 import { drawTable, humanAge, humanSize, printable } from '../text.ts';
 import { type Context, openStore, type Outcome } from './command.ts';
-import { decisionText, notesOfMalformed, notesOfOthers } from './retention.ts';
+import { decisionText, notesOfMalformed, notesOfOthers } from './tables.ts';
 
 /** The blobs under the prefix, the newest first, with their records and what retention would do with them now. */
 export async function list(context: Context): Promise<Outcome> {

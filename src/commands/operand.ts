@@ -1,7 +1,6 @@
 import { UsageError } from '../errors.ts';
 import type { ClusterIds } from '../snapshot/inventory.ts';
 import { isClusterId } from '../snapshot/record.ts';
-import type { SnapshotFacts } from '../snapshot/verify.ts';
 import {
   invalidSnapshot,
   isFileName,
@@ -10,7 +9,8 @@ import {
   openNewest,
   readThrough,
   type SnapshotSource,
-} from '../source.ts';
+} from '../snapshot/source.ts';
+import type { SnapshotFacts } from '../snapshot/verify/verifier.ts';
 import { printable } from '../text.ts';
 import { type Arguments, type Context, openStore } from './command.ts';
 

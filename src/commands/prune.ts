@@ -1,12 +1,12 @@
-import { applyRetention, incomplete, type Retention, suspicious, warnAboutCatalogue } from '../backup/retention.ts';
 import type { WorkerError } from '../errors.ts';
-import { Findings } from '../findings.ts';
-import { planRetention, type RetentionPlan } from '../snapshot/plan.ts';
+import { Findings } from '../log.ts';
+import { applyRetention, incomplete, type Retention, suspicious, warnAboutCatalogue } from '../retention/apply.ts';
+import { planRetention, type RetentionPlan } from '../retention/retention-plan.ts';
 import type { StoredBlob } from '../store/catalogue.ts';
 import { drawTable, humanAge } from '../text.ts';
 import { type Arguments, type Context, openStore, type Outcome } from './command.ts';
 import { readClusterIds } from './operand.ts';
-import { decisionText, notesOfMalformed, notesOfOthers, retentionJson } from './retention.ts';
+import { decisionText, notesOfMalformed, notesOfOthers, retentionJson } from './tables.ts';
 
 /** Retention on its own: deletes what no rule keeps, or only shows it. "This cluster" is that of the newest snapshot. */
 export async function prune(context: Context, { options }: Arguments): Promise<Outcome> {

@@ -1,20 +1,25 @@
 import { StorageError, UsageError } from '../errors.ts';
 import { connectAll, type Connections } from '../etcd/connect.ts';
-import { Findings } from '../findings.ts';
-import { bestConnection, makeChange } from '../members/change.ts';
-import type { ClusterHealth } from '../members/health.ts';
-import { Patience, unfinished } from '../members/patience.ts';
-import { plan } from '../members/plan.ts';
-import { hasQuorum, quorumInWords } from '../members/quorum.ts';
-import { removedMembers } from '../members/removed.ts';
-import { failedMember, isId, isReplacement, looksRemoved, nextStep, type Step } from '../members/replacement.ts';
-import { readReplacement, type Replacement } from '../members/request.ts';
-import { type Settings, settingsInWords, settingsOf } from '../members/settings.ts';
-import { surveyCluster } from '../members/survey.ts';
+import { type ClusterHealth, surveyCluster } from '../etcd/cluster-health.ts';
+import { hasQuorum, quorumInWords } from '../etcd/quorum.ts';
+import { Findings } from '../log.ts';
+import { title } from '../member.ts';
+import { Patience, unfinished } from '../replace/deadline.ts';
+import { plan, readReplacement, removedMembers, type Replacement } from '../replace/replacement.ts';
+import { type Settings, settingsInWords, settingsOf } from '../replace/settings.ts';
+import {
+  bestConnection,
+  failedMember,
+  isId,
+  isReplacement,
+  looksRemoved,
+  makeChange,
+  nextStep,
+  type Step,
+} from '../replace/steps.ts';
 import { inferLayout, type Layout, LAYOUTS, namedLayout } from '../restore/layouts.ts';
-import { title } from '../snapshot/member.ts';
-import type { RecordedMember } from '../snapshot/record.ts';
 import { newestFirst } from '../snapshot/inventory.ts';
+import type { RecordedMember } from '../snapshot/record.ts';
 import { printable } from '../text.ts';
 import { backup } from './backup.ts';
 import { type Arguments, type Context, openStore, type Outcome } from './command.ts';

@@ -1,13 +1,21 @@
-import { Stopwatch } from '../backup/stopwatch.ts';
 import { UsageError } from '../errors.ts';
-import { Findings } from '../findings.ts';
-import { bytesAt, fetchVerified, isResumable } from '../restore/fetch.ts';
-import { assertAgrees, formatInitialCluster, namesVoters } from '../restore/members.ts';
-import { isGivenByHand, memberFor, type Resolved } from '../restore/parameters.ts';
-import { type Marker, previousOf, readMarker, sameParameters, writeMarker } from '../restore/marker.ts';
-import { demandPlanned } from '../restore/plan.ts';
-import { demandNoQuorum } from '../restore/quorum.ts';
+import { Findings } from '../log.ts';
 import { onDisk } from '../restore/disk.ts';
+import { bytesAt, fetchVerified, isResumable } from '../restore/fetch.ts';
+import { demandNoQuorum } from '../restore/in-use.ts';
+import { assertAgrees, formatInitialCluster, namesVoters } from '../restore/initial-members.ts';
+import {
+  type Directories,
+  directoriesOf,
+  isOneOfSeveral,
+  nextStep,
+  readWish,
+  type RestoreOptions,
+  type Wish,
+} from '../restore/options.ts';
+import { isGivenByHand, memberFor, type Resolved } from '../restore/parameters.ts';
+import { demandPlanned } from '../restore/plan.ts';
+import { type Marker, previousOf, readMarker, sameParameters, writeMarker } from '../restore/swap-directory.ts';
 import { ensurePlace, ownerFor, Target } from '../restore/target.ts';
 import {
   BUMP,
@@ -18,23 +26,15 @@ import {
   runRestore,
   writtenBy,
 } from '../restore/tool.ts';
-import {
-  type Directories,
-  directoriesOf,
-  isOneOfSeveral,
-  nextStep,
-  readWish,
-  type RestoreOptions,
-  type Wish,
-} from '../restore/wish.ts';
 import type { SnapshotRecord } from '../snapshot/record.ts';
-import type { SnapshotFacts } from '../snapshot/verify.ts';
-import type { SnapshotSource } from '../source.ts';
+import type { SnapshotSource } from '../snapshot/source.ts';
+import type { SnapshotFacts } from '../snapshot/verify/verifier.ts';
+import { Stopwatch } from '../stopwatch.ts';
 import { printable } from '../text.ts';
 import type { Arguments, Context, Outcome } from './command.ts';
-import { download } from './download.ts';
+import { download } from './download-file.ts';
 import { openNamedOrNewest } from './operand.ts';
-import { showPlan } from './plan.ts';
+import { showPlan } from './show-plan.ts';
 import { swap } from './swap.ts';
 
 const UNCHECKED_HINT = 'Every page is well-formed, but a changed byte of a value would not be noticed.';

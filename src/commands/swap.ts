@@ -1,13 +1,12 @@
 import { join } from 'node:path';
 import { UsageError } from '../errors.ts';
-import { Findings } from '../findings.ts';
-import { type Identity, identityOf } from '../restore/identity.ts';
+import { Findings } from '../log.ts';
 import { statOf } from '../restore/disk.ts';
-import { type Marker, readMarker } from '../restore/marker.ts';
 import { readMemberConfig } from '../restore/member-config.ts';
+import { type Identity, identityOf } from '../restore/parameters.ts';
+import { assertDirectory } from '../restore/plan-file.ts';
 import { ownCommand } from '../restore/runbook.ts';
-import { assertDirectory } from '../restore/schemas.ts';
-import { swapIn } from '../restore/swap.ts';
+import { type Marker, readMarker, swapIn } from '../restore/swap-directory.ts';
 import { printable, quoteShell } from '../text.ts';
 import type { Arguments, Context, Outcome } from './command.ts';
 

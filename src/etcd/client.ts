@@ -1,8 +1,8 @@
 import { noop } from 'cockatiel';
 import { Etcd3, type Services } from 'etcd3';
 import protobuf from 'protobufjs/minimal.js';
+import { versionFrom } from './connection.ts';
 import type { TlsCredentials } from './tls.ts';
-import { versionFrom } from './values.ts';
 
 /**
  * Bytes in flight on a stream before the server waits for us. The default of 64 KiB nearly halves the throughput of a
@@ -28,7 +28,7 @@ export interface SnapshotCall extends AsyncIterable<SnapshotMessage> {
 }
 
 /** How one call is made. */
-export interface CallOptions {
+interface CallOptions {
   readonly token: string | undefined;
   /** Milliseconds that it may take. */
   readonly ms: number;

@@ -1,5 +1,5 @@
-import type { EtcdConfig, EtcdUser } from '../config.ts';
-import type { Findings } from '../findings.ts';
+import type { EtcdConfig, EtcdUser } from '../config/config.ts';
+import type { Findings } from '../log.ts';
 import { Connection } from './connection.ts';
 import { certificateWarnings, expiryOf, loadTls, type TlsCredentials } from './tls.ts';
 

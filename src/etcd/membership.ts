@@ -1,8 +1,7 @@
 import type { IMember, IMemberAddResponse, IMemberListResponse } from 'etcd3';
 import { EtcdError } from '../errors.ts';
-import type { Member } from '../snapshot/content.ts';
-import { ANSWER_MS, type Connection, type MemberStatus } from './connection.ts';
-import { hex } from './values.ts';
+import type { Member } from '../snapshot/verify/etcd-buckets.ts';
+import { ANSWER_MS, type Connection, hex, type MemberStatus } from './connection.ts';
 
 /** How long a change of the members may take: it goes through raft, and etcd itself gives up after seven seconds. */
 const CHANGE_MS = 15_000;

@@ -1,5 +1,5 @@
 import { ExitCode } from '../errors.ts';
-import type { SnapshotFacts } from '../snapshot/verify.ts';
+import type { SnapshotFacts } from '../snapshot/verify/verifier.ts';
 
 /**
  * Every metric there is; all are gauges. The README's table is made from this one, in this order. A Pushgateway replaces the
@@ -56,7 +56,7 @@ export const METRICS = {
   etcd_snapshot_build_info: { help: 'The worker that pushed last: always 1.', label: 'version' },
 } as const satisfies Record<`etcd_snapshot_${string}`, { readonly help: string; readonly label?: string }>;
 
-export type MetricName = keyof typeof METRICS;
+type MetricName = keyof typeof METRICS;
 
 export interface Sample {
   readonly metric: MetricName;
@@ -69,9 +69,9 @@ export interface Sample {
 const RETENTION_STATES = ['applied', 'off', 'held', 'incomplete'];
 
 /** The commands whose ends are told. */
-export type Reporting = 'backup' | 'drill';
+type Reporting = 'backup' | 'drill';
 
-export interface BackupResult {
+interface BackupResult {
   readonly facts: Pick<SnapshotFacts, 'size' | 'revision' | 'totalKeys' | 'liveKeys'>;
   /** Of each phase, and in `total`. */
   readonly durationsMs: Readonly<Record<string, number>>;

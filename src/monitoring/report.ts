@@ -1,10 +1,93 @@
-import type { MonitoringConfig } from '../config.ts';
+import { type Agent, Agent as PlainAgent, request as requestPlain } from 'node:http';
+import { Agent as TlsAgent, request as requestTls } from 'node:https';
+import { proxyOf } from '../config/azure.ts';
+import type { MonitoringConfig } from '../config/config.ts';
+import type { Environment } from '../config/variable-reader.ts';
 import { messageOf } from '../errors.ts';
 import type { Log } from '../log.ts';
-import type { Environment } from '../reader.ts';
-import { type End, isSuccess, metricsOf } from './metrics.ts';
-import { ping } from './ping.ts';
-import { push } from './pushgateway.ts';
+import { type End, exposition, isSuccess, metricsOf, type Sample } from './metrics.ts';
+
+interface Message {
+  readonly method: 'GET' | 'POST';
+  readonly headers: Readonly<Record<string, string>>;
+  readonly body?: string;
+  readonly agent: Agent;
+  /** Ends the try. */
+  readonly signal: AbortSignal;
+}
+
+/** How many characters of a refusal are shown. */
+const MAX_EXCERPT = 200;
+
+/** Sends one request, once. Returns why it failed, in words without the URL, which may hold a secret; undefined = it did not. */
+async function send(url: URL, { body, ...options }: Message): Promise<string | undefined> {
+  const { promise, resolve } = Promise.withResolvers<string | undefined>();
+  const request = url.protocol === 'http:' ? requestPlain : requestTls;
+  const failed = (error: unknown): void =>
+    resolve(options.signal.aborted ? 'there was no answer in time' : messageOf(error) || 'the connection failed');
+  const call = request(url, options, (answer) => {
+    const { statusCode = 0 } = answer;
+    if (statusCode >= 200 && statusCode < 300) resolve(undefined);
+    let said = '';
+    answer
+      .setEncoding('utf8')
+      .on('data', (text: string) => (said = (said + text).slice(0, MAX_EXCERPT)))
+      .on('error', failed)
+      .on('end', () => resolve(`the answer was ${statusCode}${said.trim() && `: ${said.trim()}`}`));
+  });
+  call.on('error', failed);
+  call.end(body);
+  return promise;
+}
+
+/**
+ * Tells a dead man's switch that there is a backup: it raises the alarm when it hears nothing for too long.
+ * @param env whose proxy is taken for https, as on the way to Azure; plain http stays in the private network
+ * @returns why it failed; undefined = it did not
+ */
+export async function ping(url: URL, env: Environment, signal: AbortSignal): Promise<string | undefined> {
+  const agent = url.protocol === 'http:' ? new PlainAgent() : new TlsAgent({ proxyEnv: proxyOf(env) });
+  return send(url, { method: 'GET', headers: {}, agent, signal });
+}
+
+/**
+ * Pushes samples into the group of this cluster. By POST, which leaves the metrics of all other names as they are; PUT would
+ * empty the group first. A Pushgateway stands in the cluster, so no proxy is on the way.
+ * @param base its URL, perhaps with a path, a user and a password
+ * @returns why it failed; undefined = it did not
+ */
+async function push(
+  base: URL,
+  cluster: string,
+  samples: readonly Sample[],
+  signal: AbortSignal,
+): Promise<string | undefined> {
+  const { protocol, host, pathname, username, password } = base;
+  const url = new URL(`${protocol}//${host}${pathname.replace(/\/$/, '')}${groupPath(cluster)}`);
+  return send(url, {
+    method: 'POST',
+    headers: {
+      'content-type': 'text/plain; version=0.0.4; charset=utf-8',
+      ...(username && { authorization: basicAuthorization(username, password) }),
+    },
+    body: exposition(samples),
+    agent: protocol === 'http:' ? new PlainAgent() : new TlsAgent(),
+    signal,
+  });
+}
+
+/**
+ * The group of a cluster: container and prefix, for those are known even when etcd cannot be reached. The label is not called
+ * `cluster`, which is the usual external label of a Prometheus, nor `container`, which is Kubernetes'. Base64, for it has slashes.
+ */
+function groupPath(cluster: string): string {
+  return `/metrics/job/etcd-snapshot/etcd_cluster@base64/${Buffer.from(cluster).toString('base64url')}`;
+}
+
+function basicAuthorization(user: string, password: string): string {
+  const pair = `${decodeURIComponent(user)}:${decodeURIComponent(password)}`;
+  return `Basic ${Buffer.from(pair).toString('base64')}`;
+}
 
 /** How long Pushgateway and ping together may take. */
 const PATIENCE_MS = 3_000;

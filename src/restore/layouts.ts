@@ -1,10 +1,9 @@
 import { join } from 'node:path';
-import type { TlsFiles } from '../config.ts';
+import type { TlsFiles } from '../config/config.ts';
 import { UsageError } from '../errors.ts';
 import { printable } from '../text.ts';
 import { onDisk, statOf } from './disk.ts';
-import { rancherRunbook } from './rancher.ts';
-import { MANIFESTS, type Restoration, runbook, type Step, STOPPED } from './runbook.ts';
+import { MANIFESTS, rancherRunbook, type Restoration, runbook, type Step, STOPPED } from './runbook.ts';
 
 export type Layout = 'aks-engine' | 'kubeadm' | 'k3s' | 'rke2';
 

@@ -2,8 +2,6 @@ import { basename } from 'node:path';
 import { UsageError, VerificationError } from '../errors.ts';
 import type { SnapshotRecord } from '../snapshot/record.ts';
 import { printable } from '../text.ts';
-import { type Layout, LAYOUTS } from './layouts.ts';
-import type { MemberConfig } from './member-config.ts';
 import {
   assertAgrees,
   assertPossible,
@@ -14,11 +12,13 @@ import {
   namesVoters,
   newToken,
   parseInitialCluster,
-} from './members.ts';
+} from './initial-members.ts';
+import { type Layout, LAYOUTS } from './layouts.ts';
+import type { MemberConfig } from './member-config.ts';
 import { FORMAT, type Plan, type PlanFacts, restoredDirIn, sealPlan } from './plan-file.ts';
 import type { Step } from './runbook.ts';
 
-export interface PlanOptions {
+interface PlanOptions {
   readonly layout: Layout;
   /** Of all members; undefined = the layout's. */
   readonly dataDir?: string | undefined;

@@ -8,9 +8,9 @@ import { UsageError } from '../errors.ts';
 import { kindOf } from '../files.ts';
 import { printable } from '../text.ts';
 import { demandRoom, handOver, onDisk, statOf, sync } from './disk.ts';
-import { assertUnused } from './inuse.ts';
+import { assertUnused } from './in-use.ts';
+import type { Directories } from './options.ts';
 import { WAL_SIZE } from './tool.ts';
-import type { Directories } from './wish.ts';
 
 /** What is added to the name of what is made: there its parts wait. */
 const WORK = '.restoring';
@@ -244,7 +244,7 @@ export async function demandParent(path: string): Promise<Stats> {
 }
 
 /** Of restored data. */
-export type Owner = Pick<Stats, 'uid' | 'gid' | 'mode'>;
+type Owner = Pick<Stats, 'uid' | 'gid' | 'mode'>;
 
 const PRIVATE = 0o700;
 

@@ -1,10 +1,55 @@
+import { once } from 'node:events';
 import { access, constants } from 'node:fs/promises';
-import { join } from 'node:path';
-import { EtcdError, UnsafeError, UsageError } from '../errors.ts';
+import { basename, join } from 'node:path';
+import { onAbort } from '../abort.ts';
+import { EtcdError, RunTimeout, UnsafeError, UsageError } from '../errors.ts';
+import { killChild, startChild } from '../exec.ts';
 import type { SnapshotRecord } from '../snapshot/record.ts';
-import type { SnapshotFacts } from '../snapshot/verify.ts';
-import { runProgram } from './child.ts';
-import { formatInitialCluster, type InitialMember } from './members.ts';
+import type { SnapshotFacts } from '../snapshot/verify/verifier.ts';
+import { formatInitialCluster, type InitialMember } from './initial-members.ts';
+
+interface Ended {
+  /** Null when a signal ended it. */
+  readonly code: number | null;
+  readonly killedBy: NodeJS.Signals | null;
+  /** What it printed, on both of its outputs. */
+  readonly output: string;
+}
+
+/** All that a program of etcd's needs of the environment; none of our variables, for they hold secrets. */
+export const CHILD_ENVIRONMENT = { ETCDCTL_API: '3' };
+
+/**
+ * Runs a program to its end. An abort kills it and is thrown after it is gone, so that nobody writes any more.
+ * @throws the abort's reason, as EtcdError when the time is over; Error with code `ENOENT` or `EACCES` when the program
+ *   cannot be started
+ */
+export async function runProgram(program: string, args: readonly string[], signal: AbortSignal): Promise<Ended> {
+  signal.throwIfAborted();
+  const child = startChild(program, args, { env: CHILD_ENVIRONMENT, stdio: ['ignore', 'pipe', 'pipe'] });
+  const stopWatching = onAbort(signal, () => killChild(child));
+  let output = '';
+  const keep = (text: string): void => void (output += text);
+  child.stdout?.setEncoding('utf8').on('data', keep);
+  child.stderr?.setEncoding('utf8').on('data', keep);
+  try {
+    const [code, killedBy] = (await once(child, 'close')) as [number | null, NodeJS.Signals | null];
+    if (signal.aborted) throw abortReason(program, signal);
+    return { code, killedBy, output };
+  } finally {
+    stopWatching();
+  }
+}
+
+/** What to end with after an abort while a program of etcd's was at work. */
+export function abortReason(program: string, { reason }: AbortSignal): unknown {
+  if (!(reason instanceof RunTimeout)) return reason;
+  return new EtcdError(
+    `${reason.message} while ${basename(program)} was at work.`,
+    'Raise SNAPSHOT_TIMEOUT for a large database or a slow disk.',
+    reason,
+  );
+}
 
 /** Bytes of the first file of the raft log, which etcd allocates at once. */
 export const WAL_SIZE = 64_000_000;
@@ -31,7 +76,7 @@ export interface MemberParameters {
   readonly initialAdvertisePeerUrls: readonly string[];
 }
 
-export interface RestoreOrder {
+interface RestoreOrder {
   /** The snapshot. */
   readonly file: string;
   /** It has no sha256, or one that does not matter. */
@@ -78,7 +123,7 @@ export async function isExecutable(path: string): Promise<boolean> {
 }
 
 /** Versions of etcd, undefined where nobody knows. */
-export interface WrittenBy {
+interface WrittenBy {
   /** Of the data, such as `3.6.0`; its minor version decides what can read it. */
   readonly data: string | undefined;
   /** Of the members, for people, such as `3.6.16`. A file has the minor version only, such as `3.6`. */

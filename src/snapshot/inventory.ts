@@ -1,7 +1,6 @@
 import { UsageError } from '../errors.ts';
 import { humanAge } from '../text.ts';
-import { snapshotName } from './name.ts';
-import { type SnapshotRecord, storedSize } from './record.ts';
+import { snapshotName, type SnapshotRecord, storedSize } from './record.ts';
 
 /**
  * Which blobs are snapshots, and which one is the newest: whatever chooses, counts or deletes goes by what is decided here.

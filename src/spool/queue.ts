@@ -1,6 +1,6 @@
-import type { Log } from '../log.ts';
 import { messageOf } from '../errors.ts';
-import { DEFAULT_RESERVE, type Reserve, type SealedRecord, SpoolError, SpoolFile, Unwritten } from './file.ts';
+import type { Log } from '../log.ts';
+import { DEFAULT_RESERVE, type Reserve, type SealedRecord, SpoolError, SpoolFile, Unwritten } from './spool-file.ts';
 
 /** Large enough that a disk writes at full speed, small beside the memory that a run takes. */
 const BLOCK_SIZE = 1024 * 1024;

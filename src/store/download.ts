@@ -3,7 +3,7 @@ import { finished } from 'node:stream/promises';
 import type { BlobClient, BlobDownloadResponseParsed } from '@azure/storage-blob';
 import { StorageError } from '../errors.ts';
 import { collectYoung } from '../memory.ts';
-import { isGone } from './gone.ts';
+import { isGone } from './errors.ts';
 import type { Requests } from './requests.ts';
 
 /**
@@ -14,7 +14,7 @@ const RANGE_SIZE = 2 * 1024 * 1024;
 const RANGES = 4;
 
 /** Which state of a blob is read, and from which byte on. */
-export interface Extent {
+interface Extent {
   readonly etag: string;
   /** Bytes of the whole blob. */
   readonly size: number;

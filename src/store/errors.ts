@@ -1,10 +1,261 @@
-import { isRestError } from '@azure/storage-blob';
+import { type BlobClient, isRestError } from '@azure/storage-blob';
+import type { CredentialSource } from '../config/credential.ts';
 import { messageOf, RunTimeout, StorageError, WorkerError } from '../errors.ts';
 import { excerpt } from '../text.ts';
-import { tokenRefusal } from './entra.ts';
-import type { Failure, Place, Sentence } from './failure.ts';
-import { isBroken, isUnheard, networkFault } from './network.ts';
-import { refusal } from './refusals.ts';
+import type { Requests } from './requests.ts';
+
+/** Where the requests go, for the sentences. */
+export interface Place {
+  readonly host: string;
+  readonly account: string;
+  readonly container: string;
+  readonly source: CredentialSource;
+  /** The source's name, such as `account key`. */
+  readonly credential: string;
+}
+
+/** What is known of a request that failed for good. */
+interface Failure {
+  readonly place: Place;
+  /** Completes "failed while …". */
+  readonly doing: string;
+  /** Azure's, Entra's, the network's. */
+  readonly code: string;
+  /** What the service, the SDK or the network said. */
+  readonly text: string;
+  /** The host that was asked: the store's, or that of the token endpoint. */
+  readonly host: string;
+  /** Whole minutes between the clock of this host and the service's; 0 where that did not tell its time. */
+  readonly minutesOff: number;
+  /** Milliseconds that the service asked us to wait, if it did. */
+  readonly waitMs: number | undefined;
+}
+
+/** What failed and why, and what to do. */
+type Sentence = readonly [message: string, hint: string];
+
+/** Whether the service said that there is no such blob. An answer to HEAD has no body; its code may be missing, too. */
+export function isMissing(error: unknown): boolean {
+  return ['BlobNotFound', '404'].includes(codeOf(error));
+}
+
+/**
+ * Whether a request that demanded an etag failed because the blob is gone: the service may have said no more than that the
+ * etag is another, and is asked again.
+ * @throws StorageError
+ */
+export async function isGone(
+  blob: BlobClient,
+  error: unknown,
+  requests: Requests,
+  signal?: AbortSignal,
+): Promise<boolean> {
+  if (codeOf(error) !== 'ConditionNotMet') return isMissing(error);
+  const exists = (abortSignal: AbortSignal): Promise<boolean> => blob.exists({ abortSignal });
+  return !(await requests.send(`looking for ${blob.name}`, exists, signal && { signal }));
+}
+
+const BROKEN =
+  /^(ECONN|EPIPE|ETIMEDOUT|ENOTFOUND|EAI_AGAIN|EHOSTUNREACH|ENETUNREACH|ERR_STREAM_PREMATURE_CLOSE|REQUEST_SEND_ERROR)/;
+const UNTRUSTED = /SELF_SIGNED|UNABLE_TO_VERIFY|UNABLE_TO_GET_ISSUER|^CERT_|ALTNAME/;
+
+/** Whether a code of Node's means a network that may work again in a moment. */
+function isBroken(code: string): boolean {
+  return BROKEN.test(code) && !UNTRUSTED.test(code);
+}
+
+/** Whether a code of Node's means that nobody answered, neither the host nor the name server. */
+function isUnheard(code: string): boolean {
+  return ['ETIMEDOUT', 'EAI_AGAIN', 'EHOSTUNREACH', 'ENETUNREACH'].includes(code);
+}
+
+/** What Node says of the network, by its code. */
+function networkFault({ place, code, text, host, doing }: Failure): Sentence | undefined {
+  const isStore = host === place.host;
+  const who = isStore ? `Azure at ${host}` : `The token endpoint at ${host}`;
+  if (UNTRUSTED.test(code)) {
+    return [
+      // What follows is Node's advice.
+      `The TLS certificate of ${host} is not trusted: ${text.split(';')[0]}.`,
+      'Set NODE_EXTRA_CA_CERTS to the CA of your endpoint, or of the proxy that opens TLS.',
+    ];
+  }
+  if (code === 'ENOTFOUND' || code === 'EAI_AGAIN') {
+    const where = isStore ? 'SNAPSHOT_AZURE_ACCOUNT_NAME' : 'SNAPSHOT_AZURE_AUTHORITY_HOST';
+    return [
+      // It may be a proxy's.
+      `Host ${/(?:ENOTFOUND|EAI_AGAIN) (\S+)/.exec(text)?.[1] ?? host} cannot be resolved.`,
+      `Check ${where}, SNAPSHOT_AZURE_CLOUD, DNS (the private zone) and proxy.`,
+    ];
+  }
+  if (code === 'PARSE_ERROR') {
+    return [
+      `${who} gave an answer that cannot be understood while ${doing}.`,
+      'Check the endpoint, and what a proxy makes of its answers.',
+    ];
+  }
+  if (code === '407') return ['The proxy wants a user name and a password.', 'Put them into the URL of HTTPS_PROXY.'];
+  if (code === 'EPROTO') return [`${who} does not speak TLS as it should.`, 'Check protocol and port of the endpoint.'];
+  if (code === 'TryTimeout') return [`${who} gave ${text} while ${doing}.`, 'Check the network and proxy.'];
+  if (BROKEN.test(code)) {
+    return [`${who} cannot be reached while ${doing}: ${text}.`, 'Check the network, proxy and endpoint.'];
+  }
+  return undefined;
+}
+
+/** Who asks is known by these variables; a managed identity by the machine. */
+const VARIABLES: Partial<Record<CredentialSource, { readonly id: string; readonly tenant: string }>> = {
+  principal: { id: 'SNAPSHOT_AZURE_PRINCIPAL_APPID', tenant: 'SNAPSHOT_AZURE_PRINCIPAL_TENANT' },
+  'workload-identity': { id: 'AZURE_CLIENT_ID', tenant: 'AZURE_TENANT_ID' },
+};
+
+/** Why an identity is given no token, by the number with which Entra ID begins its text. */
+function tokenRefusal({ place, code, text, host, minutesOff }: Failure): Sentence | undefined {
+  if (host === place.host) return undefined;
+  if (place.source === 'managed-identity') {
+    return [
+      `The identity endpoint at ${host} gave no token: ${firstSentence(text)}`,
+      'Assign the managed identity to this machine, or check SNAPSHOT_AZURE_MANAGED_IDENTITY_CLIENT_ID.',
+    ];
+  }
+  const { id, tenant } = VARIABLES[place.source] ?? { id: 'its id', tenant: 'its tenant' };
+  const noFederation: Sentence = [
+    'Entra ID does not know the service account: no federated credential of the identity matches it.',
+    `Compare issuer, subject and audience of the federated credential with the cluster's; check ${id}.`,
+  ];
+  switch (code) {
+    case 'AADSTS7000215':
+      return [
+        'Entra ID refused the client secret.',
+        'SNAPSHOT_AZURE_PRINCIPAL_PASSWORD must be the secret value, not its id.',
+      ];
+    case 'AADSTS7000222':
+      return ['The client secret has expired.', 'Make a new one and set SNAPSHOT_AZURE_PRINCIPAL_PASSWORD.'];
+    case 'AADSTS700016':
+      return ['The application is not known in this tenant.', `Check ${id} and ${tenant}.`];
+    case 'AADSTS7000112':
+      return ['The application is disabled.', 'Enable it in Entra ID (Enterprise applications).'];
+    case 'AADSTS90002':
+    case 'AADSTS900023':
+      return [`The tenant does not exist at ${host}.`, `Check ${tenant} and SNAPSHOT_AZURE_CLOUD.`];
+    case 'AADSTS700027':
+      return [
+        'Entra ID does not know the certificate: it is none of the application.',
+        'Upload the certificate of SNAPSHOT_AZURE_PRINCIPAL_CERTIFICATE_FILE to the application.',
+      ];
+    case 'AADSTS700024':
+      return minutesOff > 0
+        ? clockIsOff(minutesOff)
+        : ['Entra ID refused a proof that is not valid at this time.', 'Check the clock of this host.'];
+    case 'AADSTS70021':
+    case 'AADSTS700211':
+    case 'AADSTS700212':
+    case 'AADSTS700213':
+      return noFederation;
+  }
+  return [
+    `Entra ID at ${host} gave the ${place.credential} no token: ${firstSentence(text)}`,
+    'Look the number up in the documentation of Entra ID; it is none where a proxy answered instead.',
+  ];
+}
+
+function firstSentence(text: string): string {
+  return `${text.split(/(?<=\w)\.(?=\s|$)|[\r\n]/)[0]}.`;
+}
+
+/** Azure refuses a request that was signed so long ago, or so far in the future. */
+const TOLERATED_MINUTES = 15;
+
+/** What the blob service refuses, by its code (specification: errors and the sentence for the user). */
+function refusal(failure: Failure): Sentence | undefined {
+  // Azurite answers a wrong key with the code that Azure uses for its firewall; only the text tells them apart.
+  if (/failed to authenticate/i.test(failure.text)) return unauthenticated(failure);
+  return Object.hasOwn(BY_CODE, failure.code) ? BY_CODE[failure.code]?.(failure) : undefined;
+}
+
+function clockIsOff(minutes: number): Sentence {
+  return [
+    `The clock of this host differs from Azure's by ${minutes} minutes.`,
+    'Repair the time synchronisation of this host (chrony, systemd-timesyncd).',
+  ];
+}
+
+function unauthenticated({ place, minutesOff }: Failure): Sentence {
+  if (minutesOff >= TOLERATED_MINUTES) return clockIsOff(minutesOff);
+  return [
+    `Azure refused the ${place.credential} for account ${place.account}: it is wrong, rotated or expired.`,
+    WHAT_TO_CHECK[place.source],
+  ];
+}
+
+const OF_THE_TENANT = 'Check that it is of the tenant to which the subscription of the account belongs.';
+
+const WHAT_TO_CHECK: Readonly<Record<CredentialSource, string>> = {
+  'connection-string':
+    'Copy SNAPSHOT_AZURE_CONNECTION_STRING again from the portal (Access keys, or Shared access signature).',
+  key: 'Compare SNAPSHOT_AZURE_ACCOUNT_KEY with the keys in the portal (Access keys).',
+  sas: 'Make a new token for SNAPSHOT_AZURE_SAS_TOKEN; it ends with the key that signed it.',
+  principal: OF_THE_TENANT,
+  'workload-identity': OF_THE_TENANT,
+  'managed-identity': OF_THE_TENANT,
+};
+
+const ANOTHER_SAS = 'Make a SAS token for the container with the rights rcwl, and d for retention.';
+
+const BY_CODE: Readonly<Record<string, (failure: Failure) => Sentence>> = {
+  AuthenticationFailed: unauthenticated,
+  InvalidAuthenticationInfo: unauthenticated,
+  // Azurite answers so, too, where the key is wrong, and to some questions without a text that would tell.
+  AuthorizationFailure: ({ place, text }) => [
+    // An answer without a body does not say which of the two it is.
+    /not authorized to perform this operation/i.test(text)
+      ? `Account ${place.account} does not accept this network address.`
+      : `Azure refused the ${place.credential} or this network address for account ${place.account}.`,
+    `${WHAT_TO_CHECK[place.source]} If it is right, allow the address in the storage firewall, or use the private endpoint.`,
+  ],
+  AuthorizationPermissionMismatch: ({ place, doing }) => [
+    `The ${place.credential} may not do this on container ${place.container} (${doing}).`,
+    ['sas', 'connection-string'].includes(place.source)
+      ? ANOTHER_SAS
+      : 'Give it the role Storage Blob Data Contributor on the container (a new assignment takes minutes to act).',
+  ],
+  AuthorizationResourceTypeMismatch: sasOfAnotherKind,
+  AuthorizationServiceMismatch: sasOfAnotherKind,
+  AuthorizationSourceIPMismatch: ({ place }) => [
+    `The ${place.credential} is not good for this network address.`,
+    'Make a SAS token for the address that Azure sees, or for any.',
+  ],
+  AuthorizationProtocolMismatch: ({ place }) => [
+    `The ${place.credential} allows https only.`,
+    'Name the endpoint with https, or make a SAS token that allows http as well.',
+  ],
+  KeyBasedAuthenticationNotPermitted: ({ place }) => [
+    `Account ${place.account} forbids access by key.`,
+    'Use a service principal or another identity: see SNAPSHOT_AZURE_AUTH.',
+  ],
+  AccountIsDisabled: ({ place }) => [
+    `Account ${place.account} is disabled.`,
+    'Enable the account or its subscription in the portal.',
+  ],
+  ContainerNotFound: ({ place }) => [
+    `Container ${place.container} does not exist in account ${place.account}.`,
+    'Check SNAPSHOT_AZURE_CONTAINER_NAME.',
+  ],
+  ContainerBeingDeleted: ({ place }) => [
+    `Container ${place.container} is being deleted in Azure, and still is after several tries.`,
+    'Wait a few minutes, or use another container.',
+  ],
+  ResourceNotFound: ({ place }) => [
+    `Account ${place.account} does not exist at ${place.host}.`,
+    'Check SNAPSHOT_AZURE_ACCOUNT_NAME and the endpoint.',
+  ],
+  BlobNotFound: () => ['The blob does not exist.', '`etcd-snapshot list` shows what there is.'],
+  ConditionNotMet: ({ doing }) => [`The blob was changed by somebody else while ${doing}.`, 'Run the command again.'],
+};
+
+function sasOfAnotherKind({ place }: Failure): Sentence {
+  return [`The ${place.credential} is not for containers and their blobs.`, ANOTHER_SAS];
+}
 
 /** One try of a request took longer than it may. */
 export class TryTimeout extends Error {
@@ -89,7 +340,7 @@ export function storageError(place: Place, doing: string, error: unknown, before
     code,
     text: messageOf(error),
     host: hostOf(error) ?? place.host,
-    minutesOff: minutesOff(error),
+    minutesOff: clockSkewMinutes(error),
     waitMs: retryAfterMs(error),
   });
   return new StorageError(
@@ -154,7 +405,7 @@ function hostOf(error: unknown): string | undefined {
   return isRestError(error) && error.request !== undefined ? new URL(error.request.url).host : undefined;
 }
 
-function minutesOff(error: unknown): number {
+function clockSkewMinutes(error: unknown): number {
   const serverTime = serverTimeOf(error);
   return serverTime === undefined ? 0 : Math.floor(Math.abs(Date.now() - serverTime) / 60_000);
 }

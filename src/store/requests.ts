@@ -1,8 +1,16 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { onAbort } from '../abort.ts';
 import type { Log } from '../log.ts';
-import { codeOf, isAnswer, isSilence, isTransient, retryAfterMs, storageError, TryTimeout } from './errors.ts';
-import type { Place } from './failure.ts';
+import {
+  codeOf,
+  isAnswer,
+  isSilence,
+  isTransient,
+  type Place,
+  retryAfterMs,
+  storageError,
+  TryTimeout,
+} from './errors.ts';
 
 /** How long the store is waited for, in milliseconds. */
 export interface Deadlines {
@@ -43,9 +51,9 @@ const LONGEST_PAUSE_MS = 10_000;
  * One try of a request. It ends with the signal; `progressed` is called when something came of a long answer, and starts the
  * deadlines and the patience anew.
  */
-export type Try<T> = (signal: AbortSignal, progressed: () => void) => Promise<T>;
+type Try<T> = (signal: AbortSignal, progressed: () => void) => Promise<T>;
 
-export interface SendOptions {
+interface SendOptions {
   /** Bytes that a try sends, where it sends data. */
   readonly bytes?: number;
   /** Ends the tries instead of the run's own. */

@@ -1,17 +1,34 @@
 import type { ContainerClient } from '@azure/storage-blob';
-import { CREDENTIAL_NAMES } from '../azure/source.ts';
-import type { StorageConfig } from '../config.ts';
+import type { StorageConfig } from '../config/config.ts';
+import { CREDENTIAL_NAMES } from '../config/credential.ts';
+import { StorageError } from '../errors.ts';
 import type { Log } from '../log.ts';
 import { type StoredIdentity, takeInventory } from '../snapshot/inventory.ts';
+import { openContainer } from './azure-credential.ts';
 import { listBlobs, type StoredBlob, storedBlob } from './catalogue.ts';
-import { openContainer } from './credentials.ts';
 import { download } from './download.ts';
-import { type DrillNote, drillNotePrefix, readDrillNote, writeDrillNote } from './drillnote.ts';
-import { codeOf } from './errors.ts';
-import { isGone, isMissing } from './gone.ts';
+import { type DrillNote, drillNotePrefix, readDrillNote, writeDrillNote } from './drill-notes.ts';
+import { codeOf, isGone, isMissing } from './errors.ts';
+import { probeRights, type RightsProbe } from './permissions.ts';
 import { DEADLINES, Requests } from './requests.ts';
-import { probeRights, type RightsProbe } from './rights.ts';
 import { StagedUpload } from './upload.ts';
+
+/** Creates the container that was found missing; that another worker was faster is a success. @throws StorageError */
+export async function createContainer(container: ContainerClient, requests: Requests): Promise<void> {
+  const { place } = requests;
+  try {
+    await requests.send('creating the container', (abortSignal) => container.create({ abortSignal }));
+  } catch (error) {
+    if (codeOf(error) === 'ContainerAlreadyExists') return;
+    if (!codeOf(error).startsWith('Authorization')) throw error;
+    throw new StorageError(
+      codeOf(error),
+      `Container ${place.container} does not exist in account ${place.account}, and the ${place.credential} may not create it.`,
+      'Create the container, or check SNAPSHOT_AZURE_CONTAINER_NAME.',
+      error,
+    );
+  }
+}
 
 /** Azure's codes for what keeps a single blob from being deleted and is none of our business: no lease is broken. */
 const OBSTACLES: Readonly<Record<string, string>> = {

@@ -3,12 +3,11 @@ import type { BlobGetPropertiesResponse, BlockBlobClient, ContainerClient } from
 import { onAbort } from '../abort.ts';
 import { Interrupted } from '../errors.ts';
 import { type SnapshotRecord, toMetadata } from '../snapshot/record.ts';
-import type { VerifiedSnapshot } from '../snapshot/verify.ts';
-import { createContainer } from './container.ts';
-import { codeOf, nameContested, nameTaken } from './errors.ts';
-import { isGone, isMissing } from './gone.ts';
-import { storable } from './metadata.ts';
+import type { VerifiedSnapshot } from '../snapshot/verify/verifier.ts';
+import { storable } from './catalogue.ts';
+import { codeOf, isGone, isMissing, nameContested, nameTaken } from './errors.ts';
 import type { Requests } from './requests.ts';
+import { createContainer } from './store.ts';
 
 /** Above 4 MiB accounts take their fast path; 50,000 blocks of 8 MiB are 390 GiB. */
 const BLOCK_SIZE = 8 * 1024 * 1024;

@@ -1,6 +1,6 @@
 import t from 'tap';
-import type { Credential } from '../../src/azure/credential.ts';
-import { readConfig, secretsOf, type StorageConfig } from '../../src/config.ts';
+import { readConfig, secretsOf, type StorageConfig } from '../../src/config/config.ts';
+import type { Credential } from '../../src/config/credential.ts';
 import { UsageError } from '../../src/errors.ts';
 import { masker } from '../../src/secret.ts';
 

@@ -1,11 +1,11 @@
-import { createServer, type IncomingMessage } from 'node:http';
 import { once } from 'node:events';
+import { createServer, type IncomingMessage } from 'node:http';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
-import { proxyWarnings } from '../../src/azure/proxy.ts';
-import { readConfig } from '../../src/config.ts';
+import { proxyWarnings } from '../../src/config/azure.ts';
+import { readConfig } from '../../src/config/config.ts';
 import type { StorageError } from '../../src/errors.ts';
-import { storable } from '../../src/store/metadata.ts';
+import { storable } from '../../src/store/catalogue.ts';
 import { BlobService } from '../support/blob-service.ts';
 import { makeAuthority, trust } from '../support/certificates.ts';
 import { TokenEndpoint } from '../support/entra.ts';

@@ -1,9 +1,8 @@
 import t, { type Test } from 'tap';
-import { compareHashKV, type Comparison } from '../../src/backup/compare.ts';
-import { chooseMembers, onePerMember } from '../../src/etcd/choose.ts';
+import { compareHashKV, type Comparison } from '../../src/backup/compare-hash-kv.ts';
 import { Connection } from '../../src/etcd/connection.ts';
-import { Findings } from '../../src/findings.ts';
-import { createLog } from '../../src/log.ts';
+import { chooseMembers, onePerMember } from '../../src/etcd/select-member.ts';
+import { createLog, Findings } from '../../src/log.ts';
 import { FakeMember } from '../support/fake-etcd.ts';
 
 const QUIET = createLog('json', 'error', () => {});

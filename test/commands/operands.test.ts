@@ -1,6 +1,6 @@
+import { once } from 'node:events';
 import { copyFile, mkdir, symlink, writeFile } from 'node:fs/promises';
 import { createServer } from 'node:net';
-import { once } from 'node:events';
 import { dirname, join } from 'node:path';
 import t from 'tap';
 import { openRegular, readNamed, whyUnreadable } from '../../src/files.ts';

@@ -2,13 +2,13 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
 import { toMetadata } from '../../src/snapshot/record.ts';
+import { printable } from '../../src/text.ts';
 import { Azurite } from '../support/azurite.ts';
 import { EtcdCluster, findEtcd } from '../support/etcd.ts';
 import { FakeMember } from '../support/fake-etcd.ts';
 import { type Finished, freePort, run, temporaryFolder, type Variables } from '../support/process.ts';
 import { RECORD } from '../support/store.ts';
 import { MAIN, runWorker } from '../support/worker.ts';
-import { printable } from '../../src/text.ts';
 
 /** What no output for people may contain: it moves a cursor, makes a line of its own, or is not what it looks like. */
 const HOSTILE: Readonly<Record<string, string>> = {

@@ -1,13 +1,13 @@
 import { join } from 'node:path';
 import t from 'tap';
-import { Secret } from '../../src/secret.ts';
 import { Connection } from '../../src/etcd/connection.ts';
-import { snapshotPieces } from '../../src/etcd/snapshot.ts';
+import { snapshotPieces } from '../../src/etcd/snapshot-stream.ts';
+import { Secret } from '../../src/secret.ts';
 import { Azurite } from '../support/azurite.ts';
 import { makeAuthority } from '../support/certificates.ts';
 import { EtcdCluster, findEtcd } from '../support/etcd.ts';
-import { errorOf, runWorker } from '../support/worker.ts';
 import { temporaryFolder } from '../support/process.ts';
+import { errorOf, runWorker } from '../support/worker.ts';
 
 const dir = temporaryFolder('auth');
 const authority = await makeAuthority(join(dir, 'certs'));

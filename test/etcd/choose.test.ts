@@ -1,8 +1,7 @@
 import t from 'tap';
-import { chooseMembers } from '../../src/etcd/choose.ts';
 import { Connection } from '../../src/etcd/connection.ts';
-import { Findings } from '../../src/findings.ts';
-import { createLog } from '../../src/log.ts';
+import { chooseMembers } from '../../src/etcd/select-member.ts';
+import { createLog, Findings } from '../../src/log.ts';
 import { FakeMember } from '../support/fake-etcd.ts';
 import { freePort } from '../support/process.ts';
 

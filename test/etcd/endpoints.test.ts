@@ -1,6 +1,6 @@
 import { join } from 'node:path';
 import t from 'tap';
-import { readConfig } from '../../src/config.ts';
+import { readConfig } from '../../src/config/config.ts';
 import { makeAuthority } from '../support/certificates.ts';
 import { EtcdCluster, findEtcd } from '../support/etcd.ts';
 import { FakeMember } from '../support/fake-etcd.ts';

@@ -1,6 +1,6 @@
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
-import { readConfig } from '../../src/config.ts';
+import { readConfig } from '../../src/config/config.ts';
 import { makeAuthority } from '../support/certificates.ts';
 import { FakeMember, type FakeOptions } from '../support/fake-etcd.ts';
 import { temporaryFolder, type Variables } from '../support/process.ts';

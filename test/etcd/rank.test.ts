@@ -1,6 +1,6 @@
 import t from 'tap';
 import type { MemberStatus } from '../../src/etcd/connection.ts';
-import { rankMembers } from '../../src/etcd/rank.ts';
+import { rankMembers } from '../../src/etcd/select-member.ts';
 
 function member(name: string, change: Partial<MemberStatus> = {}): MemberStatus {
   return {

@@ -1,12 +1,12 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import t, { type Test } from 'tap';
 import { Interrupted } from '../../src/errors.ts';
-import { Secret } from '../../src/secret.ts';
 import { Connection } from '../../src/etcd/connection.ts';
-import { snapshotPieces } from '../../src/etcd/snapshot.ts';
+import { snapshotPieces } from '../../src/etcd/snapshot-stream.ts';
+import { Secret } from '../../src/secret.ts';
+import { FakeMember, messagesOf, type Misbehaviour } from '../support/fake-etcd.ts';
 import { DATABASE, SNAPSHOT } from '../support/fixtures.ts';
 import { until } from '../support/until.ts';
-import { FakeMember, messagesOf, type Misbehaviour } from '../support/fake-etcd.ts';
 
 const sound: Misbehaviour = async (send) => {
   for (const message of messagesOf(DATABASE)) await send(message);

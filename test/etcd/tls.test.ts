@@ -2,8 +2,7 @@ import { createPrivateKey, generateKeyPairSync, X509Certificate } from 'node:cry
 import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import t from 'tap';
-import { findLayout } from '../../src/etcd/layouts.ts';
-import { certificateWarnings, loadTls } from '../../src/etcd/tls.ts';
+import { certificateWarnings, findLayout, loadTls } from '../../src/etcd/tls.ts';
 import { makeAuthority } from '../support/certificates.ts';
 import { EtcdCluster, findEtcd } from '../support/etcd.ts';
 import { mustRun, temporaryFolder } from '../support/process.ts';

@@ -1,13 +1,12 @@
 import t from 'tap';
 import { UnsafeError } from '../../src/errors.ts';
 import type { MemberStatus } from '../../src/etcd/connection.ts';
-import { type ClusterHealth, judge, type Probe } from '../../src/members/health.ts';
-import { Patience } from '../../src/members/patience.ts';
-import { plan } from '../../src/members/plan.ts';
-import { quorumInWords, quorumOf, spareOf } from '../../src/members/quorum.ts';
-import { looksRemoved, nextStep } from '../../src/members/replacement.ts';
-import { readReplacement } from '../../src/members/request.ts';
-import { settingsInWords, settingsOf } from '../../src/members/settings.ts';
+import { type ClusterHealth, judge, type Probe } from '../../src/etcd/cluster-health.ts';
+import { quorumInWords, quorumOf, spareOf } from '../../src/etcd/quorum.ts';
+import { Patience } from '../../src/replace/deadline.ts';
+import { plan, readReplacement } from '../../src/replace/replacement.ts';
+import { settingsInWords, settingsOf } from '../../src/replace/settings.ts';
+import { looksRemoved, nextStep } from '../../src/replace/steps.ts';
 import { Random } from '../support/random.ts';
 
 interface Fake {

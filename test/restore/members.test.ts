@@ -8,10 +8,10 @@ import {
   type Known,
   membersToRestore,
   parseInitialCluster,
-} from '../../src/restore/members.ts';
+} from '../../src/restore/initial-members.ts';
+import type { Wish } from '../../src/restore/options.ts';
 import { memberFor } from '../../src/restore/parameters.ts';
 import { makePlan } from '../../src/restore/plan.ts';
-import type { Wish } from '../../src/restore/wish.ts';
 import { fromMetadata, type RecordedMember, type SnapshotRecord } from '../../src/snapshot/record.ts';
 import { PROMOTED } from '../support/fixtures.ts';
 import { type ListedMember, restoredClusters } from '../support/restored-clusters.ts';

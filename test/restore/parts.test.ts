@@ -8,14 +8,14 @@ import {
   parseInitialCluster,
   sameMembers,
   tokenOf,
-} from '../../src/restore/members.ts';
+} from '../../src/restore/initial-members.ts';
+import type { Wish } from '../../src/restore/options.ts';
 import { memberFor } from '../../src/restore/parameters.ts';
 import { makePlan } from '../../src/restore/plan.ts';
-import { swapIn } from '../../src/restore/swap.ts';
+import { swapIn } from '../../src/restore/swap-directory.ts';
 import { demandFit } from '../../src/restore/tool.ts';
-import type { Wish } from '../../src/restore/wish.ts';
+import { sampler } from '../../src/snapshot/verify/keys.ts';
 import { fromMetadata, type SnapshotRecord } from '../../src/snapshot/record.ts';
-import { sampler } from '../../src/snapshot/livekeys.ts';
 import { temporaryFolder } from '../support/process.ts';
 import { metadataOf } from '../support/restored.ts';
 

@@ -1,12 +1,11 @@
+import { once } from 'node:events';
 import { rm } from 'node:fs/promises';
 import { createServer, type Socket } from 'node:net';
-import { once } from 'node:events';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
-import { readConfig } from '../../src/config.ts';
-import { Findings } from '../../src/findings.ts';
-import { createLog } from '../../src/log.ts';
-import { demandNoQuorum } from '../../src/restore/quorum.ts';
+import { readConfig } from '../../src/config/config.ts';
+import { createLog, Findings } from '../../src/log.ts';
+import { demandNoQuorum } from '../../src/restore/in-use.ts';
 import { makeAuthority } from '../support/certificates.ts';
 import { EtcdCluster, findEtcd } from '../support/etcd.ts';
 import { FakeMember } from '../support/fake-etcd.ts';

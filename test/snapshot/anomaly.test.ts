@@ -1,5 +1,5 @@
 import t from 'tap';
-import { findAnomalies } from '../../src/snapshot/anomaly.ts';
+import { findAnomalies } from '../../src/retention/anomalies.ts';
 import type { SnapshotRecord } from '../../src/snapshot/record.ts';
 
 const RECORD = {

@@ -1,5 +1,5 @@
 import t from 'tap';
-import { SnapshotVerifier, type VerdictWithoutHash } from '../../src/snapshot/verify.ts';
+import { SnapshotVerifier, type VerdictWithoutHash } from '../../src/snapshot/verify/verifier.ts';
 import { bucket, database, LEAF, META, PAGE, revision, rootEntries, run, sealMeta, setMeta } from '../support/bbolt.ts';
 import { databaseOf, databaseVectors, metasOf } from '../support/databases.ts';
 import { Random } from '../support/random.ts';

@@ -1,7 +1,7 @@
 import { gzipSync, zstdCompressSync } from 'node:zlib';
 import t from 'tap';
-import { hintFor, recognize, RECOGNIZED_BYTES } from '../../src/snapshot/file-kind.ts';
-import { SnapshotVerifier } from '../../src/snapshot/verify.ts';
+import { hintFor, recognize, RECOGNIZED_BYTES } from '../../src/snapshot/verify/file-kind.ts';
+import { SnapshotVerifier } from '../../src/snapshot/verify/verifier.ts';
 import { databaseOf, databaseVectors } from '../support/databases.ts';
 import { DATABASE, SNAPSHOT } from '../support/fixtures.ts';
 import { Random } from '../support/random.ts';

@@ -1,10 +1,10 @@
 import t from 'tap';
-import { Budget, KeyStore, Table } from '../../src/snapshot/budget.ts';
-import { combine, crc32c } from '../../src/snapshot/crc32c.ts';
-import { KeyHash } from '../../src/snapshot/keyhash.ts';
-import { compareKeys, isZero } from '../../src/snapshot/page.ts';
-import { MessageScanner, varintFields } from '../../src/snapshot/protobuf.ts';
-import { Resources } from '../../src/snapshot/resources.ts';
+import { Budget, KeyStore, Table } from '../../src/snapshot/verify/budget.ts';
+import { combine, crc32c } from '../../src/snapshot/verify/crc32c.ts';
+import { KeyHash } from '../../src/snapshot/verify/hash-kv.ts';
+import { compareKeys, isZero } from '../../src/snapshot/verify/page.ts';
+import { MessageScanner, varintFields } from '../../src/snapshot/verify/protobuf.ts';
+import { Resources } from '../../src/snapshot/verify/resources.ts';
 import { Random } from '../support/random.ts';
 
 t.test('crc32c', async (t) => {

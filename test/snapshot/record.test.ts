@@ -1,6 +1,13 @@
 import t from 'tap';
-import { snapshotName, takenAtOf } from '../../src/snapshot/name.ts';
-import { fromMetadata, parseMetadata, type SnapshotRecord, toMetadata, toolName } from '../../src/snapshot/record.ts';
+import {
+  fromMetadata,
+  parseMetadata,
+  snapshotName,
+  type SnapshotRecord,
+  takenAtOf,
+  toMetadata,
+  toolName,
+} from '../../src/snapshot/record.ts';
 import { DEFECTS, REQUIRED, withDefect } from '../support/defects.ts';
 
 const RECORD: SnapshotRecord = {

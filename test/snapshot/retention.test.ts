@@ -1,10 +1,9 @@
 import t from 'tap';
-import type { RetentionRules } from '../../src/config.ts';
+import type { RetentionRules } from '../../src/config/config.ts';
+import { decideRetention, type Decision, PERIODS } from '../../src/retention/decide.ts';
+import { planRetention } from '../../src/retention/retention-plan.ts';
 import type { CataloguedBlob } from '../../src/snapshot/inventory.ts';
-import { PERIODS } from '../../src/snapshot/period.ts';
-import { planRetention } from '../../src/snapshot/plan.ts';
 import type { SnapshotRecord } from '../../src/snapshot/record.ts';
-import { decideRetention, type Decision } from '../../src/snapshot/retention.ts';
 import { NUMBER_OF, PERIOD_RULES } from '../support/promises.ts';
 import { Random } from '../support/random.ts';
 

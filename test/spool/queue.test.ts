@@ -21,7 +21,7 @@ import { join } from 'node:path';
 import { setImmediate as turn, setTimeout as sleep } from 'node:timers/promises';
 import t, { type Test } from 'tap';
 import { createLog } from '../../src/log.ts';
-import { SpoolQueue, type SpoolOptions } from '../../src/spool/queue.ts';
+import { type SpoolOptions, SpoolQueue } from '../../src/spool/queue.ts';
 import { launch } from '../support/process.ts';
 import { Random } from '../support/random.ts';
 

@@ -11,7 +11,7 @@ import {
   StorageSharedKeyCredential,
 } from '@azure/storage-blob';
 import t, { type Test } from 'tap';
-import { readConfig } from '../../src/config.ts';
+import { readConfig } from '../../src/config/config.ts';
 import { createLog } from '../../src/log.ts';
 import { BlobStore } from '../../src/store/store.ts';
 import { Azurite } from '../support/azurite.ts';

@@ -7,11 +7,11 @@ import t, { type Test } from 'tap';
 import { DEADLINES, type Deadlines } from '../../src/store/requests.ts';
 import type { BlobStore } from '../../src/store/store.ts';
 import { Azurite } from '../support/azurite.ts';
-import { FaultProxy, type Fault, type FaultRule } from '../support/fault-proxy.ts';
+import { type Fault, FaultProxy, type FaultRule } from '../support/fault-proxy.ts';
 import { temporaryFolder } from '../support/process.ts';
-import { until } from '../support/until.ts';
 import { Random } from '../support/random.ts';
 import { openStore, readAll } from '../support/store.ts';
+import { until } from '../support/until.ts';
 
 const MB = 1_000_000;
 const RANGE_SIZE = 2 * 1024 * 1024;

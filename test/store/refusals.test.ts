@@ -1,6 +1,6 @@
-import { createServer } from 'node:http';
 import { once } from 'node:events';
 import { writeFile } from 'node:fs/promises';
+import { createServer } from 'node:http';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import t, { type Test } from 'tap';
@@ -10,8 +10,8 @@ import { type BlobAnswer, BlobService, EMPTY_LIST } from '../support/blob-servic
 import { makeAuthority, trust } from '../support/certificates.ts';
 import { aadsts, type Answer, TokenEndpoint } from '../support/entra.ts';
 import { freePort, temporaryFolder, type Variables } from '../support/process.ts';
-import { errorOf, runWorker } from '../support/worker.ts';
 import { openStore } from '../support/store.ts';
+import { errorOf, runWorker } from '../support/worker.ts';
 
 // Most of them wait.
 t.jobs = 4;

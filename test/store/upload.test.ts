@@ -2,17 +2,17 @@ import { createHash } from 'node:crypto';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import t, { type Test } from 'tap';
+import { RunTimeout } from '../../src/errors.ts';
 import { DEADLINES, type Deadlines } from '../../src/store/requests.ts';
 import type { BlobStore } from '../../src/store/store.ts';
 import type { StagedUpload } from '../../src/store/upload.ts';
 import { Azurite } from '../support/azurite.ts';
-import { FaultProxy, type Fault, type FaultRule, type Seen } from '../support/fault-proxy.ts';
-import { RunTimeout } from '../../src/errors.ts';
 import { takeSnapshot } from '../support/etcd.ts';
+import { type Fault, FaultProxy, type FaultRule, type Seen } from '../support/fault-proxy.ts';
 import { SNAPSHOT } from '../support/fixtures.ts';
 import { freePort, temporaryFolder } from '../support/process.ts';
+import { commit, openStore, put, RECORD, write } from '../support/store.ts';
 import { until } from '../support/until.ts';
-import { commit, put, RECORD, openStore, write } from '../support/store.ts';
 
 const dir = temporaryFolder('upload');
 /** Three blocks. */

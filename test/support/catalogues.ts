@@ -1,4 +1,4 @@
-import type { RetentionRules } from '../../src/config.ts';
+import type { RetentionRules } from '../../src/config/config.ts';
 import { nameOf, recordOf } from './catalogue.ts';
 import { DEFECTS, type Metadata, withDefect } from './defects.ts';
 import type { Random } from './random.ts';

@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto';
 import { join } from 'node:path';
 import type { ContainerClient } from '@azure/storage-blob';
 import type { Test } from 'tap';
-import { SnapshotVerifier } from '../../src/snapshot/verify.ts';
+import { SnapshotVerifier } from '../../src/snapshot/verify/verifier.ts';
 import type { Azurite } from './azurite.ts';
 import { EtcdCluster, findEtcd } from './etcd.ts';
 import { type Fault, FaultProxy, type FaultRule } from './fault-proxy.ts';

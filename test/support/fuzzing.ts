@@ -1,13 +1,13 @@
 import { rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { SnapshotVerifier, type VerdictWithoutHash } from '../../src/snapshot/verify.ts';
+import { SnapshotVerifier, type VerdictWithoutHash } from '../../src/snapshot/verify/verifier.ts';
 import { PAGE } from './bbolt.ts';
 import { databaseOf, databaseVectors } from './databases.ts';
 import { fuzz, fuzzDatabase, type Fuzzed } from './fuzz.ts';
-import { Random } from './random.ts';
-import { tools, type Tool } from './tools.ts';
-import { snapshotOf, type Status } from './vectors.ts';
 import { temporaryFolder } from './process.ts';
+import { Random } from './random.ts';
+import { type Tool, tools } from './tools.ts';
+import { snapshotOf, type Status } from './vectors.ts';
 
 const BUDGET = 16 * 1024 * 1024;
 const SLOWEST = 5_000;

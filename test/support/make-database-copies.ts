@@ -6,7 +6,7 @@ import { execFileSync } from 'node:child_process';
 import { rmSync, writeFileSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { gzipSync } from 'node:zlib';
-import { SnapshotVerifier } from '../../src/snapshot/verify.ts';
+import { SnapshotVerifier } from '../../src/snapshot/verify/verifier.ts';
 import { databasePath, DATABASES, type DatabaseVector, idleCopy, metasOf, slowCopy, Writer } from './databases.ts';
 import { EtcdCluster, type EtcdTools, findEtcd } from './etcd.ts';
 import { run, temporaryFolder } from './process.ts';

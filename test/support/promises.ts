@@ -1,8 +1,8 @@
+import { planRetention, type RetentionPlan } from '../../src/retention/retention-plan.ts';
 import { isRecorded, isSame, takeInventory } from '../../src/snapshot/inventory.ts';
-import { planRetention, type RetentionPlan } from '../../src/snapshot/plan.ts';
+import { type StoredBlob, storedBlob } from '../../src/store/catalogue.ts';
 import { type RandomCatalogue, randomCatalogue, type RawBlob, shuffled } from './catalogues.ts';
 import { Random } from './random.ts';
-import { type StoredBlob, storedBlob } from '../../src/store/catalogue.ts';
 
 const HOUR = 3_600_000;
 const DAY = 24 * HOUR;

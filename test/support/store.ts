@@ -1,14 +1,14 @@
 import { createHash } from 'node:crypto';
-import { readConfig } from '../../src/config.ts';
+import { readConfig } from '../../src/config/config.ts';
 import { createLog } from '../../src/log.ts';
 import type { SnapshotRecord } from '../../src/snapshot/record.ts';
-import { SnapshotVerifier, type VerifiedSnapshot } from '../../src/snapshot/verify.ts';
+import { SnapshotVerifier, type VerifiedSnapshot } from '../../src/snapshot/verify/verifier.ts';
 import type { Deadlines } from '../../src/store/requests.ts';
 import { BlobStore } from '../../src/store/store.ts';
 import type { Committed, StagedUpload } from '../../src/store/upload.ts';
-import { ETCD_PIECE } from './verify.ts';
 import { SNAPSHOT } from './fixtures.ts';
 import type { Variables } from './process.ts';
+import { ETCD_PIECE } from './verify.ts';
 
 /** Of the fixture; where another snapshot is stored, only the upload id must be right. */
 export const RECORD: Omit<SnapshotRecord, 'uploadId'> = {

@@ -1,4 +1,4 @@
-import { SnapshotVerifier, type VerifierOptions, type Verdict } from '../../src/snapshot/verify.ts';
+import { SnapshotVerifier, type Verdict, type VerifierOptions } from '../../src/snapshot/verify/verifier.ts';
 
 /** As an etcd server cuts its snapshots. */
 export const ETCD_PIECE = 32_768;

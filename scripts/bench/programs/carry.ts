@@ -5,7 +5,7 @@
  *   node scripts/bench/programs/carry.ts ENDPOINT CA CERT KEY
  */
 import { Readable } from 'node:stream';
-import { snapshotPieces } from '../../../src/etcd/snapshot.ts';
+import { snapshotPieces } from '../../../src/etcd/snapshot-stream.ts';
 import { blobNamed } from './blob.ts';
 import { connectTo } from './connect.ts';
 

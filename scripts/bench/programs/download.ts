@@ -4,7 +4,7 @@
  *   node scripts/bench/programs/download.ts NAME FILE
  */
 import { open } from 'node:fs/promises';
-import { readConfig } from '../../../src/config.ts';
+import { readConfig } from '../../../src/config/config.ts';
 import { createLog } from '../../../src/log.ts';
 import { BlobStore } from '../../../src/store/store.ts';
 

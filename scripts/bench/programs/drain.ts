@@ -3,7 +3,7 @@
  *
  *   node scripts/bench/programs/drain.ts ENDPOINT CA CERT KEY
  */
-import { snapshotPieces } from '../../../src/etcd/snapshot.ts';
+import { snapshotPieces } from '../../../src/etcd/snapshot-stream.ts';
 import { connectTo } from './connect.ts';
 
 const connection = connectTo(process.argv.slice(2));

@@ -2,7 +2,7 @@ import { execFileSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { closeSync, openSync, readSync, statSync } from 'node:fs';
 import { join } from 'node:path';
-import { SnapshotVerifier } from '../../../src/snapshot/verify.ts';
+import { SnapshotVerifier } from '../../../src/snapshot/verify/verifier.ts';
 import { type Bench, nameOfSize, roomIn, say } from '../bench.ts';
 import { markdown, MB, ratios, spread } from '../figures.ts';
 import { Source } from '../source.ts';

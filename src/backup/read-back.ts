@@ -1,0 +1,87 @@
+import { createHash } from 'node:crypto';
+import type { Config } from '../config/config.ts';
+import { Interrupted, StorageError } from '../errors.ts';
+import { collectAll } from '../memory.ts';
+import type { StartProgress } from '../progress.ts';
+import type { VerifiedSnapshot } from '../snapshot/verify/verifier.ts';
+import type { BlobStore } from '../store/store.ts';
+import type { StagedUpload } from '../store/upload.ts';
+
+interface StoredSnapshot {
+  readonly name: string;
+  readonly etag: string;
+  readonly upload: StagedUpload;
+  readonly snapshot: VerifiedSnapshot;
+}
+
+export interface Proof {
+  readonly readBack: 'done' | 'off' | 'not permitted';
+  /** What to end with where reading is not permitted: nothing is known of the stored blob then. */
+  readonly refusal?: StorageError;
+}
+
+/**
+ * Reads the whole stored blob back, unless that is off, and compares its sha256 with that of etcd's stream.
+ * A blob that reads back differently twice, or whose proof is interrupted by a signal, is withdrawn. One that cannot be read
+ * stays, for it may be sound.
+ * @throws StorageError, which says whether the blob stays; Interrupted, which names it where its withdrawal was not confirmed
+ */
+export async function proveStored(
+  store: BlobStore,
+  stored: StoredSnapshot,
+  mode: Config['readBack'],
+  startProgress: StartProgress,
+): Promise<Proof> {
+  if (mode === 'off') return { readBack: 'off' };
+  const { name, upload, snapshot } = stored;
+  const { sha256 } = snapshot.facts;
+  // The upload's blocks and the verifier's facts are dead by now, and what reads needs memory of its own.
+  collectAll();
+  try {
+    // Once more before the blob is given up: the fault may be in the reading.
+    if ((await sha256Of(store, stored, startProgress)) === sha256) return { readBack: 'done' };
+    if ((await sha256Of(store, stored, startProgress)) === sha256) return { readBack: 'done' };
+  } catch (error) {
+    if (error instanceof Interrupted) throw await upload.withdrawAfter(error);
+    if (!(error instanceof StorageError)) throw error;
+    const notProven = storedButNotProven(name, error);
+    if (error.isForbidden) return { readBack: 'not permitted', refusal: notProven };
+    throw notProven;
+  }
+  const withdrawn = await upload.withdraw();
+  throw new StorageError(
+    'ReadBackMismatch',
+    `The stored blob ${name} reads back differently from what was sent${withdrawn ? ' and was removed' : ''}.`,
+    withdrawn ? 'Run again; look for a proxy that changes data.' : `Delete ${name}: it is not a sound snapshot.`,
+  );
+}
+
+/** Who reads that the run failed must not think that there is no backup. */
+function storedButNotProven(name: string, error: StorageError): StorageError {
+  const [why, hint] = error.isForbidden
+    ? [
+        `Reading it back is not permitted. [${error.code}]`,
+        'Give this identity the right to read, or set SNAPSHOT_READ_BACK=off to do without the proof.',
+      ]
+    : [error.message, error.hint];
+  return new StorageError(error.code, `The backup ${name} was stored, but not proven. ${why}`, hint, error);
+}
+
+async function sha256Of(
+  store: BlobStore,
+  { name, etag, snapshot }: StoredSnapshot,
+  startProgress: StartProgress,
+): Promise<string> {
+  const { size } = snapshot.facts;
+  const hash = createHash('sha256');
+  const progress = startProgress('reading back', size);
+  try {
+    for await (const piece of store.read(name, etag, size)) {
+      hash.update(piece);
+      progress.advance(piece.length);
+    }
+  } finally {
+    progress.end();
+  }
+  return hash.digest('hex');
+}

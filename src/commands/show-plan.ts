@@ -1,0 +1,84 @@
+import { UsageError } from '../errors.ts';
+import { Findings } from '../log.ts';
+import { demandNoQuorum } from '../restore/in-use.ts';
+import { inferLayout, type InferredLayout, namedLayout } from '../restore/layouts.ts';
+import { readMemberConfig } from '../restore/member-config.ts';
+import { assertDirectory, assertNoFile, type Plan, readPlan, writePlan } from '../restore/plan-file.ts';
+import { makePlan, planJson, planText } from '../restore/plan.ts';
+import { printable } from '../text.ts';
+import type { Arguments, Context, Outcome } from './command.ts';
+import { openNamedOrNewest, readVerified } from './operand.ts';
+
+interface PlanOptions {
+  readonly layout?: string;
+  readonly 'data-dir'?: string;
+  readonly from?: string;
+  readonly 'from-plan'?: string;
+  readonly force?: boolean;
+  readonly output?: string;
+  readonly 'initial-cluster'?: string;
+}
+
+/** The name under which the steps name the plan where it is not written to a file. */
+const PLAN_FILE = 'plan.json';
+
+/**
+ * `restore --plan`: what every member is to be told, and the steps for all of them. Changes nothing. What its steps would be
+ * refused for is asked now, so that they succeed when they are followed.
+ */
+export async function showPlan(context: Context, args: Arguments): Promise<Outcome> {
+  const options = args.options as PlanOptions;
+  const { 'from-plan': saved, output } = options;
+  if (saved !== undefined) {
+    if (output !== undefined) {
+      throw new UsageError(
+        '--output writes a new plan, and --from-plan shows an old one.',
+        'Leave out one of the two.',
+      );
+    }
+    return outcomeOf(await readPlan(saved), saved);
+  }
+  if (output !== undefined) await assertNoFile(output);
+  const { layout, sign } = await layoutFor(context, options.layout);
+  const findings = new Findings(context.log);
+  if (sign !== undefined)
+    findings.add(`The layout is ${layout}, because of ${sign} on this host.`, 'Or give --layout.');
+  const dataDir = options['data-dir'] && assertDirectory(options['data-dir'], '--data-dir');
+  const config = options.from && {
+    path: assertDirectory(options.from, '--from'),
+    member: await readMemberConfig(options.from),
+  };
+  if (options.force !== true) await demandNoQuorum(context.config.etcd, findings);
+
+  const source = await openNamedOrNewest(context, args.operands[0], args.options);
+  if (source.record === undefined) {
+    throw new UsageError(
+      `${printable(source.name)} has no record, so nobody knows of which cluster it is.`,
+      'Plan with a snapshot that `etcd-snapshot list` shows with its record, or restore by flags.',
+    );
+  }
+  const read = await readVerified(context, source);
+  const plan = makePlan(source.name, source.size, source.record, {
+    ...{ layout, dataDir: dataDir || undefined, config: config || undefined, force: options.force === true },
+    ...{ previousClusterIds: context.config.retention.previousClusterIds, now: new Date() },
+    ...{ initialCluster: options['initial-cluster'], file: read },
+  });
+  const file = output ?? PLAN_FILE;
+  if (output !== undefined) {
+    await writePlan(output, planJson(plan, file));
+    context.log.info('the plan is written', { file: output, digest: plan.digest });
+  }
+  return outcomeOf(plan, file);
+}
+
+/** The named one, or the one that this host shows. @throws UsageError */
+async function layoutFor(
+  { config }: Context,
+  name: string | undefined,
+): Promise<Omit<InferredLayout, 'sign'> & { sign?: string }> {
+  return name === undefined ? inferLayout(config.etcd?.tls) : { layout: namedLayout(name) };
+}
+
+function outcomeOf(plan: Plan, file: string): Outcome {
+  return { text: planText(plan, file), json: planJson(plan, file) };
+}

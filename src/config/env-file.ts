@@ -1,0 +1,75 @@
+import { readFile } from 'node:fs/promises';
+import { UsageError } from '../errors.ts';
+import { openRegular, readNamed, whyUnreadable } from '../files.ts';
+import type { Environment } from './variable-reader.ts';
+
+interface EnvFile {
+  readonly variables: Environment;
+  /** What the operator should know, each with its hint. */
+  readonly warnings: readonly (readonly [sentence: string, hint: string])[];
+}
+
+const NOTHING: EnvFile = { variables: {}, warnings: [] };
+
+const HINT = 'An env file has lines NAME=VALUE, in UTF-8.';
+
+/** What a shell gives for `<(command)`, and what stands for no file: named on purpose, so they may be no regular files. */
+const STREAMS = /^\/dev\/(null|stdin|fd\/\d+)$/;
+
+/**
+ * The variables of a file.
+ * @param named with `--env-file`; undefined = `.env` in the working directory, if nobody else can have put it there
+ * @param user whose file that may be besides root's; undefined where files have no owners
+ * @throws UsageError when the named file cannot be read, or is of another kind
+ */
+export async function readEnvFile(named: string | undefined, user: number | undefined): Promise<EnvFile> {
+  if (named === undefined) return readDefault(user);
+  const bytes = STREAMS.test(named) ? await readFile(named) : await readNamed(named, 'env file', HINT);
+  const { variables, problem } = await parse(bytes);
+  if (problem !== undefined) throw new UsageError(`The env file ${named} ${problem}.`, HINT);
+  const isEmpty = Object.keys(variables).length === 0 && named !== '/dev/null';
+  return { variables, warnings: isEmpty ? [[`The env file ${named} sets no variable.`, HINT]] : [] };
+}
+
+/** Who may write to the working directory, or to the file, could otherwise choose where secrets are sent. */
+async function readDefault(user: number | undefined): Promise<EnvFile> {
+  try {
+    const { file, stats } = await openRegular('.env', 'refuse');
+    try {
+      if (user !== undefined && stats.uid !== user && stats.uid !== 0) return ignored('belongs to another user');
+      if (user !== undefined && (stats.mode & 0o022) !== 0)
+        return ignored('can be written by other users (chmod go-w)');
+      const { variables, problem } = await parse(await file.readFile());
+      return problem === undefined ? { variables, warnings: [] } : ignored(problem);
+    } finally {
+      await file.close();
+    }
+  } catch (error) {
+    const isMissing = error instanceof Error && 'code' in error && error.code === 'ENOENT';
+    return isMissing ? NOTHING : ignored(whyUnreadable(error));
+  }
+}
+
+function ignored(why: string): EnvFile {
+  const sentence = `The file .env of the working directory is ignored: it ${why}.`;
+  return { ...NOTHING, warnings: [[sentence, 'Name it with --env-file to use it.']] };
+}
+
+async function parse(bytes: Buffer): Promise<{ readonly variables: Environment; readonly problem?: string }> {
+  const { default: dotenv } = await import('dotenv');
+  const variables = dotenv.parse(bytes);
+  const problem = kindOf(bytes, Object.keys(variables).length > 0);
+  return problem === undefined ? { variables } : { variables, problem };
+}
+
+/** What a file is instead of an env file, in words that follow its name. */
+function kindOf(bytes: Buffer, hasVariables: boolean): string | undefined {
+  const text = bytes.toString();
+  // Its lines look like variables, but the values are base64.
+  if (/^apiVersion:/m.test(text) && /^kind:/m.test(text)) return 'is a Kubernetes manifest';
+  if (hasVariables || text.trim() === '') return undefined;
+  if (bytes.includes(0)) return 'is in UTF-16';
+  if (/^\s*[[{]/.test(text)) return 'is JSON';
+  if (/^\s*(set\s+\w+=|\$env:)/im.test(text)) return 'is a script for Windows';
+  return /^\s*[^#\s]/m.test(text) ? 'has no line NAME=VALUE' : undefined;
+}

@@ -1,0 +1,139 @@
+import type { EtcdConfig } from '../config/config.ts';
+import { UnsafeError } from '../errors.ts';
+import { connectAll, type Connections } from '../etcd/connect.ts';
+import type { MemberStatus } from '../etcd/connection.ts';
+import { type ClusterHealth, hasStarted, isHealthy, type MemberHealth, surveyCluster } from '../etcd/cluster-health.ts';
+import { aheadOf, hasQuorum, quorumInWords, spareOf } from '../etcd/quorum.ts';
+import { type Answer, askAll } from '../etcd/select-member.ts';
+import { expiriesOf, loadTls } from '../etcd/tls.ts';
+import { Findings, type Log } from '../log.ts';
+import { sameUrls, title } from '../member.ts';
+import { humanSize, printable } from '../text.ts';
+import { judgeClock } from './check-host.ts';
+import { type Check, fail, ok, tried, warn } from './check.ts';
+
+/** etcd's own default, which members before 3.6 do not contradict. */
+const DEFAULT_QUOTA = 2 * 1024 ** 3;
+
+/** From this share of the quota on, it is time to do something. */
+const FULL = 0.8;
+
+interface EtcdFindings {
+  readonly checks: readonly Check[];
+  /** Of the members that answered. */
+  readonly statuses: readonly MemberStatus[];
+}
+
+/** Certificates, endpoints, members, quorum, alarms, size and clock of a cluster. */
+export async function checkEtcd(config: EtcdConfig, now: Date, log: Log): Promise<EtcdFindings> {
+  const certificates = await tried('certificates', async () => checkCertificates(config, now));
+  if (certificates.some(({ state }) => state === 'fail')) return { checks: certificates, statuses: [] };
+  // Its warnings stand among the checks already.
+  const connections = await connectAll(config, now, new Findings(log));
+  const answers = await askAll(connections.configured);
+  const statuses = answers.flatMap(({ status }) => status ?? []);
+  const endpoints = answers.map(({ status, failure }) =>
+    status === undefined && failure !== undefined
+      ? fail('endpoint', failure)
+      : ok('endpoint', `${status?.endpoint} is etcd ${status?.version}, ${roleOf(status)}.`),
+  );
+  if (statuses.length === 0) return { checks: [...certificates, ...endpoints], statuses };
+  const checks = [
+    ...certificates,
+    ...endpoints,
+    ...(await tried('quorum', async () => {
+      const cluster = await surveyCluster(connections);
+      return [...judgeCluster(cluster), ...judgeEndpoints(answers, cluster)];
+    })),
+    ...(await tried('database', async () => checkSize(statuses, connections))),
+    ...(await tried('clock', async () => checkClock(statuses, connections))),
+  ];
+  return { checks, statuses };
+}
+
+async function checkCertificates({ tls }: EtcdConfig, now: Date): Promise<Check[]> {
+  const what = 'certificates';
+  if (tls === undefined) {
+    const hint = 'Use https:// endpoints: a snapshot holds every Secret of the cluster.';
+    return [warn(what, 'etcd is asked without TLS.', hint)];
+  }
+  return expiriesOf(await loadTls(tls, now), now).map(({ sentence, isSoon }) =>
+    isSoon ? warn(what, sentence, 'Renew it (kubeadm certs renew, or what issued it).') : ok(what, sentence),
+  );
+}
+
+function roleOf(status: MemberStatus | undefined): string {
+  if (status?.isLearner === true) return 'a learner';
+  return status?.isLeader === true ? 'the leader' : 'a follower';
+}
+
+function judgeCluster({ members, alarms, quorum }: ClusterHealth): Check[] {
+  const words = `${quorumInWords(quorum)}.`;
+  const ill = members.filter((member) => !isHealthy(member));
+  const hint = 'See `etcd-snapshot health`; a member that is lost for good is replaced with `replace-member`.';
+  return [
+    hasQuorum(quorum) && spareOf(quorum) >= 0 ? ok('quorum', words) : fail('quorum', new UnsafeError(words, hint)),
+    ...ill.map((member) => {
+      const sentence = `Member ${title(member)} is ${member.health}: ${member.errors.join(' ')}`;
+      return fail('member', new UnsafeError(sentence, hint));
+    }),
+    ...alarms.map(({ memberId, alarm }) => {
+      const sentence = `Member ${memberId} has the alarm ${alarm}.`;
+      return fail('alarm', new UnsafeError(sentence, 'Deal with its cause, then: etcdctl alarm disarm.'));
+    }),
+  ];
+}
+
+/** Whether each endpoint belongs to a member, and each voting member has one: members change, and nobody thinks of the list. */
+function judgeEndpoints(answers: readonly Answer[], { clusterId, members }: ClusterHealth): Check[] {
+  const listed = new Set<string>();
+  const strangers: Check[] = [];
+  for (const { connection, status } of answers) {
+    const { endpoint } = connection;
+    const isItself = (member: MemberHealth): boolean =>
+      status === undefined
+        ? member.clientURLs.some((url) => sameUrls([url], [endpoint]))
+        : member.id === status.memberId && clusterId === status.clusterId;
+    const member = members.find(isItself);
+    if (member !== undefined) listed.add(member.id);
+    else {
+      const what = status === undefined ? 'does not answer, and belongs to' : 'answers, but belongs to';
+      const hint = 'Was that member replaced? Take the endpoint out of SNAPSHOT_ETCD_ENDPOINTS, and stop its etcd.';
+      strangers.push(warn('endpoint', `${endpoint} ${what} no member of the cluster.`, hint));
+    }
+  }
+  const missing = members.filter((member) => !listed.has(member.id) && !member.isLearner && hasStarted(member));
+  return [
+    ...strangers,
+    ...missing.map((member) => {
+      const sentence = `Member ${title(member)} is missing in SNAPSHOT_ETCD_ENDPOINTS.`;
+      const hint = `Add ${printable(member.clientURLs.join(' or '))}: a backup chooses among the members that are listed, and compares them.`;
+      return warn('endpoint', sentence, hint);
+    }),
+  ];
+}
+
+async function checkSize(statuses: readonly MemberStatus[], connections: Connections): Promise<Check> {
+  const [largest] = statuses.toSorted((a, b) => b.dbSize - a.dbSize);
+  if (largest === undefined) throw new Error('nobody answered');
+  const { dbSize, dbSizeInUse, endpoint } = largest;
+  const told = await connections.to(endpoint).quota();
+  const quota = told ?? DEFAULT_QUOTA;
+  const of =
+    told === undefined ? `the ${humanSize(quota)} that are the default quota` : `a quota of ${humanSize(quota)}`;
+  const sentence = `The database has ${humanSize(dbSize)} of ${of}, and ${humanSize(dbSizeInUse)} are in use.`;
+  return dbSize < quota * FULL
+    ? ok('database', sentence)
+    : warn('database', sentence, 'Compact, defragment one member after the other, or raise --quota-backend-bytes.');
+}
+
+async function checkClock(statuses: readonly MemberStatus[], connections: Connections): Promise<Check[]> {
+  return Promise.all(
+    statuses.map(async ({ endpoint }) => {
+      const aheadMs = await aheadOf(connections.to(endpoint));
+      return aheadMs === undefined
+        ? ok('clock', `${endpoint} serves gRPC only, which tells no time.`)
+        : judgeClock(endpoint, aheadMs);
+    }),
+  );
+}

@@ -1,0 +1,80 @@
+import type { Config } from '../config/config.ts';
+import { ExitCode, messageOf, UsageError, VerificationError, WorkerError } from '../errors.ts';
+import type { MemberStatus } from '../etcd/connection.ts';
+import { makePlan } from '../restore/plan.ts';
+import { demandFit, findTool } from '../restore/tool.ts';
+import type { SnapshotRecord } from '../snapshot/record.ts';
+import { DEFAULT_RESERVE, SpoolFile } from '../spool/spool-file.ts';
+import { humanSize } from '../text.ts';
+import { type Check, fail, ok, tried, warn } from './check.ts';
+
+/** Names of snapshots tell seconds, and nobody should wonder about a minute. */
+const WARN_MS = 30_000;
+/** Azure refuses requests that are older (specification: errors; clock skew). */
+const REFUSED_MS = 15 * 60_000;
+
+/** @param aheadMs by how many milliseconds the clock of this host is before the other one; negative = behind */
+export function judgeClock(whose: string, aheadMs: number): Check {
+  const what = 'clock';
+  const seconds = Math.round(Math.abs(aheadMs) / 1000);
+  const difference = `The clock of this host is ${seconds} s ${aheadMs > 0 ? 'ahead of' : 'behind'} that of ${whose}.`;
+  const hint = 'Synchronise the time of this host (chrony, systemd-timesyncd).';
+  if (Math.abs(aheadMs) >= REFUSED_MS) return fail(what, new WorkerError(ExitCode.usage, difference, hint));
+  if (Math.abs(aheadMs) >= WARN_MS) return warn(what, difference, hint);
+  return ok(what, `The clock of this host agrees with that of ${whose}.`);
+}
+
+/** A plan as `restore --plan` makes it, for what no plan can be made of cannot be restored on all members. */
+export function checkPlan(name: string, size: number, record: SnapshotRecord, now: Date): Check {
+  const what = 'restore plan';
+  try {
+    // The layout decides only how the steps are written.
+    const { members } = makePlan(name, size, record, { layout: 'kubeadm', now });
+    return ok(
+      what,
+      `A plan can be made from the newest snapshot, for ${members.map((member) => member.name).join(', ')}.`,
+    );
+  } catch (error) {
+    if (!(error instanceof UsageError)) throw error;
+    // By the same code with which a drill of it ends.
+    const hint = `Take a backup: its record has the members as the cluster lists them now. ${error.hint}`;
+    return fail(what, new VerificationError(error.message, hint, error));
+  }
+}
+
+/** Whether a snapshot of so many bytes could be spilled to the spool's directory. */
+export async function checkSpool(
+  { spoolDir: dir, spoolReserve: reserve = DEFAULT_RESERVE }: Pick<Config, 'spoolDir' | 'spoolReserve'>,
+  bytes: number,
+): Promise<Check> {
+  const what = 'spool';
+  if (dir === undefined) return ok(what, 'SNAPSHOT_SPOOL_DIR is not set: where the uplink is slow, etcd waits for it.');
+  try {
+    const file = await SpoolFile.create({ dir, reserve, bytes, maxRecord: 1 });
+    await file.close();
+    return ok(what, `${dir} has room for a snapshot of ${humanSize(bytes)}.`);
+  } catch (error) {
+    const sentence = `${dir} cannot be used as a spool: ${messageOf(error)}.`;
+    return warn(
+      what,
+      sentence,
+      'Where the uplink is slow, etcd waits for it: give SNAPSHOT_SPOOL_DIR room for a snapshot.',
+    );
+  }
+}
+
+/** Whether what restores is here, and fits the version that the members run. Another image can restore all the same. */
+export async function checkTool(
+  searchPath: readonly string[],
+  statuses: readonly MemberStatus[],
+  signal: AbortSignal,
+): Promise<Check[]> {
+  const what = 'restore tool';
+  const checks = await tried(what, async () => {
+    const tool = await findTool(searchPath, signal);
+    const versions = [...new Set(statuses.map(({ version }) => version))];
+    const [note] = versions.flatMap((version) => demandFit(tool, { data: version, members: version }) ?? []);
+    return ok(what, note === undefined ? `${tool.name} can restore here.` : `${tool.name} can restore here; ${note}`);
+  });
+  return checks.map((check) => (check.state === 'ok' ? check : warn(what, check.finding, check.hint ?? '')));
+}

@@ -1,0 +1,121 @@
+import { ExitCode, StorageError, WorkerError } from '../errors.ts';
+import {
+  type ClusterIds,
+  isFutureDated,
+  isRecorded,
+  malformed,
+  momentOf,
+  newestFirst,
+  newestSnapshot,
+  type Recorded,
+} from '../snapshot/inventory.ts';
+import type { StoredBlob } from '../store/catalogue.ts';
+import type { DrillNote } from '../store/drill-notes.ts';
+import { type Right, RIGHTS } from '../store/permissions.ts';
+import type { BlobStore } from '../store/store.ts';
+import { humanAge } from '../text.ts';
+import { checkPlan, judgeClock } from './check-host.ts';
+import { type Check, fail, ok, tried, warn } from './check.ts';
+
+/** Without a history: the schedule of the manifests. */
+const USUAL_MS = 6 * 3600_000;
+
+/** A week, and some patience. */
+const DRILL_MS = 9 * 24 * 3600_000;
+
+/** Snapshots by which the usual time between two is told. */
+const HISTORY = 11;
+
+const NEEDED_FOR: Readonly<Record<Right, string>> = {
+  list: '`list`, retention and the comparison with earlier snapshots',
+  write: '`backup`',
+  read: 'the read-back of a backup, `verify` and `restore`',
+  delete: 'retention',
+};
+
+/**
+ * Each right on its own, the clock, and how old the newest snapshot is.
+ * @param ids of the cluster, as etcd says it if it answers
+ */
+export async function checkStorage(store: BlobStore, now: Date, ids: () => Promise<ClusterIds>): Promise<Check[]> {
+  return tried('storage', async () => {
+    const probe = await store.probeRights().catch((error: unknown) => {
+      if (!(error instanceof StorageError) || error.code !== 'ContainerNotFound') throw error;
+    });
+    if (probe === undefined) {
+      const sentence = `Container ${store.containerName} does not exist yet.`;
+      return warn('storage', sentence, 'Create it, or let the first backup do it, if its identity may.');
+    }
+    const { refused, aheadMs } = probe;
+    const rights = RIGHTS.map((right) => judgeRight(right, refused[right]));
+    const clock = aheadMs === undefined ? [] : [judgeClock('Azure', aheadMs)];
+    if (refused.list !== undefined) return [...rights, ...clock];
+    const blobs = await store.list();
+    const cluster = await ids();
+    const newest = await tried('newest snapshot', async () => judgeNewest(blobs, cluster, now));
+    return [...rights, ...clock, ...newest, ...judgeUncounted(blobs, now), judgeDrill(await store.lastDrill(), now)];
+  });
+}
+
+function judgeRight(right: Right, refusal: StorageError | undefined): Check {
+  if (refusal === undefined) return ok(right, `The identity may ${right}.`);
+  const sentence = `The identity may not ${right}, which is needed for ${NEEDED_FOR[right]}: ${refusal.message}`;
+  if (right === 'delete')
+    return warn(right, sentence, 'Right so where retention is off, or done with another identity.');
+  return fail(right, new WorkerError(ExitCode.storage, sentence, refusal.hint));
+}
+
+/** How old it is, and whether it can be restored on all members. @throws UsageError when it is not clear which one is meant */
+function judgeNewest(blobs: readonly StoredBlob[], ids: ClusterIds, now: Date): Check[] {
+  const newest = newestSnapshot(blobs, ids, now);
+  if (newest !== undefined) {
+    return [judgeAge(blobs, newest, now), checkPlan(newest.name, newest.size, newest.record, now)];
+  }
+  const whose = blobs.some(isRecorded) ? ' of this cluster' : '';
+  const hint = 'Take one now: etcd-snapshot backup.';
+  return [warn('newest snapshot', `There is no snapshot${whose} yet.`, hint)];
+}
+
+function judgeAge(blobs: readonly StoredBlob[], newest: Recorded<StoredBlob>, now: Date): Check {
+  const what = 'newest snapshot';
+  const own = newestFirst(blobs, now).filter(({ record }) => record.clusterId === newest.record.clusterId);
+  const taken = own.map(momentOf).slice(0, HISTORY);
+  const usual = usualInterval(taken);
+  const age = now.getTime() - momentOf(newest);
+  const sentence = `The newest snapshot is ${humanAge(age)} old; usually one is taken every ${humanAge(usual)}.`;
+  const hint = 'Look at the CronJob, its last Job and the log of its pod.';
+  if (age > 3 * usual) return fail(what, new WorkerError(ExitCode.storage, sentence, hint));
+  return age > 1.5 * usual ? warn(what, sentence, hint) : ok(what, sentence);
+}
+
+/** What counts for nothing, but does not look so. */
+function judgeUncounted(blobs: readonly StoredBlob[], now: Date): Check[] {
+  const ahead = blobs.filter(isRecorded).filter((snapshot) => isFutureDated(snapshot, now));
+  const wrong = malformed(blobs);
+  return [
+    ...ahead.slice(0, 1).map(({ name }) => {
+      const sentence = `Dated in the future, and so counted for nothing: ${ahead.length}, such as ${name}.`;
+      return warn('dates', sentence, 'Check the clocks of the hosts that take snapshots.');
+    }),
+    ...wrong.slice(0, 1).map(({ name, problem }) => {
+      const sentence = `Not counted as snapshots: ${wrong.length}, such as ${name}: ${problem}.`;
+      return warn('records', sentence, 'Find out who copied or changed them: etcd-snapshot list.');
+    }),
+  ];
+}
+
+function judgeDrill(last: DrillNote | undefined, now: Date): Check {
+  const what = 'last drill';
+  const hint = 'Drill every week: etcd-snapshot drill.';
+  if (last === undefined) return warn(what, 'No snapshot was proven restorable yet.', hint);
+  const age = now.getTime() - last.at.getTime();
+  const recovery = `${(last.recoveryMs / 1000).toFixed(1)} s`;
+  const sentence = `${last.snapshot} was proven restorable ${humanAge(age)} ago; its recovery took ${recovery}.`;
+  return age > DRILL_MS ? warn(what, sentence, hint) : ok(what, sentence);
+}
+
+/** The median of the times between snapshots, the newest first. */
+function usualInterval(taken: readonly number[]): number {
+  const gaps = taken.slice(1).map((time, index) => (taken[index] ?? time) - time);
+  return gaps.length < 3 ? USUAL_MS : (gaps.toSorted((a, b) => a - b)[gaps.length >> 1] ?? USUAL_MS);
+}

@@ -1,0 +1,63 @@
+import type { Connection } from '../etcd/connection.ts';
+import type { LiveKey } from '../snapshot/verify/keys.ts';
+import type { SnapshotRecord } from '../snapshot/record.ts';
+import { crc32c } from '../snapshot/verify/crc32c.ts';
+import type { SnapshotFacts } from '../snapshot/verify/verifier.ts';
+
+/** One thing that must be the same in the record, the snapshot and the server that was started from it. */
+export interface Check {
+  readonly what: string;
+  readonly expected: string | number;
+  readonly found: string | number;
+  readonly ok: boolean;
+}
+
+/** First key and end of the range of all keys; the entry that a restore may leave has the empty key, and is none. */
+const EVERYTHING = { key: Buffer.from([0]), range_end: Buffer.from([0]) };
+
+/** What the record says beside what the verifier found; where the verifier had no memory to count, nothing. */
+export function compareRecord(record: SnapshotRecord, facts: SnapshotFacts): Check[] {
+  return (['revision', 'totalKeys', 'liveKeys', 'totalSize', 'hash'] as const).flatMap((what) => {
+    const [expected, found] = [record[what], facts[what]];
+    return expected === undefined || found === undefined ? [] : same(`${what} of the record`, expected, found);
+  });
+}
+
+/**
+ * What the server holds beside what the verifier found. Leases expire while it runs and delete keys, so all is asked for at
+ * the snapshot's revision, and the server may be beyond it.
+ * @throws EtcdError
+ */
+export async function compareServer(
+  connection: Connection,
+  facts: SnapshotFacts,
+  sample: readonly LiveKey[],
+): Promise<Check[]> {
+  const { effectiveRevision: revision, liveKeys, hashKV, totalSize } = facts;
+  const at = { revision: String(revision) };
+  const { header } = await connection.range({ ...EVERYTHING, limit: 1 });
+  const reached = Number(header.revision);
+  const checks: Check[] = [{ what: 'revision', expected: revision, found: reached, ok: reached >= revision }];
+  if (reached < revision) return checks;
+  const { count } = await connection.range({ ...EVERYTHING, ...at, count_only: true });
+  if (liveKeys !== undefined) checks.push(same('live keys', liveKeys, Number(count)));
+  if (hashKV !== undefined) {
+    // At the revision of its compaction, etcd 3.4 answers only to the question for the newest one.
+    const asked = revision === hashKV.compactRevision ? 0 : revision;
+    const { hash, compactRevision } = await connection.hashKV(asked, totalSize);
+    checks.push(same('compact revision', hashKV.compactRevision, compactRevision));
+    checks.push(same('HashKV', hashKV.hash, hash));
+  }
+  let equal = 0;
+  for (const key of sample) {
+    const { kvs } = await connection.range({ key: Buffer.from(key.key, 'latin1'), ...at });
+    const [found] = kvs;
+    const isEqual = found?.value.length === key.size && crc32c(found.value) === key.crc;
+    if (isEqual && Number(found.mod_revision) === key.modRevision && Number(found.version) === key.version) equal++;
+  }
+  return [...checks, same('keys of a sample with the same value', sample.length, equal)];
+}
+
+function same(what: string, expected: string | number, found: string | number): Check {
+  return { what, expected, found, ok: expected === found };
+}

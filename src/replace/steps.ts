@@ -1,0 +1,234 @@
+import { parseOrigin } from '../config/variable-reader.ts';
+import { EtcdError, UnsafeError } from '../errors.ts';
+import type { Connections } from '../etcd/connect.ts';
+import type { Connection } from '../etcd/connection.ts';
+import { type ClusterHealth, hasStarted, isHealthy, type MemberHealth } from '../etcd/cluster-health.ts';
+import { addMember, promoteMember, removeMember } from '../etcd/membership.ts';
+import { arithmetic, hasQuorum, quorumInWords, quorumOf, spareOf } from '../etcd/quorum.ts';
+import { isCorrupt } from '../etcd/select-member.ts';
+import { title } from '../member.ts';
+import type { Member } from '../snapshot/verify/etcd-buckets.ts';
+import type { Replacement } from './replacement.ts';
+
+/** What is to be done next. Where there is a member, it is the failed one to `remove`, and the new one for all others. */
+export type Step =
+  | { readonly kind: 'add' }
+  | { readonly kind: 'remove' | 'start' | 'catch up' | 'promote' | 'done'; readonly member: MemberHealth };
+
+/**
+ * The next step of a replacement, told from the cluster alone, so that it can be interrupted anywhere and go on later. The
+ * failed member is removed before its replacement is added: the other way round the quorum would rise while a member is down,
+ * and etcd refuses it (specification: cluster RPCs).
+ * @param wasRemoved whether a failed member that is not in the cluster was in it before
+ * @throws UnsafeError where nothing may be done, with the reason
+ */
+export function nextStep(cluster: ClusterHealth, replacement: Replacement, wasRemoved: boolean): Step {
+  const failed = failedMember(cluster, replacement.failed);
+  const rest = cluster.members.filter((member) => member !== failed);
+  const added = rest.find((member) => isReplacement(member, replacement));
+  if (!hasQuorum(cluster.quorum)) throw withoutQuorum(cluster);
+  if (failed !== undefined) demandFailed(cluster, failed);
+  else if (added !== undefined) return nextOf(cluster, added, replacement);
+  else if (!wasRemoved) throw unknown(cluster, replacement);
+  demandFree(cluster, rest, replacement);
+  demandSound(cluster, rest);
+  demandLearners(cluster, replacement);
+  if (failed !== undefined) return { kind: 'remove', member: failed };
+  if (replacement.asVoter) demandRoomForVoter(cluster);
+  return { kind: 'add' };
+}
+
+/** @param failed id or name @throws UnsafeError where several members have that name */
+export function failedMember({ members }: ClusterHealth, failed: string): MemberHealth | undefined {
+  const [named, namesake] = members.filter(({ name }) => name === failed);
+  const byId = members.find(({ id }) => id === failed.toLowerCase());
+  if (byId !== undefined || namesake === undefined) return byId ?? named;
+  throw new UnsafeError(
+    `Two members are called ${failed}.`,
+    'Name the failed one by its id: see `etcd-snapshot health`.',
+  );
+}
+
+/**
+ * Whether an earlier run may have removed the failed member. Ids that were removed are known; names are not, and then the even
+ * number that is left tells it: adding one to an even number never raises the quorum.
+ */
+export function looksRemoved({ quorum }: ClusterHealth, failed: string, removedIds: readonly string[]): boolean {
+  return isId(failed) ? removedIds.includes(failed.toLowerCase()) : removedIds.length > 0 && quorum.voters % 2 === 0;
+}
+
+/** Ids are 64 random bits: hardly one is written with fewer than twelve digits, and hardly a name looks so. */
+export function isId(failed: string): boolean {
+  return /^[0-9a-f]{12,16}$/i.test(failed);
+}
+
+/** Whether a member of the cluster is the replacement: before it starts, only its peer URL tells. */
+export function isReplacement({ peerURLs }: Pick<Member, 'peerURLs'>, replacement: Replacement): boolean {
+  return peerURLs.some((url) => replacement.peerURLs.includes(normalUrl(url)));
+}
+
+function normalUrl(url: string): string {
+  const parsed = parseOrigin(url, ['http:', 'https:'], '2380');
+  return 'origin' in parsed ? parsed.origin : url;
+}
+
+function nextOf(cluster: ClusterHealth, added: MemberHealth, replacement: Replacement): Step {
+  if (added.name !== '' && added.name !== replacement.name) throw urlInUse(cluster, added);
+  // While its etcd is starting it takes connections, and the others do not know its name yet.
+  if (!hasStarted(added) && !added.isAlive) return { kind: 'start', member: added };
+  if (!isHealthy(added)) return { kind: 'catch up', member: added };
+  return { kind: added.isLearner ? 'promote' : 'done', member: added };
+}
+
+/** A member is only removed when it cannot be of use any more: silent under all its URLs, never started, or corrupt. */
+function demandFailed(cluster: ClusterHealth, member: MemberHealth): void {
+  const { status, isAlive, errors } = member;
+  const leads = status?.isLeader === true;
+  if (isHealthy(member)) {
+    throw refusal(
+      cluster,
+      `Member ${title(member)} is healthy${leads ? ' and the leader' : ''}, and is not removed`,
+      'Is this the member that you mean? See `etcd-snapshot health`.',
+    );
+  }
+  if (leads) {
+    throw refusal(
+      cluster,
+      `Member ${title(member)} is the leader, and is not removed`,
+      'Stop etcd there, or give the leadership to another member first: etcdctl move-leader.',
+    );
+  }
+  if (!isAlive || (status !== undefined && isCorrupt(status))) return;
+  throw refusal(
+    cluster,
+    `Member ${title(member)} still shows signs of life, and is not removed`,
+    'If it is to be replaced, stop etcd there for good first, or switch that machine off.',
+    errors,
+  );
+}
+
+function demandFree(cluster: ClusterHealth, rest: readonly MemberHealth[], replacement: Replacement): void {
+  const namesake = rest.find(({ name }) => name === replacement.name);
+  if (namesake !== undefined) {
+    throw refusal(
+      cluster,
+      `The name ${replacement.name} belongs to member ${title(namesake)}`,
+      'Choose another --name.',
+    );
+  }
+  const holder = rest.find((member) => isReplacement(member, replacement));
+  if (holder !== undefined) throw urlInUse(cluster, holder);
+}
+
+/** etcd adds no member while another one is not connected, and removing a second one is never safe while a first is missing. */
+function demandSound(cluster: ClusterHealth, rest: readonly MemberHealth[]): void {
+  const learner = rest.find(({ isLearner }) => isLearner);
+  if (learner !== undefined) {
+    throw refusal(
+      cluster,
+      `Member ${title(learner)} is a learner from earlier, and etcd takes one at a time`,
+      `Promote it or remove it first: etcdctl member promote ${learner.id}, or etcdctl member remove ${learner.id}.`,
+    );
+  }
+  const ill = rest.find((member) => !isHealthy(member));
+  if (ill === undefined) return;
+  throw refusal(
+    cluster,
+    `Member ${title(ill)} is ${ill.health} too, and failures are dealt with one at a time`,
+    hasStarted(ill)
+      ? `Start it again. If it is lost as well: etcdctl member remove ${ill.id}, replace the first, then run replace-member ${ill.id}.`
+      : `Start its etcd, or remove it: etcdctl member remove ${ill.id}.`,
+    ill.errors,
+  );
+}
+
+/** etcd before 3.4 would take a learner for a voting member. */
+function demandLearners(cluster: ClusterHealth, { asVoter }: Replacement): void {
+  const old = cluster.members.find(
+    ({ status }) => status !== undefined && /^([0-2]\.|3\.[0-3]\.)/.test(status.version),
+  );
+  if (old === undefined || asVoter) return;
+  throw refusal(
+    cluster,
+    `Member ${title(old)} runs etcd ${old.status?.version}, which knows no learners`,
+    'Add the replacement as a voting member with --voter.',
+  );
+}
+
+function demandRoomForVoter(cluster: ClusterHealth): void {
+  const { voters, healthy } = cluster.quorum;
+  const after = quorumOf(voters + 1, healthy);
+  if (spareOf(after) >= 0) return;
+  throw refusal(
+    cluster,
+    `Adding a voting member would leave ${arithmetic(after)}: the cluster would stop until the new one runs`,
+    'Leave out --voter: a learner has no vote before it has caught up.',
+  );
+}
+
+function withoutQuorum(cluster: ClusterHealth): UnsafeError {
+  return refusal(
+    cluster,
+    'The cluster cannot change its members without quorum',
+    'Start enough of its members again; if they are lost for good, restore a snapshot on new ones (see the README).',
+  );
+}
+
+function unknown(cluster: ClusterHealth, { failed }: Replacement): UnsafeError {
+  const members = cluster.members.map(title).join(', ');
+  return refusal(
+    cluster,
+    `There is no member ${failed} in the cluster of ${members}`,
+    'See `etcd-snapshot health`. A member that was removed already is named by its id.',
+  );
+}
+
+function urlInUse(cluster: ClusterHealth, holder: MemberHealth): UnsafeError {
+  return refusal(
+    cluster,
+    `The peer URL ${holder.peerURLs.join()} belongs to member ${title(holder)}`,
+    'Give the URL at which the new member will be reached by the others, and the --name that it was added with.',
+  );
+}
+
+function refusal({ quorum }: ClusterHealth, what: string, hint: string, reasons: readonly string[] = []): UnsafeError {
+  const why = reasons.length === 0 ? '.' : `: ${reasons.join(' ')}`;
+  return new UnsafeError(`${what} (${quorumInWords(quorum)})${why}`, hint);
+}
+
+/** What etcd says to a change that it may take a little later, or may even have made: the next look at the cluster tells. */
+const NOT_YET =
+  /unhealthy cluster|in sync with leader|re-configuration failed|too many learner|DEADLINE_EXCEEDED|UNAVAILABLE/;
+
+/**
+ * Makes one change of the members.
+ * @returns the error where etcd does not take the change yet; undefined when it was made
+ * @throws EtcdError
+ */
+export async function makeChange(
+  step: Step,
+  cluster: ClusterHealth,
+  { peerURLs, asVoter }: Replacement,
+  connections: Connections,
+): Promise<EtcdError | undefined> {
+  const connection = bestConnection(cluster, connections);
+  try {
+    if (step.kind === 'remove') await removeMember(connection, step.member.id);
+    if (step.kind === 'add') await addMember(connection, peerURLs, !asVoter);
+    if (step.kind === 'promote') await promoteMember(connection, step.member.id);
+    return undefined;
+  } catch (error) {
+    if (error instanceof EtcdError && NOT_YET.test(String(error.cause))) return error;
+    throw error;
+  }
+}
+
+/** To the leader, which all changes go through, or to another healthy voting member. */
+export function bestConnection({ members }: ClusterHealth, connections: Connections): Connection {
+  const voters = members
+    .filter((member) => isHealthy(member) && !member.isLearner)
+    .flatMap(({ status }) => status ?? []);
+  const best = voters.find(({ isLeader }) => isLeader) ?? voters[0];
+  if (best === undefined) throw new UnsafeError('No voting member is healthy.', 'See `etcd-snapshot health`.');
+  return connections.to(best.endpoint);
+}

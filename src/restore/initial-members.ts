@@ -1,0 +1,270 @@
+import { createHash, randomBytes } from 'node:crypto';
+import * as v from 'valibot';
+import { UsageError } from '../errors.ts';
+import { isLoopback, sameUrls, title } from '../member.ts';
+import type { RecordedMember } from '../snapshot/record.ts';
+import { printable } from '../text.ts';
+import { Initial, issueIn } from './plan-file.ts';
+
+/** One member of the set with which a restored cluster starts. */
+export interface InitialMember {
+  readonly name: string;
+  readonly peerURLs: readonly string[];
+}
+
+/** A member of the snapshot that does not come back, and why, in words that follow "it". */
+export interface LeftOut {
+  readonly id: string;
+  readonly name: string;
+  readonly reason: string;
+}
+
+/** What is known of a snapshot's members: by its record, which has those of the running cluster, or by its file alone. */
+export interface Known {
+  readonly members: readonly RecordedMember[];
+  readonly sha256: string;
+  /** Of the record only. */
+  readonly clusterId?: string;
+  /** Of the file only, as in its content. */
+  readonly unwrittenPromotions?: readonly string[];
+  readonly removedMembers?: readonly string[];
+  readonly mayListOldMembers?: boolean;
+}
+
+export interface MemberSet {
+  /** By name; without ids where they were given by hand. */
+  readonly voters: readonly (InitialMember & { readonly id?: string })[];
+  readonly leftOut: readonly LeftOut[];
+}
+
+/** etcd's own default. */
+const LONE_PEER_URL = 'http://localhost:2380';
+
+/** The number of subsets doubles with each member. No cluster has more. */
+const MAX_MEMBERS_FOR_SUBSETS = 12;
+
+const BY_HAND = 'Give --initial-cluster name=peer-URL,… with the members to restore, the same on all of them';
+
+/** As `--initial-cluster` writes them; a member with two URLs stands there twice. @throws UsageError */
+export function parseInitialCluster(text: string): InitialMember[] {
+  const urls = new Map<string, string[]>();
+  for (const part of text.split(',').map((word) => word.trim())) {
+    const [, name, url] = /^([^=]+)=(\S+)$/.exec(part) ?? [];
+    if (name === undefined || url === undefined || !URL.canParse(url)) {
+      throw new UsageError(
+        `The initial cluster "${printable(text)}" cannot be understood.`,
+        'It is written name=peer-URL,name=peer-URL,…, as for etcd itself.',
+      );
+    }
+    urls.set(name, [...(urls.get(name) ?? []), url]);
+  }
+  return [...urls].map(([name, peerURLs]) => ({ name, peerURLs }));
+}
+
+export function formatInitialCluster(members: readonly InitialMember[]): string {
+  return members.flatMap(({ name, peerURLs }) => peerURLs.map((url) => `${name}=${url}`)).join(',');
+}
+
+/**
+ * The members that a restored cluster starts with, by name. A restore makes voting members only, so learners are left out; so
+ * are a member that never started, which has no name and no data that anybody would miss, and one whose name is lost.
+ * @throws UsageError when it is not certain who the members are
+ */
+export function membersToRestore(known: Known): MemberSet {
+  const { clusterId, removedMembers = [] } = known;
+  const members = clusterId === undefined ? known.members : withoutOldCluster(known.members, clusterId);
+  const problem = problemOf(members, removedMembers);
+  if (problem !== undefined) throw uncertain(problem, known.members);
+  const voters: (InitialMember & { id: string })[] = [];
+  const leftOut: LeftOut[] = [];
+  for (const { id, name, peerURLs, isLearner } of members) {
+    if (isLearner)
+      leftOut.push({ id, name, reason: 'is a learner, which a restore cannot bring back: add it afterwards' });
+    else if (name === '')
+      leftOut.push({ id, name, reason: 'has no name here: it never started, or etcd before 3.5.20 promoted it' });
+    else voters.push({ id, name, peerURLs });
+  }
+  if (voters.length === 0) throw uncertain('none of them is a voting member that has a name', known.members);
+  assertPossible(voters);
+  return { voters: voters.toSorted((a, b) => (a.name < b.name ? -1 : 1)), leftOut };
+}
+
+/**
+ * The set of a cluster that one member is alone in, at the peer URL that it had; one of another name gets etcd's default.
+ * @throws UsageError for a member that is left out of a restore
+ */
+export function aloneAs(name: string, known: Known | undefined): [InitialMember] {
+  if (known === undefined || !known.members.some((member) => member.name === name)) {
+    return [{ name, peerURLs: [LONE_PEER_URL] }];
+  }
+  const { voters, leftOut } = membersToRestore(known);
+  const own = voters.find((member) => member.name === name);
+  if (own !== undefined) return [{ name, peerURLs: own.peerURLs }];
+  const reason = leftOut.find((member) => member.name === name)?.reason ?? 'is not restored';
+  throw new UsageError(`Member ${printable(name)} ${reason}.`, `To restore it as a voting member: ${BY_HAND}.`);
+}
+
+/**
+ * Every set of members that is restored goes through this, wherever it comes from.
+ * @throws UsageError for one that etcd could not have, or that could not work
+ */
+export function assertPossible(set: readonly InitialMember[]): void {
+  const problem = misshapen(set) ?? repeated(set) ?? onlyLocal(set);
+  if (problem === undefined) return;
+  throw new UsageError(
+    `No cluster can have the members ${printable(formatInitialCluster(set))}: ${problem}.`,
+    `${BY_HAND}.`,
+  );
+}
+
+/** What of a member's name or URLs must not become part of a command. */
+export function misshapenPart(member: InitialMember): string | undefined {
+  const checked = v.safeParse(v.object(Initial), member);
+  return checked.success ? undefined : `of ${JSON.stringify(printable(member.name))}, ${issueIn(checked.issues)}`;
+}
+
+/** Whether one file or record names a voting member at all; records of a restored cluster that earlier versions wrote do not. */
+export function namesVoters({ members }: Pick<Known, 'members'>): boolean {
+  return members.some(({ isLearner }) => !isLearner);
+}
+
+/**
+ * The record has the members of the running cluster, the file those that its database lists, and the file is the one that was
+ * verified: each recorded voting member must be in it with the same peer URLs. The other way round, a voting member of the file
+ * may be missing in the record only where it can be one of an old cluster.
+ * @throws UsageError where they contradict each other
+ */
+export function assertAgrees(record: Known, file: Known): void {
+  const voters = record.members.filter(({ isLearner }) => !isLearner);
+  for (const { id, name, peerURLs } of voters) {
+    const member = file.members.find((other) => other.id === id);
+    if (member === undefined) throw contradiction(`it does not list ${title({ id, name })}`);
+    if (!sameUrls(member.peerURLs, peerURLs)) {
+      const [inFile, recorded] = [member.peerURLs, peerURLs].map((urls) => printable(urls.join()));
+      throw contradiction(`${title({ id, name })} has the peer URL ${inFile} there, and ${recorded} in the record`);
+    }
+    if (member.name !== '' && member.name !== name) {
+      throw contradiction(`${title({ id, name })} is called ${printable(member.name)} there`);
+    }
+  }
+  const missing = file.members.find(
+    (member) => !member.isLearner && member.name !== '' && !isAmong(voters, member) && !isOld(member, voters, file),
+  );
+  if (missing !== undefined) throw contradiction(`the record lacks its voting member ${title(missing)}`);
+}
+
+/** Whether a set is what the members of a snapshot come to. Those without a name are known by their URLs. */
+export function isSetOf(set: readonly InitialMember[], known: Known): boolean {
+  const voters = known.members.filter(({ isLearner }) => !isLearner);
+  const isKnown = (one: InitialMember): boolean =>
+    voters.some(({ name, peerURLs }) => (name === '' || name === one.name) && sameUrls(peerURLs, one.peerURLs));
+  const named = voters.filter(({ name }) => name !== '');
+  return set.every(isKnown) && named.every((member) => isAmong(set, member) || isOld(member, set, known));
+}
+
+/** Whether two sets have the same members with the same URLs. */
+export function sameMembers(a: readonly InitialMember[], b: readonly InitialMember[]): boolean {
+  const urls = new Map(b.map(({ name, peerURLs }) => [name, peerURLs]));
+  return a.length === b.length && a.every(({ name, peerURLs }) => sameUrls(peerURLs, urls.get(name) ?? []));
+}
+
+/** A token that no cluster had before: it gives the restored one another id, so that no old member can join it. */
+export function newToken(): string {
+  return `restored-${randomBytes(8).toString('hex')}`;
+}
+
+/** The same on every member that restores this snapshot, without anybody telling them. */
+export function tokenOf(sha256: string): string {
+  return `restored-${sha256.slice(0, 16)}`;
+}
+
+/** Two members with one name or one peer URL cannot both be in the cluster, and neither can one that was removed. */
+function problemOf(members: readonly RecordedMember[], removedMembers: readonly string[]): string | undefined {
+  const [first, second] = clashIn(members) ?? [];
+  if (first !== undefined && second !== undefined) {
+    const what = first.name !== '' && first.name === second.name ? 'name' : 'peer URL';
+    return `${title(first)} and ${title(second)} have the same ${what}, so one of them is of an old cluster`;
+  }
+  const removed = members.find(({ id }) => removedMembers.includes(id));
+  return removed && `${title(removed)} was removed from the cluster`;
+}
+
+function clashIn<T extends InitialMember>(members: readonly T[]): readonly [T, T] | undefined {
+  for (const [i, second] of members.entries()) {
+    const first = members.slice(0, i).find((member) => clash(member, second));
+    if (first !== undefined) return [first, second];
+  }
+  return undefined;
+}
+
+function clash(a: InitialMember, b: InitialMember): boolean {
+  return (
+    (a.name !== '' && a.name === b.name) ||
+    a.peerURLs.some((url) => b.peerURLs.some((other) => sameUrls([url], [other])))
+  );
+}
+
+/**
+ * Without the members of an old cluster, which etcd 3.4 keeps in the file when it restores, and which earlier versions of this
+ * program put into the record. etcd derives the id of a cluster from those of the members that it began with: where some of
+ * the members come to that id, and all others have a peer URL of one of them, these others are the old ones.
+ */
+function withoutOldCluster(members: readonly RecordedMember[], clusterId: string): readonly RecordedMember[] {
+  if (clashIn(members) === undefined || members.length > MAX_MEMBERS_FOR_SUBSETS) return members;
+  for (let bits = 1; bits < 2 ** members.length; bits++) {
+    const [some, others] = [1, 0].map((bit) => members.filter((_, i) => ((bits >> i) & 1) === bit));
+    if (some === undefined || others === undefined || clusterIdOf(some) !== clusterId) continue;
+    const areOld = others.every(({ peerURLs }) =>
+      some.some((member) => peerURLs.some((url) => member.peerURLs.includes(url))),
+    );
+    return areOld ? some : members;
+  }
+  return members;
+}
+
+/** The first eight bytes of a SHA-1 over the members' ids, in ascending order. */
+function clusterIdOf(members: readonly RecordedMember[]): string {
+  const ids = members.map(({ id }) => id.padStart(16, '0')).toSorted();
+  return BigInt(`0x${createHash('sha1').update(ids.join(''), 'hex').digest('hex').slice(0, 16)}`).toString(16);
+}
+
+function isAmong(set: readonly InitialMember[], { name, peerURLs }: InitialMember): boolean {
+  return set.some((one) => one.name === name && sameUrls(one.peerURLs, peerURLs));
+}
+
+/** Whether a member of a file can be one of an old cluster. */
+function isOld(member: InitialMember, set: readonly InitialMember[], { mayListOldMembers }: Known): boolean {
+  return mayListOldMembers === true || set.some((one) => clash(one, member));
+}
+
+function misshapen(set: readonly InitialMember[]): string | undefined {
+  return set.map((member) => misshapenPart(member)).find((problem) => problem !== undefined);
+}
+
+function repeated(set: readonly InitialMember[]): string | undefined {
+  const [first, second] = clashIn(set) ?? [];
+  if (first === undefined || second === undefined) return undefined;
+  return `${printable(first.name)} and ${printable(second.name)} have the same ${first.name === second.name ? 'name' : 'peer URL'}`;
+}
+
+function onlyLocal(set: readonly InitialMember[]): string | undefined {
+  const local = set.filter(({ peerURLs }) => peerURLs.every(isLoopback));
+  const [first] = local;
+  if (first === undefined || local.length === set.length) return undefined;
+  return `the peer URL of ${printable(first.name)} cannot be reached from the other members`;
+}
+
+function uncertain(problem: string, members: readonly RecordedMember[]): UsageError {
+  const listed = members.map(({ name, peerURLs }) => `${name}=${peerURLs.join()}`).join(', ');
+  return new UsageError(
+    `The snapshot does not say for certain who the members are: ${problem}.`,
+    `${BY_HAND}. The snapshot lists ${printable(listed) || 'none'}.`,
+  );
+}
+
+function contradiction(what: string): UsageError {
+  return new UsageError(
+    `The snapshot's file does not have the members of its record: ${what}.`,
+    `${BY_HAND}, if you know who they are; or use another snapshot.`,
+  );
+}

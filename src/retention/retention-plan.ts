@@ -1,0 +1,58 @@
+import type { RetentionConfig } from '../config/config.ts';
+import {
+  type CataloguedBlob,
+  isFutureDated,
+  isRecorded,
+  malformed,
+  newestFirst,
+  type Recorded,
+} from '../snapshot/inventory.ts';
+import { findAnomalies } from './anomalies.ts';
+import { decideRetention, type Decision, hasRule } from './decide.ts';
+
+/** What retention would do with everything under the prefix, and what speaks against doing it. */
+export interface RetentionPlan<T> {
+  /** The snapshot whose cluster "this cluster" is; undefined when there is none with a record. */
+  readonly current: Recorded<T> | undefined;
+  /** What is suspicious about it beside the ones before, in sentences: then nothing may be deleted. */
+  readonly anomalies: readonly string[];
+  /** No rule is set. */
+  readonly isOff: boolean;
+  readonly decisions: readonly Decision<T>[];
+  /** Snapshots of this cluster and of its earlier lives. */
+  readonly own: readonly Recorded<T>[];
+  /** Those of them whose date is wrong. */
+  readonly futureDated: readonly Recorded<T>[];
+  /** Blobs with metadata of this tool that are no snapshots: they decide nothing, and stay. */
+  readonly malformed: readonly T[];
+  /** Ids of other clusters that have snapshots here. */
+  readonly otherClusterIds: readonly string[];
+}
+
+/** @param fresh the snapshot that was just taken, and what is suspicious about it already; by default the newest there is */
+export function planRetention<T extends CataloguedBlob>(
+  catalogue: readonly T[],
+  { rules, previousClusterIds }: RetentionConfig,
+  now: Date,
+  fresh?: { readonly snapshot: Recorded<T>; readonly suspicions: readonly string[] },
+): RetentionPlan<T> {
+  const dated = newestFirst(catalogue, now);
+  const current = fresh?.snapshot ?? dated[0];
+  const clusterIds = [...(current === undefined ? [] : [current.record.clusterId]), ...previousClusterIds];
+  const isOwn = ({ record }: Recorded<T>): boolean => clusterIds.includes(record.clusterId);
+  const recorded = catalogue.filter(isRecorded);
+  const own = recorded.filter(isOwn);
+  const others = recorded.filter((snapshot) => !isOwn(snapshot));
+  const earlier = dated.filter((snapshot) => snapshot !== current).map(({ record }) => record);
+  const anomalies = current === undefined ? [] : findAnomalies(current.record, earlier, previousClusterIds);
+  return {
+    current,
+    anomalies: [...(fresh?.suspicions ?? []), ...anomalies],
+    isOff: !hasRule(rules),
+    decisions: decideRetention(catalogue, clusterIds, rules, now, fresh?.snapshot),
+    own,
+    malformed: malformed(catalogue),
+    futureDated: own.filter((snapshot) => isFutureDated(snapshot, now)),
+    otherClusterIds: [...new Set(others.map(({ record }) => record.clusterId))],
+  };
+}

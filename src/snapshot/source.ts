@@ -1,0 +1,183 @@
+import { existsSync } from 'node:fs';
+import { stat } from 'node:fs/promises';
+import { ExitCode, UnsafeError, VerificationError, WorkerError } from '../errors.ts';
+import { openRegular, whyUnreadable } from '../files.ts';
+import type { StartProgress } from '../progress.ts';
+import type { StoredBlob } from '../store/catalogue.ts';
+import type { BlobStore } from '../store/store.ts';
+import { printable } from '../text.ts';
+import { type FileKind, hintFor } from './verify/file-kind.ts';
+import { type ClusterIds, newestSnapshot } from './inventory.ts';
+import type { SnapshotRecord } from './record.ts';
+import { SnapshotVerifier, type VerdictWithoutHash } from './verify/verifier.ts';
+
+/** A snapshot that can be read, wherever it is. */
+export interface SnapshotSource {
+  readonly name: string;
+  /** Bytes. */
+  readonly size: number;
+  readonly record: SnapshotRecord | undefined;
+  /** Why a stored snapshot has no record although it has metadata of this tool. */
+  readonly problem?: string | undefined;
+  /** Where a stored snapshot's bytes are the same as in an earlier run; undefined for a file of this machine. */
+  readonly etag: string | undefined;
+  /** It is verified without its sha256, as a copy of a member's database has none; never what is in the container. */
+  readonly skipHashCheck: boolean;
+  /** Its bytes from this one on, to the end; each call reads anew, and fails when it is no longer the same. */
+  read(from?: number): AsyncIterable<Buffer>;
+  /** @throws UnsafeError when a file was written to since it was opened */
+  assertUnchanged(): Promise<void>;
+}
+
+interface FileOptions {
+  /** For files that have no sha256 at their end. */
+  readonly skipHashCheck?: boolean;
+}
+
+/** Whether an operand means a file of this machine: it begins with `./`, `../` or `/`. All other names are of the container. */
+export function isFileName(operand: string): boolean {
+  return /^\.{0,2}\//.test(operand);
+}
+
+/** What to do where a name of the container was given, and a file of this machine has it. */
+export function hintAboutFile(name: string): string | undefined {
+  if (isFileName(name) || !existsSync(name)) return undefined;
+  return `There is a file ${printable(name)} here; to use that, name it ./${printable(name)}`;
+}
+
+/** Opening and reading throw WorkerError (no such snapshot); reading also the abort's reason. */
+export async function openFile(
+  path: string,
+  signal: AbortSignal,
+  { skipHashCheck = false }: FileOptions = {},
+): Promise<SnapshotSource> {
+  try {
+    const { file, stats: opened } = await openRegular(path);
+    await file.close();
+    return {
+      ...{ name: path, size: opened.size, record: undefined, etag: undefined, skipHashCheck },
+      read: (from) => readFile(path, signal, from),
+      async assertUnchanged() {
+        const found = await stat(path).catch((error: unknown) => {
+          throw unreadable(path, error);
+        });
+        // The time of the last change is the one that nobody can set.
+        const isSame = (['dev', 'ino', 'size', 'mtimeMs', 'ctimeMs'] as const).every(
+          (key) => found[key] === opened[key],
+        );
+        if (isSame) return;
+        throw new UnsafeError(
+          `${printable(path)} was written to while it was read.`,
+          'If it is the database of a member, stop its etcd first, or give a copy of the file.',
+        );
+      },
+    };
+  } catch (error) {
+    throw unreadable(path, error);
+  }
+}
+
+async function* readFile(path: string, signal: AbortSignal, start = 0): AsyncGenerator<Buffer, void, void> {
+  try {
+    const { file } = await openRegular(path);
+    yield* file.createReadStream({ highWaterMark: 1024 * 1024, signal, start });
+  } catch (error) {
+    // A stream that is aborted throws an error of its own instead of the reason.
+    throw signal.aborted ? signal.reason : unreadable(path, error);
+  }
+}
+
+function unreadable(path: string, error: unknown): WorkerError {
+  if (error instanceof WorkerError) return error;
+  const hint = 'Check the path and its permissions.';
+  return noSuchSnapshot(`The file ${printable(path)} cannot be read: it ${whyUnreadable(error)}.`, hint, error);
+}
+
+/** A blob by its name, with or without the prefix. @throws WorkerError (no such snapshot), StorageError */
+export async function openBlob(store: BlobStore, name: string): Promise<SnapshotSource> {
+  const blob = await store.find(name);
+  if (blob !== undefined) return sourceOf(store, blob);
+  throw noSuchSnapshot(
+    `There is no snapshot ${printable(name)} in container ${store.containerName}.`,
+    `${hintAboutFile(name) ?? 'A path to a file begins with ./ or /'}; \`etcd-snapshot list\` shows what there is.`,
+  );
+}
+
+/**
+ * The newest snapshot of the cluster that is meant: it carries a record, and so is proven.
+ * @throws WorkerError (no such snapshot), StorageError, UsageError when it is not clear which cluster is meant
+ */
+export async function openNewest(store: BlobStore, ids: ClusterIds): Promise<SnapshotSource> {
+  const newest = newestSnapshot(await store.list(), ids, new Date());
+  if (newest !== undefined) return sourceOf(store, newest);
+  const { clusterId } = ids;
+  throw noSuchSnapshot(
+    `There is no proven snapshot${clusterId === undefined ? '' : ` of cluster ${clusterId}`} in container ${store.containerName}.`,
+    '`etcd-snapshot list` shows what there is, and why it does not count; what has no record or is dated in the future must be named.',
+  );
+}
+
+interface ReadOptions {
+  readonly startProgress: StartProgress;
+  /** Bytes that the verifier may take. */
+  readonly memoryBudget: number;
+}
+
+/** Verifies all of a snapshot. Throws what reading it throws. */
+export async function readThrough(source: SnapshotSource, options: ReadOptions): Promise<VerdictWithoutHash> {
+  const verifier = new SnapshotVerifier(options);
+  await passBytes(source, `verifying ${source.name}`, options, verifier);
+  if (!source.skipHashCheck) return verifier.finish();
+  // No checksum would tell that the pages are of different times.
+  await source.assertUnchanged();
+  return verifier.finishWithoutHash();
+}
+
+/** The error to end with. @param hint where nothing better is known */
+export function invalidSnapshot(
+  source: SnapshotSource,
+  fault: string,
+  kind: FileKind | undefined,
+  hint: string,
+): VerificationError {
+  const message = `${printable(source.name)} is not a sound snapshot: ${fault}.`;
+  return new VerificationError(message, hintOnInvalid(source, kind) ?? hint);
+}
+
+function hintOnInvalid({ name, etag, skipHashCheck }: SnapshotSource, kind: FileKind | undefined): string | undefined {
+  if (kind !== undefined) return hintFor(kind, name, etag !== undefined);
+  if (!skipHashCheck) return undefined;
+  return 'A copy made while etcd was writing is often torn: make another one, best with etcd stopped, or try another member.';
+}
+
+/** Reads a snapshot from its beginning to its end into a sink. */
+export async function passBytes(
+  source: SnapshotSource,
+  doing: string,
+  { startProgress }: Pick<ReadOptions, 'startProgress'>,
+  sink: { push(piece: Uint8Array): void },
+): Promise<void> {
+  const progress = startProgress(doing, source.size);
+  try {
+    for await (const piece of source.read()) {
+      sink.push(piece);
+      progress.advance(piece.length);
+    }
+  } finally {
+    progress.end();
+  }
+}
+
+function sourceOf(store: BlobStore, blob: StoredBlob): SnapshotSource {
+  const { etag, size, record, problem } = blob;
+  return {
+    ...{ name: blob.name, size, record, problem, etag, skipHashCheck: false },
+    read: (from) => store.read(blob.name, etag, size, from),
+    // Each read asks for this state of the blob.
+    assertUnchanged: async () => {},
+  };
+}
+
+function noSuchSnapshot(message: string, hint: string, cause?: unknown): WorkerError {
+  return new WorkerError(ExitCode.noSuchSnapshot, message, hint, cause);
+}

@@ -1,0 +1,115 @@
+import { quoteShell } from '../../text.ts';
+
+/** What a file is that is no snapshot. Plain data, as it is handed from thread to thread. */
+export interface FileKind {
+  /** Follows `it is`. */
+  readonly name: string;
+  /** The command that makes a snapshot of it, with FILE for its name; undefined when there is none in it. */
+  readonly unpack?: string;
+  /** It is a database whose pages can be verified, but not its checksum. */
+  readonly lacksChecksum?: boolean;
+}
+
+/** So many of the first bytes are enough. */
+export const RECOGNIZED_BYTES = 512;
+
+export const DATABASE_WITHOUT_CHECKSUM: FileKind = {
+  name: "a copy of a member's database, or a snapshot without its sha256",
+  lacksChecksum: true,
+};
+
+/** Kinds with a mark of their own at a fixed offset; the longer marks first where two begin alike. */
+const MARKED: readonly (readonly [mark: Buffer, offset: number, kind: FileKind])[] = [
+  [hex('1f8b'), 0, packed('gzip', 'gzip -dc FILE >snapshot.db')],
+  [hex('28b52ffd'), 0, packed('zstd', 'zstd -dc FILE >snapshot.db')],
+  [hex('fd377a585a00'), 0, packed('xz', 'xz -dc FILE >snapshot.db')],
+  [hex('425a68'), 0, packed('bzip2', 'bzip2 -dc FILE >snapshot.db')],
+  [hex('04224d18'), 0, packed('lz4', 'lz4 -dc FILE >snapshot.db')],
+  [hex('504b0304'), 0, { name: 'a zip archive', unpack: 'unzip FILE' }],
+  [hex('504b0506'), 0, { name: 'an empty zip archive' }],
+  [hex('377abcaf271c'), 0, { name: 'a 7z archive', unpack: '7z x FILE' }],
+  [text('ustar'), 257, { name: 'a tar archive', unpack: 'tar -xf FILE' }],
+  [text('age-encryption.org/'), 0, encrypted('age', 'age -d -i KEY -o snapshot.db FILE')],
+  [text('-----BEGIN AGE ENCRYPTED FILE'), 0, encrypted('age', 'age -d -i KEY -o snapshot.db FILE')],
+  [text('-----BEGIN PGP MESSAGE'), 0, encrypted('GPG', 'gpg -o snapshot.db -d FILE')],
+  [text('Salted__'), 0, { name: 'encrypted with openssl' }],
+  [text('-----BEGIN '), 0, { name: 'a PEM file, such as a certificate or a key' }],
+  [hex('7f454c46'), 0, { name: 'a program (ELF)' }],
+  [hex('fffe'), 0, { name: 'text in UTF-16' }],
+  [text('SQLite format 3\0'), 0, { name: 'an SQLite database, as k3s has it without etcd' }],
+];
+
+/** What these first bytes of a file are the beginning of, or undefined where that is not known; never a bbolt database. */
+export function recognize(bytes: Uint8Array): FileKind | undefined {
+  const head = Buffer.from(bytes.buffer, bytes.byteOffset, Math.min(bytes.length, RECOGNIZED_BYTES));
+  if (head.length === 0) return { name: 'empty' };
+  const marked = MARKED.find(([mark, offset]) => head.subarray(offset, offset + mark.length).equals(mark));
+  if (marked !== undefined) return marked[2];
+  if (head.every((byte) => byte === 0)) {
+    return { name: 'zero from its first byte on, as what was allocated and never written' };
+  }
+  return recognizeBinary(head) ?? recognizeText(head);
+}
+
+/** What to do with it, in a sentence. @param isStored it is a blob, and not a file of this machine */
+export function hintFor({ unpack, lacksChecksum }: FileKind, name: string, isStored: boolean): string {
+  const download = isStored ? 'Download it with another tool, such as `az storage blob download`. Then: ' : '';
+  const file = isStored ? 'FILE' : quoteShell(name);
+  if (unpack !== undefined)
+    return `${download}Unpack it with \`${unpack.replace('FILE', () => file)}\`, and name the result.`;
+  if (lacksChecksum === true) {
+    return `${download}--skip-hash-check verifies all but the sha256: \`etcd-snapshot verify ${file} --skip-hash-check\`.`;
+  }
+  return isStored
+    ? '`etcd-snapshot list` shows which blobs are snapshots.'
+    : 'Look where it comes from: a snapshot is what `etcdctl snapshot save` writes, or this program stores.';
+}
+
+/** Formats whose first bytes have a shape rather than a mark. */
+function recognizeBinary(head: Buffer): FileKind | undefined {
+  const [first = 0, second = 0, third = 0, fourth = 0] = head;
+  // GPG: an encrypted session key, of a passphrase or of a public key, begins each message.
+  const isSessionKey =
+    (first === 0x8c && second < 64 && third >= 4 && third <= 6) ||
+    (first === 0x84 && third === 3) ||
+    (first === 0x85 && second < 4 && fourth === 3);
+  if (isSessionKey) return encrypted('GPG', 'gpg -o snapshot.db -d FILE');
+  // The length of the first record, which holds a checksum.
+  if (head.length >= 16 && head.readUInt32LE(0) < 32 && head.subarray(8, 11).equals(hex('080410'))) {
+    return { name: "a file of etcd's write-ahead log (member/wal), which is no database" };
+  }
+  if (first === 0x08 && head.subarray(0, 32).includes('{"Root":')) {
+    return { name: 'a raft snapshot (member/snap/*.snap), which holds none of the keys of etcd 3' };
+  }
+  return undefined;
+}
+
+function recognizeText(head: Buffer): FileKind | undefined {
+  const whole = head.toString('latin1').replace(/^\xef\xbb\xbf/, '');
+  const begin = whole.trimStart();
+  if (/^<(!doctype\s+html|html)/i.test(begin)) return { name: 'an HTML page, such as one of an error or of a login' };
+  if (begin.startsWith('<')) return { name: 'an XML document, such as an error of the storage' };
+  // A piece of text may be cut within a character.
+  if (!/^[\t\n\r\x20-\x7e\x80-\xff]+$/.test(whole)) return undefined;
+  if (/^[[{]/.test(begin)) return { name: 'a JSON document' };
+  if (/^[A-Za-z0-9+/]{60,}/.test(begin) && /^[A-Za-z0-9+/\s]+=*\s*$/.test(begin)) {
+    return { name: 'base64', unpack: 'base64 -d FILE >snapshot.db' };
+  }
+  return { name: 'text' };
+}
+
+function packed(format: string, unpack: string): FileKind {
+  return { name: `compressed with ${format}`, unpack };
+}
+
+function encrypted(format: string, unpack: string): FileKind {
+  return { name: `encrypted with ${format}`, unpack };
+}
+
+function hex(digits: string): Buffer {
+  return Buffer.from(digits, 'hex');
+}
+
+function text(characters: string): Buffer {
+  return Buffer.from(characters, 'latin1');
+}

@@ -1,0 +1,206 @@
+import { crc32c } from './crc32c.ts';
+import { type Bytes, bytesOf, leafElements } from './page.ts';
+
+/** Where the entries of the `key` bucket are in a snapshot that was verified. */
+export interface KeyPages {
+  /** Bytes. */
+  readonly pageSize: number;
+  /** Page number and overflow of each leaf, in pairs, in the order of the file. */
+  readonly runs: Uint32Array;
+  /** The one leaf of a bucket that is so small that it is kept in its parent. */
+  readonly image: Uint8Array | undefined;
+}
+
+/** One revision of a user key (specification: content). Its buffers are valid during the call only. */
+export interface KeyEntry {
+  readonly key: Buffer;
+  /** Empty for a tombstone. */
+  readonly value: Buffer;
+  readonly isTombstone: boolean;
+  /** Main revision, the key's `mod_revision`, and the place within its transaction. */
+  readonly main: number;
+  readonly sub: number;
+  /** How often the key was written since it was created. */
+  readonly version: number;
+}
+
+/**
+ * Reads the entries of a snapshot's `key` bucket while its bytes pass a second time: the first time told which pages count.
+ * They come in the order of the file, which is not that of their revisions.
+ */
+export class KeyScanner {
+  readonly #pages: KeyPages;
+  readonly #visit: (entry: KeyEntry) => void;
+  /** Offset in the file of the next byte. */
+  #offset = 0;
+  /** Index into `runs` of the next leaf. */
+  #run = 0;
+  #leaf: Buffer | undefined;
+  #filled = 0;
+
+  constructor(pages: KeyPages, visit: (entry: KeyEntry) => void) {
+    this.#pages = pages;
+    this.#visit = visit;
+    if (pages.image !== undefined) this.#read(bytesOf(pages.image).bytes);
+  }
+
+  push(piece: Uint8Array): void {
+    const { bytes }: Bytes = bytesOf(piece);
+    const { runs, pageSize } = this.#pages;
+    const end = this.#offset + bytes.length;
+    while (this.#run < runs.length) {
+      const begin = (runs[this.#run] ?? 0) * pageSize;
+      const size = ((runs[this.#run + 1] ?? 0) + 1) * pageSize;
+      const from = Math.max(begin + this.#filled, this.#offset);
+      if (from >= end) break;
+      const to = Math.min(begin + size, end);
+      this.#leaf ??= Buffer.alloc(size);
+      this.#filled += bytes.copy(this.#leaf, this.#filled, from - this.#offset, to - this.#offset);
+      if (this.#filled < size) break;
+      this.#read(this.#leaf);
+      this.#leaf = undefined;
+      this.#filled = 0;
+      this.#run += 2;
+    }
+    this.#offset = end;
+  }
+
+  #read(leaf: Buffer): void {
+    for (const { key: revision, value: message } of leafElements(leaf)) {
+      const { key, value, version } = keyValue(message);
+      this.#visit({
+        key,
+        value,
+        version,
+        isTombstone: revision.length > REVISION_SIZE,
+        main: Number(revision.readBigUInt64BE(0)),
+        sub: Number(revision.readBigUInt64BE(9)),
+      });
+    }
+  }
+}
+
+const REVISION_SIZE = 17;
+const NOTHING = Buffer.alloc(0);
+
+/** Fields of mvccpb.KeyValue: 1 key, 4 version, 5 value. The verifier found the message well-formed. */
+function keyValue(message: Buffer): { key: Buffer; value: Buffer; version: number } {
+  const found: { key: Buffer; value: Buffer; version: number } = { key: NOTHING, value: NOTHING, version: 0 };
+  let at = 0;
+  const varint = (): number => {
+    let number = 0;
+    for (let scale = 1; ; scale *= 128) {
+      const byte = message.readUInt8(at++);
+      number += (byte & 0x7f) * scale;
+      if (byte < 0x80) return number;
+    }
+  };
+  while (at < message.length) {
+    const tag = varint();
+    const number = varint();
+    if (tag === 4 << 3) found.version = number;
+    if (tag % 8 !== 2) continue;
+    const bytes = message.subarray(at, at + number);
+    at += number;
+    if (tag === ((1 << 3) | 2)) found.key = bytes;
+    if (tag === ((5 << 3) | 2)) found.value = bytes;
+  }
+  return found;
+}
+
+/** The last revision of a user key. */
+export interface LiveKey {
+  /** As a latin1 string, one character a byte: keys are bytes. */
+  readonly key: string;
+  readonly modRevision: number;
+  readonly version: number;
+  /** Bytes of the value. */
+  readonly size: number;
+  /** CRC32C of the value, to tell whether two are the same. */
+  readonly crc: number;
+}
+
+interface LastEntry extends LiveKey {
+  readonly sub: number;
+  readonly isTombstone: boolean;
+}
+
+/** Finds the live keys among entries in any order: the last revision of each key, unless it is a tombstone. */
+export class LiveKeys {
+  readonly #last = new Map<string, LastEntry>();
+
+  visit(entry: KeyEntry): void {
+    const key = entry.key.toString('latin1');
+    // The entry that a restore with a higher revision leaves behind has no key.
+    if (key === '') return;
+    const before = this.#last.get(key);
+    if (before !== undefined && !isLater(entry, before.modRevision, before.sub)) return;
+    const { main, sub, version, isTombstone, value } = entry;
+    const found = { key, modRevision: main, sub, version, isTombstone, size: value.length, crc: crc32c(value) };
+    this.#last.set(key, found);
+  }
+
+  /** By key, in the order of their bytes. */
+  sorted(): LiveKey[] {
+    const live = [...this.#last.values()].filter(({ isTombstone }) => !isTombstone);
+    return live.toSorted((a, b) => (a.key < b.key ? -1 : 1));
+  }
+}
+
+/**
+ * Chooses about `wanted` of `count` keys, all over the key space: by a hash of the key, so that all revisions of a key are
+ * chosen or none.
+ */
+export function sampler(wanted: number, count: number): (key: Buffer) => boolean {
+  const limit = count > wanted ? (2 ** 32 / count) * wanted : Infinity;
+  return (key) => crc32c(key) < limit;
+}
+
+/** Finds the last value of one key among entries in any order. */
+export class OneKey {
+  readonly #key: Buffer;
+  #main = -1;
+  #sub = -1;
+  #value: Buffer | undefined;
+
+  constructor(key: string) {
+    this.#key = Buffer.from(key);
+  }
+
+  visit(entry: KeyEntry): void {
+    if (!entry.key.equals(this.#key) || !isLater(entry, this.#main, this.#sub)) return;
+    this.#main = entry.main;
+    this.#sub = entry.sub;
+    this.#value = entry.isTombstone ? undefined : Buffer.from(entry.value);
+  }
+
+  /** Undefined when the key is not live. */
+  get value(): Buffer | undefined {
+    return this.#value;
+  }
+}
+
+/** What differs between the live keys of two snapshots, each list in the order of the keys. */
+interface Difference {
+  readonly added: readonly LiveKey[];
+  readonly removed: readonly LiveKey[];
+  readonly changed: readonly LiveKey[];
+}
+
+export function differenceOf(before: readonly LiveKey[], after: readonly LiveKey[]): Difference {
+  const earlier = new Map(before.map((live) => [live.key, live]));
+  const later = new Set(after.map(({ key }) => key));
+  return {
+    added: after.filter(({ key }) => !earlier.has(key)),
+    removed: before.filter(({ key }) => !later.has(key)),
+    changed: after.filter((live) => isChanged(earlier.get(live.key), live)),
+  };
+}
+
+function isChanged(before: LiveKey | undefined, after: LiveKey): boolean {
+  return before !== undefined && (before.crc !== after.crc || before.size !== after.size);
+}
+
+function isLater({ main, sub }: KeyEntry, thanMain: number, thanSub: number): boolean {
+  return main > thanMain || (main === thanMain && sub > thanSub);
+}

@@ -1,0 +1,284 @@
+import { crc32c } from './crc32c.ts';
+import type { EntryStore } from './entry-columns.ts';
+import { KeyHash } from './hash-kv.ts';
+import { EntryReader, SUM_WORDS } from './leaf-entries.ts';
+import {
+  BRANCH_FLAG,
+  BUCKET_ELEMENT,
+  type Bytes,
+  compareKeys,
+  ELEMENT_SIZE,
+  HEADER_SIZE,
+  isZero,
+  MAX_KEY_SIZE,
+} from './page.ts';
+
+/** What is wrong inside a run, by number; 0 is nothing. */
+export const PROBLEMS = [
+  '',
+  'has no elements',
+  'has more elements than fit',
+  'does not hold its keys and values back to back',
+  'has a key of an impossible size',
+  'has an element with unknown flags',
+  'has elements that reach past its end',
+  'is longer than its elements need',
+  'is not zero behind its last element',
+  'has keys that do not ascend',
+] as const;
+const EMPTY = 1;
+const TABLE = 2;
+const GAP = 3;
+const KEY_SIZE = 4;
+const FLAGS = 5;
+const PAST_END = 6;
+const TOO_LONG = 7;
+const SLACK = 8;
+const ORDER = 9;
+
+/** Which elements of a leaf are buckets. */
+export const NO_BUCKETS = 0;
+export const ALL_BUCKETS = 1;
+const SOME_BUCKETS = 2;
+
+/** The bytes of larger leaves are not kept: what etcd keeps under names is small. */
+const MAX_RAW = 1024 * 1024;
+
+/** Where the facts of runs are kept. */
+export interface Keeping {
+  readonly entries: EntryStore;
+  /** Whether the bytes of a leaf at `page` whose keys are names are worth keeping. */
+  keepsRaw(page: number, buckets: number): boolean;
+}
+
+/**
+ * Reads one run of a branch or leaf page, or the image of an inline bucket, as its bytes pass, and keeps only facts
+ * (specification: one streaming pass). Nothing is read before the table of elements was found to be gap-free. It is used
+ * again for the next run, so its facts are valid until it begins.
+ */
+export class RunReader {
+  page = 0;
+  overflow = 0;
+  isBranch = false;
+  count = 0;
+  buckets = NO_BUCKETS;
+  problem = 0;
+  /** CRC32C of all keys and values of a leaf, and how many bytes they are. */
+  crc = 0;
+  dataLength = 0;
+  readonly entries: EntryReader;
+  /** In a branch: the hash of its keys, and the page numbers of their children, 0 for an impossible one. */
+  readonly keysHash = new KeyHash();
+  children = new Uint32Array(0);
+  raw: Buffer | undefined;
+  firstKey: Buffer = Buffer.alloc(64);
+  firstKeyLength = 0;
+  /** The key before the current element, and in the end the last key. */
+  lastKey: Buffer = Buffer.alloc(64);
+  lastKeyLength = 0;
+
+  readonly #keeping: Keeping;
+  #runLength = 0;
+  #dataEnd = 0;
+  /** Where in the run the next byte is. */
+  #at = 0;
+  /** Sizes of key and value of each element. */
+  #sizes = new Uint32Array(0);
+  #element = 0;
+  /** Bytes of the current key that wait in `#partialKey` for the rest, and of the current value still to come. */
+  #partialKey: Buffer = Buffer.alloc(64);
+  #keyGot = 0;
+  #valueLeft = 0;
+  #inValue = false;
+  /** Where the previous key is while its piece is at hand; undefined when it was saved to `lastKey`. */
+  #previous: Buffer | undefined;
+  #previousAt = 0;
+  /** Up to where in the current piece the CRC has been computed. */
+  #crcFrom = 0;
+
+  constructor(keeping: Keeping) {
+    this.#keeping = keeping;
+    this.entries = new EntryReader(keeping.entries, keeping.entries.names);
+  }
+
+  /** Whether there is nothing more to read: the run ended, or it is broken. */
+  get done(): boolean {
+    return this.problem !== 0 || this.#at === this.#runLength;
+  }
+
+  /** Begins with the run at offset `base`, whose first page is there as a whole. `pages` is the high-water mark. */
+  beginRun(source: Bytes, base: number, page: number, pageSize: number, pages: number): void {
+    const overflow = source.view.getUint32(base + 12, true);
+    this.#begin(source, base, page, overflow, (overflow + 1) * pageSize);
+    if (this.count === 0) this.problem = EMPTY;
+    // bbolt fills several pages with four elements at the most, so that their table is always in the first one.
+    else if (this.#at > pageSize) this.problem = TABLE;
+    else this.#table(source.view, base, pages);
+    // Older bbolt allocates one page more than needed when the elements fill their pages exactly.
+    const needed = Math.ceil(this.#dataEnd / pageSize);
+    if (this.problem === 0 && overflow + 1 !== needed && overflow * pageSize !== this.#dataEnd) this.problem = TOO_LONG;
+    this.#firstBytes(source.bytes, base, pageSize);
+  }
+
+  /** Reads the whole image of an inline bucket that lies in the leaf at `page`; it has no slack. */
+  readInline(source: Bytes, page: number): void {
+    const { length } = source.bytes;
+    this.#begin(source, 0, page, 0, length);
+    if (this.#at > length) this.problem = TABLE;
+    else this.#table(source.view, 0, 0);
+    if (this.problem === 0 && this.#dataEnd !== length) this.problem = TOO_LONG;
+    this.#firstBytes(source.bytes, 0, length);
+  }
+
+  /** Reads on in `bytes` from offset `from` up to `to`, the next bytes of the run. */
+  feed(bytes: Buffer, from: number, to: number): void {
+    const end = Math.min(to, from + (this.#dataEnd - this.#at));
+    if (end > from) {
+      this.raw?.set(bytes.subarray(from, end), this.#at);
+      this.#crcFrom = from;
+      this.#elements(bytes, from, end);
+      if (!this.isBranch) this.#crcUpTo(bytes, end);
+      this.#savePrevious();
+    }
+    this.#at += to - from;
+    if (this.problem === 0 && end < to && !isZero(bytes, end, to)) this.problem = SLACK;
+    if (this.problem === 0 && this.isBranch && this.done) this.keysHash.end();
+  }
+
+  #begin(source: Bytes, base: number, page: number, overflow: number, runLength: number): void {
+    this.page = page;
+    this.overflow = overflow;
+    this.isBranch = source.view.getUint16(base + 8, true) === BRANCH_FLAG;
+    this.count = source.view.getUint16(base + 10, true);
+    this.buckets = NO_BUCKETS;
+    this.problem = this.crc = this.dataLength = 0;
+    this.firstKeyLength = this.lastKeyLength = 0;
+    this.raw = undefined;
+    this.entries.begin();
+    this.#runLength = runLength;
+    this.#at = this.#dataEnd = HEADER_SIZE + this.count * ELEMENT_SIZE;
+    this.#element = this.#keyGot = 0;
+    this.#inValue = false;
+    this.#previous = undefined;
+  }
+
+  /** The table of elements: each one must begin where the one before ended. */
+  #table(view: DataView, base: number, pages: number): void {
+    const { count, isBranch } = this;
+    if (this.#sizes.length < 2 * count) this.#sizes = new Uint32Array(2 * count);
+    if (isBranch && this.children.length < count) this.children = new Uint32Array(count);
+    const sizes = this.#sizes;
+    let end = this.#at;
+    let buckets = 0;
+    for (let i = 0; i < count && this.problem === 0; i++) {
+      const element = HEADER_SIZE + i * ELEMENT_SIZE;
+      // A leaf's element begins with its flags, a branch's ends with its child.
+      const at = base + element + (isBranch ? 0 : 4);
+      const keySize = view.getUint32(at + 4, true);
+      const valueSize = isBranch ? 0 : view.getUint32(at + 8, true);
+      if (isBranch) {
+        const child = view.getUint32(at + 8, true);
+        this.children[i] = view.getUint32(at + 12, true) === 0 && child > 1 && child < pages ? child : 0;
+      } else {
+        const flags = view.getUint32(at - 4, true);
+        if (flags > BUCKET_ELEMENT) this.problem = FLAGS;
+        buckets += flags;
+      }
+      if (element + view.getUint32(at, true) !== end) this.problem = GAP;
+      if (keySize === 0 || keySize > MAX_KEY_SIZE) this.problem = KEY_SIZE;
+      sizes[2 * i] = keySize;
+      sizes[2 * i + 1] = valueSize;
+      end += keySize + valueSize;
+      if (end > this.#runLength || end >= 2 ** 32) this.problem = PAST_END;
+    }
+    this.#dataEnd = end;
+    this.dataLength = end - this.#at;
+    this.buckets = buckets === 0 ? NO_BUCKETS : buckets === count ? ALL_BUCKETS : SOME_BUCKETS;
+  }
+
+  /** Reads the first `length` bytes of a run whose table is sound. */
+  #firstBytes(bytes: Buffer, base: number, length: number): void {
+    if (this.problem !== 0) return;
+    if (this.isBranch) this.keysHash.begin();
+    else if (this.buckets !== NO_BUCKETS || !EntryReader.mayRead(this.#sizes[0] ?? 0)) {
+      if (this.#dataEnd <= MAX_RAW && this.#keeping.keepsRaw(this.page, this.buckets)) {
+        this.raw = Buffer.allocUnsafeSlow(this.#dataEnd);
+        bytes.copy(this.raw, 0, base, base + this.#at);
+      }
+    }
+    this.feed(bytes, base + this.#at, base + length);
+  }
+
+  #elements(bytes: Buffer, from: number, to: number): void {
+    for (let at = from; this.#element < this.count;) {
+      const keySize = this.#sizes[2 * this.#element]!;
+      const valueSize = this.#sizes[2 * this.#element + 1]!;
+      if (!this.#inValue) {
+        if (this.#keyGot === 0 && at + keySize <= to) {
+          this.#key(bytes, at, keySize);
+          at += keySize;
+        } else {
+          const end = Math.min(to, at + keySize - this.#keyGot);
+          this.#partialKey = withRoom(this.#partialKey, keySize, this.#keyGot);
+          this.#keyGot += bytes.copy(this.#partialKey, this.#keyGot, at, end);
+          at = end;
+          if (this.#keyGot < keySize) return;
+          this.#key(this.#partialKey, 0, keySize);
+          this.#savePrevious();
+          this.#keyGot = 0;
+        }
+        if (this.problem !== 0) return;
+        this.#inValue = true;
+        this.#valueLeft = valueSize;
+      }
+      const end = Math.min(to, at + this.#valueLeft);
+      this.entries.value(bytes, at, end);
+      this.#valueLeft -= end - at;
+      at = end;
+      if (this.#valueLeft > 0) return;
+      if (this.entries.end(this.#element, valueSize)) {
+        this.#crcUpTo(bytes, at);
+        this.entries.sums[SUM_WORDS * this.#element] = this.crc;
+      }
+      this.#inValue = false;
+      this.#element++;
+    }
+  }
+
+  #key(bytes: Buffer, at: number, size: number): void {
+    if (this.#element === 0) {
+      this.firstKey = withRoom(this.firstKey, size, 0);
+      bytes.copy(this.firstKey, 0, at, at + size);
+      this.firstKeyLength = size;
+    } else {
+      const previous = this.#previous ?? this.lastKey;
+      if (compareKeys(previous, this.#previousAt, this.lastKeyLength, bytes, at, size) >= 0) this.problem = ORDER;
+    }
+    this.#previous = bytes;
+    this.#previousAt = at;
+    this.lastKeyLength = size;
+    if (this.isBranch) this.keysHash.updateKey(bytes, at, size);
+    else if (this.buckets === NO_BUCKETS) this.entries.key(bytes, at, size, this.#element, this.count);
+  }
+
+  #savePrevious(): void {
+    if (this.#previous === undefined) return;
+    this.lastKey = withRoom(this.lastKey, this.lastKeyLength, 0);
+    this.#previous.copy(this.lastKey, 0, this.#previousAt, this.#previousAt + this.lastKeyLength);
+    this.#previous = undefined;
+    this.#previousAt = 0;
+  }
+
+  #crcUpTo(bytes: Buffer, at: number): void {
+    if (at > this.#crcFrom) this.crc = crc32c(bytes.subarray(this.#crcFrom, at), this.crc);
+    this.#crcFrom = at;
+  }
+}
+
+/** `buffer` or a larger one with room for `size` bytes; the first `keep` bytes are kept. */
+function withRoom(buffer: Buffer, size: number, keep: number): Buffer {
+  if (buffer.length >= size) return buffer;
+  const larger = Buffer.alloc(size);
+  buffer.copy(larger, 0, 0, keep);
+  return larger;
+}
