@@ -51,7 +51,7 @@ function renderValue(value: unknown, mask: Mask): string {
 }
 
 /** What an operator should know although the run goes on: told in the log at once, and in the result. */
-export class Findings {
+export class Warnings {
   readonly #log: Log;
   readonly #sentences: string[] = [];
 

@@ -80,7 +80,7 @@ export async function main(): Promise<never> {
   writeTermination(run, end);
   if (!run.printed && run.json && end.error !== undefined)
     await print(run, errorJson(run, end), signal).catch(() => {});
-  await tellEnd(end, commandLine, run, signal);
+  await reportResult(end, commandLine, run, signal);
   await flush();
   endProcess(end.exitCode, signal.aborted);
 }
@@ -93,7 +93,7 @@ async function execute(run: Run, commandLine: CommandLine, controller: AbortCont
   for (const warning of unknownVariables(env)) log.warn(warning);
   const config = readConfig(env, needs);
   setTimeout(() => abort(run, controller, new RunTimeout(config.timeout)), config.timeout * 1000);
-  if (name === 'backup') giveWay(log);
+  if (name === 'backup') lowerPriority(log);
   const outcome = await command({
     config,
     log,
@@ -104,8 +104,8 @@ async function execute(run: Run, commandLine: CommandLine, controller: AbortCont
     memoryBudget: memoryBudget(process.constrainedMemory()),
     version: version(),
   });
-  const { summary = `${name}: done`, measured = [], shortfall } = outcome;
-  const end = shortfall === undefined ? { exitCode: ExitCode.done, words: summary } : report(shortfall, log);
+  const { summary = `${name}: done`, measured = [], partialFailure } = outcome;
+  const end = partialFailure === undefined ? { exitCode: ExitCode.done, words: summary } : report(partialFailure, log);
   const mask = maskOf(env);
   try {
     await print(run, json ? `${maskedJson(documentOf(outcome, end), mask, 2)}\n` : textOf(outcome, mask), signal);
@@ -144,7 +144,7 @@ function isEnvFileOfNode(): boolean {
 }
 
 /** etcd may work on the same processors, and its clients wait for it; for a backup nobody waits. */
-function giveWay(log: Log): void {
+function lowerPriority(log: Log): void {
   const { PRIORITY_BELOW_NORMAL } = constants.priority;
   try {
     if (getPriority() < PRIORITY_BELOW_NORMAL) setPriority(PRIORITY_BELOW_NORMAL);
@@ -269,7 +269,7 @@ function writeTermination({ env, log }: Run, { words }: End): void {
 }
 
 /** Tells of the end where somebody is watching. The code for it is loaded only then. */
-async function tellEnd(
+async function reportResult(
   { exitCode, measured = [] }: End,
   commandLine: CommandLine | undefined,
   { env, log }: Run,

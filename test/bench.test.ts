@@ -1,6 +1,6 @@
 import t from 'tap';
-import { tablesInReadme } from '../scripts/bench/readme.ts';
-import { earlierRun, type Target, targetTable } from '../scripts/bench/verdicts.ts';
+import { tablesInReadme } from '../bench/readme.ts';
+import { earlierRun, type Target, targetTable } from '../bench/verdicts.ts';
 
 const targets: Target[] = [
   { what: 'quick', limit: 1, rounds: [0.9, 0.8, 1.1] },

@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
-import { scaleReport } from '../scripts/bench/scale.ts';
+import { scaleReport } from '../bench/scale.ts';
 import { ExitCode } from '../src/errors.ts';
 import { run } from './support/process.ts';
 

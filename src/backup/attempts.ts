@@ -2,7 +2,7 @@ import { EtcdError, VerificationError } from '../errors.ts';
 import type { MemberStatus } from '../etcd/connection.ts';
 import { type Candidate, isCorrupt, onePerMember } from '../etcd/select-member.ts';
 import { snapshotPieces } from '../etcd/snapshot-stream.ts';
-import type { Findings, Log } from '../log.ts';
+import type { Warnings, Log } from '../log.ts';
 import type { StartProgress } from '../progress.ts';
 import type { Member } from '../snapshot/verify/etcd-buckets.ts';
 import { SnapshotVerifier, type Verdict, type VerifiedSnapshot } from '../snapshot/verify/verifier.ts';
@@ -54,7 +54,7 @@ interface StreamOptions {
   readonly memoryBudget: number;
   readonly startProgress: StartProgress;
   readonly log: Log;
-  readonly findings: Findings;
+  readonly findings: Warnings;
   readonly signal: AbortSignal;
 }
 
@@ -63,7 +63,7 @@ interface StreamOptions {
  * own, so bytes of two members never mix.
  * @throws EtcdError or VerificationError of the last candidate; StorageError at once
  */
-export async function streamFirstSound(
+export async function streamFromFirstValidMember(
   endpoints: readonly Candidate[],
   options: StreamOptions,
 ): Promise<StreamedSnapshot> {
@@ -79,7 +79,7 @@ export async function streamFirstSound(
     const start = performance.now();
     let readMs: number | undefined;
     try {
-      tellOfSource(candidate, log);
+      reportSource(candidate, log);
       const sound = await stream(candidate, upload, options);
       const { snapshot, spilledBytes } = sound;
       readMs = sound.readMs;
@@ -99,7 +99,7 @@ export async function streamFirstSound(
   throw new Error('there is no candidate');
 }
 
-function tellOfSource({ reason, status: { endpoint, memberId, version, dbSize } }: Candidate, log: Log): void {
+function reportSource({ reason, status: { endpoint, memberId, version, dbSize } }: Candidate, log: Log): void {
   log.info(`the snapshot is streamed from a member that ${reason}`, { endpoint, memberId, version, dbSize });
 }
 
@@ -119,9 +119,9 @@ async function askOthers(
   isLast: boolean,
   { hashKvMaxSize, findings }: StreamOptions,
 ): Promise<Pick<StreamedSnapshot, 'comparison' | 'suspicions'>> {
-  await demandSameMember(candidate);
+  await assertSameMember(candidate);
   const comparison = await compare(snapshot, others, hashKvMaxSize);
-  if (comparison?.verdict === 'confirmed') tellOfDifferent(comparison, findings);
+  if (comparison?.verdict === 'confirmed') reportDifferent(comparison, findings);
   else if (comparison !== undefined && !isLast && mayBeDecided(comparison)) throw contestedBy(candidate, comparison);
   return { comparison, suspicions: suspicionsOf(candidate, comparison) };
 }
@@ -196,7 +196,7 @@ export function unsound(endpoint: string, { faults, report, undecided }: Verdict
  * Without TLS nothing but the snapshot itself is protected against changed bits; the record must not name another cluster.
  * A member that has died meanwhile has given its snapshot all the same.
  */
-async function demandSameMember({ connection, status }: Candidate): Promise<void> {
+async function assertSameMember({ connection, status }: Candidate): Promise<void> {
   const again = await connection.status().catch(() => status);
   const isSame =
     again.clusterId === status.clusterId && again.memberId === status.memberId && again.version === status.version;
@@ -228,7 +228,7 @@ function suspicionsOf(candidate: Candidate, comparison: Comparison | undefined):
   return [...corrupt, contestedBy(candidate, comparison).message];
 }
 
-function tellOfDifferent(comparison: Comparison | undefined, findings: Findings): void {
+function reportDifferent(comparison: Comparison | undefined, findings: Warnings): void {
   for (const memberId of comparison?.disagree ?? []) {
     const sentence = `Member ${memberId} holds other data than the snapshot at the same revision.`;
     findings.add(sentence, 'That member is corrupt: replace it.');

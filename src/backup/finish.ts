@@ -1,6 +1,6 @@
 import type { RetentionConfig } from '../config/config.ts';
 import { Interrupted, StorageError, type WorkerError } from '../errors.ts';
-import type { Findings, Log } from '../log.ts';
+import type { Warnings, Log } from '../log.ts';
 import { applyRetention, incomplete, type Retention, suspicious, warnAboutCatalogue } from '../retention/apply.ts';
 import { hasRule } from '../retention/decide.ts';
 import { planRetention } from '../retention/retention-plan.ts';
@@ -9,12 +9,12 @@ import type { StoredBlob } from '../store/catalogue.ts';
 import type { BlobStore } from '../store/store.ts';
 import type { Proof } from './read-back.ts';
 
-interface Aftermath {
+interface PostBackupResult {
   /** What is suspicious about the new snapshot, in sentences. */
   readonly anomalies: readonly string[];
   readonly retention: Retention;
   /** Why the run is no full success although the backup is stored. */
-  readonly shortfall?: WorkerError;
+  readonly partialFailure?: WorkerError;
 }
 
 interface NewSnapshot extends StoredIdentity {
@@ -32,9 +32,9 @@ export async function compareAndRetain(
   store: BlobStore,
   fresh: NewSnapshot,
   config: RetentionConfig,
-  findings: Findings,
+  findings: Warnings,
   log: Log,
-): Promise<Aftermath> {
+): Promise<PostBackupResult> {
   const { name, proof, suspicions } = fresh;
   if (proof.refusal !== undefined) return unseen(suspicions, 'held', proof.refusal);
   const state = proof.readBack === 'done' ? 'stored and proven' : 'stored';
@@ -47,8 +47,8 @@ export async function compareAndRetain(
     const { anomalies } = plan;
     const retention = await applyRetention(store, plan, { dryRun: false, findings, log });
     const { failure } = retention;
-    if (anomalies.length > 0) return { anomalies, retention, shortfall: suspicious(backup, anomalies) };
-    return { anomalies, retention, ...(failure && { shortfall: incomplete(`${backup} retention`, failure) }) };
+    if (anomalies.length > 0) return { anomalies, retention, partialFailure: suspicious(backup, anomalies) };
+    return { anomalies, retention, ...(failure && { partialFailure: incomplete(`${backup} retention`, failure) }) };
   } catch (error) {
     if (error instanceof Interrupted) {
       throw error.withOutcome(
@@ -88,7 +88,11 @@ function assertListed(catalogue: readonly StoredBlob[], fresh: NewSnapshot): Rec
 }
 
 /** Nobody knows what else is in the container. */
-function unseen(anomalies: readonly string[], state: Retention['state'], shortfall?: WorkerError): Aftermath {
+function unseen(
+  anomalies: readonly string[],
+  state: Retention['state'],
+  partialFailure?: WorkerError,
+): PostBackupResult {
   const retention = { state, kept: null, removed: [], decisions: [] };
-  return { anomalies, retention, ...(shortfall && { shortfall }) };
+  return { anomalies, retention, ...(partialFailure && { partialFailure }) };
 }

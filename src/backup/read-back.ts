@@ -42,13 +42,13 @@ export async function proveStored(
     if ((await sha256Of(store, stored, startProgress)) === sha256) return { readBack: 'done' };
     if ((await sha256Of(store, stored, startProgress)) === sha256) return { readBack: 'done' };
   } catch (error) {
-    if (error instanceof Interrupted) throw await upload.withdrawAfter(error);
+    if (error instanceof Interrupted) throw await upload.rollbackAfter(error);
     if (!(error instanceof StorageError)) throw error;
     const notProven = storedButNotProven(name, error);
     if (error.isForbidden) return { readBack: 'not permitted', refusal: notProven };
     throw notProven;
   }
-  const withdrawn = await upload.withdraw();
+  const withdrawn = await upload.rollback();
   throw new StorageError(
     'ReadBackMismatch',
     `The stored blob ${name} reads back differently from what was sent${withdrawn ? ' and was removed' : ''}.`,

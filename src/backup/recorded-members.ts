@@ -1,7 +1,7 @@
 import { EtcdError } from '../errors.ts';
 import type { Connection, MemberStatus } from '../etcd/connection.ts';
 import { listMembers } from '../etcd/membership.ts';
-import type { Findings } from '../log.ts';
+import type { Warnings } from '../log.ts';
 import { sameUrls, title } from '../member.ts';
 import type { Content, Member } from '../snapshot/verify/etcd-buckets.ts';
 import { printable } from '../text.ts';
@@ -15,7 +15,7 @@ export async function membersToRecord(
   source: Connection,
   status: MemberStatus,
   content: Content,
-  findings: Findings,
+  findings: Warnings,
 ): Promise<readonly Member[]> {
   try {
     const members = await listMembers(source, status);
@@ -33,7 +33,7 @@ export async function membersToRecord(
   }
 }
 
-function warnAboutPromotions({ unwrittenPromotions }: Content, members: readonly Member[], findings: Findings): void {
+function warnAboutPromotions({ unwrittenPromotions }: Content, members: readonly Member[], findings: Warnings): void {
   const promoted = members.filter(({ id }) => unwrittenPromotions.includes(id));
   if (promoted.length === 0) return;
   findings.add(
@@ -45,7 +45,7 @@ function warnAboutPromotions({ unwrittenPromotions }: Content, members: readonly
 function warnAboutDifferences(
   { members: inFile, unwrittenPromotions }: Content,
   members: readonly Member[],
-  findings: Findings,
+  findings: Warnings,
 ): void {
   const strangers = inFile.filter(({ id }) => !members.some((member) => member.id === id));
   if (strangers.length > 0) {

@@ -1,10 +1,10 @@
-import { streamFirstSound } from '../backup/attempts.ts';
+import { streamFromFirstValidMember } from '../backup/attempts.ts';
 import { compareAndRetain } from '../backup/finish.ts';
 import { findFreeName } from '../backup/free-name.ts';
 import { proveStored } from '../backup/read-back.ts';
 import { connectAll } from '../etcd/connect.ts';
 import { chooseMembers } from '../etcd/select-member.ts';
-import { Findings } from '../log.ts';
+import { Warnings } from '../log.ts';
 import { backupMetrics } from '../monitoring/metrics.ts';
 import { toolName } from '../snapshot/record.ts';
 import { Stopwatch } from '../stopwatch.ts';
@@ -22,7 +22,7 @@ export async function backup(context: Context): Promise<Outcome> {
   const { hashKvMaxSize, spoolDir, spoolReserve } = config;
   const watch = new Stopwatch();
 
-  const findings = new Findings(log);
+  const findings = new Warnings(log);
 
   const { configured, clientCertificateExpiresAt } = await connectAll(config.etcd, new Date(), findings);
   const { candidates, standings } = await watch.time('members', chooseMembers(configured, log, findings));
@@ -41,7 +41,7 @@ export async function backup(context: Context): Promise<Outcome> {
     findings,
     signal,
   };
-  const streamed = await watch.time('stream', streamFirstSound(candidates, options));
+  const streamed = await watch.time('stream', streamFromFirstValidMember(candidates, options));
   const { source, snapshot, members, upload, comparison, attempts, spilledBytes, suspicions } = streamed;
 
   const { facts } = snapshot;
@@ -59,14 +59,14 @@ export async function backup(context: Context): Promise<Outcome> {
 
   const fresh = { name, etag, uploadId, proof, suspicions };
   const compared = compareAndRetain(store, fresh, config.retention, findings, log);
-  const { anomalies, retention, shortfall } = await watch.time('retention', compared);
+  const { anomalies, retention, partialFailure } = await watch.time('retention', compared);
 
   const { size, sha256, hash, revision, totalKeys, liveKeys, totalSize } = record;
   const durationsMs = watch.durations();
   const table = statusTable(facts);
   const success = `Backup ${name} uploaded successfully!`;
   return {
-    text: shortfall === undefined ? `${table}\n${success}` : table,
+    text: partialFailure === undefined ? `${table}\n${success}` : table,
     json: {
       ...{ name, container: store.containerName, size, sha256, hash, revision, totalKeys, liveKeys, totalSize },
       ...{ etcdVersion, clusterId, memberId, endpoint, takenAt, durationsMs, readBack },
@@ -80,6 +80,6 @@ export async function backup(context: Context): Promise<Outcome> {
     },
     summary: `${success} ${humanSize(size)}, revision ${revision}, ${humanSeconds(durationsMs.total)}`,
     measured: backupMetrics({ facts, durationsMs, readBack, retention, anomalies, clientCertificateExpiresAt }),
-    ...(shortfall && { shortfall }),
+    ...(partialFailure && { partialFailure }),
   };
 }

@@ -40,7 +40,7 @@ export interface Outcome {
   /** What monitoring gets, if all went well. */
   readonly measured?: readonly Sample[];
   /** What nevertheless went wrong: told on stderr, and it decides the exit code. */
-  readonly shortfall?: WorkerError;
+  readonly partialFailure?: WorkerError;
 }
 
 /** The store of a command whose needs name storage. The SDK of Azure takes long to load, so it is loaded only here. */

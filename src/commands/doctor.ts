@@ -35,7 +35,7 @@ export async function doctor(context: Context): Promise<Outcome> {
       ok: failed.length === 0,
       checks: checks.map(({ what, state, finding, hint }) => ({ check: what, state, finding, hint: hint ?? null })),
     },
-    ...(failed[0] && { shortfall: shortfall(failed, failed[0]) }),
+    ...(failed[0] && { partialFailure: partialFailure(failed, failed[0]) }),
   };
 }
 
@@ -51,7 +51,7 @@ function line({ what, state, finding, hint }: Check): string {
   return hint === undefined ? first : `${first}\n${' '.repeat(24)}${printable(hint)}`;
 }
 
-function shortfall(failed: readonly Check[], first: Check): WorkerError {
+function partialFailure(failed: readonly Check[], first: Check): WorkerError {
   const count = `${failed.length} ${failed.length === 1 ? 'check' : 'checks'} failed`;
   return new WorkerError(first.exitCode ?? 1, `${count}, the first: ${first.finding}`, first.hint ?? '');
 }

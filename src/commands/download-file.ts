@@ -3,11 +3,11 @@ import { link } from 'node:fs/promises';
 import { dirname, resolve } from 'node:path';
 import { UsageError } from '../errors.ts';
 import { openRegular, whyUnreadable } from '../files.ts';
-import { demandRoom, onDisk, statOf } from '../restore/disk.ts';
+import { assertRoom, onDisk, statOf } from '../restore/disk.ts';
 import { bytesAt, fetchVerified, isResumable } from '../restore/fetch.ts';
 import { readPlan } from '../restore/plan-file.ts';
-import { demandPlanned } from '../restore/plan.ts';
-import { demandParent, WorkPlace } from '../restore/target.ts';
+import { assertPlanned } from '../restore/plan.ts';
+import { assertParent, WorkPlace } from '../restore/target.ts';
 import { Stopwatch } from '../stopwatch.ts';
 import { printable } from '../text.ts';
 import type { Arguments, Context, Outcome } from './command.ts';
@@ -35,7 +35,7 @@ export async function download(context: Context, { operands: [operand], options 
   }
   const file = resolve(String(options['download']));
   const plan = typeof options['from-plan'] === 'string' ? await readPlan(options['from-plan']) : undefined;
-  await demandParent(file);
+  await assertParent(file);
   const there = await onDisk(`Looking at ${file}`, statOf(file));
   if (there?.isDirectory() === true) throw new UsageError(`${printable(file)} is a directory.`, NEW);
   // With a plan it is known without Azure what is wanted.
@@ -47,15 +47,15 @@ export async function download(context: Context, { operands: [operand], options 
       'Name one that `etcd-snapshot list` shows.',
     );
   }
-  if (plan !== undefined && source.record !== undefined) demandPlanned(plan, source.name, source.record.sha256);
+  if (plan !== undefined && source.record !== undefined) assertPlanned(plan, source.name, source.record.sha256);
   if (there !== undefined) return doneBefore(file, { name: source.name, sha256: source.record?.sha256 });
 
   const place = await WorkPlace.open(file);
   const { path: work } = await place.work();
   try {
-    await demandRoom(work, source.size - (await bytesAt(source, work)));
+    await assertRoom(work, source.size - (await bytesAt(source, work)));
     const { file: part, facts } = await watch.time('fetch', fetchVerified(source, work, context));
-    if (plan !== undefined) demandPlanned(plan, source.name, facts.sha256);
+    if (plan !== undefined) assertPlanned(plan, source.name, facts.sha256);
     await onDisk(`Creating ${file}`, link(part, place.final));
     await onDisk(`Writing ${dirname(file)}`, place.removeWork());
 

@@ -4,13 +4,13 @@ import { type Check, compareRecord, compareServer } from '../drill/compare-data.
 import { DrillDirectory } from '../drill/drill-directory.ts';
 import { DrillServer, findServer, makeRootToken } from '../drill/server.ts';
 import { StorageError, UsageError, VerificationError } from '../errors.ts';
-import { Findings } from '../log.ts';
+import { Warnings } from '../log.ts';
 import { drillMetrics } from '../monitoring/metrics.ts';
-import { demandRoom } from '../restore/disk.ts';
+import { assertRoom } from '../restore/disk.ts';
 import { fetchVerified } from '../restore/fetch.ts';
 import { aloneAs, tokenOf } from '../restore/initial-members.ts';
 import { makePlan } from '../restore/plan.ts';
-import { demandFit, findTool, runRestore, WAL_SIZE, writtenBy } from '../restore/tool.ts';
+import { assertFit, findTool, runRestore, WAL_SIZE, writtenBy } from '../restore/tool.ts';
 import { KeyScanner, type LiveKey, LiveKeys, sampler } from '../snapshot/verify/keys.ts';
 import type { SnapshotRecord } from '../snapshot/record.ts';
 import { isFileName, openBlob, openFile, openNewest, passBytes, type SnapshotSource } from '../snapshot/source.ts';
@@ -33,22 +33,22 @@ const SAMPLE = 100;
 export async function drill(context: Context, { operands: [operand], options }: Arguments): Promise<Outcome> {
   const { searchPath, log, signal } = context;
   const watch = new Stopwatch();
-  const findings = new Findings(log);
+  const findings = new Warnings(log);
 
   const tool = await findTool(searchPath, signal);
   const program = await findServer(tool, searchPath);
   const store = operand !== undefined && isFileName(operand) ? undefined : await openStore(context);
   const source = await openDrilled(context, store, operand, options);
   const { name, size, record, etag } = source;
-  const fit = record && { note: demandFit(tool, writtenBy(record)) };
+  const fit = record && { note: assertFit(tool, writtenBy(record)) };
   const parent = typeof options['temp-dir'] === 'string' ? options['temp-dir'] : tmpdir();
   const place = await DrillDirectory.create(parent, log);
   const dir = place.path;
   let server: DrillServer | undefined;
   try {
-    await demandRoom(dir, (etag === undefined ? size : 2 * size) + 2 * WAL_SIZE);
+    await assertRoom(dir, (etag === undefined ? size : 2 * size) + 2 * WAL_SIZE);
     const { file, facts } = await watch.time('fetch', fetchVerified(source, dir, context));
-    const { note } = fit ?? { note: demandFit(tool, writtenBy(facts)) };
+    const { note } = fit ?? { note: assertFit(tool, writtenBy(facts)) };
     if (note !== undefined) findings.add(note);
 
     const alone = aloneAs('drill', undefined);
@@ -92,7 +92,7 @@ export async function drill(context: Context, { operands: [operand], options }: 
       },
       summary: verdict,
       measured: drillMetrics(recoveryMs, durationsMs),
-      ...(ok ? {} : { shortfall: differs(name, checks) }),
+      ...(ok ? {} : { partialFailure: differs(name, checks) }),
     };
   } finally {
     await server?.stop();
@@ -131,7 +131,7 @@ async function openDrilled(
 }
 
 /** An identity that may only read can drill all the same. */
-async function noteDrill(store: BlobStore, note: DrillNote, findings: Findings): Promise<void> {
+async function noteDrill(store: BlobStore, note: DrillNote, findings: Warnings): Promise<void> {
   try {
     await store.noteDrill(note);
   } catch (error) {

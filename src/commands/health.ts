@@ -2,14 +2,14 @@ import { UnsafeError } from '../errors.ts';
 import { connectAll } from '../etcd/connect.ts';
 import { type ClusterHealth, hasStarted, isHealthy, type MemberHealth, surveyCluster } from '../etcd/cluster-health.ts';
 import { hasQuorum, quorumInWords } from '../etcd/quorum.ts';
-import { Findings } from '../log.ts';
+import { Warnings } from '../log.ts';
 import { title } from '../member.ts';
 import { drawTable, humanSize, printable } from '../text.ts';
 import type { Context, Outcome } from './command.ts';
 
 /** How every member of the cluster is, and what its quorum bears. Changes nothing. */
 export async function health({ config, log }: Context): Promise<Outcome> {
-  const connections = await connectAll(config.etcd, new Date(), new Findings(log));
+  const connections = await connectAll(config.etcd, new Date(), new Warnings(log));
   const cluster = await surveyCluster(connections);
   const troubles = [
     ...cluster.members.filter((member) => !isHealthy(member)).map(trouble),
@@ -28,7 +28,7 @@ export async function health({ config, log }: Context): Promise<Outcome> {
       members: cluster.members.map(entry),
       alarms: cluster.alarms,
     },
-    ...(troubles.length === 0 ? {} : { shortfall: shortfall(cluster, troubles) }),
+    ...(troubles.length === 0 ? {} : { partialFailure: partialFailure(cluster, troubles) }),
   };
 }
 
@@ -77,7 +77,7 @@ function alarm({ memberId, alarm: kind }: ClusterHealth['alarms'][number]): stri
   return printable(`Member ${memberId} has the alarm ${kind}.`);
 }
 
-function shortfall({ members, alarms, quorum }: ClusterHealth, troubles: readonly string[]): UnsafeError {
+function partialFailure({ members, alarms, quorum }: ClusterHealth, troubles: readonly string[]): UnsafeError {
   const ill = members.filter((member) => !isHealthy(member)).length;
   const what = [
     ...(ill === 0 ? [] : [`${ill} of ${members.length} members not healthy`]),

@@ -1,4 +1,4 @@
-import { Findings } from '../log.ts';
+import { Warnings } from '../log.ts';
 import { warnAboutCatalogue } from '../retention/apply.ts';
 import type { Decision } from '../retention/decide.ts';
 import { planRetention } from '../retention/retention-plan.ts';
@@ -13,7 +13,7 @@ export async function list(context: Context): Promise<Outcome> {
   const store = await openStore(context);
   const now = new Date();
   const plan = planRetention(await store.list(), context.config.retention, now);
-  warnAboutCatalogue(plan, new Findings(context.log));
+  warnAboutCatalogue(plan, new Warnings(context.log));
   const { decisions, isOff, anomalies } = plan;
   const headings = ['NAME', 'AGE', 'SIZE', 'REVISION', 'KEYS', 'ETCD', 'CLUSTER', 'RETENTION'];
   const rows = decisions.map((decision) => [

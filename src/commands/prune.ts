@@ -1,5 +1,5 @@
 import type { WorkerError } from '../errors.ts';
-import { Findings } from '../log.ts';
+import { Warnings } from '../log.ts';
 import { applyRetention, incomplete, type Retention, suspicious, warnAboutCatalogue } from '../retention/apply.ts';
 import { planRetention, type RetentionPlan } from '../retention/retention-plan.ts';
 import type { StoredBlob } from '../store/catalogue.ts';
@@ -14,14 +14,14 @@ export async function prune(context: Context, { options }: Arguments): Promise<O
   const { rules, previousClusterIds } = config.retention;
   const named = readClusterIds(options['cluster-id']);
   const store = await openStore(context);
-  const findings = new Findings(log);
+  const findings = new Warnings(log);
   const now = new Date();
 
   const plan = planRetention(await store.list(), { rules, previousClusterIds: [...previousClusterIds, ...named] }, now);
   warnAboutCatalogue(plan, findings);
   const dryRun = options['dry-run'] === true;
   const retention = await applyRetention(store, plan, { dryRun, findings, log });
-  const shortfall = shortfallOf(plan, retention);
+  const partialFailure = shortfallOf(plan, retention);
   return {
     text: [table(retention, now), ending(retention), ...notesOfMalformed(plan), ...notesOfOthers(plan)].join('\n'),
     summary: ending(retention),
@@ -32,7 +32,7 @@ export async function prune(context: Context, { options }: Arguments): Promise<O
       anomalies: plan.anomalies,
       findings: findings.sentences,
     },
-    ...(shortfall && { shortfall }),
+    ...(partialFailure && { partialFailure }),
   };
 }
 

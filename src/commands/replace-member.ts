@@ -2,9 +2,9 @@ import { StorageError, UsageError } from '../errors.ts';
 import { connectAll, type Connections } from '../etcd/connect.ts';
 import { type ClusterHealth, surveyCluster } from '../etcd/cluster-health.ts';
 import { hasQuorum, quorumInWords } from '../etcd/quorum.ts';
-import { Findings } from '../log.ts';
+import { Warnings } from '../log.ts';
 import { title } from '../member.ts';
-import { Patience, unfinished } from '../replace/deadline.ts';
+import { Deadline, unfinished } from '../replace/deadline.ts';
 import { plan, readReplacement, removedMembers, type Replacement } from '../replace/replacement.ts';
 import { type Settings, settingsInWords, settingsOf } from '../replace/settings.ts';
 import {
@@ -54,9 +54,9 @@ interface Done {
 export async function replaceMember(context: Context, { operands, options }: Arguments): Promise<Outcome> {
   const { config, log, signal } = context;
   const replacement = readReplacement(operands[0] ?? '', options, await dataParent(context, options['layout']));
-  const connections = await connectAll(config.etcd, new Date(), new Findings(log));
+  const connections = await connectAll(config.etcd, new Date(), new Warnings(log));
   const waits = options['wait'] === true;
-  const patience = new Patience(signal, waits ? Infinity : PATIENCE_MS);
+  const deadline = new Deadline(signal, waits ? Infinity : PATIENCE_MS);
   const done: Done = { backup: null, removed: null, told: new Set() };
   const look = async (): Promise<{ cluster: ClusterHealth; step: Step }> => {
     const cluster = await surveyCluster(connections);
@@ -64,8 +64,8 @@ export async function replaceMember(context: Context, { operands, options }: Arg
     return { cluster, step: nextStep(cluster, replacement, done.removed !== null) };
   };
   for (;;) {
-    patience.demandTime();
-    const seen = await look().catch(async (error: unknown) => patience.bear(error));
+    deadline.assertTime();
+    const seen = await look().catch(async (error: unknown) => deadline.bear(error));
     if (seen === undefined) continue;
     const { cluster, step } = seen;
     // They may be impossible, and must be known to be possible before anything is changed.
@@ -77,7 +77,7 @@ export async function replaceMember(context: Context, { operands, options }: Arg
       if (!done.told.has(step.kind)) log.info(`next: ${words}`, settingsOf(replacement, cluster.members));
       done.told.add(step.kind);
       const { health, errors } = step.member;
-      await patience.pause(unfinished(`member ${title(step.member)} is ${health}: ${errors.join(' ')}`));
+      await deadline.pause(unfinished(`member ${title(step.member)} is ${health}: ${errors.join(' ')}`));
       continue;
     }
     // While a backup was taken or a person was thinking the cluster may have changed, so it is looked at again.
@@ -86,8 +86,8 @@ export async function replaceMember(context: Context, { operands, options }: Arg
     if (refusal === undefined) {
       log.info(`done: ${words}`);
       if (step.kind === 'remove') done.removed = { id: step.member.id, name: step.member.name };
-      patience.renew();
-    } else await patience.pause(unfinished(refusal.message));
+      deadline.renew();
+    } else await deadline.pause(unfinished(refusal.message));
   }
 }
 
@@ -140,9 +140,9 @@ async function prepare(
       done.backup = name;
       return true;
     }
-    const { json, shortfall } = await backup(context);
+    const { json, partialFailure } = await backup(context);
     done.backup = (json as { name: string }).name;
-    if (shortfall !== undefined) log.warn(shortfall.message, { hint: shortfall.hint });
+    if (partialFailure !== undefined) log.warn(partialFailure.message, { hint: partialFailure.hint });
     return true;
   }
   if (isAgreed) return false;

@@ -1,25 +1,25 @@
 import { UsageError } from '../errors.ts';
-import { Findings } from '../log.ts';
+import { Warnings } from '../log.ts';
 import { onDisk } from '../restore/disk.ts';
 import { bytesAt, fetchVerified, isResumable } from '../restore/fetch.ts';
-import { demandNoQuorum } from '../restore/in-use.ts';
+import { assertNoQuorum } from '../restore/in-use.ts';
 import { assertAgrees, formatInitialCluster, namesVoters } from '../restore/initial-members.ts';
 import {
   type Directories,
   directoriesOf,
   isOneOfSeveral,
   nextStep,
-  readWish,
+  readRestoreRequest,
   type RestoreOptions,
-  type Wish,
+  type RestoreRequest,
 } from '../restore/options.ts';
 import { isGivenByHand, memberFor, type Resolved } from '../restore/parameters.ts';
-import { demandPlanned } from '../restore/plan.ts';
+import { assertPlanned } from '../restore/plan.ts';
 import { type Marker, previousOf, readMarker, sameParameters, writeMarker } from '../restore/swap-directory.ts';
 import { ensurePlace, ownerFor, Target } from '../restore/target.ts';
 import {
   BUMP,
-  demandFit,
+  assertFit,
   findTool,
   type MemberParameters,
   type RestoreTool,
@@ -51,19 +51,19 @@ export async function restore(context: Context, args: Arguments): Promise<Outcom
   const { config, log, signal } = context;
   const options = args.options as RestoreOptions;
   const watch = new Stopwatch();
-  const findings = new Findings(log);
+  const findings = new Warnings(log);
 
-  const wish = await readWish(options);
-  const directories = directoriesOf(options, wish);
-  const planned = await plannedBefore(wish, directories);
+  const request = await readRestoreRequest(options);
+  const directories = directoriesOf(options, request);
+  const planned = await plannedBefore(request, directories);
   if (planned !== undefined) return planned;
   const tool = await findTool(context.searchPath, signal);
-  if (options.force !== true) await watch.time('quorum', demandNoQuorum(config.etcd, findings));
-  const source = await chooseSource(context, args, wish);
+  if (options.force !== true) await watch.time('quorum', assertNoQuorum(config.etcd, findings));
+  const source = await chooseSource(context, args, request);
   const { record } = source;
-  const fit = record && fitOf(source, wish, tool, record);
-  const isKnown = record !== undefined && (isGivenByHand(wish) || namesVoters(record));
-  const foretold = isKnown ? memberFor(wish, record) : undefined;
+  const fit = record && fitOf(source, request, tool, record);
+  const isKnown = record !== undefined && (isGivenByHand(request) || namesVoters(record));
+  const foretold = isKnown ? memberFor(request, record) : undefined;
   const bump = bumpOf(options, tool, findings);
   const done = foretold && (await doneBefore(source, foretold, bump, directories));
   if (done !== undefined) return done;
@@ -73,12 +73,12 @@ export async function restore(context: Context, args: Arguments): Promise<Outcom
   const target = await Target.prepare(directories.dataDir, options['wal-dir'], signal);
   for (const warning of target.warnings) findings.add(warning, 'Make sure that etcd is stopped there.');
   try {
-    await target.demandRoom(source.size - (await bytesAt(source, target.work)), source.size);
+    await target.assertRoom(source.size - (await bytesAt(source, target.work)), source.size);
 
     const { file, facts } = await watch.time('fetch', fetchVerified(source, target.work, context));
-    if (isKnown && !isGivenByHand(wish)) assertAgrees(record, facts);
-    const { note } = fit ?? fitOf(source, wish, tool, facts);
-    const { member, notes } = foretold ?? memberFor(wish, facts);
+    if (isKnown && !isGivenByHand(request)) assertAgrees(record, facts);
+    const { note } = fit ?? fitOf(source, request, tool, facts);
+    const { member, notes } = foretold ?? memberFor(request, facts);
     for (const sentence of note === undefined ? notes : [note, ...notes]) findings.add(sentence);
 
     const { skipHashCheck } = source;
@@ -87,7 +87,7 @@ export async function restore(context: Context, args: Arguments): Promise<Outcom
     await watch.time('restore', runRestore(tool, order, signal));
     // The tool read it for itself, and only this says that it read what was verified.
     await source.assertUnchanged();
-    const marker = markerOf(source, wish, member, facts, { tool: tool.name, bump });
+    const marker = markerOf(source, request, member, facts, { tool: tool.name, bump });
     await onDisk(`Writing ${target.freshDataDir}`, writeMarker(target.freshDataDir, marker));
     await watch.time('place', target.place(owner));
     log.info('the data directory is restored', { dataDir: target.dataDir, tool: tool.name, member: member.name });
@@ -112,9 +112,9 @@ export async function restore(context: Context, args: Arguments): Promise<Outcom
 }
 
 /** The one that was named, the plan's, or the newest; but members that choose on their own may choose differently. */
-async function chooseSource(context: Context, args: Arguments, wish: Wish): Promise<SnapshotSource> {
-  const name = args.operands[0] ?? wish.plan?.snapshot.name;
-  if (name !== undefined || !isOneOfSeveral(wish)) return openNamedOrNewest(context, name, args.options);
+async function chooseSource(context: Context, args: Arguments, request: RestoreRequest): Promise<SnapshotSource> {
+  const name = args.operands[0] ?? request.plan?.snapshot.name;
+  if (name !== undefined || !isOneOfSeveral(request)) return openNamedOrNewest(context, name, args.options);
   throw new UsageError(
     'All members must be restored from the same snapshot, and none was named.',
     'Name one that `etcd-snapshot list` shows, or make a plan: etcd-snapshot restore --plan',
@@ -129,17 +129,17 @@ async function chooseSource(context: Context, args: Arguments, wish: Wish): Prom
  */
 function fitOf(
   source: SnapshotSource,
-  wish: Wish,
+  request: RestoreRequest,
   tool: RestoreTool,
   known: SnapshotRecord | SnapshotFacts,
 ): { readonly note: string | undefined } {
-  if (wish.plan !== undefined) demandPlanned(wish.plan, source.name, known.sha256);
-  return { note: demandFit(tool, writtenBy(known)) };
+  if (request.plan !== undefined) assertPlanned(request.plan, source.name, known.sha256);
+  return { note: assertFit(tool, writtenBy(known)) };
 }
 
 function markerOf(
   { name, record }: SnapshotSource,
-  { plan }: Wish,
+  { plan }: RestoreRequest,
   { initialCluster, ...member }: MemberParameters,
   facts: SnapshotFacts,
   { tool, bump }: { tool: string; bump: number },
@@ -162,7 +162,7 @@ function markerOf(
 
 /** What an earlier run of the same plan made, whether it waits or was swapped in since. Nothing else is asked then. */
 async function plannedBefore(
-  { plan, name, config }: Wish,
+  { plan, name, config }: RestoreRequest,
   { dataDir, place }: Directories,
 ): Promise<Outcome | undefined> {
   if (plan === undefined) return undefined;
@@ -207,7 +207,7 @@ function alreadyDone({ snapshot, member, tool, revision }: Marker, dataDir: stri
   };
 }
 
-function bumpOf(options: RestoreOptions, { name, canBump }: RestoreTool, findings: Findings): number {
+function bumpOf(options: RestoreOptions, { name, canBump }: RestoreTool, findings: Warnings): number {
   if (options['no-bump'] === true) return 0;
   if (canBump) return BUMP;
   findings.add(

@@ -1,6 +1,6 @@
 import { UsageError } from '../errors.ts';
-import { Findings } from '../log.ts';
-import { demandNoQuorum } from '../restore/in-use.ts';
+import { Warnings } from '../log.ts';
+import { assertNoQuorum } from '../restore/in-use.ts';
 import { inferLayout, type InferredLayout, namedLayout } from '../restore/layouts.ts';
 import { readMemberConfig } from '../restore/member-config.ts';
 import { assertDirectory, assertNoFile, type Plan, readPlan, writePlan } from '../restore/plan-file.ts';
@@ -40,7 +40,7 @@ export async function showPlan(context: Context, args: Arguments): Promise<Outco
   }
   if (output !== undefined) await assertNoFile(output);
   const { layout, sign } = await layoutFor(context, options.layout);
-  const findings = new Findings(context.log);
+  const findings = new Warnings(context.log);
   if (sign !== undefined)
     findings.add(`The layout is ${layout}, because of ${sign} on this host.`, 'Or give --layout.');
   const dataDir = options['data-dir'] && assertDirectory(options['data-dir'], '--data-dir');
@@ -48,7 +48,7 @@ export async function showPlan(context: Context, args: Arguments): Promise<Outco
     path: assertDirectory(options.from, '--from'),
     member: await readMemberConfig(options.from),
   };
-  if (options.force !== true) await demandNoQuorum(context.config.etcd, findings);
+  if (options.force !== true) await assertNoQuorum(context.config.etcd, findings);
 
   const source = await openNamedOrNewest(context, args.operands[0], args.options);
   if (source.record === undefined) {

@@ -1,6 +1,6 @@
 import { join } from 'node:path';
 import { UsageError } from '../errors.ts';
-import { Findings } from '../log.ts';
+import { Warnings } from '../log.ts';
 import { statOf } from '../restore/disk.ts';
 import { readMemberConfig } from '../restore/member-config.ts';
 import { type Identity, identityOf } from '../restore/parameters.ts';
@@ -23,7 +23,7 @@ const NEXT = 'When this is done on all members, start etcd on all of them.';
 
 /** `restore --swap`: the restored data takes the place of a stopped member's, which is kept. */
 export async function swap({ log, signal }: Context, { operands, options }: Arguments): Promise<Outcome> {
-  const findings = new Findings(log);
+  const findings = new Warnings(log);
   const superfluous = Object.keys(options).filter((name) => !OPTIONS.has(name));
   if (operands.length > 0 || superfluous.length > 0) {
     throw new UsageError(
@@ -104,7 +104,7 @@ function assertMember({ member }: Marker, name: string | undefined, dir: string)
 
 /** What should have been in the place is the last life of the member that comes; anything else may be the wrong place. */
 function warnAboutOld(
-  findings: Findings,
+  findings: Warnings,
   {
     place,
     aside,

@@ -28,12 +28,12 @@ export async function verify(context: Context, { operands: [operand = ''], optio
   );
   const text = [...lines, `${count} ${count === 1 ? 'fault' : 'faults'} found`].join('\n');
   const hint = 'Use another snapshot: `etcd-snapshot list` shows what there is.';
-  const shortfall =
+  const partialFailure =
     !verdict.ok && verdict.undecided
       ? new VerificationError(
           `${printable(source.name)} cannot be verified in one pass.`,
           'Ask etcdutl snapshot status on a machine with memory for the whole file.',
         )
       : invalidSnapshot(source, faults[0]?.message ?? '', verdict.ok ? undefined : verdict.kind, hint);
-  return { text, json, shortfall };
+  return { text, json, partialFailure };
 }

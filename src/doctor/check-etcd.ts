@@ -6,7 +6,7 @@ import { type ClusterHealth, hasStarted, isHealthy, type MemberHealth, surveyClu
 import { aheadOf, hasQuorum, quorumInWords, spareOf } from '../etcd/quorum.ts';
 import { type Answer, askAll } from '../etcd/select-member.ts';
 import { expiriesOf, loadTls } from '../etcd/tls.ts';
-import { Findings, type Log } from '../log.ts';
+import { Warnings, type Log } from '../log.ts';
 import { sameUrls, title } from '../member.ts';
 import { humanSize, printable } from '../text.ts';
 import { judgeClock } from './check-host.ts';
@@ -29,7 +29,7 @@ export async function checkEtcd(config: EtcdConfig, now: Date, log: Log): Promis
   const certificates = await tried('certificates', async () => checkCertificates(config, now));
   if (certificates.some(({ state }) => state === 'fail')) return { checks: certificates, statuses: [] };
   // Its warnings stand among the checks already.
-  const connections = await connectAll(config, now, new Findings(log));
+  const connections = await connectAll(config, now, new Warnings(log));
   const answers = await askAll(connections.configured);
   const statuses = answers.flatMap(({ status }) => status ?? []);
   const endpoints = answers.map(({ status, failure }) =>

@@ -20,7 +20,7 @@ import { type Check, fail, ok, tried, warn } from './check.ts';
 /** Without a history: the schedule of the manifests. */
 const USUAL_MS = 6 * 3600_000;
 
-/** A week, and some patience. */
+/** A week, and some deadline. */
 const DRILL_MS = 9 * 24 * 3600_000;
 
 /** Snapshots by which the usual time between two is told. */

@@ -4,7 +4,7 @@ import type { Connections } from './connect.ts';
 import type { MemberAlarm, MemberStatus } from './connection.ts';
 import { listMembers } from './membership.ts';
 import { acceptsConnections, clusterAtPeer, proveQuorum, type Quorum, quorumOf } from './quorum.ts';
-import { type Answer, askAll, demandOneCluster, isCorrupt, LAG, noneCan } from './select-member.ts';
+import { type Answer, askAll, assertOneCluster, isCorrupt, LAG, noneCan } from './select-member.ts';
 
 /** What was found out about one member of the cluster's list. */
 export interface Probe {
@@ -102,7 +102,7 @@ export async function surveyCluster(connections: Connections): Promise<ClusterHe
   const clusterId = own[0]?.clusterId ?? '';
   const probes = await Promise.all(members.map(async (member) => probeMember(member, clusterId, answers, connections)));
   // One that answers in the place of a member is a finding; one that has nothing to do with this cluster is a mistake.
-  if (!probes.some(({ isForeign }) => isForeign === true)) demandOneCluster(statuses);
+  if (!probes.some(({ isForeign }) => isForeign === true)) assertOneCluster(statuses);
   return judge(probes);
 }
 
@@ -110,7 +110,7 @@ export async function surveyCluster(connections: Connections): Promise<ClusterHe
 function ofLargestCluster(statuses: readonly MemberStatus[]): readonly MemberStatus[] {
   const clusters = [...Map.groupBy(statuses, ({ clusterId }) => clusterId).values()];
   const [first = [], second] = clusters.toSorted((a, b) => b.length - a.length);
-  if (first.length === second?.length) demandOneCluster(statuses);
+  if (first.length === second?.length) assertOneCluster(statuses);
   return first;
 }
 

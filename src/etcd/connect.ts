@@ -1,5 +1,5 @@
 import type { EtcdConfig, EtcdUser } from '../config/config.ts';
-import type { Findings } from '../log.ts';
+import type { Warnings } from '../log.ts';
 import { Connection } from './connection.ts';
 import { certificateWarnings, expiryOf, loadTls, type TlsCredentials } from './tls.ts';
 
@@ -39,7 +39,7 @@ export class Connections {
 }
 
 /** @throws UsageError for certificate files that cannot be used */
-export async function connectAll(config: EtcdConfig | undefined, now: Date, findings: Findings): Promise<Connections> {
+export async function connectAll(config: EtcdConfig | undefined, now: Date, findings: Warnings): Promise<Connections> {
   if (config === undefined) throw new Error('the command did not say that it needs etcd');
   const credentials = config.tls === undefined ? undefined : await loadTls(config.tls, now);
   if (credentials !== undefined) for (const warning of certificateWarnings(credentials, now)) findings.add(warning);

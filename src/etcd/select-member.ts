@@ -1,5 +1,5 @@
 import { EtcdError, UsageError } from '../errors.ts';
-import type { Findings, Log } from '../log.ts';
+import type { Warnings, Log } from '../log.ts';
 import type { Connection, MemberStatus } from './connection.ts';
 
 /** What a member said when it was asked for its status, or why it did not. */
@@ -24,7 +24,7 @@ async function ask(connection: Connection): Promise<Answer> {
 }
 
 /** @throws UsageError when the endpoints belong to different clusters */
-export function demandOneCluster(statuses: readonly MemberStatus[]): void {
+export function assertOneCluster(statuses: readonly MemberStatus[]): void {
   const [first, ...others] = statuses;
   const foreign = others.find(({ clusterId }) => clusterId !== first?.clusterId);
   if (first === undefined || foreign === undefined) return;
@@ -50,11 +50,11 @@ export function noneCan(what: string, failures: readonly EtcdError[]): EtcdError
 export const LAG = 1000;
 
 /** How a member stands as a source, the best first. */
-const STANDINGS = ['follower', 'leader', 'last resort', 'unfit'] as const;
+const RANKS = ['follower', 'leader', 'last resort', 'unfit'] as const;
 
 interface Ranked {
   readonly status: MemberStatus;
-  readonly standing: (typeof STANDINGS)[number];
+  readonly standing: (typeof RANKS)[number];
   /** Why it stands so, in words that follow "it". */
   readonly reason: string;
 }
@@ -69,7 +69,7 @@ export function rankMembers(statuses: readonly MemberStatus[]): Ranked[] {
   const isLed = statuses.some(({ hasLeader }) => hasLeader);
   const ranked = statuses.map((status) => ({ status, ...stand(status, newest, isLed) }));
   // Sorting is stable: members of one standing keep the order in which they were configured.
-  return ranked.toSorted((a, b) => STANDINGS.indexOf(a.standing) - STANDINGS.indexOf(b.standing));
+  return ranked.toSorted((a, b) => RANKS.indexOf(a.standing) - RANKS.indexOf(b.standing));
 }
 
 function stand(status: MemberStatus, newest: number, isLed: boolean): Pick<Ranked, 'standing' | 'reason'> {
@@ -98,10 +98,10 @@ interface Choice {
   /** The best first; never empty. Several may be one member: see `onePerMember`. */
   readonly candidates: readonly Candidate[];
   /** How each endpoint stands, with the reason, for the result. */
-  readonly standings: readonly Standing[];
+  readonly standings: readonly Rank[];
 }
 
-interface Standing {
+interface Rank {
   readonly endpoint: string;
   readonly memberId: string | null;
   readonly standing: Ranked['standing'] | 'unreachable';
@@ -112,13 +112,13 @@ interface Standing {
  * Asks all endpoints at once and puts those that can be a source in order, the best first.
  * @throws EtcdError when none can, with the reason of each; UsageError when they belong to different clusters
  */
-export async function chooseMembers(connections: readonly Connection[], log: Log, findings: Findings): Promise<Choice> {
+export async function chooseMembers(connections: readonly Connection[], log: Log, findings: Warnings): Promise<Choice> {
   const answers = await askAll(connections);
   const byStatus = new Map(
     answers.flatMap(({ connection, status }) => (status === undefined ? [] : [[status, connection]])),
   );
   const statuses = [...byStatus.keys()];
-  demandOneCluster(statuses);
+  assertOneCluster(statuses);
   const ranked = rankMembers(statuses);
   const failures = [
     ...answers.flatMap(({ failure }) => failure ?? []),
@@ -139,7 +139,7 @@ export async function chooseMembers(connections: readonly Connection[], log: Log
         : [{ endpoint, memberId: null, standing: 'unreachable' as const, reason: failure.message }],
     ),
   ];
-  tellOfCluster(statuses, findings);
+  reportCluster(statuses, findings);
   return { candidates, standings };
 }
 
@@ -153,7 +153,7 @@ export function onePerMember(candidates: readonly Candidate[], log: Log): Candid
   });
 }
 
-function tellOfCluster(statuses: readonly MemberStatus[], findings: Findings): void {
+function reportCluster(statuses: readonly MemberStatus[], findings: Warnings): void {
   if (!statuses.some(({ hasLeader }) => hasLeader)) {
     findings.add('The cluster has no leader: the snapshot is what one member knew last.');
   }

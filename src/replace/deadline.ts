@@ -4,7 +4,7 @@ import { EtcdError, RunTimeout, UnsafeError } from '../errors.ts';
 const PAUSE_MS = 1_000;
 
 /** Waits for the cluster in short pauses, and not for ever. */
-export class Patience {
+export class Deadline {
   readonly #signal: AbortSignal;
   readonly #limitMs: number;
   #since: number | undefined;
@@ -37,7 +37,7 @@ export class Patience {
   }
 
   /** @throws UnsafeError when the time of the whole run is over; the signal's error when one came */
-  demandTime(): void {
+  assertTime(): void {
     if (this.#signal.reason instanceof RunTimeout) throw unfinished(`${this.#signal.reason.message}.`);
     this.#signal.throwIfAborted();
   }

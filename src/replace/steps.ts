@@ -27,14 +27,14 @@ export function nextStep(cluster: ClusterHealth, replacement: Replacement, wasRe
   const rest = cluster.members.filter((member) => member !== failed);
   const added = rest.find((member) => isReplacement(member, replacement));
   if (!hasQuorum(cluster.quorum)) throw withoutQuorum(cluster);
-  if (failed !== undefined) demandFailed(cluster, failed);
+  if (failed !== undefined) assertFailed(cluster, failed);
   else if (added !== undefined) return nextOf(cluster, added, replacement);
   else if (!wasRemoved) throw unknown(cluster, replacement);
-  demandFree(cluster, rest, replacement);
-  demandSound(cluster, rest);
-  demandLearners(cluster, replacement);
+  assertFree(cluster, rest, replacement);
+  assertSound(cluster, rest);
+  assertLearners(cluster, replacement);
   if (failed !== undefined) return { kind: 'remove', member: failed };
-  if (replacement.asVoter) demandRoomForVoter(cluster);
+  if (replacement.asVoter) assertRoomForVoter(cluster);
   return { kind: 'add' };
 }
 
@@ -81,7 +81,7 @@ function nextOf(cluster: ClusterHealth, added: MemberHealth, replacement: Replac
 }
 
 /** A member is only removed when it cannot be of use any more: silent under all its URLs, never started, or corrupt. */
-function demandFailed(cluster: ClusterHealth, member: MemberHealth): void {
+function assertFailed(cluster: ClusterHealth, member: MemberHealth): void {
   const { status, isAlive, errors } = member;
   const leads = status?.isLeader === true;
   if (isHealthy(member)) {
@@ -107,7 +107,7 @@ function demandFailed(cluster: ClusterHealth, member: MemberHealth): void {
   );
 }
 
-function demandFree(cluster: ClusterHealth, rest: readonly MemberHealth[], replacement: Replacement): void {
+function assertFree(cluster: ClusterHealth, rest: readonly MemberHealth[], replacement: Replacement): void {
   const namesake = rest.find(({ name }) => name === replacement.name);
   if (namesake !== undefined) {
     throw refusal(
@@ -121,7 +121,7 @@ function demandFree(cluster: ClusterHealth, rest: readonly MemberHealth[], repla
 }
 
 /** etcd adds no member while another one is not connected, and removing a second one is never safe while a first is missing. */
-function demandSound(cluster: ClusterHealth, rest: readonly MemberHealth[]): void {
+function assertSound(cluster: ClusterHealth, rest: readonly MemberHealth[]): void {
   const learner = rest.find(({ isLearner }) => isLearner);
   if (learner !== undefined) {
     throw refusal(
@@ -143,7 +143,7 @@ function demandSound(cluster: ClusterHealth, rest: readonly MemberHealth[]): voi
 }
 
 /** etcd before 3.4 would take a learner for a voting member. */
-function demandLearners(cluster: ClusterHealth, { asVoter }: Replacement): void {
+function assertLearners(cluster: ClusterHealth, { asVoter }: Replacement): void {
   const old = cluster.members.find(
     ({ status }) => status !== undefined && /^([0-2]\.|3\.[0-3]\.)/.test(status.version),
   );
@@ -155,7 +155,7 @@ function demandLearners(cluster: ClusterHealth, { asVoter }: Replacement): void 
   );
 }
 
-function demandRoomForVoter(cluster: ClusterHealth): void {
+function assertRoomForVoter(cluster: ClusterHealth): void {
   const { voters, healthy } = cluster.quorum;
   const after = quorumOf(voters + 1, healthy);
   if (spareOf(after) >= 0) return;

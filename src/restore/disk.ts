@@ -44,7 +44,7 @@ export async function statOf(path: string, links: 'follow' | 'refuse' = 'follow'
 }
 
 /** @throws UsageError when the file system of a directory has fewer bytes free */
-export async function demandRoom(dir: string, bytes: number): Promise<void> {
+export async function assertRoom(dir: string, bytes: number): Promise<void> {
   const { bavail, bsize } = await onDisk(`Asking for the room in ${dir}`, statfs(dir));
   const free = bavail * bsize;
   if (free >= bytes) return;

@@ -15,13 +15,13 @@ export type Judgement =
   { readonly facts: SnapshotFacts } | { readonly fault: string; readonly kind: FileKind | undefined };
 
 /** What the thread is told: the file has so many bytes by now, and whether these are all. */
-export interface Growth {
+export interface FileSize {
   readonly size: number;
   readonly isWhole: boolean;
 }
 
 /** What it tells: the bytes that it read since, and at last what it found. */
-export type Told = { readonly read: number } | { readonly judgement: Judgement };
+export type WorkerMessage = { readonly read: number } | { readonly judgement: Judgement };
 
 /** Its file has the ending of this one: `.ts` as source, `.js` as built. */
 const PROGRAM = new URL(`./verify-worker${extname(import.meta.url)}`, import.meta.url);
@@ -44,7 +44,7 @@ export class FileVerification {
   constructor(path: string, memoryBudget: number, onRead: (bytes: number) => void, signal: AbortSignal) {
     this.#path = path;
     this.#worker = new Worker(PROGRAM, { workerData: { path, memoryBudget }, execArgv: [] });
-    this.#worker.on('message', (told: Told) => {
+    this.#worker.on('message', (told: WorkerMessage) => {
       if ('read' in told) onRead(told.read);
       else this.#judgement.resolve(told.judgement);
     });
@@ -71,7 +71,7 @@ export class FileVerification {
     await this.#worker.terminate();
   }
 
-  #tell(growth: Growth): void {
+  #tell(growth: FileSize): void {
     this.#worker.postMessage(growth);
   }
 }

@@ -8,7 +8,7 @@ import { EtcdError, UnsafeError, UsageError } from '../errors.ts';
 import { connectAll } from '../etcd/connect.ts';
 import type { Connection } from '../etcd/connection.ts';
 import { proveQuorum } from '../etcd/quorum.ts';
-import type { Findings } from '../log.ts';
+import type { Warnings } from '../log.ts';
 import { printable } from '../text.ts';
 import { statOf } from './disk.ts';
 import { runProgram } from './tool.ts';
@@ -159,9 +159,9 @@ type Answer =
  * Refuses to restore over a cluster that works, or of which that is not known, where its endpoints are configured.
  * @throws UnsafeError; UsageError for certificate files that cannot be used
  */
-export async function demandNoQuorum(
+export async function assertNoQuorum(
   config: EtcdConfig | undefined,
-  findings: Findings,
+  findings: Warnings,
   electionMs = ELECTION_MS,
 ): Promise<void> {
   if (config === undefined) {

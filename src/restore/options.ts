@@ -4,7 +4,7 @@ import { printable, quoteShell } from '../text.ts';
 import { parseInitialCluster } from './initial-members.ts';
 import { type MemberConfig, readMemberConfig } from './member-config.ts';
 import { assertDirectory, type Plan, readPlan } from './plan-file.ts';
-import { demandOwnTool } from './plan.ts';
+import { assertOwnTool } from './plan.ts';
 import { ownCommand } from './runbook.ts';
 
 /** The options of `restore`, as the command line gives them. */
@@ -24,7 +24,7 @@ export interface RestoreOptions {
 }
 
 /** What was asked for, on the command line and in what it names. */
-export interface Wish {
+export interface RestoreRequest {
   readonly plan: Plan | undefined;
   readonly config: MemberConfig | undefined;
   readonly name: string | undefined;
@@ -34,10 +34,10 @@ export interface Wish {
 }
 
 /** Reads what the options name. @throws UsageError where they contradict each other */
-export async function readWish(options: RestoreOptions): Promise<Wish> {
+export async function readRestoreRequest(options: RestoreOptions): Promise<RestoreRequest> {
   const { 'from-plan': planFile, member, from } = options;
   const plan = planFile === undefined ? undefined : await readPlan(planFile);
-  if (plan !== undefined) demandOwnTool(plan);
+  if (plan !== undefined) assertOwnTool(plan);
   const own = ['name', 'initial-cluster', 'initial-cluster-token', 'initial-advertise-peer-urls'] as const;
   const given = own.filter((name) => options[name] !== undefined);
   if (plan !== undefined && given.length > 0) {
@@ -74,8 +74,8 @@ export async function readWish(options: RestoreOptions): Promise<Wish> {
   };
 }
 
-/** Whether the wish is for one of several members, who must all restore the same snapshot. */
-export function isOneOfSeveral({ plan, config, initialCluster }: Wish): boolean {
+/** Whether the request is for one of several members, who must all restore the same snapshot. */
+export function isOneOfSeveral({ plan, config, initialCluster }: RestoreRequest): boolean {
   if (plan !== undefined) return plan.members.length > 1;
   if (initialCluster !== undefined) return parseInitialCluster(initialCluster).length > 1;
   return config !== undefined;
@@ -94,7 +94,7 @@ export interface Directories {
  * Where to restore to. A member's own configuration is right about its own directory; what was said elsewhere must agree with it.
  * @throws UsageError
  */
-export function directoriesOf(options: RestoreOptions, { plan, config, name }: Wish): Directories {
+export function directoriesOf(options: RestoreOptions, { plan, config, name }: RestoreRequest): Directories {
   const member = name ?? config?.name;
   const stated = plan?.members.find((one) => one.name === member)?.dataDir;
   const own = config?.dataDir;

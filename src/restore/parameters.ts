@@ -16,7 +16,7 @@ import {
   sameMembers,
   tokenOf,
 } from './initial-members.ts';
-import type { Wish } from './options.ts';
+import type { RestoreRequest } from './options.ts';
 import type { Plan } from './plan-file.ts';
 import type { MemberParameters } from './tool.ts';
 
@@ -100,27 +100,27 @@ export interface Resolved {
  * snapshot gives the set: what a configuration says of the set is of the day on which the member joined.
  * @throws UsageError for whatever contradicts itself
  */
-export function memberFor(wish: Wish, known: Known): Resolved {
-  return wish.plan === undefined ? fromWish(wish, known) : fromPlan(wish.plan, wish, known);
+export function memberFor(request: RestoreRequest, known: Known): Resolved {
+  return request.plan === undefined ? fromRequest(request, known) : fromPlan(request.plan, request, known);
 }
 
 /** Whether the set was given by hand, now or for the plan: then nothing that the snapshot says of it counts. */
-export function isGivenByHand({ plan, initialCluster }: Wish): boolean {
+export function isGivenByHand({ plan, initialCluster }: RestoreRequest): boolean {
   return plan === undefined ? initialCluster !== undefined : plan.membersGiven === true;
 }
 
-function fromPlan(plan: Plan, wish: Wish, known: Known): Resolved {
+function fromPlan(plan: Plan, request: RestoreRequest, known: Known): Resolved {
   const { members, initialClusterToken } = plan;
   assertPossible(members);
-  if (!isGivenByHand(wish) && !isSetOf(members, known)) {
+  if (!isGivenByHand(request) && !isSetOf(members, known)) {
     throw new UsageError(
       `The plan is for other members than the snapshot has: ${printable(plan.initialCluster)}.`,
       'Make a new plan, and use it on all members.',
     );
   }
-  const own = members.find(({ name }) => name === nameIn(wish));
+  const own = members.find(({ name }) => name === nameIn(request));
   const names = members.map(({ name }) => name).join(', ');
-  if (own === undefined) throw notOneOf(nameIn(wish), names);
+  if (own === undefined) throw notOneOf(nameIn(request), names);
   const member = {
     name: own.name,
     initialCluster: members,
@@ -130,15 +130,15 @@ function fromPlan(plan: Plan, wish: Wish, known: Known): Resolved {
   return { member, notes: [] };
 }
 
-function fromWish(wish: Wish, known: Known): Resolved {
-  const { config } = wish;
-  const name = nameIn(wish);
-  const { set, notes } = setFor(wish, name, known);
+function fromRequest(request: RestoreRequest, known: Known): Resolved {
+  const { config } = request;
+  const name = nameIn(request);
+  const { set, notes } = setFor(request, name, known);
   assertPossible(set);
   const initialCluster = formatInitialCluster(set);
   const own = set.find((member) => member.name === name);
   if (own === undefined) throw notOneOf(name, initialCluster);
-  const advertised = (wish.initialAdvertisePeerUrls ?? config?.initialAdvertisePeerUrls)?.split(',');
+  const advertised = (request.initialAdvertisePeerUrls ?? config?.initialAdvertisePeerUrls)?.split(',');
   if (
     advertised !== undefined &&
     !(advertised.every((url) => URL.canParse(url)) && sameUrls(advertised, own.peerURLs))
@@ -151,13 +151,13 @@ function fromWish(wish: Wish, known: Known): Resolved {
   if (config?.initialCluster !== undefined && !sameMembers(parseInitialCluster(config.initialCluster), set)) {
     notes.push(`The member's own configuration names another set; it is restored as ${initialCluster}.`);
   }
-  const initialClusterToken = wish.initialClusterToken ?? tokenOf(known.sha256);
+  const initialClusterToken = request.initialClusterToken ?? tokenOf(known.sha256);
   return { member: { name, initialCluster: set, initialClusterToken, initialAdvertisePeerUrls: own.peerURLs }, notes };
 }
 
 /** The members that are restored, and what should be known of the choice. */
 function setFor(
-  { initialCluster, config }: Wish,
+  { initialCluster, config }: RestoreRequest,
   name: string,
   known: Known,
 ): { readonly set: readonly InitialMember[]; readonly notes: string[] } {
@@ -190,7 +190,7 @@ function assertNamed({ members, unwrittenPromotions = [] }: Known): void {
   );
 }
 
-function nameIn({ name, config, plan }: Wish): string {
+function nameIn({ name, config, plan }: RestoreRequest): string {
   const found = name ?? config?.name;
   if (found !== undefined) return found;
   throw new UsageError(

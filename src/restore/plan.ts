@@ -87,7 +87,7 @@ function statedDirectory({ dataDir, config }: PlanOptions): (name: string) => st
 }
 
 /** @throws UsageError when the plan's members are not restored one by one by etcd's tool */
-export function demandOwnTool({ layout }: Plan): void {
+export function assertOwnTool({ layout }: Plan): void {
   const { restorer } = LAYOUTS[layout];
   if (restorer === undefined) return;
   throw new UsageError(
@@ -97,7 +97,7 @@ export function demandOwnTool({ layout }: Plan): void {
 }
 
 /** @throws VerificationError unless the snapshot is the plan's */
-export function demandPlanned({ snapshot }: Plan, name: string, sha256: string): void {
+export function assertPlanned({ snapshot }: Plan, name: string, sha256: string): void {
   if (sha256 === snapshot.sha256) return;
   throw new VerificationError(
     `${printable(name)} is not the snapshot of the plan: its sha256 is ${printable(sha256)}, not ${snapshot.sha256}.`,

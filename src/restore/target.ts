@@ -7,7 +7,7 @@ import { HeldDirectory, removeTree } from '../directories.ts';
 import { UsageError } from '../errors.ts';
 import { kindOf } from '../files.ts';
 import { printable } from '../text.ts';
-import { demandRoom, handOver, onDisk, statOf, sync } from './disk.ts';
+import { assertRoom, handOver, onDisk, statOf, sync } from './disk.ts';
 import { assertUnused } from './in-use.ts';
 import type { Directories } from './options.ts';
 import { WAL_SIZE } from './tool.ts';
@@ -38,7 +38,7 @@ export class WorkPlace {
 
   /** @throws UsageError when there is no directory that could hold it */
   static async open(path: string): Promise<WorkPlace> {
-    await demandParent(path);
+    await assertParent(path);
     const parent = await onDisk(`Opening ${dirname(path)}`, () => HeldDirectory.open(dirname(path)));
     return new WorkPlace(path, parent);
   }
@@ -130,9 +130,9 @@ export class Target {
     if (walDir !== undefined) answers.push(await assertUnused(walDir, 'wal', signal));
     const data = await WorkPlace.open(resolve(dataDir));
     const wal = walDir === undefined ? undefined : await WorkPlace.open(resolve(walDir));
-    await demandFree(data);
+    await assertFree(data);
     await onDisk(`Cleaning up ${data.path}${WORK}`, removeLeftovers(data, wal));
-    if (wal !== undefined) await demandFree(wal);
+    if (wal !== undefined) await assertFree(wal);
     const warnings = answers.filter((answer) => answer !== undefined);
     const work = await data.work();
     const log = wal === undefined ? ([undefined, undefined] as const) : ([wal, await wal.work()] as const);
@@ -140,9 +140,9 @@ export class Target {
   }
 
   /** @param snapshot bytes that are still to be written before etcd's tool begins; `database` those that it writes */
-  async demandRoom(snapshot: number, database: number): Promise<void> {
-    if (this.freshWalDir !== undefined) await demandRoom(dirname(this.freshWalDir), WAL_SIZE);
-    await demandRoom(this.work, snapshot + database + (this.freshWalDir === undefined ? WAL_SIZE : 0));
+  async assertRoom(snapshot: number, database: number): Promise<void> {
+    if (this.freshWalDir !== undefined) await assertRoom(dirname(this.freshWalDir), WAL_SIZE);
+    await assertRoom(this.work, snapshot + database + (this.freshWalDir === undefined ? WAL_SIZE : 0));
   }
 
   /**
@@ -212,7 +212,7 @@ async function readJournal(file: string): Promise<v.InferOutput<typeof Journal> 
 }
 
 /** @throws UsageError unless the place can be taken by a directory in one step */
-async function demandFree({ path, final, parent }: WorkPlace): Promise<void> {
+async function assertFree({ path, final, parent }: WorkPlace): Promise<void> {
   const there = await onDisk(`Looking at ${path}`, statOf(final, 'refuse'));
   if (there === undefined) return;
   if (!there.isDirectory()) {
@@ -236,7 +236,7 @@ async function demandFree({ path, final, parent }: WorkPlace): Promise<void> {
 }
 
 /** The directory that is to hold a path. @throws UsageError when there is none */
-export async function demandParent(path: string): Promise<Stats> {
+export async function assertParent(path: string): Promise<Stats> {
   const parent = dirname(path);
   const above = await onDisk(`Looking at ${parent}`, statOf(parent));
   if (above?.isDirectory() === true) return above;
@@ -257,7 +257,7 @@ function waitsInPlace({ dataDir, place }: Directories): boolean {
 export async function ensurePlace(directories: Directories): Promise<void> {
   const path = dirname(resolve(directories.dataDir));
   if (!waitsInPlace(directories) || (await onDisk(`Looking at ${path}`, statOf(path))) !== undefined) return;
-  const { uid, gid } = await demandParent(path);
+  const { uid, gid } = await assertParent(path);
   await onDisk(`Creating ${path}`, async () => {
     const parent = HeldDirectory.open(dirname(path));
     await mkdir(parent.at(basename(path)), { mode: PRIVATE });

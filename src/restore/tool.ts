@@ -142,7 +142,7 @@ export function writtenBy(known: SnapshotRecord | SnapshotFacts): WrittenBy {
  * A note when the tool is of a later minor version than the snapshot, for then so must the members be.
  * @throws UnsafeError when the tool is older: etcd does not read the data of a later minor version
  */
-export function demandFit(tool: RestoreTool, { data: snapshotVersion, members }: WrittenBy): string | undefined {
+export function assertFit(tool: RestoreTool, { data: snapshotVersion, members }: WrittenBy): string | undefined {
   if (snapshotVersion === undefined) return undefined;
   const [ofTool, ofSnapshot] = [minorOf(tool.version), minorOf(snapshotVersion)];
   if (ofTool === ofSnapshot) return undefined;

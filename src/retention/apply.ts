@@ -1,5 +1,5 @@
 import { ExitCode, StorageError, WorkerError } from '../errors.ts';
-import type { Findings, Log } from '../log.ts';
+import type { Warnings, Log } from '../log.ts';
 import type { StoredBlob } from '../store/catalogue.ts';
 import type { BlobStore } from '../store/store.ts';
 import type { Decision } from './decide.ts';
@@ -22,7 +22,7 @@ export interface Retention {
 interface RetentionOptions {
   /** Deletes nothing, and only says what would be done. */
   readonly dryRun: boolean;
-  readonly findings: Findings;
+  readonly findings: Warnings;
   readonly log: Log;
 }
 
@@ -54,7 +54,7 @@ export async function applyRetention(
     if (!(error instanceof StorageError)) throw error;
     failure = error;
   }
-  tellOfObstacles([...obstacles.values()], findings);
+  reportObstacles([...obstacles.values()], findings);
   return {
     state: failure === undefined ? 'applied' : 'incomplete',
     kept: plan.own.length - removed.size,
@@ -84,7 +84,7 @@ export function suspicious(subject: string, anomalies: readonly string[]): Worke
 }
 
 /** What is there and counts for nothing: a clock was wrong, or somebody copied, changed or forged metadata. */
-export function warnAboutCatalogue({ futureDated, malformed }: RetentionPlan<StoredBlob>, findings: Findings): void {
+export function warnAboutCatalogue({ futureDated, malformed }: RetentionPlan<StoredBlob>, findings: Warnings): void {
   const [ahead] = futureDated;
   if (ahead !== undefined) {
     findings.add(
@@ -101,7 +101,7 @@ export function warnAboutCatalogue({ futureDated, malformed }: RetentionPlan<Sto
   }
 }
 
-function tellOfObstacles(obstacles: readonly string[], findings: Findings): void {
+function reportObstacles(obstacles: readonly string[], findings: Warnings): void {
   for (const [obstacle, { length }] of Map.groupBy(obstacles, (text) => text)) {
     const sentence = `Of the snapshots that no rule keeps, ${length} could not be deleted: ${obstacle}.`;
     findings.add(sentence, 'The next run tries again.');

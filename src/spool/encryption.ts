@@ -28,7 +28,7 @@ export type Sealing = { readonly tag: Uint8Array } | { readonly failure: string;
 const PROGRAM = new URL(`./encrypt-worker${extname(import.meta.url)}`, import.meta.url);
 
 /** The thread that encrypts records and writes them. */
-export class SealingThread {
+export class EncryptionThread {
   readonly #worker: Worker;
   readonly #waiting: PromiseWithResolvers<Sealing>[] = [];
   #failure: Error | undefined;

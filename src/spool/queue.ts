@@ -1,6 +1,13 @@
 import { messageOf } from '../errors.ts';
 import type { Log } from '../log.ts';
-import { DEFAULT_RESERVE, type Reserve, type SealedRecord, SpoolError, SpoolFile, Unwritten } from './spool-file.ts';
+import {
+  DEFAULT_RESERVE,
+  type Reserve,
+  type SealedRecord,
+  SpoolError,
+  SpoolFile,
+  WriteRejected,
+} from './spool-file.ts';
 
 /** Large enough that a disk writes at full speed, small beside the memory that a run takes. */
 const BLOCK_SIZE = 1024 * 1024;
@@ -203,7 +210,7 @@ export class SpoolQueue implements AsyncIterable<Buffer> {
       this.#spilledBytes += block.bytes;
     } catch (error) {
       if (error instanceof SpoolError) this.fail(error);
-      if (error instanceof Unwritten) block.pieces = error.pieces;
+      if (error instanceof WriteRejected) block.pieces = error.pieces;
       block.place = 'memory';
       this.#held += block.bytes;
       this.#giveUpDisk(error);

@@ -2,7 +2,7 @@ import { createDecipheriv, randomBytes } from 'node:crypto';
 import { type FileHandle, open, statfs, unlink } from 'node:fs/promises';
 import { join } from 'node:path';
 import { ExitCode, messageOf, WorkerError } from '../errors.ts';
-import { CIPHER, nonceOf, type Piece, SealingThread } from './encryption.ts';
+import { CIPHER, nonceOf, type Piece, EncryptionThread } from './encryption.ts';
 
 /** What stays free of a file system: bytes, or a share of its size. */
 export type Reserve = { readonly bytes: number } | { readonly percent: number };
@@ -31,7 +31,7 @@ export class SpoolError extends WorkerError {
 }
 
 /** A record that the disk did not take; its bytes come back. */
-export class Unwritten extends Error {
+export class WriteRejected extends Error {
   readonly pieces: Buffer[];
 
   constructor(message: string, pieces: readonly Piece[]) {
@@ -69,7 +69,7 @@ export class SpoolFile {
   readonly #handle: FileHandle;
   readonly #options: SpoolFileOptions;
   readonly #key = randomBytes(32);
-  readonly #thread: SealingThread;
+  readonly #thread: EncryptionThread;
   readonly #freeOffsets: number[] = [];
   /** Bytes of the file, those of records on their way included. */
   #end = 0;
@@ -80,7 +80,7 @@ export class SpoolFile {
   private constructor(handle: FileHandle, options: SpoolFileOptions) {
     this.#handle = handle;
     this.#options = options;
-    this.#thread = new SealingThread(handle.fd, this.#key);
+    this.#thread = new EncryptionThread(handle.fd, this.#key);
   }
 
   /**
@@ -105,7 +105,7 @@ export class SpoolFile {
 
   /**
    * Writes a record that consists of these pieces, and takes their memory once it has a place in the file.
-   * @throws Unwritten when it is not in the file, and all others are; SpoolError when its bytes are lost; Error when the file
+   * @throws WriteRejected when it is not in the file, and all others are; SpoolError when its bytes are lost; Error when the file
    *   must not grow, and the pieces are untouched
    */
   async write(pieces: readonly Buffer[]): Promise<SealedRecord> {
@@ -153,7 +153,7 @@ export class SpoolFile {
     const sealing = await this.#thread.seal(order).catch((error: unknown) => {
       throw new SpoolError(`The thread that writes the spool file ended: ${messageOf(error)}.`, error);
     });
-    if ('failure' in sealing) throw new Unwritten(sealing.failure, sealing.pieces);
+    if ('failure' in sealing) throw new WriteRejected(sealing.failure, sealing.pieces);
     return { sequence, offset, length, tag: sealing.tag };
   }
 

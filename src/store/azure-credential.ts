@@ -55,7 +55,7 @@ async function checkCertificate(path: string): Promise<void> {
  * resolve, a refused connection and an untrusted certificate are one text to it. So the line remembers what really came of
  * the last request. It also ends with the try that it serves, which the SDK's requests do not.
  */
-class TokenLine implements HttpClient {
+class RecordingTokenClient implements HttpClient {
   readonly #client = createDefaultHttpClient();
   #signal: PipelineRequest['abortSignal'];
   #request: PipelineRequest | undefined;
@@ -114,7 +114,7 @@ function bodyOf({ bodyAsText }: PipelineResponse): Readonly<Record<string, unkno
 }
 
 /** For a managed identity the SDK keeps the first line that it was given as long as the program runs. */
-const MACHINE_LINE = new TokenLine();
+const MACHINE_LINE = new RecordingTokenClient();
 
 /**
  * The SDK's credential of an identity, whose failures say what happened. `@azure/identity` takes long to load, so it is
@@ -128,7 +128,9 @@ async function tokenCredential(identity: Identity): Promise<Sdk.TokenCredential>
     // The SDK remembers for a minute that it was told 429 or 5xx and refuses to ask again, so each token is got anew; the
     // blob client keeps it for as long as it is good.
     async getToken(scopes, options = {}) {
-      const line = (identity.kind === 'managed-identity' ? MACHINE_LINE : new TokenLine()).serve(options.abortSignal);
+      const line = (identity.kind === 'managed-identity' ? MACHINE_LINE : new RecordingTokenClient()).serve(
+        options.abortSignal,
+      );
       try {
         return await sdkCredential(sdk, identity, line).getToken(scopes, options);
       } catch (error) {
@@ -138,7 +140,7 @@ async function tokenCredential(identity: Identity): Promise<Sdk.TokenCredential>
   };
 }
 
-function sdkCredential(sdk: typeof Sdk, identity: Identity, httpClient: TokenLine): Sdk.TokenCredential {
+function sdkCredential(sdk: typeof Sdk, identity: Identity, httpClient: RecordingTokenClient): Sdk.TokenCredential {
   // Requests does the retries. The operator names the authority, so nobody else is asked whether it exists: a cloud that is
   // cut off from the public one could not ask, either.
   const options = {

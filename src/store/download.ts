@@ -23,7 +23,7 @@ interface Extent {
 
 /**
  * The bytes of a blob in order, from ranges that are asked for in parallel. A range that breaks goes on behind the last byte
- * that came, for the SDK does not resume; patience is counted from that byte on, so a line that is cut often only takes longer.
+ * that came, for the SDK does not resume; deadline is counted from that byte on, so a line that is cut often only takes longer.
  * A piece is valid until the next is taken. However the reading ends, no request is left under way.
  * @throws StorageError, also when the blob was changed or deleted meanwhile, or other bytes come than were asked for
  */
@@ -76,7 +76,7 @@ async function readRange(
       const answer = await blob.download(offset, count, options);
       const body = answer.readableStreamBody as Readable;
       try {
-        demandAskedFor(answer, { etag, size, from: offset }, count);
+        assertAskedFor(answer, { etag, size, from: offset }, count);
         body.on('data', (chunk: Buffer) => {
           bytes.set(chunk, filled);
           filled += chunk.length;
@@ -103,7 +103,7 @@ async function readRange(
 }
 
 /** An answer may end early, but it must be a part of the blob that begins where it was asked to: with nothing nobody gets on. */
-function demandAskedFor(
+function assertAskedFor(
   { contentRange = 'no range', contentLength = 0 }: BlobDownloadResponseParsed,
   { size, from }: Extent,
   count: number,

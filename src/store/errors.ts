@@ -32,7 +32,7 @@ interface Failure {
 }
 
 /** What failed and why, and what to do. */
-type Sentence = readonly [message: string, hint: string];
+type ErrorText = readonly [message: string, hint: string];
 
 /** Whether the service said that there is no such blob. An answer to HEAD has no body; its code may be missing, too. */
 export function isMissing(error: unknown): boolean {
@@ -70,7 +70,7 @@ function isUnheard(code: string): boolean {
 }
 
 /** What Node says of the network, by its code. */
-function networkFault({ place, code, text, host, doing }: Failure): Sentence | undefined {
+function networkFault({ place, code, text, host, doing }: Failure): ErrorText | undefined {
   const isStore = host === place.host;
   const who = isStore ? `Azure at ${host}` : `The token endpoint at ${host}`;
   if (UNTRUSTED.test(code)) {
@@ -110,7 +110,7 @@ const VARIABLES: Partial<Record<CredentialSource, { readonly id: string; readonl
 };
 
 /** Why an identity is given no token, by the number with which Entra ID begins its text. */
-function tokenRefusal({ place, code, text, host, minutesOff }: Failure): Sentence | undefined {
+function tokenRefusal({ place, code, text, host, minutesOff }: Failure): ErrorText | undefined {
   if (host === place.host) return undefined;
   if (place.source === 'managed-identity') {
     return [
@@ -119,7 +119,7 @@ function tokenRefusal({ place, code, text, host, minutesOff }: Failure): Sentenc
     ];
   }
   const { id, tenant } = VARIABLES[place.source] ?? { id: 'its id', tenant: 'its tenant' };
-  const noFederation: Sentence = [
+  const noFederation: ErrorText = [
     'Entra ID does not know the service account: no federated credential of the identity matches it.',
     `Compare issuer, subject and audience of the federated credential with the cluster's; check ${id}.`,
   ];
@@ -167,20 +167,20 @@ function firstSentence(text: string): string {
 const TOLERATED_MINUTES = 15;
 
 /** What the blob service refuses, by its code (specification: errors and the sentence for the user). */
-function refusal(failure: Failure): Sentence | undefined {
+function refusal(failure: Failure): ErrorText | undefined {
   // Azurite answers a wrong key with the code that Azure uses for its firewall; only the text tells them apart.
   if (/failed to authenticate/i.test(failure.text)) return unauthenticated(failure);
   return Object.hasOwn(BY_CODE, failure.code) ? BY_CODE[failure.code]?.(failure) : undefined;
 }
 
-function clockIsOff(minutes: number): Sentence {
+function clockIsOff(minutes: number): ErrorText {
   return [
     `The clock of this host differs from Azure's by ${minutes} minutes.`,
     'Repair the time synchronisation of this host (chrony, systemd-timesyncd).',
   ];
 }
 
-function unauthenticated({ place, minutesOff }: Failure): Sentence {
+function unauthenticated({ place, minutesOff }: Failure): ErrorText {
   if (minutesOff >= TOLERATED_MINUTES) return clockIsOff(minutesOff);
   return [
     `Azure refused the ${place.credential} for account ${place.account}: it is wrong, rotated or expired.`,
@@ -202,7 +202,7 @@ const WHAT_TO_CHECK: Readonly<Record<CredentialSource, string>> = {
 
 const ANOTHER_SAS = 'Make a SAS token for the container with the rights rcwl, and d for retention.';
 
-const BY_CODE: Readonly<Record<string, (failure: Failure) => Sentence>> = {
+const BY_CODE: Readonly<Record<string, (failure: Failure) => ErrorText>> = {
   AuthenticationFailed: unauthenticated,
   InvalidAuthenticationInfo: unauthenticated,
   // Azurite answers so, too, where the key is wrong, and to some questions without a text that would tell.
@@ -253,7 +253,7 @@ const BY_CODE: Readonly<Record<string, (failure: Failure) => Sentence>> = {
   ConditionNotMet: ({ doing }) => [`The blob was changed by somebody else while ${doing}.`, 'Run the command again.'],
 };
 
-function sasOfAnotherKind({ place }: Failure): Sentence {
+function sasOfAnotherKind({ place }: Failure): ErrorText {
   return [`The ${place.credential} is not for containers and their blobs.`, ANOTHER_SAS];
 }
 
@@ -351,11 +351,11 @@ export function storageError(place: Place, doing: string, error: unknown, before
   );
 }
 
-function explain(failure: Failure): Sentence {
+function explain(failure: Failure): ErrorText {
   return networkFault(failure) ?? tokenRefusal(failure) ?? refusal(failure) ?? anythingElse(failure);
 }
 
-function anythingElse({ doing, waitMs }: Failure): Sentence {
+function anythingElse({ doing, waitMs }: Failure): ErrorText {
   return [
     `Azure failed while ${doing}.`,
     waitMs === undefined

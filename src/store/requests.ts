@@ -29,7 +29,7 @@ export interface Deadlines {
   readonly firstPatienceMs: number;
   /**
    * For the answer to a first small request. Silence may be a lost packet, a slow name server or a slow proxy, so each try
-   * gets twice the time of the one before, until patience is over.
+   * gets twice the time of the one before, until deadline is over.
    */
   readonly firstTryMs: number;
 }
@@ -49,7 +49,7 @@ const LONGEST_PAUSE_MS = 10_000;
 
 /**
  * One try of a request. It ends with the signal; `progressed` is called when something came of a long answer, and starts the
- * deadlines and the patience anew.
+ * deadlines and the deadline anew.
  */
 type Try<T> = (signal: AbortSignal, progressed: () => void) => Promise<T>;
 

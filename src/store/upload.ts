@@ -48,7 +48,7 @@ export class StagedUpload {
   readonly #abort = new AbortController();
   readonly #signal: AbortSignal;
   /** Whether each block carries its MD5 for the service to check. */
-  readonly #sumsBlocks: boolean;
+  readonly #sendsBlockMd5: boolean;
   readonly #md5 = createHash('md5');
   readonly #blockIds: string[] = [];
   readonly #idle: Buffer[] = [];
@@ -69,7 +69,7 @@ export class StagedUpload {
    */
   constructor(container: ContainerClient, name: string, isReadBack: boolean, requests: Requests, signal: AbortSignal) {
     this.#container = container;
-    this.#sumsBlocks = !isReadBack || !container.url.startsWith('https:');
+    this.#sendsBlockMd5 = !isReadBack || !container.url.startsWith('https:');
     this.#blob = container.getBlockBlobClient(name);
     this.#requests = requests;
     this.#signal = AbortSignal.any([signal, this.#abort.signal]);
@@ -114,7 +114,7 @@ export class StagedUpload {
       if (this.#signal.reason instanceof Interrupted) throw this.#signal.reason;
       return committed;
     } catch (error) {
-      throw error instanceof Interrupted ? await this.withdrawAfter(error) : error;
+      throw error instanceof Interrupted ? await this.rollbackAfter(error) : error;
     }
   }
 
@@ -122,10 +122,10 @@ export class StagedUpload {
    * Withdraws what nobody will prove any more.
    * @returns what the run is to end with: it says what became of the blob, where it was or may be visible
    */
-  async withdrawAfter(interruption: Interrupted): Promise<Interrupted> {
+  async rollbackAfter(interruption: Interrupted): Promise<Interrupted> {
     if (!this.#mayBeVisible) return interruption;
     const { name } = this.#blob;
-    return (await this.withdraw())
+    return (await this.rollback())
       ? interruption.withOutcome(
           `${name} was not proven yet and is rolled back`,
           'Nothing is stored. Run the command again.',
@@ -141,11 +141,11 @@ export class StagedUpload {
    * was aborted.
    * @returns whether it is certain that it is not visible
    */
-  async withdraw(): Promise<boolean> {
+  async rollback(): Promise<boolean> {
     if (!this.#mayBeVisible) return true;
     const signal = AbortSignal.any([AbortSignal.timeout(WITHDRAW_MS), afterAbortOf(this.#signal, FAREWELL_MS)]);
     try {
-      const found = await this.#requests.send('looking for the blob to withdraw', this.#properties, { signal });
+      const found = await this.#requests.send('looking for the blob to rollback', this.#properties, { signal });
       if (found.metadata?.['uploadid'] !== this.uploadId) return true;
       const conditions = { ifMatch: found.etag ?? '' };
       const remove = (abortSignal: AbortSignal): Promise<unknown> => this.#blob.delete({ conditions, abortSignal });
@@ -222,7 +222,7 @@ export class StagedUpload {
 
   /** Never rejects: a failure is kept for the next write, or the commit. */
   async #stageBlock(id: string, body: Buffer, number: number): Promise<void> {
-    const sum = this.#sumsBlocks ? { transactionalContentMD5: createHash('md5').update(body).digest() } : {};
+    const sum = this.#sendsBlockMd5 ? { transactionalContentMD5: createHash('md5').update(body).digest() } : {};
     const stage = (abortSignal: AbortSignal): Promise<unknown> =>
       this.#blob.stageBlock(id, body, body.length, { ...sum, abortSignal });
     try {

@@ -220,7 +220,7 @@ t.test('a drill that is killed takes its etcd with it, and the next one cleans u
   const room = join(dir, 'room');
   await mkdir(room);
   await chmod(room, 0o1777);
-  const demandUntouched = await strangersIn(t, room);
+  const assertUntouched = await strangersIn(t, room);
   const args = ['drill', snapshot, '--temp-dir', room];
 
   const { variables, pid } = await muteTools();
@@ -241,7 +241,7 @@ t.test('a drill that is killed takes its etcd with it, and the next one cleans u
   const next = await runWorker(args, bare);
   t.equal(next.code, 0, next.stderr);
   t.match(next.stderr, /removed what a killed drill had left/);
-  demandUntouched();
+  assertUntouched();
 });
 
 t.test(

@@ -9,11 +9,11 @@ import {
   sameMembers,
   tokenOf,
 } from '../../src/restore/initial-members.ts';
-import type { Wish } from '../../src/restore/options.ts';
+import type { RestoreRequest } from '../../src/restore/options.ts';
 import { memberFor } from '../../src/restore/parameters.ts';
 import { makePlan } from '../../src/restore/plan.ts';
 import { swapIn } from '../../src/restore/swap-directory.ts';
-import { demandFit } from '../../src/restore/tool.ts';
+import { assertFit } from '../../src/restore/tool.ts';
 import { sampler } from '../../src/snapshot/verify/keys.ts';
 import { fromMetadata, type SnapshotRecord } from '../../src/snapshot/record.ts';
 import { temporaryFolder } from '../support/process.ts';
@@ -42,7 +42,7 @@ const PLAN = makePlan('eu/kubernetes-etcd-snapshot_20260101_000000.db', 1000, re
   now: new Date('2026-01-02T03:04:05Z'),
 });
 
-const NOTHING: Wish = {
+const NOTHING: RestoreRequest = {
   ...{ plan: undefined, config: undefined, name: undefined, initialCluster: undefined },
   ...{ initialClusterToken: undefined, initialAdvertisePeerUrls: undefined },
 };
@@ -84,14 +84,14 @@ t.test('members whose names etcd did not write down', (t) => {
 
   const known = { members, unwrittenPromotions: ['11', '21'], sha256: SHA256 };
   const config = { name: 'a', dataDir: '/d', initialCluster: undefined, initialClusterToken: undefined };
-  const wish = { ...NOTHING, config: { ...config, initialAdvertisePeerUrls: undefined, walDir: undefined } };
-  t.throws(() => memberFor(wish, known), {
+  const request = { ...NOTHING, config: { ...config, initialAdvertisePeerUrls: undefined, walDir: undefined } };
+  t.throws(() => memberFor(request, known), {
     name: 'UsageError',
     message: /members at https:\/\/10\.0\.0\.1:2380 and https:\/\/10\.0\.0\.2:2380 are called/,
   });
-  t.match(memberFor({ ...wish, initialCluster: SET }, known).member, { name: 'a' }, 'but when told');
+  t.match(memberFor({ ...request, initialCluster: SET }, known).member, { name: 'a' }, 'but when told');
   t.match(memberFor({ ...NOTHING, plan: PLAN, name: 'b' }, known).member, { name: 'b' }, 'or by a plan');
-  const never = memberFor(wish, { members, sha256: SHA256 });
+  const never = memberFor(request, { members, sha256: SHA256 });
   t.match(never.notes, [/has no name here/, /has no name here/], 'nobody misses what never started');
   t.end();
 });
@@ -119,7 +119,7 @@ t.test('what a member is told', (t) => {
     initialAdvertisePeerUrls: ['https://10.0.0.2:2380'],
   });
 
-  const refused: [why: RegExp, wish: Partial<Wish>][] = [
+  const refused: [why: RegExp, request: Partial<RestoreRequest>][] = [
     [/not said which member/, {}],
     [/m is not one of the members/, { name: 'm', initialCluster: SET }],
     [/would advertise http:\/\/b:1/, { name: 'a', initialAdvertisePeerUrls: 'http://b:1' }],
@@ -128,8 +128,8 @@ t.test('what a member is told', (t) => {
     [/not said which member/, { plan: PLAN }],
     [/z is not one of/, { plan: PLAN, name: 'z' }],
   ];
-  for (const [message, wish] of refused)
-    t.throws(() => memberFor({ ...NOTHING, ...wish }, known), { message, name: 'UsageError' });
+  for (const [message, request] of refused)
+    t.throws(() => memberFor({ ...NOTHING, ...request }, known), { message, name: 'UsageError' });
   const fewer = { members: MEMBERS.slice(1), sha256: SHA256 };
   t.throws(() => memberFor({ ...NOTHING, plan: PLAN, name: 'c' }, fewer), { message: /other members/ });
   t.end();
@@ -138,7 +138,7 @@ t.test('what a member is told', (t) => {
 t.test('a tool and what it may restore', (t) => {
   const tool = (version: string) => ({ path: '/x', name: `etcdutl ${version}`, version, canBump: true });
   const fit = (ofTool: string, members: string | undefined, data = members) =>
-    demandFit(tool(ofTool), { data, members });
+    assertFit(tool(ofTool), { data, members });
   t.equal(fit('3.6.1', '3.6.16'), undefined);
   t.equal(fit('3.6.1', '3.6.16', '3.6.0'), undefined);
   t.equal(fit('3.6.1', undefined), undefined);

@@ -3,7 +3,13 @@ import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
 import { inferLayout, isLayout, type Layout, LAYOUTS } from '../../src/restore/layouts.ts';
-import { directoriesOf, isOneOfSeveral, nextStep, readWish, type Wish } from '../../src/restore/options.ts';
+import {
+  directoriesOf,
+  isOneOfSeveral,
+  nextStep,
+  readRestoreRequest,
+  type RestoreRequest,
+} from '../../src/restore/options.ts';
 import { assertNoFile, type Plan, readPlan, writePlan } from '../../src/restore/plan-file.ts';
 import { makePlan, planJson, planText, stepsOf } from '../../src/restore/plan.ts';
 import { fromMetadata, type RecordedMember, type SnapshotRecord } from '../../src/snapshot/record.ts';
@@ -358,9 +364,11 @@ t.test('a plan where etcd is a part of another program', async (t) => {
     t.notMatch(elsewhere, '/var/lib/rancher');
     t.match(elsewhere, '--data-dir=/disk/k');
 
-    const file = join(dir, `${layout}-wish.json`);
+    const file = join(dir, `${layout}-request.json`);
     await writeFile(file, JSON.stringify(planJson(plan, file)));
-    await t.rejects(readWish({ 'from-plan': file, member: 'a' }), { message: /restores the snapshot itself/ });
+    await t.rejects(readRestoreRequest({ 'from-plan': file, member: 'a' }), {
+      message: /restores the snapshot itself/,
+    });
   }
 });
 
@@ -471,7 +479,7 @@ async function hostWith(name: string, paths: readonly string[]): Promise<string>
   return root;
 }
 
-const NOTHING: Wish = {
+const NOTHING: RestoreRequest = {
   ...{ plan: undefined, config: undefined, name: undefined, initialCluster: undefined },
   ...{ initialClusterToken: undefined, initialAdvertisePeerUrls: undefined },
 };
@@ -481,14 +489,14 @@ t.test('options that contradict each other', async (t) => {
   await writeFile(planFile, JSON.stringify(planJson(PLAN, planFile)));
   const config = join(dir, 'etcd.default');
   await writeFile(config, 'DAEMON_ARGS=--name a --data-dir /d --wal-dir /w');
-  await t.rejects(readWish({ 'from-plan': planFile, name: 'a' }), { message: /A plan decides/ });
-  await t.rejects(readWish({ member: 'a' }), { message: /a member of a plan/ });
-  await t.rejects(readWish({ from: config }), { message: /raft log in a directory of its own/ });
-  await t.rejects(readWish({ from: planFile }), { message: /says nothing of an etcd member/ });
-  await t.rejects(readWish({ from: join(dir, 'none') }), { message: /does not exist/ });
+  await t.rejects(readRestoreRequest({ 'from-plan': planFile, name: 'a' }), { message: /A plan decides/ });
+  await t.rejects(readRestoreRequest({ member: 'a' }), { message: /a member of a plan/ });
+  await t.rejects(readRestoreRequest({ from: config }), { message: /raft log in a directory of its own/ });
+  await t.rejects(readRestoreRequest({ from: planFile }), { message: /says nothing of an etcd member/ });
+  await t.rejects(readRestoreRequest({ from: join(dir, 'none') }), { message: /does not exist/ });
 
-  const own = await readWish({ from: config, 'wal-dir': '/new' });
-  const planned = await readWish({ 'from-plan': planFile, member: 'a' });
+  const own = await readRestoreRequest({ from: config, 'wal-dir': '/new' });
+  const planned = await readRestoreRequest({ 'from-plan': planFile, member: 'a' });
   t.match(directoriesOf({}, own), { dataDir: '/d/restored', place: '/d' });
   t.match(directoriesOf({}, planned), { dataDir: '/var/lib/etcddisk/restored', place: '/var/lib/etcddisk' });
   t.match(directoriesOf({ 'data-dir': '/x' }, planned), { dataDir: '/x' });
@@ -509,24 +517,26 @@ t.test('each member is restored where its own configuration says', async (t) => 
   await writeFile(statedPlan, JSON.stringify(planJson(planOf('aks-engine', { dataDir: '/stated' }), statedPlan)));
   const from = join(dir, 'c.default');
   await writeFile(from, 'DAEMON_ARGS="--name c --data-dir /var/lib/etcddisk/m3b"');
-  const wish = await readWish({ 'from-plan': layoutPlan, member: 'c', from });
-  t.match(directoriesOf({}, wish), {
+  const request = await readRestoreRequest({ 'from-plan': layoutPlan, member: 'c', from });
+  t.match(directoriesOf({}, request), {
     dataDir: '/var/lib/etcddisk/m3b/restored',
     place: '/var/lib/etcddisk/m3b',
     notes: [/Member c keeps its data in \/var\/lib\/etcddisk\/m3b, .* not in \/var\/lib\/etcddisk\./],
   });
-  t.match(directoriesOf({}, await readWish({ 'from-plan': layoutPlan, from })), { place: '/var/lib/etcddisk/m3b' });
+  t.match(directoriesOf({}, await readRestoreRequest({ 'from-plan': layoutPlan, from })), {
+    place: '/var/lib/etcddisk/m3b',
+  });
   for (const given of ['/var/lib/etcddisk/restored', '/var/lib/etcddisk', '/var/lib/etcddisk/m3bb']) {
     t.throws(
-      () => directoriesOf({ 'data-dir': given }, wish),
+      () => directoriesOf({ 'data-dir': given }, request),
       { exitCode: 2, message: /keeps its data in \/var\/lib\/etcddisk\/m3b/, hint: /--data-dir \S+m3b\/restored/ },
       given,
     );
   }
-  t.match(directoriesOf({ 'data-dir': '/var/lib/etcddisk/m3b/x' }, wish), { dataDir: '/var/lib/etcddisk/m3b/x' });
-  const stated = await readWish({ 'from-plan': statedPlan, member: 'c', from });
+  t.match(directoriesOf({ 'data-dir': '/var/lib/etcddisk/m3b/x' }, request), { dataDir: '/var/lib/etcddisk/m3b/x' });
+  const stated = await readRestoreRequest({ 'from-plan': statedPlan, member: 'c', from });
   t.throws(() => directoriesOf({}, stated), { exitCode: 2, message: /the plan says \/stated/, hint: /new plan/ });
-  await t.rejects(readWish({ 'from-plan': layoutPlan, member: 'a', from }), {
+  await t.rejects(readRestoreRequest({ 'from-plan': layoutPlan, member: 'a', from }), {
     ...{ exitCode: 2, message: /configuration of member c, not of a/, hint: /--member c/ },
   });
   const member = { name: 'b', dataDir: '/own/b', walDir: undefined, initialCluster: undefined };

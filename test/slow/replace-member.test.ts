@@ -68,7 +68,7 @@ for (const tools of findEtcd()) {
       worker.kill('SIGKILL');
       await ended;
       t.ok([2, 3].includes((await membersOf(cluster)).size), 'at most one is removed, at most one is added');
-      await cluster.demandWorking();
+      await cluster.assertWorking();
     }
     const { settings } = await replacement.run(t, '--no-backup');
     const worker = startWorker(replacement.args('--yes', '--no-backup', '--wait'), replacement.variables);

@@ -97,15 +97,15 @@ const PROMISES: Record<string, (t: Test, place: Place) => Promise<void>> = {
     await t.rejects(readAll(store, 'prod/large.db', '"0x0"', LARGE.length), { exitCode: 12, code: 'ConditionNotMet' });
     await t.rejects(readAll(store, 'prod/gone.db', etag, 9), { exitCode: 12, code: 'BlobNotFound' });
   },
-  'withdraw: our own blob, and no other': async (t, { store, container }) => {
+  'rollback: our own blob, and no other': async (t, { store, container }) => {
     const upload = await put(store, SNAPSHOT, 'prod/withdrawn.db');
     const stranger = store.startUpload('prod/withdrawn.db');
     await write(stranger, SNAPSHOT);
     await t.rejects(commit(stranger, SNAPSHOT), { code: 'BlobAlreadyExists' });
-    t.equal(await stranger.withdraw(), true);
+    t.equal(await stranger.rollback(), true);
     t.equal(await container.getBlobClient('prod/withdrawn.db').exists(), true);
     for (const time of ['once', 'again']) {
-      t.equal(await upload.withdraw(), true, time);
+      t.equal(await upload.rollback(), true, time);
       t.equal(await container.getBlobClient('prod/withdrawn.db').exists(), false);
     }
   },

@@ -80,7 +80,7 @@ t.test('200 MB over a line that is cut 50 times, in bounded memory', async (t) =
   t.ok(peak < 120 * MB, `${Math.round(peak / MB)} MB of buffers, those of the proxy included`);
 });
 
-t.test('every connection is cut after a megabyte, and patience is for progress only', async (t) => {
+t.test('every connection is cut after a megabyte, and deadline is for progress only', async (t) => {
   const { store, proxy } = await behind(t, () => ({ cutAfter: MB }), { patienceMs: 1500 });
   const start = performance.now();
   t.ok((await readAll(store, 'small.db', small.etag, small.bytes.length)).equals(small.bytes));

@@ -209,7 +209,7 @@ t.test('a lost answer to a deletion is a success, whatever its repetition meets'
       const upload = await store(place, SNAPSHOT);
       const { etag = '' } = (await place.store.find('snapshot.db')) ?? {};
       if (what === 'removed') t.equal(await place.store.remove('snapshot.db', etag), undefined);
-      else t.equal(await upload.withdraw(), true);
+      else t.equal(await upload.rollback(), true);
       t.strictSame(await azurite.names(place.container), [], what);
       t.equal(place.proxy.seen.filter((operation) => operation.startsWith('DELETE')).length, then.length + 1);
     }
@@ -349,21 +349,21 @@ t.test('withdrawing removes our blob, and no other', async (t) => {
   const stranger = place.store.startUpload('snapshot.db');
   await write(stranger, SNAPSHOT);
   const before = place.proxy.seen.length;
-  t.equal(await stranger.withdraw(), true);
+  t.equal(await stranger.rollback(), true);
   t.equal(place.proxy.seen.length, before, 'what was never committed needs no request');
   await t.rejects(commit(stranger, SNAPSHOT), { code: 'BlobAlreadyExists' });
-  t.equal(await stranger.withdraw(), true);
+  t.equal(await stranger.rollback(), true);
   t.strictSame(await azurite.names(place.container), ['snapshot.db'], 'the blob of another upload stays');
-  t.equal(await upload.withdraw(), true);
+  t.equal(await upload.rollback(), true);
   t.strictSame(await azurite.names(place.container), []);
-  t.equal(await upload.withdraw(), true, 'and once more');
+  t.equal(await upload.rollback(), true, 'and once more');
 });
 
 t.test('a withdrawal ends soon after the run was aborted', async (t) => {
   const place = await bench(t, ({ method }) => (method === 'DELETE' ? 'hang' : 'pass'));
   const upload = await store(place, SNAPSHOT);
-  const withdrawing = upload.withdraw();
+  const withdrawing = upload.rollback();
   await until(() => place.proxy.seen.some((operation) => operation.startsWith('DELETE')));
   place.signal.abort(new Error('enough'));
-  t.equal(await withdrawing, false, 'long before the patience with a store that does not answer is over');
+  t.equal(await withdrawing, false, 'long before the deadline with a store that does not answer is over');
 });

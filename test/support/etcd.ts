@@ -204,11 +204,11 @@ export class EtcdCluster {
   /** Stops a member for good, and waits until the others work without it. */
   async loseMember(name: string): Promise<void> {
     await this.stopMember(name);
-    await this.demandWorking();
+    await this.assertWorking();
   }
 
   /** Waits until something can be written, as after an election. */
-  async demandWorking(): Promise<void> {
+  async assertWorking(): Promise<void> {
     const [endpoint = ''] = this.runningEndpoints;
     const put = [...clientFlags(endpoint, this.#tls), 'put', '/registry/still', 'works'];
     await until(async () => (await run(this.tools.etcdctl, put, API)).code === 0);

@@ -95,5 +95,5 @@ export async function refused(
   t.match(errorOf(ended).message, message);
   t.ok(errorOf(ended).hint);
   t.equal(await list(), before, 'the members are the same');
-  if (hasQuorum) await cluster.demandWorking();
+  if (hasQuorum) await cluster.assertWorking();
 }

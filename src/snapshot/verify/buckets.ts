@@ -1,7 +1,7 @@
 import { Table } from './budget.ts';
 import { combine, crc32c } from './crc32c.ts';
 import { ENTRY_PROBLEMS, LEASES, REVISIONS } from './leaf-entries.ts';
-import type { FactStore } from './page-index.ts';
+import type { PageIndex } from './page-index.ts';
 import { BUCKET_HEADER_SIZE, bytesOf, HEADER_SIZE, LEAF_FLAG, leafElements } from './page.ts';
 import type { Faults } from './problems.ts';
 import { ALL_BUCKETS, NO_BUCKETS, PROBLEMS, RunReader } from './run-reader.ts';
@@ -41,7 +41,7 @@ export interface Bucket {
  * is wrong inside sound trees is told, too. `root` is the root page of the root bucket.
  */
 export function readBuckets(
-  facts: FactStore,
+  facts: PageIndex,
   root: number,
   walk: TreeWalk,
   faults: Faults,
@@ -83,7 +83,7 @@ export function readBuckets(
 }
 
 /** What `etcdctl snapshot status` calls hash and total keys (3.4 and 3.5 rules; specification: snapshot status). */
-export function contentHash(facts: FactStore, buckets: readonly Bucket[]): { hash: number; totalKeys: number } {
+export function contentHash(facts: PageIndex, buckets: readonly Bucket[]): { hash: number; totalKeys: number } {
   let hash = 0;
   let totalKeys = 0;
   for (const { name, leaves } of buckets) {
@@ -98,7 +98,7 @@ export function contentHash(facts: FactStore, buckets: readonly Bucket[]): { has
 }
 
 function readBucket(
-  facts: FactStore,
+  facts: PageIndex,
   name: string,
   value: Buffer,
   page: number,
@@ -125,7 +125,7 @@ function readBucket(
 }
 
 /** A bucket that is small enough has its one leaf in the value of its entry. */
-function readInline(facts: FactStore, image: Buffer, title: string, page: number, faults: Faults): Table | undefined {
+function readInline(facts: PageIndex, image: Buffer, title: string, page: number, faults: Faults): Table | undefined {
   const isLeaf =
     image.length >= HEADER_SIZE &&
     image.readBigUInt64LE(0) === 0n &&
@@ -150,7 +150,7 @@ function readInline(facts: FactStore, image: Buffer, title: string, page: number
   return leaves;
 }
 
-function judgeLeaves(facts: FactStore, { name, leaves, image }: Bucket, title: string, faults: Faults): void {
+function judgeLeaves(facts: PageIndex, { name, leaves, image }: Bucket, title: string, faults: Faults): void {
   const kind = KINDS[name];
   for (let i = 0; i < leaves.length; i++) {
     const leaf = leaves.get(i, 0);

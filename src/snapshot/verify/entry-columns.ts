@@ -16,7 +16,7 @@ const SMALL_ENTRY = 512;
  * The entries of all leaves of revisions, by a number each; those of a leaf follow one another. None is needed for the
  * verdict: when the memory is needed, sums (for HashKV) go first, then resources, then the entries themselves.
  */
-export class EntryStore implements Tracking {
+export class EntryColumns implements Tracking {
   readonly names = new Resources();
   readonly #entries: Table;
   readonly #resources: Table;

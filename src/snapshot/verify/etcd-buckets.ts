@@ -1,6 +1,6 @@
 import type { Bucket } from './buckets.ts';
 import { REVISION_SIZE } from './leaf-entries.ts';
-import type { FactStore } from './page-index.ts';
+import type { PageIndex } from './page-index.ts';
 import { leafElements } from './page.ts';
 import type { Faults } from './problems.ts';
 import { varintFields } from './protobuf.ts';
@@ -62,7 +62,7 @@ const MEMBER_ID = /^[0-9a-f]{1,16}$/;
 const ALARMS: Readonly<Record<string, string>> = { 1: 'NOSPACE', 2: 'CORRUPT' };
 
 /** Reads the small buckets; what does not parse is a fault, as etcd would not start from it. */
-export function readContent(facts: FactStore, buckets: readonly Bucket[], faults: Faults): Content {
+export function readContent(facts: PageIndex, buckets: readonly Bucket[], faults: Faults): Content {
   const reader = new ContentReader(facts, buckets, faults);
   const stored = reader.members();
   const voters = reader.voters(new Set(stored.map(({ id }) => id)));
@@ -84,11 +84,11 @@ export function readContent(facts: FactStore, buckets: readonly Bucket[], faults
 }
 
 class ContentReader {
-  readonly #facts: FactStore;
+  readonly #facts: PageIndex;
   readonly #buckets: ReadonlyMap<string, Bucket>;
   readonly #faults: Faults;
 
-  constructor(facts: FactStore, buckets: readonly Bucket[], faults: Faults) {
+  constructor(facts: PageIndex, buckets: readonly Bucket[], faults: Faults) {
     this.#facts = facts;
     this.#buckets = new Map(buckets.map((bucket) => [bucket.name, bucket]));
     this.#faults = faults;

@@ -1,5 +1,5 @@
 import { Table } from './budget.ts';
-import type { FactStore } from './page-index.ts';
+import type { PageIndex } from './page-index.ts';
 import { type Bytes, FREELIST_FLAG, HEADER_SIZE } from './page.ts';
 import type { Faults } from './problems.ts';
 import type { UsedPages } from './tree.ts';
@@ -17,7 +17,7 @@ export class Freelist {
   readonly page: number;
   readonly #pageSize: number;
   readonly #pages: number;
-  readonly #facts: FactStore;
+  readonly #facts: PageIndex;
   readonly #ids: Table;
   #overflow = 0;
   /** Why the list cannot be read, until its page was seen. */
@@ -30,7 +30,7 @@ export class Freelist {
   #start = 0;
 
   /** `page` is where the meta pages say, `pages` the high-water mark. */
-  constructor(page: number, pageSize: number, pages: number, facts: FactStore) {
+  constructor(page: number, pageSize: number, pages: number, facts: PageIndex) {
     this.page = page;
     this.#pageSize = pageSize;
     this.#pages = pages;

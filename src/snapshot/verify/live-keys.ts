@@ -1,8 +1,8 @@
 import type { Budget, Table } from './budget.ts';
 import { combine, crc32c } from './crc32c.ts';
-import type { EntryStore } from './entry-columns.ts';
+import type { EntryColumns } from './entry-columns.ts';
 import { REVISION_SIZE, TOMBSTONE_SIZE } from './leaf-entries.ts';
-import type { FactStore } from './page-index.ts';
+import type { PageIndex } from './page-index.ts';
 
 /** Live keys of one Kubernetes resource, such as `pods` or `apps.example.com/widgets`; `(other)` are those of none. */
 export interface ResourceCount {
@@ -37,18 +37,18 @@ const SLOT_BYTES = 4;
  */
 class LastEntries {
   readonly #budget: Budget;
-  readonly #entries: EntryStore;
+  readonly #entries: EntryColumns;
   /** An entry's number plus one, or 0. */
   readonly #slots: Uint32Array;
 
-  constructor(budget: Budget, entries: EntryStore, slots: number) {
+  constructor(budget: Budget, entries: EntryColumns, slots: number) {
     this.#budget = budget;
     this.#entries = entries;
     this.#slots = new Uint32Array(slots);
   }
 
   /** A table for so many entries; undefined when there is no memory for it. */
-  static create({ budget, entries }: FactStore, count: number): LastEntries | undefined {
+  static create({ budget, entries }: PageIndex, count: number): LastEntries | undefined {
     const slots = 2 ** Math.ceil(Math.log2(Math.max(2 * count, 16)));
     while (entries.live && !budget.take(slots * SLOT_BYTES)) entries.giveUp();
     return entries.live ? new LastEntries(budget, entries, slots) : undefined;
@@ -84,7 +84,7 @@ class LastEntries {
  * Counts the live keys: the last entry of each user key, unless it is a tombstone (specification: content). `leaves` are
  * those of the `key` bucket; undefined when the entries did not fit the memory for one pass.
  */
-export function countLiveKeys(facts: FactStore, leaves: Table): LiveKeys | undefined {
+export function countLiveKeys(facts: PageIndex, leaves: Table): LiveKeys | undefined {
   const { entries } = facts;
   let all = 0;
   for (let i = 0; i < leaves.length; i++) all += facts.count(leaves.get(i, 0));
@@ -135,7 +135,7 @@ export function countLiveKeys(facts: FactStore, leaves: Table): LiveKeys | undef
  * after the live keys were counted; undefined when the sums did not fit the memory for one pass.
  */
 export function hashKV(
-  facts: FactStore,
+  facts: PageIndex,
   leaves: Table,
   compactRevision: number,
   { total36 }: LiveKeys,
@@ -155,7 +155,7 @@ export function hashKV(
 }
 
 /** Appends to `sum` the entries of a leaf that HashKV does not leave out. */
-function combineKept(facts: FactStore, leaf: number, compactRevision: number, hasLive: boolean, sum: number): number {
+function combineKept(facts: PageIndex, leaf: number, compactRevision: number, hasLive: boolean, sum: number): number {
   const { entries } = facts;
   const first = facts.firstEntry(leaf);
   const firstMain = facts.firstMain(leaf);

@@ -1,5 +1,5 @@
 import { type Budget, KeyStore, Table } from './budget.ts';
-import { EntryStore } from './entry-columns.ts';
+import { EntryColumns } from './entry-columns.ts';
 import type { KeyHash } from './hash-kv.ts';
 import { REVISIONS } from './leaf-entries.ts';
 import { compareKeys } from './page.ts';
@@ -38,9 +38,9 @@ const RAW_OVERHEAD = 512;
  * Facts of every run that could be part of a tree, found while the pages pass; which are part of one is known only at the
  * end (specification: one streaming pass). When the budget is used up, what is not needed for the verdict goes first.
  */
-export class FactStore implements Keeping {
+export class PageIndex implements Keeping {
   readonly budget: Budget;
-  readonly entries: EntryStore;
+  readonly entries: EntryColumns;
   /** By page number: the fact of the run that begins there, or why there is none. */
   readonly pages: Table;
   readonly #facts: Table;
@@ -61,7 +61,7 @@ export class FactStore implements Keeping {
     this.#facts = new Table(budget, FACT_WORDS);
     this.#keys = new KeyStore(budget);
     this.#children = new Table(budget, 1);
-    this.entries = new EntryStore(budget);
+    this.entries = new EntryColumns(budget);
   }
 
   /** Not even the structure fits: facts are missing from here on. */

@@ -1,7 +1,7 @@
 /** Fields with a number below this are known to a scanner; others are skipped, as a later etcd may add some. */
 const KNOWN_FIELDS = 8;
 
-/** Told where the bytes of a length-delimited field 1 are, as they pass; a field may come in parts. */
+/** WorkerMessage where the bytes of a length-delimited field 1 are, as they pass; a field may come in parts. */
 export interface FirstField {
   beginFirst(length: number): void;
   partOfFirst(bytes: Buffer, from: number, to: number): void;

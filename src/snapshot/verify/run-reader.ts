@@ -1,5 +1,5 @@
 import { crc32c } from './crc32c.ts';
-import type { EntryStore } from './entry-columns.ts';
+import type { EntryColumns } from './entry-columns.ts';
 import { KeyHash } from './hash-kv.ts';
 import { EntryReader, SUM_WORDS } from './leaf-entries.ts';
 import {
@@ -46,7 +46,7 @@ const MAX_RAW = 1024 * 1024;
 
 /** Where the facts of runs are kept. */
 export interface Keeping {
-  readonly entries: EntryStore;
+  readonly entries: EntryColumns;
   /** Whether the bytes of a leaf at `page` whose keys are names are worth keeping. */
   keepsRaw(page: number, buckets: number): boolean;
 }

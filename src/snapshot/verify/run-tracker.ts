@@ -1,4 +1,4 @@
-import { type FactStore, PAST_END, UNFINISHED, UNTRACKED, WRONG_FLAGS, WRONG_ID } from './page-index.ts';
+import { type PageIndex, PAST_END, UNFINISHED, UNTRACKED, WRONG_FLAGS, WRONG_ID } from './page-index.ts';
 import { BRANCH_FLAG, type Bytes, LEAF_FLAG } from './page.ts';
 import { RunReader } from './run-reader.ts';
 
@@ -12,15 +12,15 @@ const MAX_OPEN = 16;
  * Takes every page as it passes for the start of a run that may be part of a tree, when its header allows it. A page inside
  * a run may be one too: the run may be a stale one.
  */
-export class Candidates {
-  readonly #facts: FactStore;
+export class RunTracker {
+  readonly #facts: PageIndex;
   readonly #pageSize: number;
   readonly #pages: number;
   readonly #open: RunReader[] = [];
   readonly #idle: RunReader[] = [];
 
   /** `pages` is the high-water mark: pages from there on do not exist. */
-  constructor(facts: FactStore, pageSize: number, pages: number) {
+  constructor(facts: PageIndex, pageSize: number, pages: number) {
     this.#facts = facts;
     this.#pageSize = pageSize;
     this.#pages = pages;

@@ -3,7 +3,7 @@ import { type Bucket, contentHash } from './buckets.ts';
 import { type Content, readContent } from './etcd-buckets.ts';
 import { REVISIONS } from './leaf-entries.ts';
 import { countLiveKeys, type HashKV, hashKV, type ResourceCount } from './live-keys.ts';
-import type { FactStore } from './page-index.ts';
+import type { PageIndex } from './page-index.ts';
 import type { Faults } from './problems.ts';
 
 /** What the trees of a snapshot tell; undefined where faults in the `key` bucket or the memory budget forbid it. */
@@ -29,7 +29,7 @@ export interface Summary extends Content {
 }
 
 /** Sums up buckets whose trees are sound; faults tell what is wrong inside. */
-export function summarize(facts: FactStore, buckets: readonly Bucket[], pageSize: number, faults: Faults): Summary {
+export function summarize(facts: PageIndex, buckets: readonly Bucket[], pageSize: number, faults: Faults): Summary {
   const { hash, totalKeys } = contentHash(facts, buckets);
   const content = readContent(facts, buckets, faults);
   const { scheduled = -1, finished = -1 } = content.compaction;
@@ -57,7 +57,7 @@ export function summarize(facts: FactStore, buckets: readonly Bucket[], pageSize
 }
 
 /** Page number and overflow of each leaf, in the order of the file; undefined when they do not fit the memory. */
-function keyPages(facts: FactStore, { leaves, image }: Bucket, pageSize: number, faults: Faults): KeyPages | undefined {
+function keyPages(facts: PageIndex, { leaves, image }: Bucket, pageSize: number, faults: Faults): KeyPages | undefined {
   if (image !== undefined) return { pageSize, runs: new Uint32Array(), image: Buffer.from(image) };
   if (!facts.take(3 * Uint32Array.BYTES_PER_ELEMENT * leaves.length)) {
     faults.add('budget', 'the list of its pages takes more memory than there is for one pass');
@@ -76,7 +76,7 @@ function keyPages(facts: FactStore, { leaves, image }: Bucket, pageSize: number,
 }
 
 /** Main revision of the last key, unless some keys are no revisions. */
-function lastRevision(facts: FactStore, { leaves }: Bucket): number | undefined {
+function lastRevision(facts: PageIndex, { leaves }: Bucket): number | undefined {
   let revision = 0;
   for (let i = 0; i < leaves.length; i++) {
     const leaf = leaves.get(i, 0);

@@ -1,7 +1,7 @@
 import { Table } from './budget.ts';
 import { KeyHash } from './hash-kv.ts';
 import {
-  type FactStore,
+  type PageIndex,
   LOST,
   META,
   NO_FACT,
@@ -72,12 +72,12 @@ export class UsedPages {
  * keys of its children, so no key of a child can reach its parent's next key.
  */
 export class TreeWalk {
-  readonly #facts: FactStore;
+  readonly #facts: PageIndex;
   readonly #used: UsedPages;
   readonly #faults: Faults;
   #leaves: Table;
 
-  constructor(facts: FactStore, used: UsedPages, faults: Faults) {
+  constructor(facts: PageIndex, used: UsedPages, faults: Faults) {
     this.#facts = facts;
     this.#used = used;
     this.#faults = faults;

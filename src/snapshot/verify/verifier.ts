@@ -7,10 +7,10 @@ import { Budget } from './budget.ts';
 import { Freelist } from './freelist.ts';
 import { hasTrailer, Header, TRAILER_SIZE } from './header.ts';
 import { type Meta, NO_FREELIST } from './meta.ts';
-import { FactStore, META } from './page-index.ts';
+import { PageIndex, META } from './page-index.ts';
 import { type Bytes, bytesOf } from './page.ts';
 import { type Fault, Faults } from './problems.ts';
-import { Candidates } from './run-tracker.ts';
+import { RunTracker } from './run-tracker.ts';
 import { TreeWalk, UsedPages } from './tree.ts';
 
 const DEFAULT_MEMORY_BUDGET = 256 * 1024 * 1024;
@@ -105,8 +105,8 @@ export class SnapshotVerifier {
   /** The next page that passes: the header takes the first two. */
   #page = 2;
   #pages = 0;
-  #facts: FactStore | undefined;
-  #candidates: Candidates | undefined;
+  #facts: PageIndex | undefined;
+  #candidates: RunTracker | undefined;
   #freelist: Freelist | undefined;
   #isFinished = false;
   #verdict: Verdict | undefined;
@@ -192,10 +192,10 @@ export class SnapshotVerifier {
     if (meta.highWaterMark > MAX_PAGES || meta.root >= meta.highWaterMark) return;
     this.#carry = bytesOf(Buffer.alloc(pageSize));
     this.#pages = Number(meta.highWaterMark);
-    this.#facts = new FactStore(this.#budget, Number(meta.root));
+    this.#facts = new PageIndex(this.#budget, Number(meta.root));
     this.#facts.addPage(META);
     this.#facts.addPage(META);
-    this.#candidates = new Candidates(this.#facts, pageSize, this.#pages);
+    this.#candidates = new RunTracker(this.#facts, pageSize, this.#pages);
     if (meta.freelist !== NO_FREELIST && meta.freelist < meta.highWaterMark) {
       this.#freelist = new Freelist(Number(meta.freelist), pageSize, this.#pages, this.#facts);
     }
