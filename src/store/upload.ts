@@ -145,7 +145,7 @@ export class StagedUpload {
     if (!this.#mayBeVisible) return true;
     const signal = AbortSignal.any([AbortSignal.timeout(WITHDRAW_MS), afterAbortOf(this.#signal, FAREWELL_MS)]);
     try {
-      const found = await this.#requests.send('looking for the blob to rollback', this.#properties, { signal });
+      const found = await this.#requests.send('looking for the blob to roll back', this.#properties, { signal });
       if (found.metadata?.['uploadid'] !== this.uploadId) return true;
       const conditions = { ifMatch: found.etag ?? '' };
       const remove = (abortSignal: AbortSignal): Promise<unknown> => this.#blob.delete({ conditions, abortSignal });
