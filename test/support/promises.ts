@@ -65,7 +65,12 @@ function historyOf({ blobs, now, fresh, clusterIds }: RandomCatalogue): History 
   const all = valid
     .filter((blob) => !isAhead(blob))
     .toSorted(
-      (a, b) => momentOf(b) - momentOf(a) || b.storedAt.getTime() - a.storedAt.getTime() || (a.name < b.name ? 1 : -1),
+      (a, b) =>
+        momentOf(b) - momentOf(a) ||
+        b.storedAt.getTime() - a.storedAt.getTime() ||
+        // Stored in the same second: the clock of the one that is dated later was ahead.
+        a.takenAt.getTime() - b.takenAt.getTime() ||
+        (a.name < b.name ? 1 : -1),
     );
   const current = fresh?.clusterId ?? all[0]?.clusterId;
   const isOwn = ({ clusterId }: RawBlob): boolean => clusterId === current || clusterIds.indexOf(clusterId ?? '') > 0;
