@@ -1,8 +1,11 @@
-import { EtcdError } from '../errors.ts';
+import { EtcdError, VerificationError } from '../errors.ts';
+import type { MemberStatus } from '../etcd/connection.ts';
 import { type Candidate, isCorrupt } from '../etcd/select-member.ts';
+import type { Warnings } from '../log.ts';
 import type { HashKV } from '../snapshot/verify/live-keys.ts';
+import type { SnapshotFacts } from '../snapshot/verify/verifier.ts';
 
-/** What other members hold beside a snapshot, by member id. */
+/** What other members hold at a snapshot's revision, by member id. */
 export interface Comparison {
   readonly agree: readonly string[];
   readonly disagree: readonly string[];
@@ -12,10 +15,27 @@ export interface Comparison {
   readonly verdict: 'confirmed' | 'undecided' | 'outvoted';
 }
 
+/** @returns undefined where the comparison would cost the members too much, or nothing is known to compare with */
+export async function compareWithOthers(
+  { hashKV, totalSize }: Pick<SnapshotFacts, 'hashKV' | 'totalSize'>,
+  others: readonly Candidate[],
+  maxSize: number,
+  warnings: Warnings,
+): Promise<Comparison | undefined> {
+  if (hashKV === undefined || totalSize > maxSize) return undefined;
+  const comparison = await compareHashKV(hashKV, others);
+  if (comparison.verdict !== 'confirmed') return comparison;
+  for (const memberId of comparison.disagree) {
+    const sentence = `Member ${memberId} holds other data than the snapshot at the same revision.`;
+    warnings.add(sentence, 'That member is corrupt: replace it.');
+  }
+  return comparison;
+}
+
 /**
  * Compares the HashKV computed from a snapshot with that of other members at the same revision. Only answers with the same
- * compaction can be compared: between snapshot and question a member may have compacted again. Each member has one vote, the
- * source of the snapshot, too; a member of which the cluster knows that it is corrupt has none.
+ * compaction can be compared: a member may have compacted again since the snapshot. Each member has one vote, also the
+ * source of the snapshot; a member that the cluster knows to be corrupt has none.
  * @param others no two of them with the same id
  */
 export async function compareHashKV(snapshot: HashKV, others: readonly Candidate[]): Promise<Comparison> {
@@ -39,12 +59,30 @@ export async function compareHashKV(snapshot: HashKV, others: readonly Candidate
       }
     }),
   );
-  return { ...comparison, verdict: verdictOf(snapshot.hash, votes) };
+  const inFavour = votes.get(snapshot.hash) ?? 0;
+  const against = Math.max(0, ...[...votes].filter(([hash]) => hash !== snapshot.hash).map(([, count]) => count));
+  const verdict = against === inFavour ? 'undecided' : against > inFavour ? 'outvoted' : 'confirmed';
+  return { ...comparison, verdict };
 }
 
-function verdictOf(own: number, votes: ReadonlyMap<number, number>): Comparison['verdict'] {
-  const forIt = votes.get(own) ?? 0;
-  const against = Math.max(0, ...[...votes].filter(([hash]) => hash !== own).map(([, count]) => count));
-  if (against === forIt) return 'undecided';
-  return against > forIt ? 'outvoted' : 'confirmed';
+interface Contradiction {
+  readonly error: VerificationError;
+  /** Whether the snapshot of another member can be a better one: where two members differ, neither is. */
+  readonly isDecidable: boolean;
+}
+
+/** What the other members say against the source of a snapshot; undefined where the majority confirms it. */
+export function contradiction({ memberId, endpoint }: MemberStatus, comparison: Comparison): Contradiction | undefined {
+  const { verdict, disagree, skipped } = comparison;
+  if (verdict === 'confirmed') return undefined;
+  const what = `Member ${memberId} at ${endpoint} holds other data than ${disagree.join(' and ')} at the same revision`;
+  const isDecidable = verdict === 'outvoted' || skipped.length > 0;
+  const [message, hint] =
+    verdict === 'outvoted'
+      ? [`${what}.`, 'That member is corrupt: replace it (etcdctl endpoint hashkv shows the difference).']
+      : [
+          `${what}, and it is not known which of them is corrupt.`,
+          'Compare all members (etcdctl endpoint hashkv), and replace the one that differs from the majority.',
+        ];
+  return { error: new VerificationError(message, hint), isDecidable };
 }

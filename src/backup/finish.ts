@@ -1,16 +1,16 @@
 import type { RetentionConfig } from '../config/config.ts';
 import { Interrupted, StorageError, type WorkerError } from '../errors.ts';
-import type { Warnings, Log } from '../log.ts';
-import { applyRetention, incomplete, type Retention, suspicious, warnAboutCatalogue } from '../retention/apply.ts';
+import type { Log, Warnings } from '../log.ts';
+import { applyRetention, held, incomplete, type Retention, warnAboutCatalogue } from '../retention/apply.ts';
 import { hasRule } from '../retention/decide.ts';
 import { planRetention } from '../retention/retention-plan.ts';
 import { isRecorded, isSame, type Recorded, type StoredIdentity } from '../snapshot/inventory.ts';
 import type { StoredBlob } from '../store/catalogue.ts';
 import type { BlobStore } from '../store/store.ts';
-import type { Proof } from './read-back.ts';
+import type { ReadBack } from './read-back.ts';
 
-interface PostBackupResult {
-  /** What is suspicious about the new snapshot, in sentences. */
+export interface PostBackupResult {
+  /** What casts doubt on the new snapshot, in sentences. */
   readonly anomalies: readonly string[];
   readonly retention: Retention;
   /** Why the run is no full success although the backup is stored. */
@@ -19,35 +19,35 @@ interface PostBackupResult {
 
 interface NewSnapshot extends StoredIdentity {
   readonly uploadId: string;
-  readonly proof: Proof;
-  /** What is suspicious about it without any comparison. */
-  readonly suspicions: readonly string[];
+  readonly readBack: ReadBack;
+  /** What casts doubt on its source, in sentences. */
+  readonly anomalies: readonly string[];
 }
 
 /**
- * What follows a backup: it is compared with the earlier snapshots, and if nothing is suspicious, retention is applied, with
- * a reason in the log for every snapshot that goes. On account of one that could not be proven nothing is deleted.
+ * Compares a new snapshot with the earlier ones and, if there is no anomaly, applies retention. After a read-back that was
+ * not permitted nothing is deleted.
  */
-export async function compareAndRetain(
+export async function finishBackup(
   store: BlobStore,
   fresh: NewSnapshot,
   config: RetentionConfig,
-  findings: Warnings,
+  warnings: Warnings,
   log: Log,
 ): Promise<PostBackupResult> {
-  const { name, proof, suspicions } = fresh;
-  if (proof.refusal !== undefined) return unseen(suspicions, 'held', proof.refusal);
-  const state = proof.readBack === 'done' ? 'stored and proven' : 'stored';
+  const { name, readBack } = fresh;
+  if (readBack.refusal !== undefined) return notListed(fresh.anomalies, 'held', readBack.refusal);
+  const state = readBack.state === 'done' ? 'stored and proven' : 'stored';
   const backup = `The backup ${name} is ${state}, but`;
   try {
     const catalogue = await store.list(fresh);
     const snapshot = assertListed(catalogue, fresh);
-    const plan = planRetention(catalogue, config, new Date(), { snapshot, suspicions });
-    warnAboutCatalogue(plan, findings);
+    const plan = planRetention(catalogue, config, new Date(), { snapshot, anomalies: fresh.anomalies });
+    warnAboutCatalogue(plan, warnings);
     const { anomalies } = plan;
-    const retention = await applyRetention(store, plan, { dryRun: false, findings, log });
+    const retention = await applyRetention(store, plan, { dryRun: false, warnings, log });
     const { failure } = retention;
-    if (anomalies.length > 0) return { anomalies, retention, partialFailure: suspicious(backup, anomalies) };
+    if (anomalies.length > 0) return { anomalies, retention, partialFailure: held(backup, anomalies) };
     return { anomalies, retention, ...(failure && { partialFailure: incomplete(`${backup} retention`, failure) }) };
   } catch (error) {
     if (error instanceof Interrupted) {
@@ -58,13 +58,13 @@ export async function compareAndRetain(
     }
     if (!(error instanceof StorageError)) throw error;
     if (hasRule(config.rules) || !error.isForbidden) {
-      return unseen(suspicions, 'incomplete', incomplete(`${backup} retention`, error));
+      return notListed(fresh.anomalies, 'incomplete', incomplete(`${backup} retention`, error));
     }
-    findings.add(
-      'The earlier snapshots could not be looked at, so nothing was compared.',
+    warnings.add(
+      'The snapshot was not compared with earlier ones: they cannot be listed.',
       'Give this identity the right to list as well.',
     );
-    return unseen(suspicions, 'off', suspicions.length > 0 ? suspicious(backup, suspicions) : undefined);
+    return notListed(fresh.anomalies, 'off', fresh.anomalies.length > 0 ? held(backup, fresh.anomalies) : undefined);
   }
 }
 
@@ -76,7 +76,7 @@ function assertListed(catalogue: readonly StoredBlob[], fresh: NewSnapshot): Rec
   const { name } = fresh;
   const listed = catalogue.find((blob) => blob.name === name);
   if (listed === undefined) {
-    throw new StorageError('BlobNotFound', `The new blob ${name} is not listed.`, 'Was it deleted by somebody else?');
+    throw new StorageError('BlobNotFound', `The new blob ${name} is not listed.`, 'Find out who deleted it.');
   }
   if (isSame(listed, fresh) && isRecorded(listed) && listed.record.uploadId === fresh.uploadId) return listed;
   const why = listed.problem ?? 'it was changed by somebody since it was stored';
@@ -88,7 +88,7 @@ function assertListed(catalogue: readonly StoredBlob[], fresh: NewSnapshot): Rec
 }
 
 /** Nobody knows what else is in the container. */
-function unseen(
+function notListed(
   anomalies: readonly string[],
   state: Retention['state'],
   partialFailure?: WorkerError,

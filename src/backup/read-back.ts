@@ -14,49 +14,49 @@ interface StoredSnapshot {
   readonly snapshot: VerifiedSnapshot;
 }
 
-export interface Proof {
-  readonly readBack: 'done' | 'off' | 'not permitted';
+export interface ReadBack {
+  readonly state: 'done' | 'off' | 'not permitted';
   /** What to end with where reading is not permitted: nothing is known of the stored blob then. */
   readonly refusal?: StorageError;
 }
 
 /**
- * Reads the whole stored blob back, unless that is off, and compares its sha256 with that of etcd's stream.
- * A blob that reads back differently twice, or whose proof is interrupted by a signal, is withdrawn. One that cannot be read
- * stays, for it may be sound.
- * @throws StorageError, which says whether the blob stays; Interrupted, which names it where its withdrawal was not confirmed
+ * Reads the whole stored blob back, unless that is off, and compares its sha256 with that of etcd's stream. A blob that reads
+ * back differently twice, or whose read-back is interrupted by a signal, is rolled back. One that cannot be read stays: it
+ * may be valid.
+ * @throws StorageError, which says whether the blob stays; Interrupted, which names it where its rollback was not confirmed
  */
-export async function proveStored(
+export async function readBackStored(
   store: BlobStore,
   stored: StoredSnapshot,
   mode: Config['readBack'],
   startProgress: StartProgress,
-): Promise<Proof> {
-  if (mode === 'off') return { readBack: 'off' };
+): Promise<ReadBack> {
+  if (mode === 'off') return { state: 'off' };
   const { name, upload, snapshot } = stored;
   const { sha256 } = snapshot.facts;
   // The upload's blocks and the verifier's facts are dead by now, and what reads needs memory of its own.
   collectAll();
   try {
-    // Once more before the blob is given up: the fault may be in the reading.
-    if ((await sha256Of(store, stored, startProgress)) === sha256) return { readBack: 'done' };
-    if ((await sha256Of(store, stored, startProgress)) === sha256) return { readBack: 'done' };
+    // A second time before the blob is rolled back: the reading itself may be at fault.
+    if ((await sha256Of(store, stored, startProgress)) === sha256) return { state: 'done' };
+    if ((await sha256Of(store, stored, startProgress)) === sha256) return { state: 'done' };
   } catch (error) {
     if (error instanceof Interrupted) throw await upload.rollbackAfter(error);
     if (!(error instanceof StorageError)) throw error;
     const notProven = storedButNotProven(name, error);
-    if (error.isForbidden) return { readBack: 'not permitted', refusal: notProven };
+    if (error.isForbidden) return { state: 'not permitted', refusal: notProven };
     throw notProven;
   }
-  const withdrawn = await upload.rollback();
+  const isRemoved = await upload.rollback();
   throw new StorageError(
     'ReadBackMismatch',
-    `The stored blob ${name} reads back differently from what was sent${withdrawn ? ' and was removed' : ''}.`,
-    withdrawn ? 'Run again; look for a proxy that changes data.' : `Delete ${name}: it is not a sound snapshot.`,
+    `The stored blob ${name} reads back differently from what was sent${isRemoved ? ' and was removed' : ''}.`,
+    isRemoved ? 'Run again; check for a proxy that changes data.' : `Delete ${name}: it is not a valid snapshot.`,
   );
 }
 
-/** Who reads that the run failed must not think that there is no backup. */
+/** A reader of the failure must not conclude that there is no backup. */
 function storedButNotProven(name: string, error: StorageError): StorageError {
   const [why, hint] = error.isForbidden
     ? [

@@ -1,12 +1,19 @@
 import type { WorkerError } from '../errors.ts';
 import { Warnings } from '../log.ts';
-import { applyRetention, incomplete, type Retention, suspicious, warnAboutCatalogue } from '../retention/apply.ts';
+import {
+  applyRetention,
+  held,
+  incomplete,
+  type Retention,
+  retentionJson,
+  warnAboutCatalogue,
+} from '../retention/apply.ts';
 import { planRetention, type RetentionPlan } from '../retention/retention-plan.ts';
 import type { StoredBlob } from '../store/catalogue.ts';
 import { drawTable, humanAge } from '../text.ts';
 import { type Arguments, type Context, openStore, type Outcome } from './command.ts';
 import { readClusterIds } from './operand.ts';
-import { decisionText, notesOfMalformed, notesOfOthers, retentionJson } from './tables.ts';
+import { decisionText, notesOfMalformed, notesOfOthers } from './tables.ts';
 
 /** Retention on its own: deletes what no rule keeps, or only shows it. "This cluster" is that of the newest snapshot. */
 export async function prune(context: Context, { options }: Arguments): Promise<Outcome> {
@@ -14,13 +21,13 @@ export async function prune(context: Context, { options }: Arguments): Promise<O
   const { rules, previousClusterIds } = config.retention;
   const named = readClusterIds(options['cluster-id']);
   const store = await openStore(context);
-  const findings = new Warnings(log);
+  const warnings = new Warnings(log);
   const now = new Date();
 
   const plan = planRetention(await store.list(), { rules, previousClusterIds: [...previousClusterIds, ...named] }, now);
-  warnAboutCatalogue(plan, findings);
+  warnAboutCatalogue(plan, warnings);
   const dryRun = options['dry-run'] === true;
-  const retention = await applyRetention(store, plan, { dryRun, findings, log });
+  const retention = await applyRetention(store, plan, { dryRun, warnings, log });
   const partialFailure = shortfallOf(plan, retention);
   return {
     text: [table(retention, now), ending(retention), ...notesOfMalformed(plan), ...notesOfOthers(plan)].join('\n'),
@@ -30,7 +37,7 @@ export async function prune(context: Context, { options }: Arguments): Promise<O
       clusterId: plan.current?.record.clusterId ?? null,
       ...retentionJson(retention),
       anomalies: plan.anomalies,
-      findings: findings.sentences,
+      findings: warnings.sentences,
     },
     ...(partialFailure && { partialFailure }),
   };
@@ -61,5 +68,5 @@ function ending({ state, kept, removed }: Retention): string {
 
 function shortfallOf({ current, anomalies }: RetentionPlan<StoredBlob>, retention: Retention): WorkerError | undefined {
   if (retention.failure !== undefined) return incomplete('Retention', retention.failure);
-  return retention.state === 'held' ? suspicious(`The newest snapshot ${current?.name} is`, anomalies) : undefined;
+  return retention.state === 'held' ? held(`The newest snapshot ${current?.name} is`, anomalies) : undefined;
 }

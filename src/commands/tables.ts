@@ -1,4 +1,3 @@
-import type { Retention } from '../retention/apply.ts';
 import type { Decision } from '../retention/decide.ts';
 import type { RetentionPlan } from '../retention/retention-plan.ts';
 import type { StoredBlob } from '../store/catalogue.ts';
@@ -42,9 +41,4 @@ export function notesOfOthers({ current, otherClusterIds }: RetentionPlan<Stored
     'A restored cluster has a new id. Ids that this one had before belong into SNAPSHOT_PREVIOUS_CLUSTER_IDS, or once into',
     '`prune --cluster-id ID`: then their snapshots age out with its own.',
   ];
-}
-
-export function retentionJson({ state, kept, removed, decisions }: Retention): object {
-  const told = decisions.map(({ snapshot, keep, reasons }) => ({ name: snapshot.name, keep, reasons }));
-  return { state, kept, removed, decisions: told };
 }

@@ -1,4 +1,4 @@
-import { unsound } from '../backup/attempts.ts';
+import { invalidStream } from '../backup/pump.ts';
 import { parseOrigin } from '../config/variable-reader.ts';
 import { UsageError } from '../errors.ts';
 import type { Connection } from '../etcd/connection.ts';
@@ -24,7 +24,7 @@ export async function removedMembers(
   for await (const piece of snapshotPieces(connection, signal)) verifier.push(piece);
   const verdict = verifier.finish();
   if (verdict.ok) return verdict.snapshot.facts.removedMembers;
-  throw unsound(connection.endpoint, verdict);
+  throw invalidStream(connection.endpoint, verdict);
 }
 
 const ORDER = ['remove', 'add', 'start', 'catch up', 'promote', 'done'] as const;

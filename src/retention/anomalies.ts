@@ -2,13 +2,13 @@ import type { SnapshotRecord } from '../snapshot/record.ts';
 
 /** A key count below this share of the previous one has collapsed. */
 const KEYS_LEFT = 1 / 2;
-/** A defragmentation shrinks a database too, so more must be gone before its size alone is suspicious. */
+/** A defragmentation shrinks a database too: more must be gone before its size alone is an anomaly. */
 const SIZE_LEFT = 1 / 4;
 
 /**
- * What is suspicious about a sound snapshot beside the records of earlier ones, in sentences; nothing for the first one.
- * It is compared with the newest record of its own cluster, or else it is suspicious that the newest is another's: a restored
- * cluster has a new id.
+ * What casts doubt on a valid snapshot compared with the records of earlier ones, in sentences; nothing for the first one.
+ * It is compared with the newest record of its own cluster. Without one it is an anomaly that the newest is of another
+ * cluster: a restored cluster has a new id.
  * @param previousClusterIds ids that the cluster is known to have had before
  */
 export function findAnomalies(

@@ -10,11 +10,11 @@ import {
 import { findAnomalies } from './anomalies.ts';
 import { decideRetention, type Decision, hasRule } from './decide.ts';
 
-/** What retention would do with everything under the prefix, and what speaks against doing it. */
+/** What retention would do with everything under the prefix, and what holds it. */
 export interface RetentionPlan<T> {
   /** The snapshot whose cluster "this cluster" is; undefined when there is none with a record. */
   readonly current: Recorded<T> | undefined;
-  /** What is suspicious about it beside the ones before, in sentences: then nothing may be deleted. */
+  /** What casts doubt on it, compared with earlier ones, in sentences: if there is any, nothing may be deleted. */
   readonly anomalies: readonly string[];
   /** No rule is set. */
   readonly isOff: boolean;
@@ -29,12 +29,12 @@ export interface RetentionPlan<T> {
   readonly otherClusterIds: readonly string[];
 }
 
-/** @param fresh the snapshot that was just taken, and what is suspicious about it already; by default the newest there is */
+/** @param fresh the snapshot that was just taken, and the anomalies that are known already; by default the newest there is */
 export function planRetention<T extends CataloguedBlob>(
   catalogue: readonly T[],
   { rules, previousClusterIds }: RetentionConfig,
   now: Date,
-  fresh?: { readonly snapshot: Recorded<T>; readonly suspicions: readonly string[] },
+  fresh?: { readonly snapshot: Recorded<T>; readonly anomalies: readonly string[] },
 ): RetentionPlan<T> {
   const dated = newestFirst(catalogue, now);
   const current = fresh?.snapshot ?? dated[0];
@@ -47,7 +47,7 @@ export function planRetention<T extends CataloguedBlob>(
   const anomalies = current === undefined ? [] : findAnomalies(current.record, earlier, previousClusterIds);
   return {
     current,
-    anomalies: [...(fresh?.suspicions ?? []), ...anomalies],
+    anomalies: [...(fresh?.anomalies ?? []), ...anomalies],
     isOff: !hasRule(rules),
     decisions: decideRetention(catalogue, clusterIds, rules, now, fresh?.snapshot),
     own,

@@ -1,5 +1,6 @@
 import * as v from 'valibot';
 import { isPeerUrl } from '../member.ts';
+import { printable } from '../text.ts';
 
 const NAME = /^kubernetes-etcd-snapshot_(\d{4})(\d{2})(\d{2})_(\d{2})(\d{2})(\d{2})\.db$/;
 
@@ -64,6 +65,9 @@ const MAX_DATABASE = 2 ** 48;
 /** Azure's own bound is 8 KiB for all of a blob's metadata. */
 const MAX_TEXT = 8 * 1024;
 
+/** Characters of a member's name. */
+const MAX_NAME = 255;
+
 const NO_CONTROLS = /^[^\p{C}\p{Zl}\p{Zp}]*$/u;
 
 const Id = v.pipe(v.string(), v.regex(/^[0-9a-f]{1,16}$/, 'is not an id of etcd'));
@@ -79,7 +83,7 @@ export const Time = v.pipe(
 
 const Member = v.object({
   id: Id,
-  name: v.pipe(v.string(), v.maxLength(255, 'is too long'), v.regex(NO_CONTROLS, 'has control characters')),
+  name: v.pipe(v.string(), v.maxLength(MAX_NAME, 'is too long'), v.regex(NO_CONTROLS, 'has control characters')),
   peerURLs: v.pipe(
     v.array(v.pipe(v.string(), v.check(isPeerUrl, 'is not a peer URL'))),
     v.minLength(1, 'is empty'),
@@ -190,6 +194,12 @@ export function fromMetadata(metadata: Readonly<Record<string, unknown>> | undef
 /** Bytes of the blob that a record belongs to: the database and its sha256. */
 export function storedSize({ totalSize }: SnapshotRecord): number {
   return totalSize + 32;
+}
+
+/** A member's name as a record can hold it: the same, or with its control characters escaped and cut. */
+export function recordableName(name: string): string {
+  if (name.length <= MAX_NAME && NO_CONTROLS.test(name)) return name;
+  return printable(name).slice(0, MAX_NAME).toWellFormed();
 }
 
 /** Whether it looks like an id of etcd: lower-case hex, as etcdctl prints it. */

@@ -281,7 +281,7 @@ t.test('members that etcd takes for nameless learners are restored all the same'
   };
 
   const known = await planned(live, 'promoted');
-  t.match(known.findings, /takes m2, m3 for learners although they vote/);
+  t.match(known.findings, /lists m2, m3 as learners although they vote/);
   t.match(JSON.parse(known.plan), {
     members: [
       { name: 'm1', peerURLs: ['http://127.0.0.1:27011'] },
@@ -307,6 +307,23 @@ t.test('members that etcd takes for nameless learners are restored all the same'
   const args = ['restore', PROMOTED, '--from-plan', planFile, '--member', 'm2', '--data-dir', join(dir, 'm2')];
   t.match(await jsonOf(args, withTools(newest)), { member: { name: 'm2', initialCluster: /^m1=.*,m2=.*,m3=/ } });
 });
+
+t.test(
+  'a member name with control characters is recorded escaped, with a warning, and the snapshot counts',
+  async (t) => {
+    const send = async (write: (message: Message) => Promise<void>): Promise<void> => {
+      for (const message of messagesOf(DATABASE)) await write(message);
+    };
+    const members = [{ ID: '1', name: 'm\u001b[31m1', peerURLs: ['http://127.0.0.1:2380'] }];
+    const member = await FakeMember.start(send, '1', '2', members);
+    t.teardown(() => member.stop());
+    const variables = { SNAPSHOT_ETCD_ENDPOINTS: member.endpoint, ...azurite.variables('control-characters') };
+    const result = await backup({ ...variables, SNAPSHOT_KEEP_LAST: '1' });
+    t.match(result.findings.join(' '), /The name of member 1 has control characters .* as m\\u\{1b\}\[31m1\./);
+    t.match(result.retention, { state: 'applied', kept: 1 });
+    t.match(await jsonOf(['list'], variables), [{ record: true, members: [{ name: 'm\\u{1b}[31m1' }] }]);
+  },
+);
 
 t.test('a real etcd that lost its database file sends empty messages for ever, and is left', async (t) => {
   const old = findEtcd().find(({ version }) => version.startsWith('3.4.'));

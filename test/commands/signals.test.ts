@@ -140,7 +140,7 @@ t.test('interrupted while retention is applied: what is proven stays', async (t)
   t.ok(farewellMs < 2000, `${Math.round(farewellMs)} ms`);
   t.notMatch(stdout, 'successfully');
   const [name = '', ...others] = await azurite.names('signals');
-  t.match(stderr, `the stored blob reads back as it was sent","name":"${name}"`);
+  t.match(stderr, `read back stored snapshot: it is the same","name":"${name}"`);
   t.match(errorOf({ stderr }).message, `the backup ${name} is stored and proven, and stays.`);
   t.strictSame(others, []);
   await azurite.container('signals').deleteBlob(name);

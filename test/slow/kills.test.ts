@@ -45,7 +45,7 @@ for (const [size, keys] of [
 
       const visible = (await azurite.names('kills')).filter((name) => name.startsWith(prefix));
       const what = `${signal} after ${Math.round(delay)} ms: code ${code}, ${visible.length} visible`;
-      const isProven = stderr.includes('reads back as it was sent');
+      const isProven = stderr.includes('read back stored snapshot');
       if (stdout.includes('successfully')) t.ok(isProven, `${what}: ${stderr}`);
       if (isProven) t.equal(visible.length, 1, `${what}, as it said`);
       else if (signal === 'SIGTERM' && !visible.some((name) => stderr.includes(`${name} may be stored`))) {

@@ -39,7 +39,7 @@ export function planOf({ prefix, blobs, now, fresh, clusterIds, rules }: RandomC
   const snapshot = stored && inventory.filter(isRecorded).find((blob) => isSame(blob, stored));
   if ((snapshot === undefined) !== (fresh === undefined)) throw new Error('the fresh snapshot does not count');
   const config = { rules, previousClusterIds: clusterIds.slice(1) };
-  return planRetention(inventory, config, now, snapshot && { snapshot, suspicions: [] });
+  return planRetention(inventory, config, now, snapshot && { snapshot, anomalies: [] });
 }
 
 export function removedBy({ decisions }: RetentionPlan<StoredBlob>): string[] {
