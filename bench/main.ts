@@ -1,14 +1,14 @@
 /**
- * How fast, how small: this worker beside the shell chain that it replaces and beside what nobody can be faster than, in one
- * run, in turns, as Markdown tables with ratios.
+ * Compares this worker with the shell chain that it replaces and with lower limits, in one run, in turns. Prints Markdown tables
+ * with ratios.
  *
  *   npm run bench -- [--sizes 3MB,240MB,2GB] [--rounds 5] [--stores azurite,https,http] [--sections startup,backup,impact,files]
  *                    [--memory /dev/shm] [--disk /tmp] [--smoke] [--write]
  *   npm run bench -- --sections uplink,verifier
  *   npm run bench -- --scale
  *
- * --smoke: 3 MB, one round; --write: puts the tables into the README. Its last table sets the figures beside those that stand in
- * the README. Progress goes to stderr.
+ * --smoke: 3 MB, one round. --write: puts the tables into docs/benchmarks.md. The last table compares the results with those
+ * published there. Progress goes to stderr.
  */
 import { cpus, tmpdir, totalmem } from 'node:os';
 import { existsSync, mkdtempSync, rmSync } from 'node:fs';
@@ -18,7 +18,7 @@ import { makeAuthority, trust } from '../test/support/certificates.ts';
 import { findEtcd } from '../test/support/etcd.ts';
 import { type Bench, say } from './bench.ts';
 import { bytesOf, GB, MB } from './figures.ts';
-import { tablesInReadme, writeToReadme } from './readme.ts';
+import { publishedTables, publishTables } from './results-page.ts';
 import { scaleReport } from './scale.ts';
 import { backupSection } from './sections/backup.ts';
 import { filesSection } from './sections/files.ts';
@@ -69,10 +69,10 @@ async function main(): Promise<number> {
     tables.push(...report.tables);
     targets.push(...report.targets);
   }
-  if (targets.length > 0) tables.push(targetTable(targets, earlierRun(tablesInReadme())));
+  if (targets.length > 0) tables.push(targetTable(targets, earlierRun(publishedTables())));
   const text = [conditions(bench), ...tables].join('\n\n');
   console.log(text);
-  if (options.write) await writeToReadme(text);
+  if (options.write) await publishTables(text);
   if (!/\bNaN\b|Infinity|undefined/.test(text)) return 0;
   console.error('Some cells are empty.');
   return 1;

@@ -28,7 +28,7 @@ t.teardown(async () => {
   await Promise.all([cluster.stop(), azurite.stop()]);
 });
 
-/** The options of the README's one-off run: the book's mount, and its Secret file with the quotation marks. */
+/** The options of the one-off run in the README: the book's mount, and its Secret file with the quotation marks. */
 async function options(blobEndpoint = azurite.url): Promise<string[]> {
   return ['-v', `${authority.dir}:/etc/kubernetes/certs:ro`, ...(await secrets(blobEndpoint))];
 }

@@ -23,13 +23,13 @@ t.teardown(async () => site.stop());
 await kubernetes.etcd.fill(200, 10_000, '/filler/');
 
 t.test('the quick start, as the README has it', async (t) => {
-  const [build = '', secret = '', apply = '', now = ''] = commandsOf('Quick start');
+  const [build = '', secret = '', apply = '', now = ''] = commandsOf('README.md', 'Quick start');
   t.match(build, `docker push ${IMAGE}\n`, 'the image that the nodes have');
   site.writeSecret('etcd-snapshot-secrets.txt', site.variables('quick'));
   await site.shell(secret);
   const applied = await site.shell(apply);
   const warnings = applied.stderr.split('\n').filter((line) => line.startsWith('Warning'));
-  t.match(warnings, [/node-role\.kubernetes\.io\/master/], 'the harmless one that the README names');
+  t.match(warnings, [/node-role\.kubernetes\.io\/master/], 'the harmless one that the docs name');
   t.equal(warnings.length, 1, applied.stderr);
 
   const { stdout } = await site.shell(now);
@@ -52,7 +52,7 @@ t.test('a schedule of every minute', async (t) => {
   const { stdout } = await site.shell(
     'kubectl get events --namespace kube-system --field-selector reason=UnexpectedJob --output name',
   );
-  t.match(stdout, 'event/', 'because of the runs by hand, as the README says');
+  t.match(stdout, 'event/', 'because of the runs by hand, as the docs say');
 });
 
 t.test('what becomes of each exit code', async (t) => {
@@ -85,13 +85,19 @@ t.test('what becomes of each exit code', async (t) => {
     t.match(outcome, expected, job);
     t.equal(outcome.pods.length, expected.pods.length, `${job}: no other attempt`);
   }
-  const logs = commandsOf('Troubleshooting in Kubernetes').find((block) => block.includes('--prefix')) ?? '';
+  const logs =
+    commandsOf('docs/troubleshooting.md', 'Troubleshooting in Kubernetes').find((block) =>
+      block.includes('--prefix'),
+    ) ?? '';
   const { stdout } = await site.shell(logs.replace('NAME', 'code-10'));
   for (const { name } of (await site.outcome('code-10')).pods) t.match(stdout, `[pod/${name}/snapshot-worker] {`);
 });
 
 t.test('a Secret that is missing, and a namespace that refuses the pod: the events say it', async (t) => {
-  const events = commandsOf('Troubleshooting in Kubernetes').find((block) => block.includes('get events')) ?? '';
+  const events =
+    commandsOf('docs/troubleshooting.md', 'Troubleshooting in Kubernetes').find((block) =>
+      block.includes('get events'),
+    ) ?? '';
   await site.startJob('no-secret', CRON, { secret: 'forgotten' });
   await site.eventually('the missing Secret is named', async () =>
     (await site.shell(events)).stdout.includes('secret "forgotten" not found'),
@@ -126,7 +132,10 @@ t.test('a node that is drained: the run starts again elsewhere, and that is no f
   await site.startJob('drained', CRON, { job: { backoffLimit: 0 } });
   const { spec } = await site.running('drained');
   await site.eventually('it uploads', async () => site.waiting() > 0);
-  const drain = commandsOf('Troubleshooting in Kubernetes').find((block) => block.includes('kubectl drain')) ?? '';
+  const drain =
+    commandsOf('docs/troubleshooting.md', 'Troubleshooting in Kubernetes').find((block) =>
+      block.includes('kubectl drain'),
+    ) ?? '';
   const without = drain.replace('NODE', spec.nodeName).replace(' --delete-emptydir-data', '');
   await t.rejects(site.shell(without), /--delete-emptydir-data/, 'its spool is such a volume');
   await site.shell(drain.replace('NODE', spec.nodeName));
@@ -142,7 +151,7 @@ t.test('a node that is drained: the run starts again elsewhere, and that is no f
 
 t.test('taken away again', async (t) => {
   await site.shell('kubectl delete -k manifests');
-  await site.eventually('no Job of a schedule or of a command of the README is left', async () => {
+  await site.eventually('no Job of a schedule or of a command of the docs is left', async () => {
     const lists = await Promise.all([PODS, JOBS].map(async (path) => kubernetes.get(path)));
     return lists.every(({ items }) =>
       items.every(({ metadata }: Named) => !metadata.name.startsWith('etcd-snapshot-')),

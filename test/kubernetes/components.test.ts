@@ -6,7 +6,7 @@ import { withoutKubernetes } from '../support/kubernetes.ts';
 import { MANIFESTS } from '../support/manifests.ts';
 import { MAIN, withTools } from '../support/worker.ts';
 
-// Drill, prune, a restore and the Helm chart in a real Kubernetes, with a private CA as the README adds it.
+// Drill, prune, a restore and the Helm chart in a real Kubernetes, with a private CA as docs/kubernetes.md adds it.
 
 const skip = withoutKubernetes();
 if (skip !== false) {
@@ -25,16 +25,16 @@ const variables = site.variables('components');
 const { NODE_EXTRA_CA_CERTS: _, ...secret } = variables;
 site.writeSecret('etcd-snapshot-secrets.txt', secret);
 site.writeSecret('prune.txt', { ...secret, SNAPSHOT_KEEP_LAST: '1' });
-const [, createSecret = ''] = commandsOf('Quick start');
+const [, createSecret = ''] = commandsOf('README.md', 'Quick start');
 await site.shell(createSecret);
 await site.shell(
   'kubectl create secret generic etcd-snapshot-azure-blob-prune-secrets -n kube-system --from-env-file=prune.txt',
 );
 
-/** The README's kustomization for a private CA, with this copy of the manifests in place of the repository. */
+/** The kustomization of docs/kubernetes.md for a private CA, with this copy of the manifests in place of the repository. */
 function privateCa(): string {
-  const readme = readFileSync(join(MANIFESTS, '..', 'README.md'), 'utf8');
-  const text = [...readme.matchAll(/```yaml\n([^`]*kind: Kustomization\n[^`]*)```/g)].find(([, found = '']) =>
+  const doc = readFileSync(join(MANIFESTS, '..', 'docs', 'kubernetes.md'), 'utf8');
+  const text = [...doc.matchAll(/```yaml\n([^`]*kind: Kustomization\n[^`]*)```/g)].find(([, found = '']) =>
     found.includes('NODE_EXTRA_CA_CERTS'),
   )?.[1];
   const local = text?.replaceAll(/https:\/\/\S+?\/\/manifests\/(\S+)\?ref=v\S+/g, 'manifests/$1') ?? '';
@@ -148,8 +148,8 @@ t.test('a restore on the node, as its instructions say', async (t) => {
   await site.shell(remove);
 });
 
-t.test('the chart: installed, upgraded and taken away as the README says', async (t) => {
-  const [install = ''] = commandsOf('Install with Helm');
+t.test('the chart: installed, upgraded and removed as the docs say', async (t) => {
+  const [install = ''] = commandsOf('docs/kubernetes.md', 'Install with Helm');
   await site.shell('sed -i "s/^namespace: .*/namespace: kube-system/" kustomization.yaml; kubectl delete -k .');
   const installed = await site.shell(install);
   const notes = /^ {2}job=.*\n {2}kubectl create job .*\n {2}kubectl logs .*$/m.exec(installed.stdout)?.[0] ?? '';

@@ -33,7 +33,7 @@ const { kubernetes } = site;
 t.teardown(async () => site.stop());
 await site.addNode('small', join(mount, 'node'));
 site.writeSecret('etcd-snapshot-secrets.txt', site.variables('disk'));
-const [, secret = '', apply = ''] = commandsOf('Quick start');
+const [, secret = '', apply = ''] = commandsOf('README.md', 'Quick start');
 await site.shell(secret);
 await site.shell(apply);
 await fill(120 * MB);

@@ -12,12 +12,12 @@ if (skip !== false) {
 
 const CRON = 'etcd-snapshot-azure-blob-job';
 const NAMESPACE = ['--namespace', 'kube-system'];
-const TROUBLESHOOTING = commandsOf('Troubleshooting in Kubernetes');
+const TROUBLESHOOTING = commandsOf('docs/troubleshooting.md', 'Troubleshooting in Kubernetes');
 const site = await KubernetesSite.start(['m1', 'm2']);
 const { kubernetes } = site;
 t.teardown(async () => site.stop());
 site.writeSecret('etcd-snapshot-secrets.txt', site.variables('nodes'));
-const [, secret = '', apply = ''] = commandsOf('Quick start');
+const [, secret = '', apply = ''] = commandsOf('README.md', 'Quick start');
 await site.shell(secret);
 await site.shell(apply);
 
@@ -64,7 +64,7 @@ t.test('a node dies during a run: the next run replaces it, and backups go on', 
   await kubernetes.mustKubectl('delete', 'jobs', ...NAMESPACE, '--all');
 });
 
-t.test('with Forbid, as it was, no further run starts; the commands of the README release it', async (t) => {
+t.test('with Forbid, as it was, no further run starts; the commands of the docs release it', async (t) => {
   const release = site.hold();
   const pod = { activeDeadlineSeconds: 600 };
   const jobTemplate = { spec: { activeDeadlineSeconds: 45, template: { spec: pod } } };

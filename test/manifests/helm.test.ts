@@ -286,13 +286,7 @@ t.test('the notes of a plain release', { skip }, async (t) => {
   t.notMatch(ruled.notes, /nothing is ever deleted|names no registry/);
 });
 
-t.test("alerts and dashboard are copies of kustomize's", { skip: skip || without('kubectl') }, async (t) => {
-  for (const file of ['prometheusrule.yaml', 'dashboard.json']) {
-    const [copy, original] = [join(CHART, 'files', file), join(MANIFESTS, 'monitoring', file)].map((path) =>
-      readFileSync(path, 'utf8'),
-    );
-    t.ok(copy === original, `cp manifests/monitoring/${file} manifests/helm/etcd-snapshot/files`);
-  }
+t.test('alerts and dashboard are those of kustomize', { skip: skip || without('kubectl') }, async (t) => {
   const runbook = 'https://wiki.example.com/etcd.md';
   const { objects } = await render({
     monitoring: {
@@ -307,14 +301,14 @@ t.test("alerts and dashboard are copies of kustomize's", { skip: skip || without
   t.match(objects, { [rule]: { metadata: { ...expected[rule].metadata, labels: { release: 'prometheus' } } } });
   t.match(objects[dashboard].metadata, expected[dashboard].metadata);
   t.equal(objects[dashboard].data['dashboard.json'], expected[dashboard].data['dashboard.json']);
-  const ours = 'https://git.example.com/etcd-snapshot-azure-blob/README.md';
+  const ours = 'https://git.example.com/etcd-snapshot-azure-blob/docs/monitoring.md';
   t.strictSame(objects[rule].spec, JSON.parse(JSON.stringify(expected[rule].spec).replaceAll(ours, runbook)));
   t.match(JSON.stringify(objects[rule].spec), `${runbook}#`);
 });
 
 t.test('alerts are about every cluster', { skip }, async (t) => {
   const names = cronJobs(await render(EVERYTHING)).map(({ metadata }): string => metadata.name);
-  const rule = readFileSync(join(MANIFESTS, 'monitoring', 'prometheusrule.yaml'), 'utf8');
+  const rule = readFileSync(join(CHART, 'files', 'prometheusrule.yaml'), 'utf8');
   const patterns = [...rule.matchAll(/(?:cronjob|owner_name)=~"(.*?)"/g)].map(
     ([, regexp]) => new RegExp(`^${regexp}$`),
   );
@@ -460,9 +454,9 @@ t.test('the schema knows what values.yaml explains, and nothing else', (t) => {
   t.end();
 });
 
-t.test("the README's values are accepted", { skip }, async (t) => {
-  const readme = readFileSync(join(ROOT, 'README.md'), 'utf8');
-  const [section = ''] = /^### Install with Helm$.*?^##/ms.exec(readme) ?? [];
+t.test('the values of docs/kubernetes.md are accepted', { skip }, async (t) => {
+  const doc = readFileSync(join(ROOT, 'docs', 'kubernetes.md'), 'utf8');
+  const [section = ''] = /^## Install with Helm$.*/ms.exec(doc) ?? [];
   const blocks = [...section.matchAll(/^```yaml\n(.*?)^```$/gms)].map(([, block = '']) => block);
   t.ok(blocks.length > 1);
   t.ok(Object.keys((await render(parse(blocks.join('')))).objects).length > 0);

@@ -23,7 +23,10 @@ import {
 import { mustRun, temporaryFolder } from '../support/process.ts';
 
 const ROOT = join(MANIFESTS, '..');
-const README = readFileSync(join(ROOT, 'README.md'), 'utf8');
+/** The pages that explain the manifests. */
+const [README = '', DOC = '', CONFIGURATION = ''] = ['README.md', 'docs/kubernetes.md', 'docs/configuration.md'].map(
+  (page) => readFileSync(join(ROOT, page), 'utf8'),
+);
 const OVERLAYS = ['aks-engine', 'kubeadm', 'k3s', 'rke2'];
 /** The versions of Kubernetes against whose API everything is checked; of PrometheusRules only the newest checker knows. */
 const KUBERNETES = ['1.25', '1.31', '1.37'];
@@ -122,8 +125,7 @@ t.test('names, labels and namespaces agree', COMPLETE, (t) => {
         .filter(({ kind }) => kind === 'ServiceAccount')
         .map((object) => object.metadata.name);
       if (pod.serviceAccountName !== undefined) t.ok(accounts.includes(pod.serviceAccountName), pod.serviceAccountName);
-      for (const { secretRef } of container.envFrom)
-        t.ok(README.includes(`\`${secretRef.name}\``) || README.includes(` ${secretRef.name} `), secretRef.name);
+      for (const { secretRef } of container.envFrom) t.match(README + DOC, secretRef.name);
     }
   }
   t.end();
@@ -135,7 +137,7 @@ t.test('what each container is told, the worker understands', COMPLETE, (t) => {
     const args = (work.container.args ?? []).join(' ');
     const told = names.filter((name) => !args.includes(`$(${name})`));
     t.strictSame(unknownVariables(Object.fromEntries(told.map((name) => [name, 'x']))), [], where);
-    for (const name of told) t.ok(README.includes(`| \`${name}\` |`), `${where}: ${name} is explained`);
+    for (const name of told) t.ok(CONFIGURATION.includes(`| \`${name}\` |`), `${where}: ${name} is explained`);
     t.doesNotThrow(() => configOf(work), where);
   }
   t.end();
@@ -295,7 +297,7 @@ t.test(
       const files = [ca, cert, key];
       if (isDirectory) t.strictSame([...new Set(files.map((file) => dirname(file)))], mounts, name);
       else t.strictSame(files.toSorted(), mounts.toSorted(), name);
-      for (const file of files) t.ok(README.includes(`\`${file}\``), `${name}: ${file} is explained`);
+      for (const file of files) t.ok(CONFIGURATION.includes(`\`${file}\``), `${name}: ${file} is explained`);
     }
   },
 );
@@ -421,13 +423,13 @@ t.test('a restore on each node, as its instructions say', COMPLETE, async (t) =>
   }
 });
 
-t.test("the README's own kustomizations build", COMPLETE, async (t) => {
-  const texts = [...README.matchAll(/```yaml\n([^`]*kind: Kustomization\n[^`]*)```/g)].map(([, text = '']) => text);
+t.test('the kustomizations of docs/kubernetes.md build', COMPLETE, async (t) => {
+  const texts = [...DOC.matchAll(/```yaml\n([^`]*kind: Kustomization\n[^`]*)```/g)].map(([, text = '']) => text);
   t.equal(texts.length, 2);
   for (const text of texts) {
     const local = text.replaceAll(/https:\/\/\S+?\/\/manifests\/(\S+)\?ref=v\S+/g, 'MANIFESTS/$1');
     t.notMatch(local, /https:/);
-    const own = await buildOwn('of the README', local, {
+    const own = await buildOwn('of the docs', local, {
       'identity.yaml': identityExample(),
       'ca.pem': 'a certificate',
     });
@@ -443,7 +445,7 @@ t.test("the README's own kustomizations build", COMPLETE, async (t) => {
 });
 
 t.test('one patch adds a private CA to all three CronJobs', COMPLETE, async (t) => {
-  const text = [...README.matchAll(/```yaml\n([^`]*kind: Kustomization\n[^`]*)```/g)]
+  const text = [...DOC.matchAll(/```yaml\n([^`]*kind: Kustomization\n[^`]*)```/g)]
     .map(([, found = '']) => found)
     .find((found) => found.includes('NODE_EXTRA_CA_CERTS'));
   const local = text?.replaceAll(/https:\/\/\S+?\/\/manifests\/(\S+)\?ref=v\S+/g, 'MANIFESTS/$1') ?? '';

@@ -7,12 +7,13 @@ import { findJudge, without } from '../support/judges.ts';
 import { run, temporaryFolder } from '../support/process.ts';
 
 const ROOT = join(import.meta.dirname, '..', '..');
-const MANIFESTS = join(ROOT, 'manifests', 'monitoring');
+const FILES = join(ROOT, 'manifests', 'helm', 'etcd-snapshot', 'files');
+const DOC = readFileSync(join(ROOT, 'docs', 'monitoring.md'), 'utf8');
 const promtool = findJudge('promtool') ?? '';
 const skip = without('promtool');
 const TESTS = ['alerts.yaml', 'alerts-of-days.yaml'];
 
-/** Those that we use of kube-state-metrics 2; its documentation calls all of them stable. */
+/** The metrics of kube-state-metrics 2 in use; its documentation calls all of them stable. */
 const KUBE_STATE_METRICS = [
   'kube_cronjob_created',
   'kube_cronjob_spec_suspend',
@@ -40,10 +41,10 @@ interface Panel {
   readonly targets?: readonly { readonly refId: string; readonly expr: string; readonly datasource: { uid: string } }[];
 }
 
-const resource = parse(readFileSync(join(MANIFESTS, 'prometheusrule.yaml'), 'utf8'));
+const resource = parse(readFileSync(join(FILES, 'prometheusrule.yaml'), 'utf8'));
 const groups = resource.spec.groups as { readonly name: string; readonly rules: readonly Rule[] }[];
 const rules = groups.flatMap((group) => group.rules);
-const dashboard = JSON.parse(readFileSync(join(MANIFESTS, 'dashboard.json'), 'utf8'));
+const dashboard = JSON.parse(readFileSync(join(FILES, 'dashboard.json'), 'utf8'));
 const panels: readonly Panel[] = dashboard.panels;
 
 /** The names of metrics in an expression. */
@@ -54,7 +55,7 @@ function metricsIn(expr: string): string[] {
 t.test('a PrometheusRule', (t) => {
   t.match(resource, { apiVersion: 'monitoring.coreos.com/v1', kind: 'PrometheusRule', metadata: { name: String } });
   t.strictSame(Object.keys(resource.spec), ['groups']);
-  t.equal(new Set(rules.map(({ alert }) => alert)).size, rules.length, 'each alert has a name of its own');
+  t.equal(new Set(rules.map(({ alert }) => alert)).size, rules.length, 'alert names are unique');
   for (const { alert, expr, labels, annotations, ...others } of rules) {
     t.match(labels.severity, /^(critical|warning)$/, alert);
     t.strictSame(Object.keys(annotations), ['summary', 'description', 'runbook_url'], alert);
@@ -63,26 +64,25 @@ t.test('a PrometheusRule', (t) => {
       [],
       alert,
     );
-    t.notMatch(expr, /\bcluster\b/, 'it is etcd_cluster');
+    t.notMatch(expr, /\bcluster\b/, 'the label is named etcd_cluster');
   }
   t.end();
 });
 
-t.test('the alerts link to what to do', (t) => {
-  const readme = readFileSync(join(ROOT, 'README.md'), 'utf8');
-  const [, chapter = ''] = /\n### Alerts\n([^]*?)\n## /.exec(readme) ?? [];
-  const anchors = [...chapter.matchAll(/^#### (\w+)$/gm)].map(([, heading = '']) => heading.toLowerCase());
-  const linked = rules.map(({ annotations }) => annotations.runbook_url.split('README.md#')[1]);
+t.test('every alert links to its heading in the docs', (t) => {
+  const [, chapter = ''] = /\n## Alerts\n([^]*)/.exec(DOC) ?? [];
+  const anchors = [...chapter.matchAll(/^### (\w+)$/gm)].map(([, heading = '']) => heading.toLowerCase());
+  const linked = rules.map(({ annotations }) => annotations.runbook_url.split('docs/monitoring.md#')[1]);
   t.strictSame(new Set(anchors), new Set(linked));
-  for (const { alert } of rules) t.match(chapter, new RegExp(`#### ${alert}\n|Also \`${alert}\``), alert);
+  for (const { alert } of rules) t.match(chapter, new RegExp(`### ${alert}\n|Also \`${alert}\``), alert);
   t.end();
 });
 
-t.test('alerts and dashboard use metrics that there are', (t) => {
+t.test('alerts and dashboard use existing metrics', (t) => {
   const alerted = rules.flatMap(({ expr }) => metricsIn(expr));
   const shown = panels.flatMap(({ targets = [] }) => targets).flatMap(({ expr }) => metricsIn(expr));
   const variables = dashboard.templating.list.flatMap(({ definition = '' }) => metricsIn(definition));
-  t.strictSame(new Set([...shown, ...variables]), new Set(Object.keys(METRICS)), 'the dashboard shows each');
+  t.strictSame(new Set([...shown, ...variables]), new Set(Object.keys(METRICS)), 'the dashboard shows every metric');
   const known = new Set([...Object.keys(METRICS), ...KUBE_STATE_METRICS]);
   t.strictSame(
     alerted.filter((name) => !known.has(name)),
@@ -102,7 +102,7 @@ t.test('the dashboard', (t) => {
   const cells = panels.flatMap(({ gridPos: { x, y, w, h } }) =>
     Array.from({ length: w * h }, (_, index) => `${x + (index % w)},${y + Math.floor(index / w)}`),
   );
-  t.equal(new Set(cells).size, cells.length, 'each panel has its place for itself');
+  t.equal(new Set(cells).size, cells.length, 'no panels overlap');
   for (const { type, title, description, gridPos, targets = [] } of panels) {
     t.ok(gridPos.x + gridPos.w <= 24, title);
     if (type === 'row') continue;
@@ -117,8 +117,11 @@ t.test('the dashboard', (t) => {
   t.end();
 });
 
-t.test('kustomize makes both', { skip: without('kubectl') }, async (t) => {
-  const { code, stdout, stderr } = await run(findJudge('kubectl') ?? '', ['kustomize', MANIFESTS]);
+t.test('kustomize builds both', { skip: without('kubectl') }, async (t) => {
+  const { code, stdout, stderr } = await run(findJudge('kubectl') ?? '', [
+    'kustomize',
+    join(ROOT, 'manifests', 'monitoring'),
+  ]);
   t.equal(code, 0, stderr);
   const made = parseAllDocuments(stdout).map((document) => document.toJS());
   t.match(made, [
@@ -129,13 +132,13 @@ t.test('kustomize makes both', { skip: without('kubectl') }, async (t) => {
   t.match(made[1].spec, resource.spec);
 });
 
-t.test('every alert is made to fire', (t) => {
+t.test('every alert has a unit test', (t) => {
   const tests = TESTS.map((file) => readFileSync(join(import.meta.dirname, file), 'utf8')).join('\n');
   for (const { alert } of rules) t.match(tests, `alertname="${alert}"`, alert);
   t.end();
 });
 
-t.test('the alerts fire when they should, and not else', { skip }, async (t) => {
+t.test('promtool: each alert fires when it should, and only then', { skip }, async (t) => {
   const dir = temporaryFolder('alerts');
   const file = join(dir, 'rules.yaml');
   writeFileSync(file, stringify(resource.spec));
@@ -146,10 +149,9 @@ t.test('the alerts fire when they should, and not else', { skip }, async (t) => 
   t.equal(code, 0, stdout + stderr);
 });
 
-t.test("the README's example of how to scrape is understood", { skip }, async (t) => {
-  const readme = readFileSync(join(ROOT, 'README.md'), 'utf8');
+t.test('the scrape configuration of the docs is valid', { skip }, async (t) => {
   const file = join(temporaryFolder('scrape'), 'prometheus.yaml');
-  writeFileSync(file, /```yaml\n(scrape_configs:[^]*?)```/.exec(readme)?.[1] ?? '');
+  writeFileSync(file, /```yaml\n(scrape_configs:[^]*?)```/.exec(DOC)?.[1] ?? '');
   const { code, stdout, stderr } = await run(promtool, ['check', 'config', file]);
   t.equal(code, 0, stdout + stderr);
 });

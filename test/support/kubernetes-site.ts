@@ -16,7 +16,7 @@ import { MANIFESTS } from './manifests.ts';
 import { mustRun, temporaryFolder } from './process.ts';
 
 const ROOT = join(MANIFESTS, '..');
-/** The name that the manifests and the README have for it. */
+/** Its name in the manifests and the docs. */
 export const IMAGE = 'registry.example.com/etcd-snapshot-azure-blob:0.1.0';
 const NAMESPACE = ['--namespace', 'kube-system'];
 export const PODS = '/api/v1/namespaces/kube-system/pods';
@@ -51,11 +51,11 @@ export interface JobChange {
 // oxlint-disable-next-line typescript/no-explicit-any -- objects of any kind
 type Loose = any;
 
-/** A cluster with control-plane nodes m1, m2 …, a storage account, and a copy of the manifests, ready for the README's commands. */
+/** A cluster with control-plane nodes m1, m2 …, a storage account, and a copy of the manifests, ready for the commands of the docs. */
 export class KubernetesSite {
   readonly kubernetes: Kubernetes;
   readonly azurite: Azurite;
-  /** Where the README's commands run: it has `manifests` and the file for the Secret. */
+  /** Where the commands of the docs run: it has `manifests` and the file for the Secret. */
   readonly dir: string;
   /** What happens to requests to Azure. */
   rule: FaultRule = () => 'pass';
@@ -146,7 +146,7 @@ export class KubernetesSite {
     writeFileSync(join(this.dir, file), lines.join(''));
   }
 
-  /** Runs commands of the README; they must succeed. Returns what they print. */
+  /** Runs commands of the docs; they must succeed. Returns what they print. */
   async shell(script: string): Promise<{ stdout: string; stderr: string }> {
     const { code, stdout, stderr } = await this.kubernetes.shell(script, this.dir);
     if (code !== 0) throw new Error(`${script}\nended with ${code}: ${stderr}${stdout}\n${this.kubernetes.output}`);
@@ -247,12 +247,12 @@ export class KubernetesSite {
   }
 }
 
-/** The shell commands of a section of the README, block by block. */
-export function commandsOf(section: string): string[] {
-  const readme = readFileSync(join(ROOT, 'README.md'), 'utf8');
-  const [, text] = readme.split(new RegExp(`^#+ ${section}$`, 'm'));
-  if (text === undefined) throw new Error(`The README has no section ${section}`);
-  const [own = ''] = text.split(/^#+ (?=[A-Z])/m);
+/** The shell commands of a section of a page, with its subsections, block by block. */
+export function commandsOf(page: string, section: string): string[] {
+  const text = readFileSync(join(ROOT, page), 'utf8');
+  const [, rest] = text.split(new RegExp(`^## ${section}$`, 'm'));
+  if (rest === undefined) throw new Error(`${page} has no section ${section}`);
+  const [own = ''] = rest.split(/^## /m);
   return [...own.matchAll(/^```sh\n([^]*?)^```$/gm)].map(([, block = '']) => block);
 }
 
