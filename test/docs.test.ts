@@ -79,6 +79,21 @@ t.test('every etcd-snapshot command is understood', (t) => {
   t.end();
 });
 
+/** Options of other programs that the pages name alone. */
+const OTHER_OPTIONS = new Set([
+  '--config-file',
+  '--cluster-reset',
+  '--delete-emptydir-data',
+  '--etcd-servers',
+  '--force-conflicts',
+  '--immutable-days',
+  '--no-account-key',
+  '--pruner',
+  '--service-account-issuer',
+  '--take-ownership',
+  '--workload-identity',
+]);
+
 t.test('every command is in the table of the README, and every option is of a command', (t) => {
   const options = (help: string): string[] => [...help.matchAll(/--[a-z][a-z-]+/g)].map(([option]) => option);
   const { help } = parseCommandLine(['--help']);
@@ -94,21 +109,6 @@ t.test('every command is in the table of the README, and every option is of a co
   }
   t.end();
 });
-
-/** Options of other programs that the pages name alone. */
-const OTHER_OPTIONS = new Set([
-  '--config-file',
-  '--cluster-reset',
-  '--delete-emptydir-data',
-  '--etcd-servers',
-  '--force-conflicts',
-  '--immutable-days',
-  '--no-account-key',
-  '--pruner',
-  '--service-account-issuer',
-  '--take-ownership',
-  '--workload-identity',
-]);
 
 t.test('every variable exists', (t) => {
   for (const { name, text } of pages) {
