@@ -44,7 +44,6 @@ const NEIGHBOURS = new Set(['etcd', 'store', 'spool', 'monitoring']);
 const DOORS: Record<string, RegExp> = {
   '@azure/': /^store\//,
   etcd3: /^etcd\//,
-  cockatiel: /^etcd\//,
   'protobufjs/': /^etcd\//,
   '@node-rs/crc32': /^snapshot\/verify\//,
   valibot: /^(snapshot|etcd|store|restore)\//,

@@ -123,7 +123,7 @@ export type Identity = ServicePrincipal | WorkloadIdentity | ManagedIdentity;
 
 interface ServicePrincipal {
   readonly kind: 'principal';
-  readonly appId: string;
+  readonly clientId: string;
   readonly tenant: string;
   readonly proof: { readonly password: Secret } | { readonly certificateFile: string };
   /** Origin, such as `https://login.microsoftonline.com`. */
@@ -156,7 +156,7 @@ function readIdentity(reader: Reader, source: IdentitySource, authority: string)
       const password = new Secret(reader.text('SNAPSHOT_AZURE_PRINCIPAL_PASSWORD') ?? '');
       return {
         kind: source,
-        appId: id('SNAPSHOT_AZURE_PRINCIPAL_APPID'),
+        clientId: id('SNAPSHOT_AZURE_PRINCIPAL_APPID'),
         tenant: id('SNAPSHOT_AZURE_PRINCIPAL_TENANT'),
         proof: certificateFile === undefined ? { password } : { certificateFile },
         authorityHost: named ?? authority,

@@ -1,4 +1,3 @@
-import { noop } from 'cockatiel';
 import { Etcd3, type Services } from 'etcd3';
 import protobuf from 'protobufjs/minimal.js';
 import { versionFrom } from './connection.ts';
@@ -40,9 +39,9 @@ type Callback = (error: Error | null, response: unknown) => void;
 type Method = (request: object, metadata: object, options: { deadline: number }, callback: Callback) => void;
 
 /**
- * The etcd3 client of one endpoint, for it picks among several at random; without its retries, for the run itself goes on to
- * the next member. Some of its own methods lose the token or ask for a name that does not exist, so calls go through its
- * connection directly.
+ * The etcd3 client of one endpoint, because with several it picks one at random. Some of its methods lose the token or call a name
+ * that does not exist, so calls use its connection directly. Its retries and circuit breaker do not see the errors of such
+ * calls: the run itself goes on to the next member.
  */
 export class Client extends Etcd3 {
   /** @param largestAnswer bytes */
@@ -52,7 +51,6 @@ export class Client extends Etcd3 {
       ...(tls === undefined || !endpoint.startsWith('https:')
         ? {}
         : { credentials: { rootCertificate: tls.ca, privateKey: tls.key, certChain: tls.cert } }),
-      faultHandling: { global: noop, host: () => noop },
       grpcOptions: {
         'grpc-node.flow_control_window': FLOW_CONTROL_WINDOW,
         'grpc.max_receive_message_length': largestAnswer,

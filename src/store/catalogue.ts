@@ -5,23 +5,23 @@ import type { CataloguedBlob } from '../snapshot/inventory.ts';
 import { parseMetadata, takenAtOf } from '../snapshot/record.ts';
 import type { Requests } from './requests.ts';
 
-/** Bytes that the service takes as metadata of one blob, names included. */
-const MAX_BYTES = 8 * 1024;
+/** Bytes of metadata that the service accepts for one blob, names included. */
+const MAX_METADATA = 8 * 1024;
 
-/** Of a single value, but for the list of members. */
+/** Characters of a single value, except for the list of members. */
 const MAX_VALUE = 512;
 
 /**
- * A record as headers can carry it. What the snapshot and its source say of themselves is in it, so each value is bounded
- * printable ASCII; members that have no room are left out, as though nobody knew them.
+ * A record as headers can carry it. It holds texts of the snapshot and its source, so each value becomes printable ASCII of
+ * limited length; if the members do not fit, the list is empty, as if they were unknown.
  */
 export function storable(metadata: Readonly<Record<string, string>>): Record<string, string> {
   const clean = Object.entries(metadata).map(([name, value]): [string, string] => {
     const ascii = value.replace(/[^\x20-\x7e]/g, '?').trim();
     return [name, name === 'members' ? ascii : ascii.slice(0, MAX_VALUE)];
   });
-  const bytes = clean.reduce((sum, [name, value]) => sum + name.length + value.length, 0);
-  return { ...Object.fromEntries(clean), ...(bytes > MAX_BYTES ? { members: '[]' } : {}) };
+  const isTooLong = clean.flat().join('').length > MAX_METADATA;
+  return { ...Object.fromEntries(clean), ...(isTooLong ? { members: '[]' } : {}) };
 }
 
 /** A blob under the prefix. Without a record it is no snapshot, and is never changed. */
@@ -30,46 +30,45 @@ export interface StoredBlob extends CataloguedBlob {
   readonly takenAt: Date | undefined;
 }
 
-/** Blobs that are asked for at once. Of 5,000, which is the most, parsing the answer alone takes hundreds of megabytes. */
+/** Blobs per page. With the maximum of 5,000, parsing the answer alone takes hundreds of megabytes. */
 const PAGE_SIZE = 500;
 
-/** A page may be empty and another one follow; but nobody has that many. */
+/** A page may be empty and another one follow, but no container has that many. */
 const MAX_PAGES = 20_000;
 
-/** Bytes of names and records that are kept: those of fifty thousand snapshots, or of a quarter of a million other blobs. */
+/** Bytes of names and records in memory: those of fifty thousand snapshots, or of a quarter of a million other blobs. */
 const MAX_KEPT = 64 * 2 ** 20;
 const BLOB_OVERHEAD = 200;
 
-const Size = v.pipe(v.number(), v.safeInteger(), v.minValue(0));
 const ValidDate = v.pipe(
   v.date(),
   v.check((date) => !Number.isNaN(date.getTime())),
 );
-const Properties = v.pipe(
+const Blob = v.pipe(
   v.object({
-    contentLength: Size,
+    name: v.pipe(v.string(), v.minLength(1), v.maxLength(1024)),
+    contentLength: v.pipe(v.number(), v.safeInteger(), v.minValue(0)),
     etag: v.pipe(v.string(), v.minLength(1), v.maxLength(256)),
     createdOn: v.optional(ValidDate),
     lastModified: v.optional(ValidDate),
   }),
   v.check(({ createdOn, lastModified }) => createdOn !== undefined || lastModified !== undefined),
 );
-const Name = v.pipe(v.string(), v.minLength(1), v.maxLength(1024));
 
 /**
- * What the service says of a blob.
+ * A blob from an answer of the service.
  * @throws StorageError when the answer lacks what every blob has
  */
-export function storedBlob(prefix: string, name: unknown, metadata: unknown, properties: unknown): StoredBlob {
-  const [itsName, known] = [v.safeParse(Name, name), v.safeParse(Properties, properties)];
-  if (!itsName.success || !known.success) throw misunderstood('it describes a blob without name, length, etag or date');
-  const { contentLength: size, etag, createdOn, lastModified } = known.output;
+export function storedBlob(prefix: string, name: unknown, metadata: unknown, properties: object): StoredBlob {
+  const blob = v.safeParse(Blob, { ...properties, name });
+  if (!blob.success) throw invalidAnswer('it describes a blob without name, length, etag or date');
+  const { contentLength: size, etag, createdOn, lastModified } = blob.output;
   const isObject = typeof metadata === 'object' && metadata !== null;
   const { record, problem } = parseMetadata(isObject ? { ...metadata } : {});
   return {
-    ...{ name: itsName.output, size, etag, record, problem },
+    ...{ name: blob.output.name, size, etag, record, problem },
     storedAt: createdOn ?? lastModified ?? new Date(0),
-    takenAt: record?.takenAt ?? takenAtOf(prefix, itsName.output),
+    takenAt: record?.takenAt ?? takenAtOf(prefix, blob.output.name),
   };
 }
 
@@ -86,14 +85,13 @@ export async function listBlobs(container: ContainerClient, prefix: string, requ
     if (kept > MAX_KEPT) {
       throw new StorageError(
         'TooManyBlobs',
-        `There are more than ${blobs.size} blobs under the prefix "${prefix}", too many to keep in mind at once.`,
+        `There are more than ${blobs.size} blobs under the prefix "${prefix}", too many for the memory of this program.`,
         'Give the snapshots a container or a SNAPSHOT_BLOB_PREFIX of their own.',
       );
     }
   }
-  return [...blobs.values()].toSorted(
-    (a, b) => (b.takenAt ?? b.storedAt).getTime() - (a.takenAt ?? a.storedAt).getTime(),
-  );
+  const time = ({ takenAt, storedAt }: StoredBlob): number => (takenAt ?? storedAt).getTime();
+  return [...blobs.values()].toSorted((a, b) => time(b) - time(a));
 }
 
 /** The blobs under a prefix with their metadata, in pages. @throws StorageError, also for a list that has no end */
@@ -112,20 +110,20 @@ export async function* pagesOf(
       return (await pages.next()).value;
     });
     const items = page?.segment.blobItems ?? [];
-    if (items.length > PAGE_SIZE) throw misunderstood(`it has ${items.length} blobs where ${PAGE_SIZE} were asked for`);
+    if (items.length > PAGE_SIZE) throw invalidAnswer(`it has ${items.length} blobs instead of at most ${PAGE_SIZE}`);
     yield items;
     marker = page?.continuationToken ?? '';
     if (marker === '') return;
-    if (markers.has(marker)) throw misunderstood('the list of blobs has no end: its marker repeats');
-    if (markers.size === MAX_PAGES) throw misunderstood(`the list of blobs has more than ${MAX_PAGES} pages`);
+    if (markers.has(marker)) throw invalidAnswer('the list of blobs has no end: its marker repeats');
+    if (markers.size === MAX_PAGES) throw invalidAnswer(`the list of blobs has more than ${MAX_PAGES} pages`);
     markers.add(marker);
   }
 }
 
-function misunderstood(what: string): StorageError {
+function invalidAnswer(why: string): StorageError {
   return new StorageError(
     'InvalidResponse',
-    `An answer from Azure cannot be used: ${what}.`,
+    `An answer from Azure cannot be used: ${why}.`,
     'Look for a proxy or a gateway that changes answers; is SNAPSHOT_AZURE_BLOB_ENDPOINT Azure Blob Storage?',
   );
 }

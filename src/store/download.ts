@@ -3,17 +3,16 @@ import { finished } from 'node:stream/promises';
 import type { BlobClient, BlobDownloadResponseParsed } from '@azure/storage-blob';
 import { StorageError } from '../errors.ts';
 import { collectYoung } from '../memory.ts';
-import { isGone } from './errors.ts';
-import type { Requests } from './requests.ts';
+import { isGone, type Requests } from './requests.ts';
 
 /**
- * Bytes asked for at once, and how many such ranges are under way or with the reader: the bound of the memory that a download
- * takes. One request at a time leaves the line idle while it is answered, and Azure gives one connection no more than a share.
+ * Bytes of one request, and how many such ranges are requested or with the reader: the limit of the memory that a download
+ * takes. With one request at a time the line is idle while Azure answers, and Azure gives one connection only a share.
  */
 const RANGE_SIZE = 2 * 1024 * 1024;
 const RANGES = 4;
 
-/** Which state of a blob is read, and from which byte on. */
+/** The state of a blob that is read, and the first byte. */
 interface Extent {
   readonly etag: string;
   /** Bytes of the whole blob. */
@@ -22,10 +21,10 @@ interface Extent {
 }
 
 /**
- * The bytes of a blob in order, from ranges that are asked for in parallel. A range that breaks goes on behind the last byte
- * that came, for the SDK does not resume; deadline is counted from that byte on, so a line that is cut often only takes longer.
- * A piece is valid until the next is taken. However the reading ends, no request is left under way.
- * @throws StorageError, also when the blob was changed or deleted meanwhile, or other bytes come than were asked for
+ * The bytes of a blob in order, from ranges that are requested in parallel. A range that breaks off continues after the last
+ * byte that arrived, because the SDK does not resume; deadlines count from that byte, so a line that breaks often only takes
+ * longer. A piece is valid until the next one is taken. No request is left when the reading ends, in whatever way.
+ * @throws StorageError, also when the blob was changed or deleted, or other bytes come than were requested
  */
 export async function* download(
   blob: BlobClient,
@@ -35,28 +34,28 @@ export async function* download(
 ): AsyncGenerator<Buffer, void, void> {
   const stop = new AbortController();
   const signal = AbortSignal.any([runSignal, stop.signal]);
-  const begin = (offset: number, memory: Buffer): Promise<Buffer> => {
+  const request = (offset: number, memory: Buffer): Promise<Buffer> => {
     const range = readRange(blob, { etag, size, from: offset }, memory.subarray(0, size - offset), requests, signal);
-    // It may fail while nobody waits for it yet.
+    // It may fail before it is awaited.
     range.catch(() => {});
     return range;
   };
-  const underWay: Promise<Buffer>[] = [];
+  const pending: Promise<Buffer>[] = [];
   const ahead = from + RANGES * RANGE_SIZE;
   try {
     for (let at = from; at < Math.min(ahead, size); at += RANGE_SIZE) {
-      underWay.push(begin(at, Buffer.allocUnsafe(Math.min(RANGE_SIZE, size - at))));
+      pending.push(request(at, Buffer.allocUnsafe(Math.min(RANGE_SIZE, size - at))));
     }
     for (let at = ahead; ; at += RANGE_SIZE) {
-      const piece = await underWay.shift();
+      const piece = await pending.shift();
       if (piece === undefined) return;
       collectYoung();
       yield piece;
-      if (at < size) underWay.push(begin(at, piece));
+      if (at < size) pending.push(request(at, piece));
     }
   } finally {
     stop.abort(new Error('the reader left'));
-    await Promise.allSettled(underWay);
+    await Promise.allSettled(pending);
   }
 }
 
@@ -76,7 +75,7 @@ async function readRange(
       const answer = await blob.download(offset, count, options);
       const body = answer.readableStreamBody as Readable;
       try {
-        assertAskedFor(answer, { etag, size, from: offset }, count);
+        assertRange(answer, { etag, size, from: offset }, count);
         body.on('data', (chunk: Buffer) => {
           bytes.set(chunk, filled);
           filled += chunk.length;
@@ -96,14 +95,14 @@ async function readRange(
     throw new StorageError(
       'BlobNotFound',
       `${blob.name} was deleted by somebody else while it was read.`,
-      '`etcd-snapshot list` shows what there is.',
+      'List the snapshots with `etcd-snapshot list`.',
       error,
     );
   }
 }
 
-/** An answer may end early, but it must be a part of the blob that begins where it was asked to: with nothing nobody gets on. */
-function assertAskedFor(
+/** An answer may end early, but it must begin where it was requested, and must not be empty, or the download would never end. */
+function assertRange(
   { contentRange = 'no range', contentLength = 0 }: BlobDownloadResponseParsed,
   { size, from }: Extent,
   count: number,
@@ -113,7 +112,7 @@ function assertAskedFor(
   if (isPart && contentLength > 0 && contentLength <= count && Number(total) === size) return;
   throw new StorageError(
     'UnexpectedRange',
-    `Azure answered with ${contentRange} when asked for ${count} bytes from ${from} on of ${size}.`,
+    `Azure answered with ${contentRange} to a request for ${count} bytes from ${from} on of ${size}.`,
     'Look for a proxy or cache that changes answers.',
   );
 }

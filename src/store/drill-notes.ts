@@ -6,18 +6,18 @@ import { pagesOf } from './catalogue.ts';
 import { codeOf } from './errors.ts';
 import type { Requests } from './requests.ts';
 
-/** That a stored snapshot was proven restorable, kept beside the snapshots so that anybody can see when it last was. */
+/** A successful drill, stored next to the snapshots so that anybody can see when the last one was. */
 export interface DrillNote {
   readonly at: Date;
   /** Name of the snapshot. */
   readonly snapshot: string;
-  /** How long its recovery took, in milliseconds. */
+  /** Duration of its recovery, in milliseconds. */
   readonly recoveryMs: number;
 }
 
 /**
- * What the names of all notes begin with. Each drill writes a new one, for neither the role of a writer nor an immutability
- * policy lets a blob be overwritten. They are no snapshots, and no list shows them.
+ * The prefix of all notes. Each drill writes a new one, because neither the role of a writer nor an immutability policy may
+ * permit overwriting. Notes are no snapshots and are not listed.
  */
 export function drillNotePrefix(prefix: string): string {
   return `${prefix}etcd-snapshot-drills/`;
@@ -32,12 +32,15 @@ export async function writeDrillNote(
 ): Promise<void> {
   const body = Buffer.from(`${JSON.stringify({ at, snapshot, recoveryMs })}\n`);
   const metadata = { at: at.toISOString(), snapshot: encodeURIComponent(snapshot), recoveryms: String(recoveryMs) };
-  const blobHTTPHeaders = { blobContentType: 'application/json' };
-  const conditions = { ifNoneMatch: '*' };
-  const blob = container.getBlockBlobClient(`${drillNotePrefix(prefix)}${at.toISOString().replaceAll(':', '-')}.json`);
+  const options = {
+    metadata,
+    blobHTTPHeaders: { blobContentType: 'application/json' },
+    conditions: { ifNoneMatch: '*' },
+  };
+  const blob = container.getBlockBlobClient(`${drillNotePrefix(prefix)}${metadata.at.replaceAll(':', '-')}.json`);
   try {
     await requests.send('noting the drill', (abortSignal) =>
-      blob.upload(body, body.length, { metadata, blobHTTPHeaders, conditions, abortSignal }),
+      blob.upload(body, body.length, { ...options, abortSignal }),
     );
   } catch (error) {
     // An earlier try arrived, and its answer was lost.
@@ -45,7 +48,7 @@ export async function writeDrillNote(
   }
 }
 
-/** The last drill that succeeded; undefined when there was none. Notes that say anything else are none. @throws StorageError */
+/** The last successful drill; undefined if there was none. Invalid notes are ignored. @throws StorageError */
 export async function readDrillNote(
   container: ContainerClient,
   prefix: string,
@@ -55,9 +58,11 @@ export async function readDrillNote(
   let last: DrillNote | undefined;
   for await (const page of pagesOf(container, drillNotePrefix(prefix), 'looking for the last drill', requests)) {
     for (const { metadata } of page) {
-      const note = parseDrillNote(metadata);
-      const isPast = note !== undefined && note.at.getTime() <= now.getTime() + CLOCK_SKEW_MS;
-      if (isPast && (last === undefined || note.at > last.at)) last = note;
+      const note = v.safeParse(Note, metadata);
+      if (!note.success) continue;
+      const { at, snapshot, recoveryms: recoveryMs } = note.output;
+      const isPast = at.getTime() <= now.getTime() + CLOCK_SKEW_MS;
+      if (isPast && (last === undefined || at > last.at)) last = { at, snapshot, recoveryMs };
     }
   }
   return last;
@@ -65,20 +70,12 @@ export async function readDrillNote(
 
 const Note = v.object({
   at: Time,
-  snapshot: v.pipe(v.string(), v.maxLength(8192), v.transform(decoded), v.string(), v.minLength(1), v.maxLength(1024)),
+  snapshot: v.pipe(v.string(), v.maxLength(8192), v.transform(decode), v.string(), v.minLength(1), v.maxLength(1024)),
   recoveryms: v.pipe(v.string(), v.regex(/^\d{1,12}(\.\d{1,20})?$/), v.transform(Number)),
 });
 
-/** The one parser of notes. Undefined for what is none. */
-function parseDrillNote(metadata: unknown): DrillNote | undefined {
-  const note = v.safeParse(Note, metadata);
-  if (!note.success) return undefined;
-  const { at, snapshot, recoveryms: recoveryMs } = note.output;
-  return { at, snapshot, recoveryMs };
-}
-
-/** Undefined where a percent sign stands for nothing. */
-function decoded(text: string): string | undefined {
+/** Undefined for an invalid percent encoding. */
+function decode(text: string): string | undefined {
   try {
     return decodeURIComponent(text);
   } catch {

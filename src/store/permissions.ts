@@ -8,22 +8,21 @@ export const RIGHTS = ['list', 'write', 'read', 'delete'] as const;
 export type Right = (typeof RIGHTS)[number];
 
 export interface RightsProbe {
-  /** The rights that the identity has not, each with what Azure said. */
+  /** Azure's error for each right that the identity lacks. */
   readonly refused: Readonly<Partial<Record<Right, StorageError>>>;
-  /** Milliseconds by which this host's clock is before Azure's; undefined when it did not tell its time. */
+  /** Milliseconds by which this host's clock is ahead of Azure's; undefined if no answer had a date. */
   readonly aheadMs: number | undefined;
 }
 
-/** What no blob has: a request that demands it changes nothing. */
+/** No blob has it: a request that demands it changes nothing. */
 const NO_ETAG = '"0x0"';
 
-/** Azure's codes for what is refused on account of the blob or of the condition, and not of the right. */
+/** Azure's codes for a request that was refused because of the blob or the condition, and not for lack of a right. */
 const HAS_RIGHT = new Set(['ConditionNotMet', '412', 'BlobImmutableDueToPolicy', 'BlobImmutableDueToLegalHold']);
 
 /**
- * Tries each right on its own, and leaves nothing behind: under an immutability policy nobody could delete it. Azure looks at
- * rights first and at blobs then, so reading and deleting a blob that is not there tells enough, and so does writing one on a
- * condition that cannot be met.
+ * Tries each right on its own and leaves nothing behind, because an immutability policy would keep it. Azure checks rights before
+ * blobs: it is enough to read and delete a blob that does not exist, and to write one on a condition that cannot be met.
  * @throws StorageError for everything but a missing right
  */
 export async function probeRights(
@@ -32,26 +31,25 @@ export async function probeRights(
   requests: Requests,
 ): Promise<RightsProbe> {
   const blob = container.getBlockBlobClient(`${prefix}etcd-snapshot-doctor-${randomBytes(8).toString('hex')}`);
+  const tries: Readonly<Record<Right, (abortSignal: AbortSignal) => Promise<unknown>>> = {
+    list: async (abortSignal) => container.listBlobsFlat({ prefix, abortSignal }).byPage({ maxPageSize: 1 }).next(),
+    read: async (abortSignal) => blob.download(0, 1, { abortSignal }),
+    delete: async (abortSignal) => blob.delete({ abortSignal }),
+    write: async (abortSignal) => blob.upload('', 0, { conditions: { ifMatch: NO_ETAG }, abortSignal }),
+  };
   const refused: Partial<Record<Right, StorageError>> = {};
   let aheadMs: number | undefined;
-  const may = async (right: Right, request: (abortSignal: AbortSignal) => Promise<unknown>): Promise<void> => {
+  for (const right of ['list', 'read', 'delete', 'write'] as const) {
     try {
-      await requests.send(`trying to ${right}`, request);
+      await requests.send(`trying to ${right}`, tries[right]);
     } catch (error) {
       if (!(error instanceof StorageError)) throw error;
       const serverTime = serverTimeOf(error.cause);
       if (serverTime !== undefined) aheadMs = Date.now() - serverTime;
-      if (isMissing(error) || HAS_RIGHT.has(error.code)) return;
+      if (isMissing(error) || HAS_RIGHT.has(error.code)) continue;
       if (!error.isForbidden) throw error;
       refused[right] = error;
     }
-  };
-  await may('list', async (abortSignal) =>
-    container.listBlobsFlat({ prefix, abortSignal }).byPage({ maxPageSize: 1 }).next(),
-  );
-  await may('read', async (abortSignal) => blob.download(0, 1, { abortSignal }));
-  await may('delete', async (abortSignal) => blob.delete({ abortSignal }));
-  const conditions = { ifMatch: NO_ETAG };
-  await may('write', async (abortSignal) => blob.upload('', 0, { conditions, abortSignal }));
+  }
   return { refused, aheadMs };
 }

@@ -1,35 +1,38 @@
 import { setTimeout as sleep } from 'node:timers/promises';
+import { type BlobClient, isRestError } from '@azure/storage-blob';
 import { onAbort } from '../abort.ts';
 import type { Log } from '../log.ts';
 import {
+  BROKEN,
   codeOf,
-  isAnswer,
-  isSilence,
-  isTransient,
-  type Place,
+  type Endpoint,
+  headerOf,
+  hostOf,
+  isMissing,
   retryAfterMs,
   storageError,
   TryTimeout,
+  UNTRUSTED,
 } from './errors.ts';
 
 /** How long the store is waited for, in milliseconds. */
 export interface Deadlines {
   /** For the answer to one try of a small request, and for the next bytes of a long answer. */
   readonly tryMs: number;
-  /** For one try that sends data; besides, it may take as long as the slowest line needs. */
+  /** For one try that sends data, in addition to the time that the slowest line takes for it. */
   readonly sendMs: number;
-  /** Bytes per second that a line carries at the least. */
+  /** Bytes per second of the slowest line. */
   readonly slowestLine: number;
-  /** For how long a request that makes no progress is tried again. */
-  readonly patienceMs: number;
+  /** How long a request without progress is retried. */
+  readonly retryMs: number;
   /**
-   * The same while Azure has never answered, be it with a refusal, and what comes instead is more likely a fault of the
-   * configuration than one that passes: a refused connection, a name that does not exist, somebody else's answer.
+   * The same as long as Azure has never answered, not even with a refusal, and the error is more likely one of the
+   * configuration: connection refused, unknown host, another server.
    */
-  readonly firstPatienceMs: number;
+  readonly firstRetryMs: number;
   /**
    * For the answer to a first small request. Silence may be a lost packet, a slow name server or a slow proxy, so each try
-   * gets twice the time of the one before, until deadline is over.
+   * gets twice the time of the one before, until `retryMs` is over.
    */
   readonly firstTryMs: number;
 }
@@ -38,41 +41,38 @@ export const DEADLINES: Deadlines = {
   tryMs: 20_000,
   sendMs: 60_000,
   slowestLine: 100_000,
-  patienceMs: 120_000,
-  firstPatienceMs: 6_000,
+  retryMs: 120_000,
+  firstRetryMs: 6_000,
   firstTryMs: 6_000,
 };
 
-/** The least, too, whatever the service says: it may ask for none at all. */
+/** Also the shortest pause, even if the service asks for none. */
 const FIRST_PAUSE_MS = 200;
 const LONGEST_PAUSE_MS = 10_000;
 
-/**
- * One try of a request. It ends with the signal; `progressed` is called when something came of a long answer, and starts the
- * deadlines and the deadline anew.
- */
+/** One try of a request. It ends with the signal; `progressed` resets the deadlines when a part of a long answer came. */
 type Try<T> = (signal: AbortSignal, progressed: () => void) => Promise<T>;
 
 interface SendOptions {
-  /** Bytes that a try sends, where it sends data. */
+  /** Bytes that a try sends. */
   readonly bytes?: number;
   /** Ends the tries instead of the run's own. */
   readonly signal?: AbortSignal;
 }
 
 /**
- * Sends the requests of one run: each try with its own deadline, because the SDK has none; transient failures again, with
- * full jitter, because the SDK retries too few of them and without jitter. An abort of the run ends all of it at once.
+ * Sends the requests of one run. Each try has its own deadline, because the SDK has none; transient failures are retried with
+ * full jitter, because the SDK retries too few of them and without jitter. An abort of the run ends everything at once.
  */
 export class Requests {
-  readonly place: Place;
+  readonly endpoint: Endpoint;
   readonly #signal: AbortSignal;
   readonly #log: Log;
   readonly #deadlines: Deadlines;
   #answered = false;
 
-  constructor(place: Place, signal: AbortSignal, log: Log, deadlines: Deadlines) {
-    this.place = place;
+  constructor(endpoint: Endpoint, signal: AbortSignal, log: Log, deadlines: Deadlines) {
+    this.endpoint = endpoint;
     this.#signal = signal;
     this.#log = log;
     this.#deadlines = deadlines;
@@ -80,12 +80,11 @@ export class Requests {
 
   /**
    * @param doing completes "failed while …"
-   * @param request is called once a try
    * @throws StorageError, or the run's abort reason
    */
   async send<T>(doing: string, request: Try<T>, { bytes, signal = this.#signal }: SendOptions = {}): Promise<T> {
     let start = performance.now();
-    /** Since when nothing but silence came, or nothing but what is no silence. */
+    /** Since when there was only silence, or only something else. */
     let since = start;
     let wasSilent: boolean | undefined;
     let attempt = 0;
@@ -101,36 +100,33 @@ export class Requests {
         this.#answered = true;
         return result;
       } catch (error) {
-        if (signal.aborted) throw storageError(this.place, doing, signal.reason, failure);
+        if (signal.aborted) throw storageError(this.endpoint, doing, signal.reason, failure);
         failure = error;
         if (isAnswer(error)) this.#answered = true;
-        const silent = isSilence(error, this.place);
+        const silent = isSilence(error, this.endpoint);
         if (silent !== wasSilent) since = wasSilent === undefined ? start : performance.now();
         wasSilent = silent;
-        const left = this.#patienceLeft(start, since, silent);
         const longest = Math.min(LONGEST_PAUSE_MS, FIRST_PAUSE_MS * 2 ** attempt++);
         const pause = Math.max(retryAfterMs(error) ?? 0, FIRST_PAUSE_MS + Math.random() * longest);
-        if (!isTransient(error) || pause >= left) throw storageError(this.place, doing, error);
-        this.#log.warn('a request to Azure failed and is tried again', { doing, code: codeOf(error), attempt });
+        const left = this.#answered || silent ? this.#left('retryMs', start) : this.#left('firstRetryMs', since);
+        if (!isTransient(error) || pause >= left) throw storageError(this.endpoint, doing, error);
+        this.#log.warn('request to Azure failed, retrying', { doing, code: codeOf(error), attempt });
         await sleep(pause, undefined, { signal }).catch(() => {
-          throw storageError(this.place, doing, signal.reason, error);
+          throw storageError(this.endpoint, doing, signal.reason, error);
         });
       }
     }
   }
 
-  #patienceLeft(start: number, since: number, silent: boolean): number {
-    const { patienceMs, firstPatienceMs } = this.#deadlines;
-    const now = performance.now();
-    return this.#answered || silent ? patienceMs - (now - start) : firstPatienceMs - (now - since);
+  #left(deadline: 'retryMs' | 'firstRetryMs', start: number): number {
+    return this.#deadlines[deadline] - (performance.now() - start);
   }
 
   #tryMs(bytes: number | undefined, attempt: number, start: number): number {
-    const { tryMs, sendMs, slowestLine, patienceMs, firstTryMs } = this.#deadlines;
+    const { tryMs, sendMs, slowestLine, firstTryMs } = this.#deadlines;
     if (bytes !== undefined) return sendMs + Math.ceil(bytes / slowestLine) * 1000;
     if (this.#answered) return tryMs;
-    const left = patienceMs - (performance.now() - start);
-    return Math.max(FIRST_PAUSE_MS, Math.min(firstTryMs * 2 ** attempt, left));
+    return Math.max(FIRST_PAUSE_MS, Math.min(firstTryMs * 2 ** attempt, this.#left('retryMs', start)));
   }
 }
 
@@ -151,4 +147,45 @@ async function oneTry<T>(request: Try<T>, ms: number, signal: AbortSignal, progr
     clearTimeout(timer);
     stopWatching();
   }
+}
+
+/** Whether another try can help. The SDK itself gives up on 408, 429, 502 and 504, which proxies produce. */
+function isTransient(error: unknown): boolean {
+  const code = codeOf(error);
+  // PARSE_ERROR: the body of the answer broke off. Md5Mismatch: what was sent was changed on the way.
+  if (['TryTimeout', 'AbortError', 'PARSE_ERROR', 'Md5Mismatch', 'ContainerBeingDeleted'].includes(code)) return true;
+  if (isRestError(error) && error.statusCode !== undefined) {
+    return [408, 429, 500, 502, 503, 504].includes(error.statusCode);
+  }
+  return BROKEN.test(code) && !UNTRUSTED.test(code);
+}
+
+/** Whether Azure itself answered, and not a proxy on the way: then the configuration leads to it. */
+function isAnswer(error: unknown): boolean {
+  return headerOf(error, 'x-ms-request-id') !== undefined;
+}
+
+/**
+ * Whether there was no answer at all, which may pass, unlike a refusal. The identity endpoint of a machine is near: where it
+ * is silent, there is none, and its silence counts as a refusal.
+ */
+function isSilence(error: unknown, { host, source }: Endpoint): boolean {
+  if (source === 'managed-identity' && hostOf(error) !== host) return false;
+  return ['TryTimeout', 'ETIMEDOUT', 'EAI_AGAIN', 'EHOSTUNREACH', 'ENETUNREACH'].includes(codeOf(error));
+}
+
+/**
+ * Whether a request that demanded an etag failed because the blob is gone: the service may only have said that the etag is
+ * another, and is asked again.
+ * @throws StorageError
+ */
+export async function isGone(
+  blob: BlobClient,
+  error: unknown,
+  requests: Requests,
+  signal?: AbortSignal,
+): Promise<boolean> {
+  if (codeOf(error) !== 'ConditionNotMet') return isMissing(error);
+  const exists = (abortSignal: AbortSignal): Promise<boolean> => blob.exists({ abortSignal });
+  return !(await requests.send(`looking for ${blob.name}`, exists, signal && { signal }));
 }

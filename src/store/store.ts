@@ -1,45 +1,27 @@
 import type { ContainerClient } from '@azure/storage-blob';
 import type { StorageConfig } from '../config/config.ts';
 import { CREDENTIAL_NAMES } from '../config/credential.ts';
-import { StorageError } from '../errors.ts';
 import type { Log } from '../log.ts';
 import { type StoredIdentity, takeInventory } from '../snapshot/inventory.ts';
 import { openContainer } from './azure-credential.ts';
 import { listBlobs, type StoredBlob, storedBlob } from './catalogue.ts';
 import { download } from './download.ts';
 import { type DrillNote, drillNotePrefix, readDrillNote, writeDrillNote } from './drill-notes.ts';
-import { codeOf, isGone, isMissing } from './errors.ts';
+import { codeOf, isMissing } from './errors.ts';
 import { probeRights, type RightsProbe } from './permissions.ts';
-import { DEADLINES, Requests } from './requests.ts';
+import { DEADLINES, isGone, Requests } from './requests.ts';
 import { StagedUpload } from './upload.ts';
 
-/** Creates the container that was found missing; that another worker was faster is a success. @throws StorageError */
-export async function createContainer(container: ContainerClient, requests: Requests): Promise<void> {
-  const { place } = requests;
-  try {
-    await requests.send('creating the container', (abortSignal) => container.create({ abortSignal }));
-  } catch (error) {
-    if (codeOf(error) === 'ContainerAlreadyExists') return;
-    if (!codeOf(error).startsWith('Authorization')) throw error;
-    throw new StorageError(
-      codeOf(error),
-      `Container ${place.container} does not exist in account ${place.account}, and the ${place.credential} may not create it.`,
-      'Create the container, or check SNAPSHOT_AZURE_CONTAINER_NAME.',
-      error,
-    );
-  }
-}
+/** Azure's codes for a blob that cannot be deleted now, which is no error: leases and policies of others are respected. */
+const OBSTACLES = new Map([
+  ['BlobImmutableDueToPolicy', 'protected by an immutability policy'],
+  ['BlobImmutableDueToLegalHold', 'protected by a legal hold'],
+  ['LeaseIdMissing', 'leased by somebody'],
+  ['BlobBeingRehydrated', 'being rehydrated'],
+  ['ConditionNotMet', 'changed by somebody else'],
+]);
 
-/** Azure's codes for what keeps a single blob from being deleted and is none of our business: no lease is broken. */
-const OBSTACLES: Readonly<Record<string, string>> = {
-  BlobImmutableDueToPolicy: 'protected by an immutability policy',
-  BlobImmutableDueToLegalHold: 'protected by a legal hold',
-  LeaseIdMissing: 'leased by somebody',
-  BlobBeingRehydrated: 'being rehydrated',
-  ConditionNotMet: 'changed by somebody meanwhile',
-};
-
-/** The container that holds a cluster's snapshots, seen through one credential, for the length of one run. */
+/** The container that holds a cluster's snapshots, accessed with one credential during one run. */
 export class BlobStore {
   readonly #container: ContainerClient;
   readonly #prefix: string;
@@ -57,19 +39,17 @@ export class BlobStore {
   static async open(config: StorageConfig, signal: AbortSignal, log: Log, deadlines = DEADLINES): Promise<BlobStore> {
     const container = await openContainer(config);
     const { source } = config;
-    const credential = CREDENTIAL_NAMES[source];
-    const { host } = new URL(container.url);
-    const place = { host, account: container.accountName, container: config.container, source, credential };
-    const unused = config.unused.map((kind) => CREDENTIAL_NAMES[kind]);
-    log.info(`Azure is accessed with the ${credential}`, {
-      account: place.account,
+    const account = container.accountName;
+    const endpoint = { host: new URL(container.url).host, account, container: config.container, source };
+    log.info(`Azure is accessed with the ${CREDENTIAL_NAMES[source]}`, {
+      account,
       container: config.container,
-      unused,
+      unused: config.unused.map((kind) => CREDENTIAL_NAMES[kind]),
     });
-    return new BlobStore(container, config.prefix, new Requests(place, signal, log, deadlines), signal);
+    return new BlobStore(container, config.prefix, new Requests(endpoint, signal, log, deadlines), signal);
   }
 
-  /** Put before every name. */
+  /** Prefix of every blob name. */
   get prefix(): string {
     return this.#prefix;
   }
@@ -79,36 +59,36 @@ export class BlobStore {
   }
 
   /**
-   * Asks for a blob of this name before etcd is bothered: a wrong account, key or endpoint shows here. What an identity that
-   * may only write is not told is no fault.
+   * Whether no blob has this name. Asked before the snapshot is taken, so that a wrong account, key or endpoint is found first.
+   * An identity that can only write gets no answer, which counts as yes.
    * @throws StorageError
    */
   async isFree(name: string): Promise<boolean> {
-    const harmless = ['ContainerNotFound', 'AuthorizationPermissionMismatch'];
+    const free = ['ContainerNotFound', 'AuthorizationPermissionMismatch'];
     try {
-      await this.#requests.send('asking for the name of the new snapshot', (abortSignal) =>
+      await this.#requests.send('checking the name of the new snapshot', (abortSignal) =>
         this.#container.getBlobClient(name).getProperties({ abortSignal }),
       );
       return false;
     } catch (error) {
-      if (isMissing(error) || harmless.includes(codeOf(error))) return true;
+      if (isMissing(error) || free.includes(codeOf(error))) return true;
       throw error;
     }
   }
 
-  /** What the identity may do here. @throws StorageError for everything but a missing right */
+  /** Which rights the identity has. @throws StorageError for everything but a missing right */
   async probeRights(): Promise<RightsProbe> {
     return probeRights(this.#container, this.#prefix, this.#requests);
   }
 
-  /** @param isReadBack whether the caller will prove the blob by reading it back */
+  /** @param isReadBack whether the caller will read the blob back and compare it */
   startUpload(name: string, isReadBack = false): StagedUpload {
     return new StagedUpload(this.#container, name, isReadBack, this.#requests, this.#signal);
   }
 
   /**
-   * The blob of this name, with or without the prefix; undefined when there is none. It has its record also where it is a copy
-   * or has been cut: what is named is meant, and its bytes are compared with the record when they are read.
+   * The blob of this name, with or without the prefix; undefined if there is none. Unlike in a list, a copy or a truncated blob
+   * keeps its record: its bytes are compared with the record when they are read.
    * @throws StorageError
    */
   async find(name: string): Promise<StoredBlob | undefined> {
@@ -125,7 +105,7 @@ export class BlobStore {
   }
 
   /**
-   * All blobs under the prefix, the newest first; those that are snapshots have their record.
+   * All blobs under the prefix, the newest first; snapshots have their record.
    * @param fresh the snapshot that this run has just stored
    * @throws StorageError
    */
@@ -139,29 +119,29 @@ export class BlobStore {
     );
   }
 
-  /** Keeps that a drill succeeded. @throws StorageError */
+  /** Stores that a drill succeeded. @throws StorageError */
   async noteDrill(note: DrillNote): Promise<void> {
     return writeDrillNote(this.#container, this.#prefix, this.#requests, note);
   }
 
-  /** The last drill that succeeded; undefined when there was none. @throws StorageError */
+  /** The last successful drill; undefined if there was none. @throws StorageError */
   async lastDrill(): Promise<DrillNote | undefined> {
     return readDrillNote(this.#container, this.#prefix, this.#requests, new Date());
   }
 
   /**
-   * The bytes of a blob, from its beginning or from a later byte on, also over a line that is cut again and again. A piece is
-   * valid until the next is taken.
+   * The bytes of a blob, from its beginning or from a later byte on, even if the connection breaks repeatedly. A piece is valid
+   * until the next one is taken.
    * @param size of the whole blob, in bytes
-   * @throws StorageError, also when the blob is no longer the one of this etag
+   * @throws StorageError, also when the blob has another etag by now
    */
   read(name: string, etag: string, size: number, from = 0): AsyncGenerator<Buffer, void, void> {
     return download(this.#container.getBlobClient(name), { etag, size, from }, this.#requests, this.#signal);
   }
 
   /**
-   * Deletes a blob unless it was changed since; one that is gone already is a success.
-   * @returns why it stays although we may delete it; undefined when it is gone
+   * Deletes a blob unless it has another etag by now; one that is gone already is a success.
+   * @returns why it stays although the identity has the right to delete; undefined when it is gone
    * @throws StorageError
    */
   async remove(name: string, etag: string): Promise<string | undefined> {
@@ -172,7 +152,7 @@ export class BlobStore {
       return undefined;
     } catch (error) {
       if (await isGone(blob, error, this.#requests)) return undefined;
-      const obstacle = Object.hasOwn(OBSTACLES, codeOf(error)) ? OBSTACLES[codeOf(error)] : undefined;
+      const obstacle = OBSTACLES.get(codeOf(error));
       if (obstacle === undefined) throw error;
       return obstacle;
     }

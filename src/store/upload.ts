@@ -1,44 +1,39 @@
 import { createHash, randomBytes } from 'node:crypto';
 import type { BlobGetPropertiesResponse, BlockBlobClient, ContainerClient } from '@azure/storage-blob';
 import { onAbort } from '../abort.ts';
-import { Interrupted } from '../errors.ts';
+import { CREDENTIAL_NAMES } from '../config/credential.ts';
+import { Interrupted, StorageError } from '../errors.ts';
 import { type SnapshotRecord, toMetadata } from '../snapshot/record.ts';
 import type { VerifiedSnapshot } from '../snapshot/verify/verifier.ts';
+import { BlockBuffer } from './block-buffer.ts';
 import { storable } from './catalogue.ts';
-import { codeOf, isGone, isMissing, nameContested, nameTaken } from './errors.ts';
-import type { Requests } from './requests.ts';
-import { createContainer } from './store.ts';
-
-/** Above 4 MiB accounts take their fast path; 50,000 blocks of 8 MiB are 390 GiB. */
-const BLOCK_SIZE = 8 * 1024 * 1024;
+import { codeOf, isMissing } from './errors.ts';
+import { isGone, type Requests } from './requests.ts';
 
 /**
- * How long a commit that is under way may go on after the run was aborted: broken off, nobody could tell whether it happened.
- * Together with FAREWELL_MS it stays below the two seconds in which an interrupted run must end.
+ * How long a commit may go on after the run was aborted, because the result of an aborted one is unknown; then how long the
+ * rollback may. The sum is below SHUTDOWN_GRACE_MS (main.ts).
  */
-const LINGER_MS = 700;
+const COMMIT_GRACE_MS = 700;
+const ROLLBACK_GRACE_MS = 800;
 
-/** How long a blob may be withdrawn, and how long after the run was aborted. */
-const WITHDRAW_MS = 20_000;
-const FAREWELL_MS = 800;
-
-/** One being filled and two under way: the bound of the memory that an upload takes. */
-const BUFFERS = 3;
+/** Time for a rollback in a run that was not aborted. */
+const ROLLBACK_MS = 20_000;
 
 /**
- * What a commit is refused with when the name was written to meanwhile. Such a write also drops all blocks that it does not
- * list; a Put Blob may find blocks of another upload in its way.
+ * Codes of a commit that was refused because another worker wrote to the name. Such a write also drops all blocks that it does
+ * not list; a Put Blob may find blocks of another upload.
  */
 const NAME_LOST = new Set(['BlobAlreadyExists', 'ConditionNotMet', 'InvalidBlockList']);
 
 export interface Committed {
-  /** Of the blob as it was committed: who reads with it reads what was stored here, or fails. */
+  /** Of the blob as it was committed: reading with it returns what was stored here, or fails. */
   readonly etag: string;
 }
 
 /**
- * A blob in the making. Its bytes are staged as blocks, which nobody sees, while they arrive; it appears in one step, and
- * only to a caller that holds the verifier's verdict over exactly these bytes. Up to one block it is a single Put Blob.
+ * A blob that is being uploaded. Its bytes are staged as blocks, which are invisible, while they arrive; the blob appears in one
+ * step, and only for a caller that has the verifier's verdict on exactly these bytes. Up to one block it is a single Put Blob.
  */
 export class StagedUpload {
   readonly uploadId = randomBytes(16).toString('hex');
@@ -47,25 +42,21 @@ export class StagedUpload {
   readonly #requests: Requests;
   readonly #abort = new AbortController();
   readonly #signal: AbortSignal;
-  /** Whether each block carries its MD5 for the service to check. */
+  /** Whether each block carries its MD5, which the service checks. */
   readonly #sendsBlockMd5: boolean;
   readonly #md5 = createHash('md5');
+  readonly #buffer = new BlockBuffer();
   readonly #blockIds: string[] = [];
-  readonly #idle: Buffer[] = [];
-  readonly #staging = new Set<Promise<void>>();
-  #failure: unknown;
+  readonly #staging = new Set<Promise<unknown>>();
   readonly #failed = new AbortController();
-  #block: Buffer = Buffer.allocUnsafe(BLOCK_SIZE);
-  #filled = 0;
-  #buffers = 1;
   #size = 0;
-  #containerMade: Promise<void> | undefined;
-  /** From when the service was first asked to make it so. */
+  #containerCreated: Promise<void> | undefined;
+  /** From the first request that can make it visible. */
   #mayBeVisible = false;
 
   /**
-   * @param isReadBack whether the blob's sha256 will be read back, which finds all that the sums of single blocks find; over
-   *   TLS, which protects the line itself, they are left out then, for they cost a tenth of a large backup's processor time
+   * @param isReadBack whether the blob's sha256 will be read back, which finds all that MD5 sums of blocks find: with TLS, which
+   *   protects the line, they are omitted then, because they cost a tenth of a large backup's processor time
    */
   constructor(container: ContainerClient, name: string, isReadBack: boolean, requests: Requests, signal: AbortSignal) {
     this.#container = container;
@@ -75,32 +66,29 @@ export class StagedUpload {
     this.#signal = AbortSignal.any([signal, this.#abort.signal]);
   }
 
-  /** Aborted with the error of the first block that cannot be stored: what is still to come need not come. */
+  /** Aborted with the error of the first block that cannot be stored: more bytes are not needed. */
   get failed(): AbortSignal {
     return this.#failed.signal;
   }
 
-  /** Takes a copy of the piece; waits while all buffers are under way. @throws StorageError of any block so far */
+  /** Copies the piece; waits while all blocks are being sent. @throws StorageError of any block so far */
   async write(piece: Uint8Array): Promise<void> {
     this.#md5.update(piece);
     this.#size += piece.length;
-    for (let taken = 0; taken < piece.length;) {
-      if (this.#filled === BLOCK_SIZE) {
-        this.#stage();
-        this.#block = await this.#freeBuffer();
+    for (let copied = 0; copied < piece.length;) {
+      if (this.#buffer.isFull) {
+        this.#stageBlock();
+        await this.#buffer.startBlock();
       }
-      if (this.#failure !== undefined) throw this.#failure;
-      const part = piece.subarray(taken, taken + BLOCK_SIZE - this.#filled);
-      this.#block.set(part, this.#filled);
-      this.#filled += part.length;
-      taken += part.length;
+      this.failed.throwIfAborted();
+      copied += this.#buffer.append(piece.subarray(copied));
     }
   }
 
   /**
    * Makes the blob visible, with its record as metadata, unless the name is taken.
    * @param record carries this upload's `uploadId`
-   * @throws StorageError; where it is not known whether the service still did it, the snapshot may be visible, and is whole
+   * @throws StorageError; if the service may have committed all the same, the snapshot may be visible, and is complete
    */
   async commit(snapshot: VerifiedSnapshot, record: SnapshotRecord): Promise<Committed> {
     if (snapshot.facts.size !== this.#size || record.uploadId !== this.uploadId) {
@@ -108,9 +96,8 @@ export class StagedUpload {
     }
     try {
       const committed = await this.#makeVisible(storable(toMetadata(record)));
-      // What reads the blob back needs memory of its own.
-      this.#idle.length = 0;
-      this.#block = Buffer.alloc(0);
+      // Reading back needs memory of its own.
+      this.#buffer.clear();
       if (this.#signal.reason instanceof Interrupted) throw this.#signal.reason;
       return committed;
     } catch (error) {
@@ -119,8 +106,8 @@ export class StagedUpload {
   }
 
   /**
-   * Withdraws what nobody will prove any more.
-   * @returns what the run is to end with: it says what became of the blob, where it was or may be visible
+   * Removes the blob of an interrupted run, which nobody will verify any more.
+   * @returns the interruption, which says what became of the blob if it was or may be visible
    */
   async rollbackAfter(interruption: Interrupted): Promise<Interrupted> {
     if (!this.#mayBeVisible) return interruption;
@@ -137,19 +124,19 @@ export class StagedUpload {
   }
 
   /**
-   * Removes the blob of this upload, and no other, should it be visible. Takes 20 s at the most, and less than one when the run
-   * was aborted.
+   * Removes the blob of this upload, and no other, if it is visible. Takes at most 20 s, and less than one second after an abort
+   * of the run.
    * @returns whether it is certain that it is not visible
    */
   async rollback(): Promise<boolean> {
     if (!this.#mayBeVisible) return true;
-    const signal = AbortSignal.any([AbortSignal.timeout(WITHDRAW_MS), afterAbortOf(this.#signal, FAREWELL_MS)]);
+    const signal = AbortSignal.any([AbortSignal.timeout(ROLLBACK_MS), abortedAfter(this.#signal, ROLLBACK_GRACE_MS)]);
     try {
       const found = await this.#requests.send('looking for the blob to roll back', this.#properties, { signal });
       if (found.metadata?.['uploadid'] !== this.uploadId) return true;
       const conditions = { ifMatch: found.etag ?? '' };
       const remove = (abortSignal: AbortSignal): Promise<unknown> => this.#blob.delete({ conditions, abortSignal });
-      await this.#requests.send('withdrawing the blob', remove, { signal });
+      await this.#requests.send('rolling back the blob', remove, { signal });
       return true;
     } catch (error) {
       if (codeOf(error) === 'ContainerNotFound') return true;
@@ -157,9 +144,9 @@ export class StagedUpload {
     }
   }
 
-  /** Ends all requests under way. Staged blocks stay invisible; the service drops them after a week. */
+  /** Ends all requests. Staged blocks stay invisible; the service drops them after a week. */
   abort(): void {
-    this.#abort.abort(new Error('the upload was given up'));
+    this.#abort.abort(new Error('the upload was aborted'));
   }
 
   async #makeVisible(metadata: Record<string, string>): Promise<Committed> {
@@ -169,81 +156,74 @@ export class StagedUpload {
       metadata,
       blobHTTPHeaders: { blobContentType: 'application/octet-stream', blobContentMD5 },
     };
-    const lingering = afterAbortOf(this.#signal, LINGER_MS);
+    const signal = abortedAfter(this.#signal, COMMIT_GRACE_MS);
     try {
       if (this.#blockIds.length === 0) {
-        const body = this.#block.subarray(0, this.#filled);
+        const body = this.#buffer.bytes;
         this.#mayBeVisible = true;
         const store = (abortSignal: AbortSignal): Promise<Answer> =>
           this.#blob.upload(body, body.length, { ...options, transactionalContentMD5: blobContentMD5, abortSignal });
-        return withEtag(await this.#send('storing the snapshot', body.length, store, lingering));
+        return withEtag(await this.#send('storing the snapshot', body.length, store, signal));
       }
-      this.#stage();
+      this.#stageBlock();
       await Promise.all(this.#staging);
-      if (this.#failure !== undefined) throw this.#failure;
+      this.failed.throwIfAborted();
       this.#mayBeVisible = true;
       const commit = (abortSignal: AbortSignal): Promise<Answer> =>
         this.#blob.commitBlockList(this.#blockIds, { ...options, abortSignal });
-      return withEtag(await this.#send('committing the snapshot', 0, commit, lingering));
+      return withEtag(await this.#send('committing the snapshot', 0, commit, signal));
     } catch (error) {
-      if (NAME_LOST.has(codeOf(error))) return await this.#ownCommit(error);
+      if (NAME_LOST.has(codeOf(error))) return await this.#findOwnCommit(error);
       throw error;
     }
   }
 
-  /** When the answer to a commit is lost, its repetition finds the name taken or the blocks used up, by ourselves. */
-  async #ownCommit(error: unknown): Promise<Committed> {
+  /** If the answer to a commit was lost, its retry finds that we took the name, or used up the blocks, ourselves. */
+  async #findOwnCommit(error: unknown): Promise<Committed> {
+    const { name } = this.#blob;
     try {
       const found = await this.#send('looking at the blob of that name', 0, this.#properties);
       if (found.metadata?.['uploadid'] === this.uploadId && found.contentLength === this.#size) return withEtag(found);
     } catch (missing) {
-      if (!isMissing(missing)) throw missing;
-      throw nameContested(this.#blob.name, error);
+      throw isMissing(missing) ? nameContested(name, error) : missing;
     }
-    throw nameTaken(this.#blob.name, error);
+    throw new StorageError(
+      'BlobAlreadyExists',
+      `A blob named ${name} exists already; it was left as it is.`,
+      'Another worker took a snapshot in the same second. Run the command again.',
+      error,
+    );
   }
 
   readonly #properties = (abortSignal: AbortSignal): Promise<BlobGetPropertiesResponse> =>
     this.#blob.getProperties({ abortSignal });
 
-  /** Sends the filled buffer as the next block, without waiting for it. */
-  #stage(): void {
-    const block = this.#block;
-    const body = block.subarray(0, this.#filled);
-    this.#filled = 0;
-    const id = blockId(this.uploadId, this.#blockIds.length);
-    this.#blockIds.push(id);
-    const staging = this.#stageBlock(id, body, this.#blockIds.length).finally(() => {
-      this.#idle.push(block);
-      this.#staging.delete(staging);
-    });
+  /** Sends the current block without waiting for it. An error aborts `failed`. */
+  #stageBlock(): void {
+    const body = this.#buffer.bytes;
+    // All ids of a name must have one length, those of an earlier attempt included.
+    const id = Buffer.alloc(20);
+    id.write(this.uploadId, 'hex');
+    id.writeUInt32BE(this.#blockIds.length, 16);
+    const blockId = id.toString('base64');
+    const number = this.#blockIds.push(blockId);
+    const sum = this.#sendsBlockMd5 ? { transactionalContentMD5: createHash('md5').update(body).digest() } : {};
+    const stage = (abortSignal: AbortSignal): Promise<unknown> =>
+      this.#blob.stageBlock(blockId, body, body.length, { ...sum, abortSignal });
+    const staging = this.#send(`storing block ${number}`, body.length, stage)
+      .catch((error: unknown) => {
+        // The blocks of another tool, not yet committed, have ids of another length.
+        const isForeign = codeOf(error) === 'InvalidBlobOrBlock';
+        this.#failed.abort(isForeign ? nameContested(this.#blob.name, error) : error);
+      })
+      .finally(() => {
+        this.#buffer.release(body);
+        this.#staging.delete(staging);
+      });
     this.#staging.add(staging);
   }
 
-  /** Never rejects: a failure is kept for the next write, or the commit. */
-  async #stageBlock(id: string, body: Buffer, number: number): Promise<void> {
-    const sum = this.#sendsBlockMd5 ? { transactionalContentMD5: createHash('md5').update(body).digest() } : {};
-    const stage = (abortSignal: AbortSignal): Promise<unknown> =>
-      this.#blob.stageBlock(id, body, body.length, { ...sum, abortSignal });
-    try {
-      await this.#send(`storing block ${number}`, body.length, stage);
-    } catch (error) {
-      // All block ids of a name must have one length: those of another tool, not yet committed, have another one.
-      this.#failure ??= codeOf(error) === 'InvalidBlobOrBlock' ? nameContested(this.#blob.name, error) : error;
-      this.#failed.abort(this.#failure);
-    }
-  }
-
-  async #freeBuffer(): Promise<Buffer> {
-    if (this.#idle.length === 0 && this.#buffers < BUFFERS) {
-      this.#buffers++;
-      return Buffer.allocUnsafe(BLOCK_SIZE);
-    }
-    while (this.#idle.length === 0) await Promise.race(this.#staging);
-    return this.#idle.pop() as Buffer;
-  }
-
-  /** Creates the container only when the service says that it is missing: the right to do so is rare and need not be there. */
+  /** Creates the container only when the service says that it is missing: few identities have the right to create it. */
   async #send<T>(
     doing: string,
     bytes: number,
@@ -255,19 +235,39 @@ export class StagedUpload {
       return await send();
     } catch (error) {
       if (codeOf(error) !== 'ContainerNotFound') throw error;
-      this.#containerMade ??= createContainer(this.#container, this.#requests);
-      await this.#containerMade;
+      await (this.#containerCreated ??= createContainer(this.#container, this.#requests));
       return await send();
     }
   }
 }
 
-/** Of one length, which all block ids of a name must have, leftovers of an earlier attempt included. */
-function blockId(uploadId: string, index: number): string {
-  const id = Buffer.alloc(20);
-  id.write(uploadId, 'hex');
-  id.writeUInt32BE(index, 16);
-  return id.toString('base64');
+/** Creates the missing container; if another worker was faster, that is a success. @throws StorageError */
+async function createContainer(container: ContainerClient, requests: Requests): Promise<void> {
+  try {
+    await requests.send('creating the container', (abortSignal) => container.create({ abortSignal }));
+  } catch (error) {
+    const code = codeOf(error);
+    if (code === 'ContainerAlreadyExists') return;
+    if (!code.startsWith('Authorization')) throw error;
+    const { account, source } = requests.endpoint;
+    throw new StorageError(
+      code,
+      `Container ${container.containerName} does not exist in account ${account}, ` +
+        `and the ${CREDENTIAL_NAMES[source]} has no permission to create it.`,
+      'Create the container, or check SNAPSHOT_AZURE_CONTAINER_NAME.',
+      error,
+    );
+  }
+}
+
+/** Another worker wrote to the name, so that the blocks of this snapshot cannot be committed; no blob has the name now. */
+function nameContested(name: string, cause: unknown): StorageError {
+  return new StorageError(
+    codeOf(cause),
+    `Another worker wrote to the name ${name} before this snapshot was committed; nothing was overwritten.`,
+    'Run the command again. If there is no other worker, somebody deleted the blob as soon as it was stored.',
+    cause,
+  );
 }
 
 interface Answer {
@@ -275,12 +275,12 @@ interface Answer {
 }
 
 function withEtag({ etag }: Answer): Committed {
-  if (etag === undefined) throw new Error('the service named no etag');
+  if (etag === undefined) throw new Error('the answer has no etag');
   return { etag };
 }
 
-/** A signal that follows another one's abort, with the same reason, after a while. */
-function afterAbortOf(signal: AbortSignal, ms: number): AbortSignal {
+/** A signal that is aborted some time after another one, with the same reason. */
+function abortedAfter(signal: AbortSignal, ms: number): AbortSignal {
   const controller = new AbortController();
   onAbort(signal, () => void setTimeout(() => controller.abort(signal.reason), ms).unref());
   return controller.signal;

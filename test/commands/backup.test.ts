@@ -256,7 +256,7 @@ t.test('etcd is not kept waiting when the upload has failed', async (t) => {
     SNAPSHOT_ETCD_ENDPOINTS: member.endpoint,
   });
   t.equal(code, 12, stderr);
-  t.match(errorOf({ stderr }).message, /may not do this/);
+  t.match(errorOf({ stderr }).message, /has no permission for this/);
   t.ok(failedAt > 0 && cancelledAt - failedAt < 10_000, 'and not only after thirty seconds');
 });
 

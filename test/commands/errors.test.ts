@@ -216,7 +216,13 @@ t.test('storage', async (t) => {
   };
   const denied = { status: 403, code: 'AuthorizationPermissionMismatch' };
   const mayNotWrite = await refuses(denied, (method) => method === 'PUT');
-  await fails(t, 'missing right', mayNotWrite, 12, /may not do this on container errors \(storing the snapshot\)/);
+  await fails(
+    t,
+    'missing right',
+    mayNotWrite,
+    12,
+    /has no permission for this on container errors \(storing the snapshot\)/,
+  );
   const down = await refuses({ status: 503, code: 'ServerBusy' }, () => true);
   const hanging = await refuses('hang', () => true);
   await Promise.all([

@@ -178,7 +178,7 @@ t.test('what the service keeps stays, with one warning for each reason, and the 
     '2 could not be deleted: protected by an immutability policy.',
     '1 could not be deleted: protected by a legal hold.',
     '1 could not be deleted: being rehydrated.',
-    '1 could not be deleted: changed by somebody meanwhile.',
+    '1 could not be deleted: changed by somebody else.',
   ];
   t.strictSame(
     result.findings,
@@ -249,5 +249,8 @@ t.test('without the right to delete it stops at once', async (t) => {
     result.decisions.every(({ keep }) => keep),
     'everything is still there',
   );
-  t.match(errorOf({ stderr }).message, /^Retention is incomplete: The account key may not do this .*\(deleting /);
+  t.match(
+    errorOf({ stderr }).message,
+    /^Retention is incomplete: The account key has no permission for this .*\(deleting /,
+  );
 });

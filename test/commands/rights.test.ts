@@ -54,7 +54,7 @@ t.test('a container that is there needs nobody who may create it', async (t) => 
   const missing = await backup(t, withRights('missing', 'rcwdl'), 12);
   t.match(
     errorOf(missing).message,
-    /Container missing does not exist in account testaccount, and the SAS token may not create it/,
+    /Container missing does not exist in account testaccount, and the SAS token has no permission to create it/,
   );
 });
 

@@ -60,7 +60,7 @@ async function check(
 }
 
 const MOMENTS: Record<string, (seen: Seen) => Fault> = {
-  'asking for the name': ({ method }) => (method === 'HEAD' ? 'hang' : 'pass'),
+  'checking the name': ({ method }) => (method === 'HEAD' ? 'hang' : 'pass'),
   'storing the snapshot': ({ method }) => (method === 'PUT' ? 'hang' : 'pass'),
   'the answer to the storing is lost': ({ method }) => (method === 'PUT' ? 'lose-answer' : 'pass'),
   'reading it back': ({ method }) => (method === 'GET' ? 'hang' : 'pass'),
@@ -79,7 +79,7 @@ for (const [moment, rule] of Object.entries(MOMENTS)) {
         reached ||= fault !== 'pass';
         return fault;
       });
-      const outcome = moment === 'asking for the name' ? undefined : 'rolled back';
+      const outcome = moment === 'checking the name' ? undefined : 'rolled back';
       await check(t, await interrupted(signal, variables, () => reached), code, outcome);
     }
   });

@@ -159,7 +159,7 @@ t.test('service principal with a certificate', async (t) => {
   await unusable(t, await file('text.pem', 'nonsense'), /text.pem is not a PEM certificate/);
   await unusable(t, await file('bare.pem', onlyCertificate), /bare.pem is not a PEM private key/);
   await unusable(t, await file('key.pem', onlyKey), /key.pem is not a PEM certificate/);
-  await unusable(t, await file('mixed.pem', mixed), /has no RSA key of its own/);
+  await unusable(t, await file('mixed.pem', mixed), /has no matching RSA key/);
   await unusable(t, named(expired), /certificate .*expired.pem expired on 20/);
   await refuses(t, named(other), /Entra ID does not know the certificate.*AADSTS700027/);
 });
@@ -199,7 +199,7 @@ t.test('through a proxy go tokens and blobs, and never etcd', async (t) => {
   t.strictSame(hosts(), [blobs], 'without the hosts of NO_PROXY');
 
   const wrong = { ...entra.variables, HTTPS_PROXY: proxy.url('another~password') };
-  const refused = await refuses(t, wrong, /The proxy wants a user name and a password/);
+  const refused = await refuses(t, wrong, /The proxy requires a user name and a password/);
   t.notMatch(refused.stderr, 'another~password');
 });
 
@@ -207,5 +207,5 @@ t.test('a token endpoint that is busy at first', async (t) => {
   const busy = { status: 503, body: {}, headers: { 'retry-after': '1' } };
   entra.instead.push(busy, aadsts(429, 90033, 'A transient error has occurred.'));
   const { stderr } = await succeeds(t, 'service principal', entra.variables, [entra.password]);
-  t.match(stderr, /failed and is tried again[^\n]*"503"[^]*failed and is tried again[^\n]*AADSTS90033/);
+  t.match(stderr, /failed, retrying[^\n]*"503"[^]*failed, retrying[^\n]*AADSTS90033/);
 });

@@ -111,7 +111,7 @@ const PROMISES: Record<string, (t: Test, place: Place) => Promise<void>> = {
   },
   'remove: the blob of this etag; one that is gone is a success': async (t, { store, container }) => {
     const { etag = '' } = (await store.find('older.db')) ?? {};
-    t.equal(await store.remove('prod/older.db', '"0x0"'), 'changed by somebody meanwhile');
+    t.equal(await store.remove('prod/older.db', '"0x0"'), 'changed by somebody else');
     t.equal(await container.getBlobClient('prod/older.db').exists(), true);
     for (const time of ['once', 'again']) {
       t.equal(await store.remove('prod/older.db', etag), undefined);
@@ -169,7 +169,7 @@ async function open(t: Test, name: string, { rule, deadlines, tls }: Setting): P
     SNAPSHOT_AZURE_BLOB_ENDPOINT: proxy?.url ?? server.url,
     SNAPSHOT_BLOB_PREFIX: 'prod/',
   };
-  const store = await openStore(variables, undefined, { ...DEADLINES, firstPatienceMs: 60_000, ...deadlines });
+  const store = await openStore(variables, undefined, { ...DEADLINES, firstRetryMs: 60_000, ...deadlines });
   return { store, container: server.container(name) };
 }
 

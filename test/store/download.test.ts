@@ -81,7 +81,7 @@ t.test('200 MB over a line that is cut 50 times, in bounded memory', async (t) =
 });
 
 t.test('every connection is cut after a megabyte, and deadline is for progress only', async (t) => {
-  const { store, proxy } = await behind(t, () => ({ cutAfter: MB }), { patienceMs: 1500 });
+  const { store, proxy } = await behind(t, () => ({ cutAfter: MB }), { retryMs: 1500 });
   const start = performance.now();
   t.ok((await readAll(store, 'small.db', small.etag, small.bytes.length)).equals(small.bytes));
   t.ok(proxy.seen.length > 12, `${proxy.seen.length} requests`);
@@ -109,7 +109,7 @@ t.test('a slow peer is waited for as long as something comes', async (t) => {
   const { store, proxy } = await behind(t, () => ({ bytesPerSecond: 4 * MB }), {
     tryMs: 2500,
     firstTryMs: 2500,
-    patienceMs: 2500,
+    retryMs: 2500,
   });
   const start = performance.now();
   t.ok((await readAll(store, 'small.db', small.etag, small.bytes.length)).equals(small.bytes));

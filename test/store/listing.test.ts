@@ -84,12 +84,12 @@ t.test('a list that has no end is left at once', async (t) => {
   }
 });
 
-t.test('a page that has more than was asked for', async (t) => {
+t.test('a page with more blobs than requested', async (t) => {
   const { store } = await storeOf(t, [page(blob().repeat(501))]);
   await t.rejects(store.list(), {
     exitCode: 12,
     code: 'InvalidResponse',
-    message: /501 blobs where 500 were asked for/,
+    message: /501 blobs instead of at most 500/,
   });
 });
 

@@ -85,16 +85,28 @@ t.test('every refusal of the blob service has its sentence', { buffered: true },
     /storage firewall/,
   );
   const permission = forbidden('AuthorizationPermissionMismatch');
-  await refused(t, permission, /SAS token may not do this on container mycluster \(listing/, /rights rcwl/, SAS);
-  await refused(t, permission, /service principal may not do this/, /Storage Blob Data Contributor/, PRINCIPAL);
+  await refused(
+    t,
+    permission,
+    /SAS token has no permission for this on container mycluster \(listing/,
+    /rights rcwl/,
+    SAS,
+  );
+  await refused(
+    t,
+    permission,
+    /service principal has no permission for this/,
+    /Storage Blob Data Contributor/,
+    PRINCIPAL,
+  );
   await refused(t, forbidden('AuthorizationResourceTypeMismatch'), /not for containers/, /SAS token/, SAS);
   await refused(t, forbidden('AuthorizationServiceMismatch'), /not for containers/, /SAS token/, SAS);
-  await refused(t, forbidden('AuthorizationSourceIPMismatch'), /not good for this network address/, /address/, SAS);
+  await refused(t, forbidden('AuthorizationSourceIPMismatch'), /not valid for this network address/, /address/, SAS);
   await refused(t, forbidden('AuthorizationProtocolMismatch'), /allows https only/, /https/, SAS);
   await refused(t, forbidden('KeyBasedAuthenticationNotPermitted'), /forbids access by key/, /principal/);
   await refused(t, forbidden('AccountIsDisabled'), /testaccount is disabled/, /subscription/);
   const foreign = { status: 401, code: 'InvalidAuthenticationInfo', message: 'Issuer validation failed.' };
-  await refused(t, foreign, /refused the service principal/, /tenant to which the subscription/, PRINCIPAL);
+  await refused(t, foreign, /refused the service principal/, /tenant of the subscription/, PRINCIPAL);
   await refused(
     t,
     { status: 404, code: 'ContainerNotFound' },
@@ -102,7 +114,7 @@ t.test('every refusal of the blob service has its sentence', { buffered: true },
     /NAME/,
   );
   await refused(t, { status: 404, code: 'ResourceNotFound' }, /testaccount does not exist at 127.0.0.1/, /NAME/);
-  await refused(t, { status: 407 }, /The proxy wants a user name/, /HTTPS_PROXY/);
+  await refused(t, { status: 407 }, /The proxy requires a user name/, /HTTPS_PROXY/);
   await refused(t, { status: 418 }, /Azure failed while listing/, /without a request id it came from a proxy/);
 });
 
