@@ -1,4 +1,5 @@
 import type { SnapshotRecord } from '../snapshot/record.ts';
+import { printable } from '../text.ts';
 
 /** A key count below this share of the previous one has collapsed. */
 const KEYS_LEFT = 1 / 2;
@@ -28,6 +29,12 @@ export function findAnomalies(
     ];
   }
   const anomalies: string[] = [];
+  for (const { id, name } of current.members) {
+    const before = previous.members.find((member) => member.id === id)?.name ?? '';
+    if (name !== '' && before !== '' && name !== before) {
+      anomalies.push(`member ${id} is ${printable(name)}, but was ${printable(before)} (was the cluster rebuilt?)`);
+    }
+  }
   if (current.revision < previous.revision) {
     anomalies.push(`the revision went back from ${previous.revision} to ${current.revision}`);
   }

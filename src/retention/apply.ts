@@ -92,12 +92,22 @@ export function held(subject: string, anomalies: readonly string[]): WorkerError
 }
 
 /** Warns about what counts for nothing: a clock was wrong, or somebody copied, changed or forged metadata. */
-export function warnAboutCatalogue({ futureDated, malformed }: RetentionPlan<StoredBlob>, warnings: Warnings): void {
+export function warnAboutCatalogue(
+  { futureDated, former, malformed }: RetentionPlan<StoredBlob>,
+  warnings: Warnings,
+): void {
   const [ahead] = futureDated;
   if (ahead !== undefined) {
     warnings.add(
       `Dated in the future, and therefore kept and counted for no rule: ${futureDated.length}, such as ${ahead.name}.`,
       'Check the clocks of the hosts that take snapshots; delete these by hand when they are of no use.',
+    );
+  }
+  const [earlier] = former;
+  if (earlier !== undefined) {
+    warnings.add(
+      `Kept, because they are of a former cluster with the same id: ${former.length}, such as ${earlier.name}. Their revisions are higher, or their members have other names.`,
+      'Delete them by hand when they are of no use. A cluster that is rebuilt on the same addresses gets the same id.',
     );
   }
   const [wrong] = malformed;

@@ -30,6 +30,9 @@ function isoWeek(moment: Date): string {
   return `${year}-W${String(week).padStart(2, '0')}`;
 }
 
+/** The reason why the snapshots of a former cluster with the same id stay. */
+export const FORMER = 'of a former cluster with this id';
+
 export interface Decision<T> {
   readonly snapshot: T;
   readonly keep: boolean;
@@ -52,7 +55,9 @@ export function decideRetention<T extends CataloguedBlob>(
   fresh?: Recorded<T>,
 ): Decision<T>[] {
   const unkept = `not kept by ${rulesInWords(rules).join(', ')}`;
-  const history = newestFirst(catalogue, now).filter(({ record }) => clusterIds.includes(record.clusterId));
+  const own = newestFirst(catalogue, now).filter(({ record }) => clusterIds.includes(record.clusterId));
+  const former = ofFormerCluster(own, clusterIds, fresh);
+  const history = own.filter((snapshot) => !former.has(snapshot));
   const safe = neverRemoved(history, clusterIds[0], fresh);
   const kept = keptByRules(history, rules, fresh);
   return catalogue.map((snapshot) => {
@@ -60,10 +65,44 @@ export function decideRetention<T extends CataloguedBlob>(
     if (!isRecorded(snapshot)) return stays(whyNotCounted(snapshot));
     if (!clusterIds.includes(snapshot.record.clusterId)) return stays('of another cluster');
     if (!hasRule(rules)) return stays('no rule is set');
+    if (former.has(snapshot)) return stays(FORMER);
     const always = safe.get(snapshot) ?? (isFutureDated(snapshot, now) ? 'dated in the future' : undefined);
     const reasons = [...(always === undefined ? [] : [always]), ...(kept.get(snapshot) ?? [])];
     return reasons.length > 0 ? stays(...reasons) : { snapshot, keep: false, reasons: [unkept] };
   });
+}
+
+/**
+ * Snapshots with the id of this cluster that are not part of its history. etcd derives the id from peer URLs and token, so a
+ * cluster that is rebuilt on the same addresses gets the same id; but its revisions begin again, or its members have new names.
+ * All that is older than such a difference is of the former cluster, unless its id is listed as one that this cluster had.
+ * @param own the newest first
+ */
+function ofFormerCluster<T extends CataloguedBlob>(
+  own: readonly Recorded<T>[],
+  [clusterId, ...previousIds]: readonly string[],
+  fresh: Recorded<T> | undefined,
+): Set<CataloguedBlob> {
+  if (clusterId === undefined || previousIds.includes(clusterId)) return new Set();
+  const ordered = fresh === undefined ? own : [fresh, ...own.filter((snapshot) => snapshot !== fresh)];
+  const sameId = ordered.filter(({ record }) => record.clusterId === clusterId);
+  const names = new Map<string, string>();
+  let lowest: Recorded<T> | undefined;
+  const border = sameId.findIndex((snapshot) => {
+    const named = snapshot.record.members.filter(({ name }) => name !== '');
+    const isRenamed = named.some(({ id, name }) => names.has(id) && names.get(id) !== name);
+    if (isRenamed || (lowest !== undefined && isHigherBefore(snapshot, lowest))) return true;
+    for (const { id, name } of named) names.set(id, name);
+    if (lowest === undefined || snapshot.record.revision < lowest.record.revision) lowest = snapshot;
+    return false;
+  });
+  return new Set(border < 0 ? [] : sameId.slice(border));
+}
+
+/** Whether a snapshot that was taken and stored before the other has the higher revision. Two that overlap may differ. */
+function isHigherBefore(one: Recorded<CataloguedBlob>, other: Recorded<CataloguedBlob>): boolean {
+  const isBefore = momentOf(other) - momentOf(one) > CLOCK_SKEW_MS && one.storedAt < other.storedAt;
+  return isBefore && one.record.revision > other.record.revision;
 }
 
 /**

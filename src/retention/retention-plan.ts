@@ -8,7 +8,7 @@ import {
   type Recorded,
 } from '../snapshot/inventory.ts';
 import { findAnomalies } from './anomalies.ts';
-import { decideRetention, type Decision, hasRule } from './decide.ts';
+import { decideRetention, FORMER, type Decision, hasRule } from './decide.ts';
 
 /** What retention would do with everything under the prefix, and what holds it. */
 export interface RetentionPlan<T> {
@@ -23,6 +23,8 @@ export interface RetentionPlan<T> {
   readonly own: readonly Recorded<T>[];
   /** Those of them whose date is wrong. */
   readonly futureDated: readonly Recorded<T>[];
+  /** Those that have the id of this cluster, and are of an earlier one: they stay. */
+  readonly former: readonly T[];
   /** Blobs with metadata of this tool that are no snapshots: they decide nothing, and stay. */
   readonly malformed: readonly T[];
   /** Ids of other clusters that have snapshots here. */
@@ -45,11 +47,13 @@ export function planRetention<T extends CataloguedBlob>(
   const others = recorded.filter((snapshot) => !isOwn(snapshot));
   const earlier = dated.filter((snapshot) => snapshot !== current).map(({ record }) => record);
   const anomalies = current === undefined ? [] : findAnomalies(current.record, earlier, previousClusterIds);
+  const decisions = decideRetention(catalogue, clusterIds, rules, now, fresh?.snapshot);
   return {
     current,
     anomalies: [...(fresh?.anomalies ?? []), ...anomalies],
     isOff: !hasRule(rules),
-    decisions: decideRetention(catalogue, clusterIds, rules, now, fresh?.snapshot),
+    decisions,
+    former: decisions.flatMap(({ snapshot, reasons }) => (reasons.includes(FORMER) ? [snapshot] : [])),
     own,
     malformed: malformed(catalogue),
     futureDated: own.filter((snapshot) => isFutureDated(snapshot, now)),

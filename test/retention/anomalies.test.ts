@@ -9,6 +9,7 @@ const RECORD = {
   liveKeys: 400,
   totalSize: 1_000_000,
   takenAt: new Date('2026-02-02T00:00:00Z'),
+  members: [] as SnapshotRecord['members'],
 } as SnapshotRecord;
 
 function anomalies(change: Partial<SnapshotRecord>, ...earlier: Partial<SnapshotRecord>[]): string[] {
@@ -41,6 +42,10 @@ t.test('suspicious', (t) => {
   t.match(anomalies({ liveKeys: undefined, totalKeys: 399 }, {}), ['the number of keys fell from 800 to 399']);
   t.match(anomalies({ totalSize: 249_999 }, {}), ['the size fell from 1000000 to 249999 bytes']);
   t.match(anomalies({}, { clusterId: 'c2' }), ['the cluster id is c1, but the snapshots here are of cluster c2']);
+  const members = (...names: string[]): SnapshotRecord['members'] =>
+    names.map((name, index) => ({ id: `m${index}`, name, peerURLs: [], isLearner: false }));
+  t.match(anomalies({ members: members('x') }, { members: members('a') }), [/^member m0 is x, but was a/]);
+  t.strictSame(anomalies({ members: members('a', 'b') }, { members: members('', 'b', 'c') }), [], 'one had no name');
   t.equal(anomalies({ revision: 1, liveKeys: 1, totalSize: 1 }, {}).length, 3);
   t.end();
 });

@@ -28,7 +28,7 @@ function blob(name: string, storedAt: Date): CataloguedBlob {
 
 function snapshot(taken: number | string, clusterId = 'c1', more: Partial<CataloguedBlob> = {}): CataloguedBlob {
   const takenAt = new Date(taken);
-  const record = { clusterId, takenAt } as SnapshotRecord;
+  const record = { clusterId, takenAt, revision: 1, members: [] as SnapshotRecord['members'] } as SnapshotRecord;
   return { ...blob(`${clusterId}@${takenAt.toISOString()}`, takenAt), record, ...more };
 }
 
@@ -210,5 +210,41 @@ t.test('two years with a backup every six hours: each rule holds what it promise
   }
   t.strictSame([...broken].slice(0, 5), []);
   t.ok(ever.length > 2000, `${ever.length} backups, ${there.length} left`);
+  t.end();
+});
+
+t.test('a former cluster with the same id: what it left stays, and counts for nothing', (t) => {
+  const MINUTE = 60_000;
+  const at = (ago: number, revision: number, names: string[] = ['a', 'b'], storedAgo = ago): CataloguedBlob => {
+    const takenAt = new Date(NOW.getTime() - ago);
+    const members = names.map((name, index) => ({ id: `m${index}`, name, peerURLs: [], isLearner: false }));
+    const record = { clusterId: 'c1', takenAt, revision, members } as unknown as SnapshotRecord;
+    const storedAt = new Date(NOW.getTime() - storedAgo);
+    return { ...blob(`${revision}@${ago / MINUTE}`, storedAt), record };
+  };
+  const ids = (blobs: readonly CataloguedBlob[], clusterIds?: string[]): string[] =>
+    removed(blobs, { last: 1 }, clusterIds).map((name) => name.split('@')[0] ?? '');
+
+  const growing = [at(HOUR, 30), at(2 * HOUR, 20), at(3 * HOUR, 10)];
+  t.strictSame(ids(growing), ['10', '20'], 'one history');
+  const rebuilt = [at(HOUR, 6), at(2 * HOUR, 5), at(3 * HOUR, 900), at(4 * HOUR, 4), at(5 * HOUR, 3)];
+  t.strictSame(ids(rebuilt), ['5'], 'revisions that begin again');
+  t.match(decide(rebuilt, { last: 4 })['900@180'], { keep: true, reasons: ['of a former cluster with this id'] });
+  t.notOk(decide(rebuilt, { last: 1 })['5@120']?.keep);
+  t.strictSame(ids(rebuilt, ['c1', 'c1']), ['3', '4', '5', '900'], 'unless its id is listed as an earlier one');
+
+  const renamed = [at(HOUR, 30, ['x', 'y']), at(2 * HOUR, 20, ['x', '']), at(3 * HOUR, 10), at(4 * HOUR, 5)];
+  t.strictSame(ids(renamed), ['20'], 'the same members under other names');
+  const joined = [at(HOUR, 30, ['a', 'b', 'c']), at(2 * HOUR, 20, ['a', '']), at(3 * HOUR, 10, ['a'])];
+  t.strictSame(ids(joined), ['10', '20'], 'members that join, also before they have a name');
+
+  const overlapping = [at(HOUR, 29), at(HOUR + 4 * MINUTE, 30), at(2 * HOUR, 10)];
+  t.strictSame(
+    ids(overlapping),
+    ['10', '30'],
+    'two runs at the same time, of which one asked a member that was behind',
+  );
+  const slowClock = [at(HOUR, 20), at(2 * HOUR, 30, ['a', 'b'], MINUTE), at(3 * HOUR, 10)];
+  t.strictSame(ids(slowClock), ['10', '30'], 'a host whose clock is slow: it was stored later');
   t.end();
 });
