@@ -1,4 +1,4 @@
-/** Exit codes are part of the interface: scripts and alerts rely on them (README, "Troubleshooting"). */
+/** Exit codes are part of the interface: scripts and alerts rely on them (docs/troubleshooting.md). */
 export const ExitCode = {
   done: 0,
   unexpected: 1,
@@ -12,12 +12,14 @@ export const ExitCode = {
 } as const;
 
 /**
- * An end of the run that we understand: one sentence that says what failed and why, and a hint that says what to do.
- * Everything else that is thrown is a bug and ends with exit code 1.
+ * An expected failure: one sentence that says what failed and why, and a hint that says what to do. Everything else that is
+ * thrown is a bug and ends with exit code 1.
  */
 export class WorkerError extends Error {
   readonly exitCode: number;
   readonly hint: string;
+  /** The parts of a message that lists several problems: text logs show one per line. */
+  readonly problems: readonly string[] = [];
 
   constructor(exitCode: number, message: string, hint: string, cause?: unknown) {
     super(message, cause === undefined ? undefined : { cause });
@@ -34,21 +36,32 @@ export class UsageError extends WorkerError {
   }
 }
 
-/** etcd cannot be reached, refuses us, or stops in the middle. */
+/** Variables are wrong; all of them are reported at once. */
+export class ConfigurationError extends UsageError {
+  override readonly problems: readonly string[];
+
+  constructor(problems: readonly string[], hint: string) {
+    const count = problems.length === 1 ? 'one problem' : `${problems.length} problems`;
+    super(`The configuration has ${count}: ${problems.join('; ')}.`, hint);
+    this.problems = problems;
+  }
+}
+
+/** etcd cannot be reached, refuses a request, or stops in the middle. */
 export class EtcdError extends WorkerError {
   constructor(message: string, hint: string, cause?: unknown) {
     super(ExitCode.etcd, message, hint, cause);
   }
 }
 
-/** What etcd sent, or what is stored, is not a sound snapshot. */
+/** What etcd sent, or what is stored, is not a valid snapshot. */
 export class VerificationError extends WorkerError {
   constructor(message: string, hint: string, cause?: unknown) {
     super(ExitCode.verification, message, hint, cause);
   }
 }
 
-/** The blob store cannot be reached, refuses us, or returns other bytes than it was given. */
+/** The blob store cannot be reached, refuses a request, or returns other bytes than it was given. */
 export class StorageError extends WorkerError {
   /** Azure's own error code, such as `ContainerNotFound`, or the network's, such as `ECONNREFUSED`. */
   readonly code: string;
@@ -58,7 +71,7 @@ export class StorageError extends WorkerError {
     this.code = code;
   }
 
-  /** The identity is known, and has no right to do this. */
+  /** The identity is known, and has no permission for this. */
   get isForbidden(): boolean {
     return /^Authorization(Permission|ResourceType)Mismatch$/.test(this.code);
   }
@@ -93,20 +106,20 @@ export class Interrupted extends WorkerError {
 }
 
 /**
- * The reason with which a run is aborted when SNAPSHOT_TIMEOUT is over. The door that was being waited for (etcd or store)
- * turns it into its own error, so that the exit code names the side that was slow.
+ * The reason with which a run is aborted after SNAPSHOT_TIMEOUT. Whichever side was being waited for (etcd or storage) turns
+ * it into its own error: the exit code names the side that was slow.
  */
 export class RunTimeout extends Error {
   readonly seconds: number;
 
   constructor(seconds: number) {
-    super(`SNAPSHOT_TIMEOUT of ${seconds} s is over`);
+    super(`Timed out after ${seconds} s (SNAPSHOT_TIMEOUT)`);
     this.name = 'RunTimeout';
     this.seconds = seconds;
   }
 }
 
-/** What an error says. Node gives none to the failure of a host with several addresses: that is what each of them said. */
+/** The message of an error. Where a host has several addresses, Node gives no message: it is made of that of each. */
 export function messageOf(error: unknown): string {
   if (error instanceof AggregateError && error.message === '') {
     return [...new Set(error.errors.map(messageOf))].join('; ');

@@ -1,67 +1,51 @@
+import { type Command, COMMANDS, EXIT_CODES, GLOBAL_OPTIONS, type Options } from './command-table.ts';
 import { wrap } from './text.ts';
-
-/** One option of the command line, as Node's parser takes it and as the help shows it. */
-interface Option {
-  readonly type: 'boolean' | 'string';
-  readonly short?: string;
-  readonly multiple?: boolean;
-  /** Placeholder of its value, such as `FILE`. */
-  readonly value?: string;
-  readonly help: string;
-}
-
-export type Options = Readonly<Record<string, Option>>;
-
-/** What the help shows of a command. */
-export interface Command {
-  /** Its arguments; those in brackets may be left out. */
-  readonly operands: readonly string[];
-  readonly summary: string;
-  readonly options?: Options;
-}
 
 /** Columns that every terminal has. */
 const WIDTH = 80;
 
-const EXIT_CODES =
-  'Exit codes: 0 done, 1 unexpected error, 2 usage or configuration, 3 done but incomplete, 10 etcd, 11 verification failed, ' +
-  '12 storage, 13 no such snapshot, 20 cluster unhealthy or step unsafe, 129/130/143 interrupted by SIGHUP/SIGINT/SIGTERM.';
+const ABOUT_FILES = 'The path of a FILE begins with ./, ../ or /; every other NAME is in the container.';
 
-const ABOUT_FILES = 'The path of a FILE begins with ./, ../ or /; every other NAME is of the container.';
-
-/** The help for all commands: each with one sentence, and the options that all of them have. */
-export function generalHelp(commands: Readonly<Record<string, Command>>, globalOptions: Options): string {
-  const about =
-    'Backs up etcd to Azure Blob Storage. It is configured by environment variables SNAPSHOT_… (see the README).';
+/** The help for all commands: each with one line, and the options that all of them have. */
+export function generalHelp(): string {
   return [
     'Usage: etcd-snapshot [command] [options]',
     '',
-    ...wrap(about, WIDTH),
+    ...wrap(
+      'Backs up etcd to Azure Blob Storage. Configured by environment variables SNAPSHOT_… (see the README).',
+      WIDTH,
+    ),
     '',
     'Commands:',
-    ...table(Object.entries(commands).map(([name, { operands, summary }]) => [[name, ...operands].join(' '), summary])),
+    ...table(Object.entries(COMMANDS).map(([name, { summary }]) => [name, summary])),
     '',
     'Options:',
-    ...table(optionRows(globalOptions)),
+    ...table(optionRows(GLOBAL_OPTIONS)),
     '',
-    'etcd-snapshot help COMMAND shows the options of a command.',
+    'Exit codes:',
+    ...table(exitRows(Object.keys(EXIT_CODES).map(Number))),
     '',
-    ...wrap(EXIT_CODES, WIDTH),
-  ].join('\n');
+    'etcd-snapshot help COMMAND shows the options and examples of a command.',
+  ]
+    .flatMap((line) => wrap(line, WIDTH))
+    .join('\n');
 }
 
-/** The help for one command, with all of its options. */
-export function commandHelp(name: string, command: Command, globalOptions: Options): string {
-  const { operands, summary, options = {} } = command;
-  const own = optionRows(options);
+/** Usage, one paragraph, options, examples and exit codes of one command. */
+export function commandHelp(name: string, { operands, about, options = {}, examples, exitCodes }: Command): string {
   return [
     `Usage: etcd-snapshot ${[name, ...operands].join(' ')} [options]`,
     '',
-    ...wrap(`${summary.charAt(0).toUpperCase()}${summary.slice(1)}.`, WIDTH),
-    ...(operands.some((operand) => operand.includes('FILE')) ? wrap(ABOUT_FILES, WIDTH) : []),
+    ...wrap(operands.some((operand) => operand.includes('FILE')) ? `${about} ${ABOUT_FILES}` : about, WIDTH),
     '',
     'Options:',
-    ...table([...own, ...optionRows(globalOptions)]),
+    ...table([...optionRows(options), ...optionRows(GLOBAL_OPTIONS)]),
+    '',
+    'Examples:',
+    ...examples.map((example) => `  etcd-snapshot ${example}`),
+    '',
+    'Exit codes:',
+    ...table(exitRows([0, 1, 2, ...exitCodes, 129, 130, 143])),
   ].join('\n');
 }
 
@@ -72,9 +56,13 @@ function optionRows(options: Options): [string, string][] {
   ]);
 }
 
-/** Two columns; where the left one is too wide, the right one begins on the next line. */
+function exitRows(codes: readonly number[]): [string, string][] {
+  return codes.map((code) => [String(code), EXIT_CODES[code] ?? '']);
+}
+
+/** Two columns; a left cell that is too wide has its line to itself. */
 function table(rows: readonly (readonly [string, string])[]): string[] {
-  const indent = 28;
+  const indent = Math.min(28, Math.max(...rows.map(([left]) => left.length)) + 4);
   return rows.flatMap(([left, right]) => {
     const lines = wrap(right, WIDTH - indent).map((line) => `${' '.repeat(indent)}${line}`);
     const start = `  ${left}`;

@@ -9,7 +9,7 @@ export type LogFormat = (typeof LOG_FORMATS)[number];
 
 type LogFields = Readonly<Record<string, unknown>>;
 
-/** What happens on the way; results go to stdout instead. A message is a sentence, its fields are for machines. */
+/** What happens on the way; results go to stdout instead. Facts are fields, not parts of the message. */
 export type Log = Readonly<Record<LogLevel, (message: string, fields?: LogFields) => void>>;
 
 type Mask = (text: string) => string;
@@ -37,11 +37,18 @@ function renderJson(level: LogLevel, message: string, fields: LogFields, mask: M
   return JSON.stringify({ time: new Date().toISOString(), level, ...(masked as object) });
 }
 
+/** Time in UTC, level, message and fields in one line; below it the parts of the message, if it has several, and the hint. */
 function renderText(level: LogLevel, message: string, fields: LogFields, mask: Mask): string {
-  const { hint, ...others } = fields;
+  const { hint, problems, ...others } = fields;
+  const parts = Array.isArray(problems) ? problems.map(String) : [];
+  // Without the parts, which follow one per line.
+  const head = parts.length === 0 ? message : message.slice(0, message.indexOf(': ') + 1);
   const details = Object.entries(others).map(([name, value]) => ` ${name}=${renderValue(value, mask)}`);
-  const line = `${level}: ${printable(mask(message))}${details.join('')}`;
-  return typeof hint === 'string' ? `${line}\nhint: ${printable(mask(hint))}` : line;
+  return [
+    `${new Date().toISOString().slice(11, 19)} ${level}: ${printable(mask(head))}${details.join('')}`,
+    ...parts.map((part) => `  ${printable(mask(part))}`),
+    ...(typeof hint === 'string' ? [`hint: ${printable(mask(hint))}`] : []),
+  ].join('\n');
 }
 
 function renderValue(value: unknown, mask: Mask): string {
@@ -50,7 +57,7 @@ function renderValue(value: unknown, mask: Mask): string {
   return /^[^\s"=]+$/.test(text) ? text : `"${text.replaceAll('"', '\\"')}"`;
 }
 
-/** What an operator should know although the run goes on: told in the log at once, and in the result. */
+/** What an operator should know although the run goes on: in the log at once, and in the result. */
 export class Warnings {
   readonly #log: Log;
   readonly #sentences: string[] = [];

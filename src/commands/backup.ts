@@ -7,7 +7,7 @@ import { readBackStored } from '../backup/read-back.ts';
 import { connectAll } from '../etcd/connect.ts';
 import { chooseMembers } from '../etcd/select-member.ts';
 import { Warnings } from '../log.ts';
-import { Stopwatch } from '../stopwatch.ts';
+import { Stopwatch } from '../progress.ts';
 import { humanSeconds, humanSize } from '../text.ts';
 import { type Context, openStore, type Outcome } from './command.ts';
 import { statusTable } from './tables.ts';

@@ -13,7 +13,7 @@ export interface Context {
   readonly startProgress: StartProgress;
   /** Puts a yes-or-no question to whoever sits at the terminal; undefined where nobody does. */
   readonly confirm: ((question: string) => Promise<boolean>) | undefined;
-  /** Aborted by a signal or when SNAPSHOT_TIMEOUT is over; its reason is the error to end with. */
+  /** Aborted by a signal or after SNAPSHOT_TIMEOUT; its reason is the error to end with. */
   readonly signal: AbortSignal;
   /** Directories in which programs are looked for: etcd's own tools. */
   readonly searchPath: readonly string[];

@@ -8,7 +8,7 @@ import { bytesAt, fetchVerified, isResumable } from '../restore/fetch.ts';
 import { readPlan } from '../restore/plan-file.ts';
 import { assertPlanned } from '../restore/plan.ts';
 import { assertParent, WorkPlace } from '../restore/target.ts';
-import { Stopwatch } from '../stopwatch.ts';
+import { Stopwatch } from '../progress.ts';
 import { printable } from '../text.ts';
 import type { Arguments, Context, Outcome } from './command.ts';
 import { openNamedOrNewest } from './operand.ts';

@@ -15,7 +15,7 @@ import { KeyScanner, type LiveKey, LiveKeys, sampler } from '../snapshot/verify/
 import type { SnapshotRecord } from '../snapshot/record.ts';
 import { isFileName, openBlob, openFile, openNewest, passBytes, type SnapshotSource } from '../snapshot/source.ts';
 import type { SnapshotFacts } from '../snapshot/verify/verifier.ts';
-import { Stopwatch } from '../stopwatch.ts';
+import { Stopwatch } from '../progress.ts';
 import type { DrillNote } from '../store/drill-notes.ts';
 import type { BlobStore } from '../store/store.ts';
 import { drawTable, humanSeconds, printable } from '../text.ts';

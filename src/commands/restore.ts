@@ -29,7 +29,7 @@ import {
 import type { SnapshotRecord } from '../snapshot/record.ts';
 import type { SnapshotSource } from '../snapshot/source.ts';
 import type { SnapshotFacts } from '../snapshot/verify/verifier.ts';
-import { Stopwatch } from '../stopwatch.ts';
+import { Stopwatch } from '../progress.ts';
 import { printable } from '../text.ts';
 import type { Arguments, Context, Outcome } from './command.ts';
 import { download } from './download-file.ts';

@@ -13,6 +13,32 @@ const NOTHING: EnvFile = { variables: {}, warnings: [] };
 
 const HINT = 'An env file has lines NAME=VALUE, in UTF-8.';
 
+/**
+ * The environment of a run: the variables of the process, and those of an env file that the process does not set. An empty
+ * variable of the process does not hide one of the file.
+ * @param named with `--env-file`
+ * @throws UsageError
+ */
+export async function readEnvironment(
+  named: string | undefined,
+  ofProcess: Environment,
+  user: number | undefined,
+): Promise<EnvFile> {
+  const { variables, warnings } = await readEnvFile(named, user);
+  // It names a file of this machine that the run overwrites: an env file must not choose it.
+  const { SNAPSHOT_TERMINATION_LOG: misplaced, ...accepted } = variables;
+  const isSet = Object.entries(ofProcess).filter(([, value]) => value !== undefined && value !== '');
+  return {
+    variables: { ...accepted, ...Object.fromEntries(isSet) },
+    warnings: [
+      ...warnings,
+      ...(misplaced === undefined
+        ? []
+        : [['SNAPSHOT_TERMINATION_LOG in an env file is ignored.', 'Set it in the environment.'] as const]),
+    ],
+  };
+}
+
 /** What a shell gives for `<(command)`, and what stands for no file: named on purpose, so they may be no regular files. */
 const STREAMS = /^\/dev\/(null|stdin|fd\/\d+)$/;
 

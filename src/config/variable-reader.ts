@@ -1,4 +1,4 @@
-import { UsageError } from '../errors.ts';
+import { ConfigurationError } from '../errors.ts';
 import { pathProblem } from '../files.ts';
 import { originProblem, shownUrl } from '../url.ts';
 import { type VariableName, VARIABLES } from './variables.ts';
@@ -42,9 +42,8 @@ export class Reader {
   /** @param hint what else may be meant */
   throwFaults(hint?: string): void {
     if (this.#faults.length === 0) return;
-    const count = this.#faults.length === 1 ? 'one fault' : `${this.#faults.length} faults`;
-    throw new UsageError(
-      `The configuration has ${count}: ${this.#faults.join('; ')}.`,
+    throw new ConfigurationError(
+      this.#faults,
       `${hint === undefined ? '' : `${hint}. `}Correct the variables (in Kubernetes: the Secret) and run again; nothing was done.`,
     );
   }

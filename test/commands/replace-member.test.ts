@@ -248,7 +248,10 @@ t.test('interrupted after the removal and after the addition, at a terminal', { 
   const short = { ...replacement.variables, SNAPSHOT_TIMEOUT: '15s' };
   const late = await runWorker(replacement.args('--yes', '--no-backup', '--wait'), short);
   t.equal(late.code, 20);
-  t.match(errorOf(late), { message: /not finished: SNAPSHOT_TIMEOUT of 15 s is over/, hint: /same command again/ });
+  t.match(errorOf(late), {
+    message: /not finished: Timed out after 15 s \(SNAPSHOT_TIMEOUT\)/,
+    hint: /same command again/,
+  });
   await replacement.finish(t, settings, '--no-backup');
 });
 

@@ -164,7 +164,10 @@ t.test('what was stored and cannot be read back is named: there may be a sound b
       { status: 404, code: 'BlobNotFound' },
       /^The backup (.+) was stored, but not proven\. \1 was deleted by somebody else/,
     ],
-    ['hang', /^The backup (.+) was stored, but not proven\. SNAPSHOT_TIMEOUT of 5 s is over while reading .+ of \1/],
+    [
+      'hang',
+      /^The backup (.+) was stored, but not proven\. Timed out after 5 s \(SNAPSHOT_TIMEOUT\) while reading .+ of \1/,
+    ],
   ] as const) {
     const variables = await behind(t, ({ method }) => (method === 'GET' ? fault : 'pass'));
     const ended = await runWorker([], { ...variables, SNAPSHOT_TIMEOUT: '5' });

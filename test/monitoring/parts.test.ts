@@ -4,7 +4,7 @@ import t from 'tap';
 import { messageOf } from '../../src/errors.ts';
 import { exposition, metricsOf } from '../../src/monitoring/metrics.ts';
 import { ping } from '../../src/monitoring/report.ts';
-import { writeTerminationLog } from '../../src/monitoring/termination-message.ts';
+import { writeToExisting } from '../../src/monitoring/termination-message.ts';
 import { makeAuthority, trust } from '../support/certificates.ts';
 import { ConnectProxy } from '../support/connect-proxy.ts';
 import { Listener } from '../support/listener.ts';
@@ -18,7 +18,7 @@ const authority = await makeAuthority(join(dir, 'certs'));
 t.test('the last words are one line of 4096 bytes at most, and of whole characters', (t) => {
   const file = join(dir, 'log');
   const left = (words: string): string => {
-    writeTerminationLog(file, words);
+    writeToExisting(file, words);
     return readFileSync(file, 'utf8');
   };
   writeFileSync(file, 'x'.repeat(5000));
@@ -40,8 +40,8 @@ t.test('the last words are one line of 4096 bytes at most, and of whole characte
 t.test('nothing that stands in the place of the file holds the run up', async (t) => {
   const pipe = join(dir, 'pipe');
   await mustRun('mkfifo', [pipe]);
-  t.throws(() => writeTerminationLog(pipe, 'nobody reads this'), { code: 'ENXIO' });
-  t.throws(() => writeTerminationLog(join(dir, 'missing'), 'words'), { code: 'ENOENT' });
+  t.throws(() => writeToExisting(pipe, 'nobody reads this'), { code: 'ENXIO' });
+  t.throws(() => writeToExisting(join(dir, 'missing'), 'words'), { code: 'ENOENT' });
 });
 
 t.test('why a message did not arrive, in words', async (t) => {

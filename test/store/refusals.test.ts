@@ -176,7 +176,8 @@ t.test("the run's end says what the last try failed with", { buffered: true }, a
   const run = new AbortController();
   const store = await openStore({ ...KEY, SNAPSHOT_AZURE_BLOB_ENDPOINT: blobs.url }, run.signal);
   const listed = t.rejects(store.list(), {
-    message: /TIMEOUT of 2 s is over while listing the container; the last try failed: .*\[ServerBusy, request azure/,
+    message:
+      /Timed out after 2 s \(SNAPSHOT_TIMEOUT\) while listing the container; the last try failed: .*\[ServerBusy, request azure/,
   });
   while (blobs.times.length < 2) await sleep(20);
   run.abort(new RunTimeout(2));

@@ -1,0 +1,280 @@
+import type { Arguments, Context, Outcome } from './commands/command.ts';
+import type { Needs } from './config/config.ts';
+import { ExitCode } from './errors.ts';
+import { isFileName } from './snapshot/source.ts';
+
+/*
+ * Every command and every option there is, once: the command line is parsed by this table, the help is made of it, and the
+ * tables of the docs are, too.
+ */
+
+/** One option of the command line, as Node's parser takes it and as the help shows it. */
+interface Option {
+  readonly type: 'boolean' | 'string';
+  readonly short?: string;
+  readonly multiple?: boolean;
+  /** Placeholder of its value, such as `FILE`. */
+  readonly value?: string;
+  readonly help: string;
+}
+
+export type Options = Readonly<Record<string, Option>>;
+
+export interface Command {
+  /** Each command is loaded only when it runs: what they all need takes longer to load than a small backup takes. */
+  readonly load: () => Promise<(context: Context, args: Arguments) => Promise<Outcome>>;
+  readonly needs: (args: Arguments) => Needs;
+  /** Its arguments; those in brackets may be left out. */
+  readonly operands: readonly string[];
+  /** One line for the list of commands. */
+  readonly summary: string;
+  /** One paragraph for its own help. */
+  readonly about: string;
+  readonly options?: Options;
+  /** What follows `etcd-snapshot` on the command line. */
+  readonly examples: readonly string[];
+  /** Its exit codes besides those of every command. */
+  readonly exitCodes: readonly number[];
+}
+
+export const GLOBAL_OPTIONS = {
+  json: { type: 'boolean', help: 'print the result, or the error, as JSON on stdout' },
+  'env-file': {
+    type: 'string',
+    value: 'FILE',
+    help: 'read variables from FILE as well (default: .env in the working directory, if it is yours)',
+  },
+  help: { type: 'boolean', short: 'h', help: 'show this help' },
+  version: { type: 'boolean', short: 'v', help: 'show the version' },
+} as const satisfies Options;
+
+/** For files only: what is in the container has its sha256, or is no snapshot. */
+const SKIP_HASH_CHECK = {
+  'skip-hash-check': { type: 'boolean', help: 'check all but the sha256, of a FILE such as a copy of member/snap/db' },
+} as const;
+
+const CLUSTER_ID = {
+  'cluster-id': { type: 'string', value: 'ID', help: 'use the newest snapshot of this cluster, if there are several' },
+} as const;
+
+/** A restore is not limited by the time of a CronJob's run. */
+const RESTORE_SECONDS = 86_400;
+
+function areFiles({ operands }: Arguments): boolean {
+  return operands.length > 0 && operands.every(isFileName);
+}
+
+function needsOfReading(args: Arguments): Needs {
+  return { etcd: false, storage: !areFiles(args) };
+}
+
+function needsOfRestore(args: Arguments): Needs {
+  const { options } = args;
+  const needsNothing = options['swap'] === true || (options['plan'] === true && options['from-plan'] !== undefined);
+  return {
+    etcd: needsNothing || options['download'] !== undefined || options['force'] === true ? false : 'if set',
+    storage: !needsNothing && !areFiles(args),
+    timeout: RESTORE_SECONDS,
+  };
+}
+
+/** A drill of a file proves nothing about the snapshots of a cluster: it is not reported. */
+function needsOfDrill(args: Arguments): Needs {
+  const needs = needsOfReading(args);
+  return needs.storage === true ? { ...needs, reports: 'drill' } : needs;
+}
+
+const { retentionIncomplete: incomplete, etcd, verification, storage, noSuchSnapshot, unsafe } = ExitCode;
+
+export const COMMANDS: Readonly<Record<string, Command>> = {
+  backup: {
+    load: async () => (await import('./commands/backup.ts')).backup,
+    needs: () => ({ etcd: true, storage: true, writes: true, reports: 'backup' }),
+    operands: [],
+    summary: 'take, verify and store a snapshot, apply retention (default)',
+    about:
+      'Streams a snapshot from a healthy member, verifies every page on the way, stores it in the container under its time, reads it back and applies retention. Nothing is visible in the container before it is verified. A run that fails deletes nothing.',
+    examples: ['backup', 'backup --env-file secrets.env --json'],
+    exitCodes: [incomplete, etcd, verification, storage],
+  },
+  list: {
+    load: async () => (await import('./commands/list.ts')).list,
+    needs: () => ({ etcd: false, storage: true }),
+    operands: [],
+    summary: 'show the snapshots in the container, newest first',
+    about:
+      'Shows what is under the prefix, newest first, and what retention would do with each snapshot. What is no snapshot of this tool is shown as such.',
+    examples: ['list', 'list --json'],
+    exitCodes: [storage],
+  },
+  prune: {
+    load: async () => (await import('./commands/prune.ts')).prune,
+    needs: () => ({ etcd: false, storage: true }),
+    operands: [],
+    summary: 'apply retention without a backup',
+    about:
+      'Deletes the snapshots that no SNAPSHOT_KEEP_… rule keeps, and shows the reason for each one. The newest snapshot of the cluster always stays. If the newest one looks wrong compared with earlier ones, nothing is deleted.',
+    options: {
+      'dry-run': { type: 'boolean', help: 'show what would be deleted, and delete nothing' },
+      'cluster-id': {
+        type: 'string',
+        multiple: true,
+        value: 'ID',
+        help: 'an id that this cluster had before it was restored (can be repeated)',
+      },
+    },
+    examples: ['prune --dry-run'],
+    exitCodes: [incomplete, storage],
+  },
+  verify: {
+    load: async () => (await import('./commands/verify.ts')).verify,
+    needs: needsOfReading,
+    operands: ['NAME|FILE'],
+    summary: 'check every page of a stored snapshot or of a local file',
+    about:
+      'Checks the sha256, both meta pages, every page, the order of the keys and the buckets, and shows the same table as etcdctl snapshot status. Changes nothing.',
+    options: SKIP_HASH_CHECK,
+    examples: ['verify kubernetes-etcd-snapshot_20260102_030405.db', 'verify ./snapshot.db'],
+    exitCodes: [verification, storage, noSuchSnapshot],
+  },
+  inspect: {
+    load: async () => (await import('./commands/inspect.ts')).inspect,
+    needs: needsOfReading,
+    operands: ['NAME|FILE', '[NAME|FILE]'],
+    summary: 'show what is in a snapshot, or what differs between two',
+    about:
+      'Verifies a snapshot and shows its cluster, members, revision and the keys of each resource. With two snapshots it shows which keys were added, removed and changed. Values are shown only with --get.',
+    options: {
+      keys: { type: 'string', value: 'PREFIX', help: 'list the live keys with this prefix' },
+      get: { type: 'string', value: 'KEY', help: 'write the value of this key to stdout, as it is' },
+      ...SKIP_HASH_CHECK,
+    },
+    examples: ['inspect ./snapshot.db', 'inspect ./snapshot.db --keys /registry/secrets/'],
+    exitCodes: [verification, storage, noSuchSnapshot],
+  },
+  health: {
+    load: async () => (await import('./commands/health.ts')).health,
+    needs: () => ({ etcd: true, storage: false }),
+    operands: [],
+    summary: 'show the health of every member, and the quorum',
+    about:
+      'Asks every member of the cluster and shows its health, role, version, size and revision, the alarms, and how many more members can fail before quorum is lost. Changes nothing.',
+    examples: ['health'],
+    exitCodes: [etcd, unsafe],
+  },
+  doctor: {
+    load: async () => (await import('./commands/doctor.ts')).doctor,
+    needs: () => ({ etcd: true, storage: true }),
+    operands: [],
+    summary: 'check everything that a backup and a restore will need',
+    about:
+      'Checks certificates, members, quorum, each permission in Azure, clocks, disk space, the age of the newest snapshot and of the last drill. Ends with the exit code of the first check that failed. Changes nothing.',
+    examples: ['doctor'],
+    exitCodes: [etcd, verification, storage, unsafe],
+  },
+  'replace-member': {
+    load: async () => (await import('./commands/replace-member.ts')).replaceMember,
+    needs: ({ options }) => ({ etcd: true, storage: options['no-backup'] === true ? false : 'if set', writes: true }),
+    operands: ['ID|NAME'],
+    summary: 'remove a failed member and add its replacement, step by step',
+    about:
+      'Takes a backup, removes a failed member, adds its replacement as a learner, prints the settings for the etcd of the replacement, and promotes it when it has caught up. Refuses every step that would cost the quorum. Run it again to go on where it ended.',
+    options: {
+      name: { type: 'string', value: 'NEW', help: 'name of the new member (required)' },
+      'peer-urls': { type: 'string', value: 'URL', help: 'its peer URL (required)' },
+      'client-urls': { type: 'string', value: 'URL', help: 'its client URL, for the settings that are printed' },
+      'data-dir': {
+        type: 'string',
+        value: 'DIR',
+        help: 'its data directory (default: NEW, where the layout keeps data)',
+      },
+      layout: { type: 'string', value: 'LAYOUT', help: 'aks-engine or kubeadm (default: as this host shows)' },
+      voter: { type: 'boolean', help: 'add it as a voting member at once, not as a learner first' },
+      wait: { type: 'boolean', help: 'wait until the new member is started, healthy and promoted' },
+      'dry-run': { type: 'boolean', help: 'show what would be done, and change nothing' },
+      yes: { type: 'boolean', help: 'do not ask before each step' },
+      'no-backup': { type: 'boolean', help: 'do not take a backup first' },
+    },
+    examples: ['replace-member m3 --name m3b --peer-urls https://10.0.0.7:2380'],
+    exitCodes: [etcd, verification, storage, unsafe],
+  },
+  restore: {
+    load: async () => (await import('./commands/restore.ts')).restore,
+    needs: needsOfRestore,
+    operands: ['[NAME|FILE]'],
+    summary: 'restore a snapshot on one member, or plan all the steps',
+    about:
+      'Downloads and verifies a snapshot (the newest, if none is named) and gives it to etcdutl or etcdctl, which make the data directory of one member. Start with --plan: it prints the steps for all members and changes nothing. A download that was interrupted is resumed.',
+    options: {
+      plan: { type: 'boolean', help: 'print the steps for all members, and change nothing' },
+      layout: {
+        type: 'string',
+        value: 'LAYOUT',
+        help: 'with --plan: aks-engine, kubeadm, k3s or rke2 (default: as this host shows)',
+      },
+      'from-plan': { type: 'string', value: 'FILE', help: 'restore as a saved plan says; with --plan: show it' },
+      member: { type: 'string', value: 'NAME', help: 'with --from-plan: which member this host is' },
+      from: {
+        type: 'string',
+        value: 'FILE',
+        help: "take name, URLs and directory from the member's own configuration: /etc/default/etcd, systemd unit, static pod or the file of --config-file",
+      },
+      output: { type: 'string', value: 'FILE', help: 'with --plan: write the plan to FILE, which must not exist yet' },
+      name: { type: 'string', value: 'NAME', help: 'name of the member, as for etcdutl' },
+      'initial-cluster': {
+        type: 'string',
+        value: 'LIST',
+        help: 'all members as NAME=PEER-URL, separated by commas, as for etcdutl',
+      },
+      'initial-cluster-token': { type: 'string', value: 'TOKEN', help: 'as for etcdutl' },
+      'initial-advertise-peer-urls': { type: 'string', value: 'URLS', help: 'as for etcdutl' },
+      'data-dir': { type: 'string', value: 'DIR', help: 'the directory to make; with --swap that of the stopped etcd' },
+      'wal-dir': { type: 'string', value: 'DIR', help: 'directory for the write-ahead log, as for etcdutl' },
+      'owner-from': { type: 'string', value: 'DIR', help: 'take owner and mode of the new directory from this one' },
+      'no-bump': { type: 'boolean', help: 'do not raise the revision' },
+      force: { type: 'boolean', help: 'restore, or plan to restore, although the cluster has or could have quorum' },
+      swap: { type: 'boolean', help: 'move restored data into the place of a stopped member; the old data is kept' },
+      download: {
+        type: 'string',
+        value: 'FILE',
+        help: 'only write the verified snapshot to FILE, for k3s, RKE2 or another tool',
+      },
+      restored: { type: 'string', value: 'DIR', help: 'with --swap: the restored data (default: DIR/restored)' },
+      ...CLUSTER_ID,
+      ...SKIP_HASH_CHECK,
+    },
+    examples: ['restore --plan', 'restore --from /etc/default/etcd', 'restore --swap --data-dir /var/lib/etcd'],
+    exitCodes: [etcd, verification, storage, noSuchSnapshot, unsafe],
+  },
+  drill: {
+    load: async () => (await import('./commands/drill.ts')).drill,
+    needs: needsOfDrill,
+    operands: ['[NAME|FILE]'],
+    summary: 'prove that a snapshot can be restored',
+    about:
+      'Restores a snapshot (the newest, if none is named) into a temporary directory, starts a real etcd from it on loopback, compares revision, keys and HashKV with the snapshot, and shows how long a recovery takes. Leaves nothing behind.',
+    options: {
+      'temp-dir': { type: 'string', value: 'DIR', help: 'where there is room for twice the database (default: /tmp)' },
+      ...CLUSTER_ID,
+      ...SKIP_HASH_CHECK,
+    },
+    examples: ['drill', 'drill --temp-dir /var/tmp'],
+    exitCodes: [etcd, verification, storage, noSuchSnapshot, unsafe],
+  },
+};
+
+/** In the words of the help and the docs. */
+export const EXIT_CODES: Readonly<Record<number, string>> = {
+  0: 'done',
+  1: 'unexpected error',
+  2: 'usage or configuration error; nothing was done',
+  3: 'done, but incomplete: retention was held or could not delete',
+  10: 'etcd cannot be reached, or refused the request',
+  11: 'the snapshot failed its verification',
+  12: 'storage cannot be reached, or refused the request',
+  13: 'no such snapshot',
+  20: 'the cluster is not healthy, or the step would be unsafe',
+  129: 'interrupted by SIGHUP',
+  130: 'interrupted by SIGINT',
+  143: 'interrupted by SIGTERM',
+};

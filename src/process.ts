@@ -1,0 +1,96 @@
+import { once } from 'node:events';
+import { readFileSync } from 'node:fs';
+import { constants, getPriority, setPriority } from 'node:os';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { messageOf } from './errors.ts';
+import type { Log } from './log.ts';
+import { CLEAR_LINE, noProgress, progressLine, type StartProgress } from './progress.ts';
+import { printable } from './text.ts';
+
+/* This process: its streams, its priority, its memory. */
+
+/** How long the last lines may take to be written, where their reader is slow. */
+const FLUSH_MS = 500;
+
+const MIB = 1024 * 1024;
+
+/** @throws the abort's reason where it comes before all is written. A reader may leave early, as `head` does. */
+export async function writeToStdout(text: string | Buffer, signal: AbortSignal): Promise<void> {
+  await new Promise<void>((resolve, reject) => {
+    signal.addEventListener('abort', () => reject(signal.reason));
+    process.stdout.write(text, (error: NodeJS.ErrnoException | null | undefined) => {
+      if (error && error.code !== 'EPIPE') reject(error);
+      else resolve();
+    });
+  });
+}
+
+/** On a terminal, a progress line can be where the line is written. */
+export function writeToStderr(line: string): void {
+  process.stderr.write(process.stderr.isTTY ? `${CLEAR_LINE}${line}` : line);
+}
+
+/** Waits until the last lines are written, but not long. */
+export async function flush(): Promise<void> {
+  const unwritten = [process.stdout, process.stderr].filter((stream) => stream.writableLength > 0);
+  const written = unwritten.map(async (stream) => new Promise((resolve) => stream.write('', resolve)));
+  await Promise.race([Promise.all(written), sleep(FLUSH_MS)]);
+}
+
+export function progressOnStderr(): StartProgress {
+  return process.stderr.isTTY ? progressLine(process.stderr, () => performance.now()) : noProgress;
+}
+
+/**
+ * Asks a yes-or-no question on the terminal; undefined where there is none. Anything but a yes is a no, also the end of the
+ * input.
+ */
+export function confirmOnTerminal(signal: AbortSignal): ((question: string) => Promise<boolean>) | undefined {
+  if (!process.stdin.isTTY || !process.stderr.isTTY) return undefined;
+  return async (question) => {
+    const { createInterface } = await import('node:readline/promises');
+    // Without line editing the terminal itself turns Ctrl-C into a signal.
+    const terminal = createInterface({ input: process.stdin, output: process.stderr, terminal: false });
+    try {
+      const ended = once(terminal, 'close').then(() => '');
+      const answered = terminal.question(`${printable(question)} [y/N] `, { signal }).catch(() => '');
+      const answer = await Promise.race([answered, ended]);
+      return /^y(es)?$/i.test(answer.trim());
+    } finally {
+      terminal.close();
+    }
+  };
+}
+
+/** Nobody waits for a backup, but clients wait for an etcd on the same processors. */
+export function lowerPriority(log: Log): void {
+  const { PRIORITY_BELOW_NORMAL } = constants.priority;
+  try {
+    if (getPriority() < PRIORITY_BELOW_NORMAL) setPriority(PRIORITY_BELOW_NORMAL);
+  } catch (error) {
+    log.debug('priority not lowered', { cause: messageOf(error) });
+  }
+}
+
+/** Bytes that the verifier may take, in a container with a limit; the rest of the program needs some, too. */
+export function memoryBudget(): number {
+  const limit = process.constrainedMemory();
+  const left = limit > 0 ? limit - 160 * MIB : Infinity;
+  return Math.max(32 * MIB, Math.min(256 * MIB, left));
+}
+
+/** Whether Node has taken `--env-file` for its own, too: it does, unless a `--` precedes the program. */
+export function hasNodeTakenEnvFile(): boolean {
+  try {
+    const words = readFileSync('/proc/self/cmdline', 'utf8').split('\0').slice(0, -1);
+    return words[words.length - process.argv.length] !== '--';
+  } catch {
+    return false;
+  }
+}
+
+/** Of this program, such as `0.1.0`. */
+export function version(): string {
+  const manifest: unknown = JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8'));
+  return (manifest as { version: string }).version;
+}
