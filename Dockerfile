@@ -1,15 +1,15 @@
-# The etcd whose tools restore: of the minor version that the members run.
+# The version of etcd's tools for restores: the minor version that the members run.
 ARG ETCD_VERSION=3.6.16
 ARG ETCD_IMAGE=gcr.io/etcd-development/etcd:v${ETCD_VERSION}
 
 FROM ${ETCD_IMAGE} AS etcd
 
-# On the machine's own architecture, whatever the image is for. (By name, not by an argument: that is how Dependabot finds it.)
+# On the architecture of the build machine. (By name, not by an argument: otherwise Dependabot does not find it.)
 FROM --platform=$BUILDPLATFORM docker.io/library/node:24-bookworm-slim AS build
 WORKDIR /app
 COPY package.json package-lock.json .npmrc ./
-# The tests' tools are 500 MB that the compiler does not need. npm ci cannot leave out a part of a lock file; npm install
-# with a lock file can, and takes every version and checksum from it just the same.
+# The compiler does not need the tools of the tests, which are 500 MB. npm ci cannot skip a part of a lock file; npm install can, and
+# uses the same versions and checksums.
 # Behind a private registry or CA: --secret id=npmrc,src=FILE and --secret id=ca,src=FILE (npmrc: cafile=/run/secrets/ca).
 RUN --mount=type=secret,id=npmrc,target=/root/.npmrc --mount=type=secret,id=ca \
     npm pkg delete devDependencies.tap devDependencies.azurite && npm install --ignore-scripts
@@ -18,36 +18,35 @@ COPY src src
 COPY scripts/build.ts scripts/
 COPY scripts/bundle scripts/bundle
 RUN npm run build
-# Native code is for one architecture: that of the image, not that of the build.
+# Native code for the architecture of the image, not of the build machine.
 ARG TARGETARCH
 RUN --mount=type=secret,id=npmrc,target=/root/.npmrc --mount=type=secret,id=ca \
     npm install --ignore-scripts --omit=dev --os=linux --libc=glibc --cpu="$(echo "$TARGETARCH" | sed s/amd64/x64/)"
 
-# Restores are etcdutl's, drills need etcd itself; etcd 3.4 has no etcdutl, there it is etcdctl.
+# Restores need etcdutl, drills need etcd itself. etcd 3.4 has no etcdutl and restores with etcdctl.
 COPY --from=etcd /usr/local/bin /etcd
 RUN cd /etcd && mkdir bin && mv etcd bin/ && { mv etcdutl bin/ || mv etcdctl bin/; }
 
 FROM docker.io/library/node:24-bookworm-slim
-# Every file below bears this time and no other, so that the same sources make the same image (scripts/image-build.sh).
+# The time of every file below, so that the same sources make the same image (scripts/image-build.sh).
 ARG SOURCE_DATE_EPOCH
 # Nothing is installed at run time: no package manager to attack, or to patch.
 RUN rm -rf /usr/local/lib/node_modules /usr/local/bin/npm /usr/local/bin/npx /usr/local/bin/corepack \
     /usr/local/bin/yarn /usr/local/bin/yarnpkg /opt/yarn-*
 WORKDIR /app
-# The build has put all other packages into dist/.
+# dist/ contains all other packages.
 COPY --from=build /app/node_modules/@node-rs node_modules/@node-rs
 COPY --from=build /app/dist dist
 COPY --from=build /etcd/bin /usr/local/bin
-# The mode, because that of a checkout is its owner's umask.
+# An explicit mode, because that of a checkout depends on the umask.
 COPY --chmod=0644 package.json LICENSE ./
 WORKDIR /
 ENV NODE_ENV=production
 
-# The user stays root, on purpose: etcd's client key on a control-plane node is root's, mode 0600, and comes as a hostPath,
-# whose owner no fsGroup changes. Root without capabilities (the manifests drop them all) reads root's files and has no other privilege.
+# The user is root because etcd's client key on a control-plane node belongs to root, mode 0600, and is mounted as a hostPath, whose
+# owner no fsGroup changes. Root without capabilities (the manifests drop them all) can read root's files and has no other privilege.
 
-# Exec form: no shell between the signals and the worker, and none is needed. The dashes keep Node from taking the worker's
-# --env-file for its own. The other flags save more than a quarter of the memory: what passes through is garbage at once, so
+# Exec form: signals reach the worker without a shell. The dashes keep Node from taking the worker's --env-file as its own option. The other flags save more than a quarter of the memory: what passes through is garbage at once, so
 # V8's young generation stays small; dead buffers are freed by who finds them, not by a thread that waits for a processor; and
 # the worker may ask for it (src/memory.ts).
 ENTRYPOINT ["node", "--max-semi-space-size=1", "--no-concurrent-array-buffer-sweeping", "--expose-gc", "--", "/app/dist/main.js"]

@@ -1,5 +1,5 @@
-// Puts the program and the packages that it uses into a few files under dist/, of which a run loads only what it needs:
-// Node takes longer to find and read a thousand small files than a small backup takes.
+// Bundles the program and its packages into a few files under dist/, of which a run loads only those that it needs: finding and
+// reading a thousand small files takes Node longer than a small backup takes.
 import { readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { build, type Metafile, type Plugin } from 'esbuild';
@@ -9,8 +9,8 @@ const ROOT = join(import.meta.dirname, '..');
 const DIST = join(ROOT, 'dist');
 
 /**
- * etcd3 gets our own loader of service definitions. gRPC itself would load one only for a diagnostic service that nobody
- * starts here, so it gets the same.
+ * Gives etcd3 our own loader of service definitions. gRPC itself needs one only for a diagnostic service that is never started
+ * here, and gets the same.
  */
 const withParsedServices: Plugin = {
   name: 'with parsed services',
@@ -21,7 +21,7 @@ const withParsedServices: Plugin = {
   },
 };
 
-// With the names of fields as etcd3 uses them.
+// etcd3 uses the names of the fields unchanged.
 const services = new protobuf.Root().loadSync(join(ROOT, 'node_modules', 'etcd3', 'proto', 'rpc.proto'), {
   keepCase: true,
 });
@@ -40,16 +40,16 @@ const { metafile } = await build({
   format: 'esm',
   platform: 'node',
   target: 'node22',
-  // Native code, in a package for each platform.
+  // Native code, in one package per platform.
   external: ['@node-rs/crc32'],
   plugins: [withParsedServices],
-  // etcd3 names its file by the folder that it is in.
+  // etcd3 uses __dirname to name its file.
   define: { __dirname: '""', ETCD_SERVICES: JSON.stringify(services.toJSON()) },
-  // For packages that are written for `require`. It must run on any Node, for main.js says what is wrong with an old one.
+  // For packages that use `require`. This must run on any Node, because main.js reports a Node that is too old.
   banner: {
     js: "import { createRequire as makeRequire } from 'node:module';\nconst require = makeRequire(import.meta.url);",
   },
-  // An unexpected error shows a stack that somebody should be able to read.
+  // For readable stacks of unexpected errors.
   keepNames: true,
   legalComments: 'none',
   metafile: true,
@@ -57,7 +57,7 @@ const { metafile } = await build({
 });
 writeFileSync(join(DIST, 'THIRD-PARTY-NOTICES.txt'), notices(metafile));
 
-/** The licences of all packages of which something is in the bundle. */
+/** The licenses of all packages in the bundle. */
 function notices({ outputs }: Metafile): string {
   const files = Object.values(outputs).flatMap(({ inputs }) =>
     Object.entries(inputs).flatMap(([file, { bytesInOutput }]) => (bytesInOutput > 0 ? file : [])),

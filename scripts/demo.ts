@@ -1,5 +1,5 @@
-// The product's main job, for real, on this machine: a three-member etcd with TLS and Azurite, both on loopback, a backup,
-// the list, and etcd's own verdict over what was stored.
+// A real backup on this machine: a three-member etcd with TLS and Azurite, both on loopback, a backup, the list, and the verdict of
+// etcd's own tool about the stored snapshot.
 import { join } from 'node:path';
 import { Azurite } from '../test/support/azurite.ts';
 import { makeAuthority } from '../test/support/certificates.ts';
@@ -23,7 +23,7 @@ async function demo(): Promise<void> {
   say(`Starting etcd ${tools.version}: three members, TLS, client certificates required`);
   const authority = await makeAuthority(join(dir, 'certs'));
   const cluster = await EtcdCluster.start({ tools, dir: join(dir, 'etcd'), size: 3, tls: authority });
-  say('Starting Azurite, the local stand-in for Azure Blob Storage');
+  say('Starting Azurite, an emulator of Azure Blob Storage');
   const azurite = await Azurite.start(join(dir, 'azurite'));
   say('Writing 2000 keys of 6 kB');
   await cluster.fill(2000, 6000);
@@ -33,11 +33,11 @@ async function demo(): Promise<void> {
   await worker(['list'], variables);
   await worker(['verify', name], variables);
 
-  say(`Downloading ${name} and asking etcd's own tool about it`);
+  say(`Downloading ${name} and checking it with etcd's own tool`);
   const file = join(dir, name);
   await azurite.container('demo').getBlobClient(name).downloadToFile(file);
   console.log(await mustRun(tools.snapshotTool, ['snapshot', 'status', file, '-w', 'table'], { ETCDCTL_API: '3' }));
-  say('Done: etcd was backed up to blob storage, and the stored blob is a sound snapshot.');
+  say('Done: etcd was backed up to blob storage, and the stored blob is a valid snapshot.');
 }
 
 async function worker(args: string[], variables: Record<string, string>): Promise<string> {

@@ -1,7 +1,7 @@
 #!/bin/sh
-# Makes stand-ins for the images that the Dockerfile begins with, where no image registry can be reached: the base image from
-# Debian's and npm's packages, etcd's from what test/tools/build.sh built. They go into local storage under the images' own
-# names, so that the very same Dockerfile builds. For tests, not for publishing.
+# Makes replacements for the base images of the Dockerfile, where no image registry can be reached: Node's from Debian's and npm's
+# packages, etcd's from the output of test/tools/build.sh. They get the names of the real images in local storage, so that the
+# Dockerfile builds unchanged. For tests, not for publishing.
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -39,7 +39,7 @@ if podman image exists "$image"; then
   exit 0
 fi
 
-# The mirror that this machine itself installs from.
+# The mirror that this machine uses.
 # shellcheck disable=SC2016 # apt's own variables
 mirror=$(apt-get indextargets --format '$(ORIGIN) $(RELEASE) $(REPO_URI)' 'Created-By: Packages' |
   sed -n "s/^Debian $suite //p" | head -n 1)
@@ -61,7 +61,7 @@ trap 'exit 143' TERM
 root=$temp/root
 
 debootstrap --variant=minbase "$suite" "$root" "$mirror" >"$temp/log" || { cat "$temp/log" >&2; exit 1; }
-# Nothing of this machine (its mirror, name servers, name) is left in the image.
+# Leave nothing of this machine (mirror, name servers, host name) in the image.
 rm -rf "$root"/var/cache/apt/* "$root"/var/lib/apt/lists/* "$root"/var/log/* "$root"/etc/apt/sources.list "$root"/etc/resolv.conf "$root"/etc/hostname
 
 npm pack --silent --pack-destination "$temp" "node-linux-$arch@$major" >/dev/null

@@ -23,8 +23,8 @@ else
   pull=--pull-always
 fi
 
-# npm in the build uses the registry and the CA that npm uses here. As secrets they are mounted for one RUN and leave no trace
-# in the image.
+# npm in the build uses the same registry and CA as npm here. They are mounted as secrets for one RUN and leave no trace in the
+# image.
 secrets=$(mktemp -d)
 trap 'rm -rf "$secrets"' EXIT
 trap 'exit 130' INT
@@ -37,14 +37,14 @@ ca=$(npm config get cafile)
 } >"$secrets/npmrc"
 cat ${ca:+"$ca"} </dev/null >"$secrets/ca"
 
-# The beginning of Unix time for every file and for the image itself, so that the same sources make the same layers, whenever.
+# A fixed time for every file and for the image, so that the same sources make the same layers.
 time=0
 
-# As labels, too: buildah takes a LABEL from its cache although its arguments have other values.
+# Also as labels: buildah takes a LABEL from its cache even if its arguments have other values.
 created=$(git log -1 --format=%cI || true)
 revision=$(git rev-parse --verify --quiet HEAD || true)
 
-# chroot isolation: works inside containers and virtual machines where a nested runtime would not.
+# chroot isolation works inside containers and virtual machines where a nested runtime does not.
 buildah bud $pull --isolation chroot --layers ${NO_CACHE:+--no-cache} --timestamp "$time" --tag "$tag" \
   --secret "id=npmrc,src=$secrets/npmrc" --secret "id=ca,src=$secrets/ca" \
   --build-arg "VERSION=$(npm pkg get version | tr -d '"')" \

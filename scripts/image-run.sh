@@ -1,11 +1,11 @@
 #!/bin/sh
-# Runs an image under the limits that the manifests set, with podman and runc:
+# Runs an image with podman and runc, under the limits of the manifests:
 #   scripts/image-run.sh [podman run options] IMAGE [worker arguments]
-# Root's files are readable, nothing is writable, no capability is left, memory is bounded.
+# Read-only, without capabilities, with a memory limit.
 set -eu
 
-# Ulimits are named because podman's defaults may be higher than this machine allows, and runc then refuses to start.
-# Swap is set to the same as memory, which means: no swap, so that the limit is one.
+# Ulimits are set because podman's defaults can be higher than this machine allows, and then runc does not start.
+# Swap has the value of memory, which means no swap: otherwise the limit is not strict.
 exec podman --runtime runc run --rm --network host \
   --ulimit nofile=1024:1024 --ulimit nproc=1024:1024 \
   --read-only --read-only-tmpfs=false \

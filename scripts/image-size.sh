@@ -1,7 +1,7 @@
 #!/bin/sh
-# Measures what the README's table of sizes says: the parts of this image, and those of the shell worker that it replaces, as far
-# as they can be had without an image registry: a minimal Debian in place of Ubuntu, and in it Debian's packages of etcdctl and
-# of the Azure CLI, without recommended packages and without apt's lists and archives. Needs root.
+# Prints the table of sizes in docs/benchmarks.md: the parts of this image, and those of the shell worker that it replaces, as far as
+# they are available without an image registry: a minimal Debian instead of Ubuntu, with Debian's packages of etcdctl and the Azure
+# CLI, without recommended packages and without apt's lists and archives. Needs root.
 #   scripts/image-size.sh [image]      (default: etcd-snapshot-azure-blob:dev)
 set -eu
 image=${1:-etcd-snapshot-azure-blob:dev}
@@ -15,7 +15,7 @@ trap 'rm -rf "$temp"' EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM
 
-# row NAME DIRECTORY: what its files hold, and what a registry would send of them.
+# row NAME DIRECTORY: the size of its files, and of what a registry would send.
 row() {
   bytes=$(du --apparent-size --block-size=1 --summarize --exclude "$2/var/lib/apt/lists" "$2" | cut -f 1)
   packed=$(tar -C "$2" --exclude ./var/lib/apt/lists -c . | gzip | wc -c)
@@ -30,7 +30,7 @@ mkdir "$ours"
 podman export "$container" | tar -C "$ours" -x
 podman rm "$container" >/dev/null
 row 'this image' "$ours"
-# take NAME PATH…: out of the image, and a row of its own.
+# take NAME PATH…: moves the paths out of the image, and prints their row.
 take() {
   name=$1 && shift
   mkdir -p "$temp/$name"

@@ -1,5 +1,5 @@
 #!/bin/sh
-# For the release workflow: checks that a tag is v and the version of package.json, and prints what the other jobs need.
+# For the release workflow: checks that the tag is `v` plus the version of package.json, and prints the outputs for the other jobs.
 #   scripts/release-version.sh v1.2.3 Owner/Repository
 set -eu
 cd "$(dirname "$0")/.."
@@ -10,5 +10,5 @@ if [ "$1" != "v$version" ]; then
   exit 1
 fi
 echo "version=$version"
-# Registries take lower case only.
+# Registries accept lower case only.
 echo "repository=$(printf %s "$2" | tr '[:upper:]' '[:lower:]')"

@@ -1,6 +1,5 @@
-// Prints what is in the image beside its operating system, as CycloneDX: the npm packages that the program is made of, etcd's
-// tools, and the base image. The same commit gives the same document. (Of the operating system's packages buildx makes an own
-// one while it builds.)
+// Prints the components of the image as CycloneDX: the npm packages of the program, etcd's tools, and the base image. The same commit
+// gives the same document. (buildx makes another one for the packages of the operating system.)
 import { execFileSync } from 'node:child_process';
 import { copyFileSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -23,14 +22,14 @@ interface Sbom {
 }
 
 const sbom = npmPackages();
-// Of the binaries, one for each platform, only those for Linux with glibc can be in the image.
+// Of the binaries for each platform, only those for Linux with glibc can be in the image.
 const foreign = sbom.components.filter(({ name }) => /^@node-rs\/crc32-(?!linux-(x64|arm64)-gnu$)/.test(name));
 const names = new Set(foreign.map(({ name, version }) => `${name}@${version}`));
 sbom.components = [...sbom.components.filter((component) => !foreign.includes(component)), ...baseParts()];
 sbom.dependencies = sbom.dependencies
   .filter(({ ref }) => !names.has(ref))
   .map(({ ref, dependsOn }) => ({ ref, dependsOn: dependsOn.filter((other) => !names.has(other)) }));
-// npm takes the name of the directory, and a time and a number that nobody can make again.
+// npm adds the name of the directory, a time and a random number, which would differ in each document.
 sbom.metadata.component.type = 'container';
 sbom.metadata.component.name = 'etcd-snapshot-azure-blob';
 delete sbom.serialNumber;
@@ -38,8 +37,8 @@ delete sbom.metadata.timestamp;
 console.log(JSON.stringify(sbom, undefined, 2));
 
 /**
- * npm's own, of a copy without what is only for development: `npm sbom --omit=dev` of npm 11 leaves out what development
- * needs too, such as yaml.
+ * npm's own document, for a copy without devDependencies: `npm sbom --omit=dev` of npm 11 also omits packages that development
+ * needs as well, such as yaml.
  */
 function npmPackages(): Sbom {
   const dir = mkdtempSync(join(tmpdir(), 'sbom-'));
@@ -54,7 +53,7 @@ function npmPackages(): Sbom {
   }
 }
 
-/** What the Dockerfile takes from other images. */
+/** The parts that the Dockerfile copies from other images. */
 function baseParts(): Component[] {
   const dockerfile = readFileSync(join(ROOT, 'Dockerfile'), 'utf8');
   const [, node = '', tag = ''] = /^FROM \S*?(node):([^@\s]+)\S*$/m.exec(dockerfile) ?? [];

@@ -1,5 +1,5 @@
-// Makes a fresh clone ready, so that the demo and the tests need no step before them. Plain JavaScript and no dependency:
-// it is the one script that runs on whatever Node the machine has, before anything is installed.
+// Prepares a fresh clone for the demo and the tests. Plain JavaScript without dependencies, because it runs on the machine's own Node
+// before anything is installed.
 import { execFileSync } from 'node:child_process';
 import { existsSync, readdirSync, statSync } from 'node:fs';
 import { delimiter, join } from 'node:path';
@@ -33,7 +33,7 @@ function installEtcd() {
   try {
     for (const command of installer.commands) {
       const [program, ...args] = `${sudo}${command}`.split(' ');
-      // Standard output belongs to what comes after; the installer may talk to standard error.
+      // Standard output belongs to the demo or the tests; the installer writes to standard error.
       execFileSync(program, args, {
         stdio: ['ignore', process.stderr, 'inherit'],
         env: { ...process.env, DEBIAN_FRONTEND: 'noninteractive' },

@@ -1,28 +1,28 @@
 #!/usr/bin/env bash
-# Makes in Azure what the worker needs and nothing more, with the Azure CLI. May be run again: what is there stays, and is
-# brought to these settings. template.json beside this file does the same for Azure Resource Manager: use one of the two.
+# Creates what the worker needs in Azure and nothing more, with the Azure CLI. It can be run again: existing resources are updated
+# to these settings. template.json does the same for Azure Resource Manager: use one of the two.
 set -euo pipefail
 
 usage() {
   cat <<END
 usage: $0 --group NAME --location REGION --account NAME --container NAME [options]
 
-  --writer ID               may store snapshots and read them back, and can neither overwrite nor delete one
-  --pruner ID               may read and delete snapshots, for retention
+  --writer ID               can store snapshots and read them back, but cannot overwrite or delete one
+  --pruner ID               can read and delete snapshots, for retention
                             ID is the object id of a service principal or managed identity
-                            (az ad sp show --id APPID --query id); a worker with SNAPSHOT_KEEP_… set is to be both
-  --workload-identity URL   makes a managed identity for a service account of the cluster with this OIDC issuer,
-                            and a writer of it
+                            (az ad sp show --id APPID --query id); a worker with SNAPSHOT_KEEP_… must be both
+  --workload-identity URL   creates a managed identity for a service account of the cluster with this OIDC issuer,
+                            and makes it a writer
   --subject SUBJECT         that service account (default: system:serviceaccount:kube-system:etcd-snapshot)
   --identity NAME           name of that managed identity (default: etcd-snapshot-CONTAINER)
-  --identity-may-prune      it is a pruner, too
-  --soft-delete-days N      what was deleted or overwritten can be had back for so long (default: 14)
-  --immutable-days N        nobody can delete a snapshot for so long (default: no such policy); not locked
-  --no-account-key          the account key opens nothing any more
+  --identity-may-prune      makes that identity a pruner as well
+  --soft-delete-days N      keeps deleted and overwritten blobs recoverable for N days (default: 14)
+  --immutable-days N        nobody can delete a snapshot for N days (default: no such policy); not locked
+  --no-account-key          disables access with the account key
 END
 }
 
-# refuse SENTENCE: nothing was done yet.
+# refuse SENTENCE: ends the script; nothing was changed yet.
 refuse() {
   echo "$0: $1" >&2
   echo "Run $0 --help for the options." >&2
@@ -37,7 +37,7 @@ while [ $# -gt 0 ]; do
     --identity-may-prune) identity_may_prune=true && shift && continue ;;
     --no-account-key) account_key=false && shift && continue ;;
     --*) [ $# -gt 1 ] || refuse "$1 needs a value." ;;
-    *) refuse "$1 is no option." ;;
+    *) refuse "$1 is not an option." ;;
   esac
   case $1 in
     --group) group=$2 ;;
@@ -51,63 +51,63 @@ while [ $# -gt 0 ]; do
     --identity) identity=$2 ;;
     --soft-delete-days) soft_delete_days=$2 ;;
     --immutable-days) immutable_days=$2 ;;
-    *) refuse "$1 is no option." ;;
+    *) refuse "$1 is not an option." ;;
   esac
   shift 2
 done
 
-# Everything is looked at before anything is made.
+# Everything is checked before anything is created.
 [ -n "$group" ] || refuse '--group is missing.'
 [ -n "$location" ] || refuse '--location is missing.'
 [[ $account =~ ^[a-z0-9]{3,24}$ ]] || refuse '--account must be 3 to 24 lower-case letters and digits.'
 [[ $container =~ ^.{3,63}$ && $container =~ ^[a-z0-9]+(-[a-z0-9]+)*$ ]] ||
   refuse '--container must be 3 to 63 lower-case letters, digits and single hyphens between them.'
-[ -n "$writers$issuer" ] || refuse 'say who stores the snapshots: --writer ID or --workload-identity URL.'
+[ -n "$writers$issuer" ] || refuse 'name the identity that stores the snapshots: --writer ID or --workload-identity URL.'
 for id in $writers $pruners; do
-  [[ $id =~ ^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$ ]] || refuse "$id is no object id."
+  [[ $id =~ ^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$ ]] || refuse "$id is not an object id."
 done
 [[ -z $issuer || $issuer =~ ^https://[^[:space:]]+$ ]] || refuse '--workload-identity must be an https:// URL.'
 [[ $subject =~ ^system:serviceaccount:[^:]+:[^:]+$ ]] || refuse '--subject must be system:serviceaccount:NAMESPACE:NAME.'
 [[ $soft_delete_days =~ ^[1-9][0-9]{0,2}$ && $soft_delete_days -le 365 ]] || refuse '--soft-delete-days must be 1 to 365.'
 [[ $immutable_days =~ ^(0|[1-9][0-9]{0,5})$ && $immutable_days -le 146000 ]] || refuse '--immutable-days must be 1 to 146000.'
-az account show --output none || refuse 'the Azure CLI is not there, or not logged in: az login.'
+az account show --output none || refuse 'the Azure CLI is missing or not logged in: az login.'
 here=$(cd "$(dirname "$0")" && pwd)
 identity=${identity:-etcd-snapshot-$container}
 
 scope=$(az group create --name "$group" --location "$location" --query id --output tsv)
 
-# Zone-redundant, for a backup must outlive the zone of its cluster.
+# Zone-redundant, because a backup must survive the loss of the zone of its cluster.
 az storage account create --resource-group "$group" --name "$account" --location "$location" --sku Standard_ZRS \
   --kind StorageV2 --https-only true --min-tls-version TLS1_2 --allow-blob-public-access false \
   --allow-cross-tenant-replication false --allow-shared-key-access "$account_key" --output none
 
-# What is deleted or overwritten, by whomever, can be had back.
+# Deleted and overwritten blobs stay recoverable.
 az storage account blob-service-properties update --resource-group "$group" --account-name "$account" \
   --enable-delete-retention true --delete-retention-days "$soft_delete_days" \
   --enable-container-delete-retention true --container-delete-retention-days "$soft_delete_days" \
   --enable-versioning true --output none
 
-# With versioning, a deleted blob lives on as a previous version and is paid for until somebody deletes that, too. This does;
+# With versioning, a deleted blob stays as a previous version, and is billed, until that version is deleted. This policy deletes it;
 # soft delete then keeps it for its days.
 az storage account management-policy create --resource-group "$group" --account-name "$account" \
   --policy "@$here/lifecycle.json" --output none
 
 az storage container-rm create --resource-group "$group" --storage-account "$account" --name "$container" --output none
 
-# Of the container, not of versions: under it a name keeps its bytes for good, while version-level policies would let a thief
-# put other bytes under the name of a good snapshot. A locked policy cannot be set again, only extended.
+# A policy of the container, not of versions: a name keeps its bytes forever. With version-level policies, an attacker could put other
+# bytes under the name of a good snapshot. A locked policy cannot be set again, only extended.
 if [ "$immutable_days" -gt 0 ]; then
   state=$(az storage container-rm show --resource-group "$group" --storage-account "$account" --name "$container" \
     --query immutabilityPolicy.state --output tsv)
   if [ "$state" = Locked ]; then
-    echo "The immutability policy of $container is locked: it stays as it is." >&2
+    echo "The immutability policy of $container is locked and stays unchanged." >&2
   else
     az storage container immutability-policy create --resource-group "$group" --account-name "$account" \
       --container-name "$container" --period "$immutable_days" --allow-protected-append-writes false --output none
   fi
 fi
 
-# define ROLE: in the resource group. The account is in its name because names of roles are unique in the whole tenant.
+# define ROLE: in the resource group. Its name contains the account because names of roles are unique in the tenant.
 define() {
   local definition command=create
   definition=$(sed "s|SCOPE|$scope|; s|ACCOUNT|$account|" "$here/$1-role.json")
@@ -117,7 +117,7 @@ define() {
   az role definition "$command" --role-definition "$definition" --output none
 }
 
-# allow ROLE IDS: in the container only.
+# allow ROLE IDS: assigns the role in the container only.
 allow() {
   local id
   if [ -n "$2" ]; then define "$1"; fi

@@ -1,16 +1,16 @@
-// Stands in for @grpc/proto-loader in the bundle. There etcd3 would parse the definition of etcd's services at every start and
-// describe it once more for a reflection that nobody asks for: together they take longer than all else before the first call.
+// Replaces @grpc/proto-loader in the bundle. With that loader, etcd3 parses the definition of etcd's services at every start and
+// prepares an unused reflection: together they take longer than everything else before the first call.
 import Long from 'long';
 import protobuf, { type IConversionOptions, type Method, type Service, type Type } from 'protobufjs/light.js';
 
 /** etcd3's rpc.proto as protobufjs' JSON, put here by the build. */
 declare const ETCD_SERVICES: protobuf.INamespace;
 
-// Ids of clusters and members are numbers of 64 bits.
+// Ids of clusters and members have 64 bits.
 protobuf.util.Long = Long;
 protobuf.configure();
 
-/** The services of the file that the build has parsed, whichever is named, in the form that grpc-js takes. */
+/** The services that the build has parsed, in the form that grpc-js takes. The file name is ignored. */
 export function loadSync(_file: string, options: IConversionOptions): Record<string, unknown> {
   const root = protobuf.Root.fromJSON(ETCD_SERVICES).resolveAll();
   const found = Object.entries(root.nested ?? {}).flatMap(([packageName, namespace]) =>
@@ -30,7 +30,7 @@ function methodsOf(service: Service, packageName: string, options: IConversionOp
   );
 }
 
-/** What a client needs of a method; the other two directions are a server's. */
+/** The client's half of a method: the other two functions are for servers. */
 function definitionOf(method: Method, serviceName: string, options: IConversionOptions): object {
   const { name, requestStream = false, responseStream = false, resolvedRequestType, resolvedResponseType } = method;
   const [request, response] = [resolvedRequestType as Type, resolvedResponseType as Type];

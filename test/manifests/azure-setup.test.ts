@@ -75,7 +75,7 @@ t.test('an identity for the cluster, which is a writer and, if asked, a pruner',
   t.match(called(done, 'storage account create'), [/--allow-shared-key-access false/]);
 });
 
-t.test('an immutability policy when asked for, and one that is locked is left alone', async (t) => {
+t.test('an immutability policy when asked for, and a locked one stays unchanged', async (t) => {
   const args = [...PLACE, '--writer', WRITER, '--immutable-days', '30'];
   for (const policy of [undefined, 'Unlocked'] as const) {
     const done = await setUp(args, policy === undefined ? {} : { policy });
@@ -83,7 +83,7 @@ t.test('an immutability policy when asked for, and one that is locked is left al
   }
   const done = await setUp(args, { policy: 'Locked' });
   t.equal(done.code, 0);
-  t.match(done.stderr, /is locked: it stays/);
+  t.match(done.stderr, /is locked and stays unchanged/);
   t.strictSame(called(done, 'storage container immutability-policy create'), []);
 });
 
@@ -96,14 +96,14 @@ t.test('what is wrong is refused before anything is made', async (t) => {
     [[...PLACE, '--container', 'a--b', ...writer], /--container must be/],
     [[...PLACE, '--container', 'a'.repeat(64), ...writer], /--container must be/],
     [PLACE, /--writer ID or --workload-identity URL/],
-    [[...PLACE, '--writer', 'my-app'], /my-app is no object id/],
+    [[...PLACE, '--writer', 'my-app'], /my-app is not an object id/],
     [[...PLACE, '--workload-identity', 'http://issuer.example'], /https/],
     [[...PLACE, ...writer, '--subject', 'kube-system:etcd-snapshot'], /NAMESPACE:NAME/],
     [[...PLACE, ...writer, '--soft-delete-days', '366'], /1 to 365/],
     [[...PLACE, ...writer, '--immutable-days', '1y'], /1 to 146000/],
     [[...PLACE, ...writer, '--prune'], /--prune needs a value/],
-    [[...PLACE, ...writer, '--prune', 'x'], /--prune is no option/],
-    [['group', 'westeurope'], /group is no option/],
+    [[...PLACE, ...writer, '--prune', 'x'], /--prune is not an option/],
+    [['group', 'westeurope'], /group is not an option/],
   ] as const) {
     const { code, calls, stderr } = await setUp(args);
     t.equal(code, 2, args.join(' '));

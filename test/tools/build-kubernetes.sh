@@ -1,9 +1,9 @@
 #!/bin/sh
-# Builds and installs what `npm run test:kubernetes` runs:
+# Builds and installs the programs of `npm run test:kubernetes`:
 #   bin/tools/kubernetes-node    API server, controller manager, scheduler and kubelet as one program
-#   bin/tools/pause              what the first container of a pod runs
+#   bin/tools/pause              the program of the first container of a pod
 # and containerd, runc, buildah and the CNI plugins as packages. kubernetes-node/go.mod pins the release, and go.sum its bytes. The
-# first build takes about a quarter of an hour on two cores; later ones take seconds, by Go's own cache.
+# first build takes about a quarter of an hour on two cores; later ones take seconds, with Go's cache.
 set -eu
 cd "$(dirname "$0")"
 tools=$PWD/bin/tools

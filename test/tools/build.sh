@@ -1,10 +1,10 @@
 #!/bin/sh
-# Builds what the tests run against and with:
+# Builds the servers and tools of the tests:
 #   bin/<version>/{etcd,etcdctl,etcdutl}   etcd's servers and tools
-#   bin/tools/{kubectl,helm,actionlint}    what judges manifests, chart and workflows
-#   bin/tools/manifestcheck-<version>      whether the API of a version of Kubernetes knows each field of a manifest
-#   bin/tools/manifestvalidate             whether Kubernetes accepts the values in them
-#   bin/tools/podsecurity                  whether a namespace that enforces Pod Security "restricted" takes its pods
+#   bin/tools/{kubectl,helm,actionlint}    the tools for manifests, chart and workflows
+#   bin/tools/manifestcheck-<version>      checks that the API of a Kubernetes version knows each field of a manifest
+#   bin/tools/manifestvalidate             checks that Kubernetes accepts the values in them
+#   bin/tools/podsecurity                  checks that a namespace with Pod Security "restricted" accepts the pods
 # Each etcd-*/go.mod pins one release, and go.sum its bytes. They have to be built as dependencies of such a module:
 # `go install go.etcd.io/etcd/server/v3@…` refuses, because etcd's own go.mod contains replace directives.
 # A newer patch: (cd etcd-3.6 && go get go.etcd.io/etcd/{server,etcdctl,etcdutl}/v3@v3.6.17 && go mod tidy)
@@ -25,7 +25,7 @@ for module in etcd-*/; do
     exit 3
   fi
 
-  # Built aside and renamed: a killed build never leaves half a binary under a name that the tests would run.
+  # Built under another name and renamed, so that a killed build leaves no partial binary.
   mkdir -p "$bin"
   temp=$(mktemp -d "$bin/.build.XXXXXX")
   trap 'rm -rf "$temp"' EXIT
@@ -52,7 +52,7 @@ if ! command -v go >/dev/null; then
   echo "build.sh: without Go there is nothing that judges manifests, chart and workflows for the tests." >&2
   exit 3
 fi
-# Go's own cache makes this a matter of a second when nothing has changed.
+# With Go's cache this takes a second if nothing has changed.
 mkdir -p bin/tools
 tools=$PWD/bin/tools
 

@@ -1,6 +1,6 @@
 {{/*
-What backup, drill and prune have in common. The manifests that kustomize builds say why it is so, and a test compares the two.
-Takes a list: the root, and what is special (see backup.yaml, drill.yaml and prune.yaml).
+The common part of backup, drill and prune. The manifests for kustomize give the reasons, and a test compares the two.
+Takes a list: the root, and the differences (see backup.yaml, drill.yaml and prune.yaml).
 */}}
 {{- define "etcd-snapshot.cronjob" -}}
 {{- $root := index . 0 -}}
@@ -24,7 +24,7 @@ spec:
       labels:
         {{- include "etcd-snapshot.labels" (list $root $job.component) | nindent 8 }}
     spec:
-      # Six attempts, one of them for a drain that does not count, and the pauses between them.
+      # Six attempts, one of them for a drain, which does not count, and the pauses between them.
       activeDeadlineSeconds: {{ add (mul 6 $job.activeDeadlineSeconds) 180 }}
       backoffLimit: 4
       podFailurePolicy:
@@ -90,7 +90,7 @@ spec:
               env:
                 {{- range $name, $value := . }}
                 - name: {{ $name }}
-                  {{- /* YAML's numbers come as floats, which would be written as 1e+06. */}}
+                  {{- /* Numbers in YAML are floats here, which would be printed as 1e+06. */}}
                   value: {{ kindIs "float64" $value | ternary (int64 $value) $value | toString | quote }}
                 {{- end }}
               {{- end }}

@@ -25,7 +25,7 @@ annotations:
 {{- end }}
 {{- end }}
 
-{{/* Each component has an account of its own, for what each may do in Azure differs. */}}
+{{/* Each component has its own account, because their permissions in Azure differ. */}}
 {{- define "etcd-snapshot.serviceAccount" -}}
 {{- $name := (index . 0).Values.serviceAccount.name -}}
 {{- $component := index . 1 -}}
@@ -38,8 +38,8 @@ annotations:
 {{- end }}
 
 {{/*
-The clusters as a JSON list: each one's own settings over those of the release, with what its layout means, and `suffix`, how
-the names of its CronJobs end. One without a name where none is listed.
+The clusters as a JSON list: the settings of each merged over those of the release, with the details of its layout, and `suffix`,
+the end of the names of its CronJobs. If none is listed, one cluster without a name.
 */}}
 {{- define "etcd-snapshot.clusters" -}}
 {{- $shared := pick .Values "existingSecret" "layout" "certificates" "schedule" "intervalHours" "timeout" "suspend" "env" "resources" "drill" "prune" -}}
@@ -48,7 +48,7 @@ the names of its CronJobs end. One without a name where none is listed.
 {{- $names := dict -}}
 {{- $places := dict -}}
 {{- range default (list (dict "name" "")) .Values.clusters -}}
-  {{- /* Who names a layout does not want the certificates of the others, and two sources of certificates are not merged. */ -}}
+  {{- /* A cluster with its own layout does not inherit certificates, and two sources of certificates are not merged. */ -}}
   {{- $inherited := or (hasKey . "layout") (hasKey . "certificates") | ternary (omit $shared "certificates") $shared -}}
   {{- $cluster := mergeOverwrite (dict "certificates" dict) (deepCopy $inherited) (deepCopy .) -}}
   {{- $_ := set $cluster "layout" (get $layouts $cluster.layout) -}}
@@ -56,7 +56,7 @@ the names of its CronJobs end. One without a name where none is listed.
   {{- if hasKey $names .name -}}{{- fail (printf "Two clusters are named %s." .name) -}}{{- end -}}
   {{- $_ := set $names .name true -}}
   {{- if and (not $cluster.schedule) (ge (add $cluster.timeout 150) (mul 3600 $cluster.intervalHours)) -}}
-    {{- fail (printf "A timeout of %v s does not fit between two runs that are %v h apart, and the next run ends the one before: at most %v." $cluster.timeout $cluster.intervalHours (sub (mul 3600 $cluster.intervalHours) 151)) -}}
+    {{- fail (printf "A timeout of %v s is too long for runs that are %v h apart, because the next run ends this one: use at most %v." $cluster.timeout $cluster.intervalHours (sub (mul 3600 $cluster.intervalHours) 151)) -}}
   {{- end -}}
   {{- $place := pick $cluster.env "SNAPSHOT_AZURE_ACCOUNT_NAME" "SNAPSHOT_AZURE_BLOB_ENDPOINT" "SNAPSHOT_AZURE_CONTAINER_NAME" "SNAPSHOT_BLOB_PREFIX" -}}
   {{- range $component, $secret := dict
@@ -66,7 +66,7 @@ the names of its CronJobs end. One without a name where none is listed.
     {{- if $secret -}}
       {{- $key := list $component $secret $place | toJson -}}
       {{- with get $places $key -}}
-        {{- fail (printf "The clusters %s and %s take one Secret for %s, %s, and so one place for their snapshots: name another Secret, or set SNAPSHOT_AZURE_CONTAINER_NAME or SNAPSHOT_BLOB_PREFIX in the env of each." . $cluster.name $component $secret) -}}
+        {{- fail (printf "The clusters %s and %s use the same Secret for %s, %s, and would store their snapshots in one place: name another Secret, or set SNAPSHOT_AZURE_CONTAINER_NAME or SNAPSHOT_BLOB_PREFIX in the env of each." . $cluster.name $component $secret) -}}
       {{- end -}}
       {{- $_ := set $places $key $cluster.name -}}
     {{- end -}}
@@ -77,15 +77,15 @@ the names of its CronJobs end. One without a name where none is listed.
 {{- end }}
 
 {{/*
-A number that follows from the cluster's name alone, so that it stays when other clusters come and go. Taken modulo the minutes of
-an interval, a week or a day, it spreads the names of a fleet evenly. As the interval divides the other two, half of it more lies
-between two backups.
+A number that depends only on the cluster's name and stays the same when other clusters are added or removed. Modulo the minutes of an
+interval, a week or a day, it spreads a fleet evenly. Half an interval is added for drill and prune, so that they run between
+two backups.
 */}}
 {{- define "etcd-snapshot.hash" -}}
 {{ int64 (printf "0x%s" (sha256sum .name | trunc 8)) }}
 {{- end }}
 
-{{/* What needs nothing of a node: Pod Security "restricted" without an exception. */}}
+{{/* For pods that need no files of a node: Pod Security "restricted" without an exception. */}}
 {{- define "etcd-snapshot.ordinaryPod" -}}
 nodeSelector:
   kubernetes.io/os: linux

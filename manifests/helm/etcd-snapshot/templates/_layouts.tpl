@@ -1,6 +1,6 @@
 {{/*
-Where installers put etcd's client certificate (src/etcd/layouts.ts finds it there by itself), and which nodes have it. All but
-the first mount three files and not their directory, which holds the keys of etcd's certificate authorities, too.
+Where installers keep etcd's client certificate (src/etcd/tls.ts finds it there by itself), and which nodes have it. All but the
+first mount three files and not their directory, which also contains the keys of etcd's certificate authorities.
 */}}
 {{- define "etcd-snapshot.layouts" -}}
 aks-engine:
@@ -35,7 +35,7 @@ tolerations:
 {{- end }}
 
 {{- define "etcd-snapshot.rancherServers" -}}
-# A server of the control plane without the role etcd has no certificate for etcd.
+# A control-plane server without the role etcd has no certificate for etcd.
 nodes: [node-role.kubernetes.io/etcd]
 tolerations:
   - { key: node-role.kubernetes.io/control-plane, operator: Exists }
