@@ -4,9 +4,10 @@ import type { Log, Warnings } from '../log.ts';
 import { applyRetention, held, incomplete, type Retention, warnAboutCatalogue } from '../retention/apply.ts';
 import { hasRule } from '../retention/decide.ts';
 import { planRetention } from '../retention/retention-plan.ts';
-import { isRecorded, isSame, type Recorded, type StoredIdentity } from '../snapshot/inventory.ts';
+import { CLOCK_SKEW_MS, isRecorded, isSame, type Recorded, type StoredIdentity } from '../snapshot/inventory.ts';
 import type { StoredBlob } from '../store/catalogue.ts';
 import type { BlobStore } from '../store/store.ts';
+import { humanAge } from '../text.ts';
 import type { ReadBack } from './read-back.ts';
 
 export interface PostBackupResult {
@@ -19,6 +20,8 @@ export interface PostBackupResult {
 
 interface NewSnapshot extends StoredIdentity {
   readonly uploadId: string;
+  /** By the clock of this host. */
+  readonly committedAt: Date;
   readonly readBack: ReadBack;
   /** What casts doubt on its source, in sentences. */
   readonly anomalies: readonly string[];
@@ -43,6 +46,7 @@ export async function finishBackup(
     const catalogue = await store.list(fresh);
     const snapshot = assertListed(catalogue, fresh);
     const plan = planRetention(catalogue, config, new Date(), { snapshot, anomalies: fresh.anomalies });
+    warnAboutClock(fresh.committedAt, snapshot.storedAt, warnings);
     warnAboutCatalogue(plan, warnings);
     const { anomalies } = plan;
     const retention = await applyRetention(store, plan, { dryRun: false, warnings, log });
@@ -66,6 +70,16 @@ export async function finishBackup(
     );
     return notListed(fresh.anomalies, 'off', fresh.anomalies.length > 0 ? held(backup, fresh.anomalies) : undefined);
   }
+}
+
+function warnAboutClock(here: Date, atService: Date, warnings: Warnings): void {
+  const aheadMs = here.getTime() - atService.getTime();
+  if (Math.abs(aheadMs) <= CLOCK_SKEW_MS) return;
+  const direction = aheadMs > 0 ? 'ahead of' : 'behind';
+  warnings.add(
+    `The clock of this host is ${humanAge(Math.abs(aheadMs))} ${direction} that of Azure.`,
+    'Synchronise it (chrony, systemd-timesyncd): dates decide what retention keeps and which snapshot a restore takes.',
+  );
 }
 
 /**

@@ -34,6 +34,7 @@ export async function backup(context: Context): Promise<Outcome> {
 
   const record = makeRecord(streamed, takenAt, version);
   const { etag } = await watch.time('commit', upload.commit(snapshot, record));
+  const committedAt = new Date();
   log.info('stored snapshot', { name, size: snapshot.facts.size, sha256: record.sha256 });
 
   const stored = { name, etag, upload, snapshot };
@@ -41,7 +42,7 @@ export async function backup(context: Context): Promise<Outcome> {
   if (readBack.state === 'done') log.info('read back stored snapshot: it is the same', { name });
   if (readBack.state === 'off') log.warn('stored snapshot is not read back (SNAPSHOT_READ_BACK=off)', { name });
 
-  const fresh = { name, etag, uploadId: upload.uploadId, readBack, anomalies };
+  const fresh = { name, etag, uploadId: upload.uploadId, committedAt, readBack, anomalies };
   const finishing = finishBackup(store, fresh, config.retention, warnings, log);
   const result = await watch.time('retention', finishing);
 

@@ -120,7 +120,7 @@ async function openDrilled(
   options: Arguments['options'],
 ): Promise<SnapshotSource> {
   const ids = clusterIdsFor(context, options);
-  if (store !== undefined && operand === '') return chosen(await openNewest(store, ids), context);
+  if (store !== undefined && operand === '') return chosen(await openNewest(store, ids, context.log), context);
   const skipHashCheck = options['skip-hash-check'] === true;
   const source = await (store === undefined
     ? openFile(operand, context.signal, { skipHashCheck })

@@ -45,7 +45,7 @@ export async function openNamedOrNewest(
   options: Arguments['options'],
 ): Promise<SnapshotSource> {
   const ids = clusterIdsFor(context, options);
-  if (operand === undefined) return chosen(await openNewest(await openStore(context), ids), context);
+  if (operand === undefined) return chosen(await openNewest(await openStore(context), ids, context.log), context);
   const source = await openSource(context, operand, options);
   assertOfCluster(source, ids);
   return source;

@@ -159,6 +159,16 @@ export function newestSnapshot<T extends CataloguedBlob>(
   );
 }
 
+/** A snapshot of the same cluster that was stored later and has a higher revision: then the clock of a host was wrong. */
+export function laterThan<T extends CataloguedBlob>(newest: Recorded<T>, blobs: readonly T[]): Recorded<T> | undefined {
+  const { clusterId, revision } = newest.record;
+  return blobs
+    .filter(isRecorded)
+    .filter(({ record, storedAt }) => record.clusterId === clusterId && storedAt > newest.storedAt)
+    .filter(({ record }) => record.revision > revision)
+    .toSorted((a, b) => b.record.revision - a.record.revision)[0];
+}
+
 /** The newest snapshot of each cluster, of snapshots the newest first. */
 function newestOfEach<T extends Recorded<CataloguedBlob>>(snapshots: readonly T[]): T[] {
   return [...Map.groupBy(snapshots, ({ record }) => record.clusterId).values()].flatMap(([first]) => first ?? []);

@@ -2,12 +2,13 @@ import { existsSync } from 'node:fs';
 import { stat } from 'node:fs/promises';
 import { ExitCode, UnsafeError, VerificationError, WorkerError } from '../errors.ts';
 import { openRegular, whyUnreadable } from '../files.ts';
+import type { Log } from '../log.ts';
 import type { StartProgress } from '../progress.ts';
 import type { StoredBlob } from '../store/catalogue.ts';
 import type { BlobStore } from '../store/store.ts';
 import { printable } from '../text.ts';
 import { type FileKind, hintFor } from './verify/file-kind.ts';
-import { type ClusterIds, newestSnapshot } from './inventory.ts';
+import { type ClusterIds, laterThan, newestSnapshot } from './inventory.ts';
 import type { SnapshotRecord } from './record.ts';
 import { SnapshotVerifier, type VerdictWithoutHash } from './verify/verifier.ts';
 
@@ -107,9 +108,18 @@ export async function openBlob(store: BlobStore, name: string): Promise<Snapshot
  * The newest snapshot of the cluster that is meant: it carries a record, and so is proven.
  * @throws WorkerError (no such snapshot), StorageError, UsageError when it is not clear which cluster is meant
  */
-export async function openNewest(store: BlobStore, ids: ClusterIds): Promise<SnapshotSource> {
-  const newest = newestSnapshot(await store.list(), ids, new Date());
-  if (newest !== undefined) return sourceOf(store, newest);
+export async function openNewest(store: BlobStore, ids: ClusterIds, log: Log): Promise<SnapshotSource> {
+  const blobs = await store.list();
+  const newest = newestSnapshot(blobs, ids, new Date());
+  if (newest !== undefined) {
+    const later = laterThan(newest, blobs);
+    if (later !== undefined) {
+      log.warn(`${later.name} was stored after the newest snapshot ${newest.name} and has a higher revision.`, {
+        hint: 'The clock of a host was wrong. If that one is wanted, name it.',
+      });
+    }
+    return sourceOf(store, newest);
+  }
   const { clusterId } = ids;
   throw noSuchSnapshot(
     `There is no proven snapshot${clusterId === undefined ? '' : ` of cluster ${clusterId}`} in container ${store.containerName}.`,

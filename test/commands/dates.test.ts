@@ -85,3 +85,27 @@ t.test('two hosts, one of them four minutes ahead', { skip: !existsSync('/usr/bi
   t.strictSame(fresh.retention.removed, [name]);
   t.strictSame(await azurite.names(container), [fresh.name]);
 });
+
+t.test(
+  'a host an hour behind: its backup says so, and so does who takes the newest',
+  { skip: !existsSync('/usr/bin/faketime') },
+  async (t) => {
+    const { variables } = await newContainer();
+    const right = await jsonOf<Backup>([], variables);
+    await cluster.etcdctl('put', 'later', 'x');
+    // The service tells seconds.
+    await sleep(1000);
+    const behind = await run('faketime', ['-f', '-1h', process.execPath, MAIN, 'backup', '--json'], variables, dir);
+    t.equal(behind.code, 0, behind.stderr);
+    const { name, findings } = JSON.parse(behind.stdout) as Backup & { findings: string[] };
+    t.match(findings, [/^The clock of this host is (1h|60m|59m).* behind that of Azure\.$/]);
+    const plan = await run(
+      process.execPath,
+      [MAIN, 'restore', '--plan', '--force', '--layout', 'kubeadm'],
+      variables,
+      dir,
+    );
+    t.match(plan, { code: 0, stdout: new RegExp(right.name) }, plan.stderr);
+    t.match(plan.stderr, `${name} was stored after the newest snapshot ${right.name} and has a higher revision`);
+  },
+);
