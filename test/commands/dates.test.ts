@@ -1,12 +1,13 @@
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
 import type { ContainerClient } from '@azure/storage-blob';
 import t from 'tap';
 import { Azurite } from '../support/azurite.ts';
 import { nameOf } from '../support/catalogue.ts';
 import { EtcdCluster, findEtcd } from '../support/etcd.ts';
+import { forEachOf } from '../support/parallel.ts';
 import { run, temporaryFolder, type Variables } from '../support/process.ts';
+import { nextSecond } from '../support/until.ts';
 import { jsonOf, MAIN } from '../support/worker.ts';
 
 interface Backup {
@@ -33,14 +34,15 @@ async function newContainer(): Promise<{ client: ContainerClient; name: string; 
 }
 
 t.test('whatever dates the others have: a backup keeps its own snapshot', async (t) => {
-  for (const [offset, rules] of [
+  const cases = [
     [-3650 * DAY, { SNAPSHOT_KEEP_LAST: '1' }],
     [-4 * MINUTE, { SNAPSHOT_KEEP_LAST: '1' }],
     [4 * MINUTE, { SNAPSHOT_KEEP_LAST: '1' }],
     [4 * MINUTE, { SNAPSHOT_KEEP_DAILY: '1', SNAPSHOT_KEEP_WITHIN: '1h' }],
     [6 * MINUTE, { SNAPSHOT_KEEP_LAST: '1' }],
     [3650 * DAY, { SNAPSHOT_KEEP_LAST: '1', SNAPSHOT_KEEP_WITHIN: '1h' }],
-  ] as const) {
+  ] as const;
+  await forEachOf(cases, async ([offset, rules]) => {
     const { client, name: container, variables } = await newContainer();
     const first = await jsonOf<Backup>([], variables);
     const blob = client.getBlockBlobClient(first.name);
@@ -53,7 +55,7 @@ t.test('whatever dates the others have: a backup keeps its own snapshot', async 
     });
     await blob.delete();
     // What was stored in the same second as the new one stays in any case.
-    await sleep(1100);
+    await nextSecond();
 
     const what = `${offset / MINUTE} minutes, ${JSON.stringify(rules)}`;
     const fresh = await jsonOf<Backup>([], { ...variables, ...rules });
@@ -71,7 +73,7 @@ t.test('whatever dates the others have: a backup keeps its own snapshot', async 
       variables,
     );
     t.equal(plan.snapshot.name, fresh.name, `${what}: it is the newest`);
-  }
+  });
 });
 
 t.test('two hosts, one of them four minutes ahead', { skip: !existsSync('/usr/bin/faketime') }, async (t) => {
@@ -80,7 +82,7 @@ t.test('two hosts, one of them four minutes ahead', { skip: !existsSync('/usr/bi
   t.equal(ahead.code, 0, ahead.stderr);
   const { name } = JSON.parse(ahead.stdout) as Backup;
   // What is stored in the same second is taken for that of a worker that runs at the same time, and stays.
-  await sleep(1000);
+  await nextSecond();
   const fresh = await jsonOf<Backup>([], { ...variables, SNAPSHOT_KEEP_LAST: '1' });
   t.strictSame(fresh.retention.removed, [name]);
   t.strictSame(await azurite.names(container), [fresh.name]);

@@ -1,4 +1,4 @@
-import { chmod, mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { chmod, mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import t from 'tap';
@@ -23,13 +23,16 @@ if (tools === undefined) throw new Error('no etcd');
 const skip = unfitFor(tools);
 const azurite = await Azurite.start(join(dir, 'azurite'));
 t.teardown(async () => azurite.stop());
-const room = join(dir, 'room');
-await mkdir(room);
+t.jobs = 4;
 
-const leftBehind = async (): Promise<string[]> => readdir(room);
+/** A directory for the drills of one test, in which nothing may be left. */
+async function makeRoom(): Promise<string> {
+  return mkdtemp(join(dir, 'room-'));
+}
 
 for (const version of findEtcd()) {
   t.test(`etcd ${version.version}: the newest snapshot is proven restorable`, async (t) => {
+    const room = await makeRoom();
     const cluster = await EtcdCluster.start({ tools: version, dir: join(dir, version.version) });
     t.teardown(async () => cluster.stop());
     await cluster.fill(500, 2000);
@@ -51,11 +54,12 @@ for (const version of findEtcd()) {
     for (const what of ['revision', 'live keys', 'HashKV', 'totalKeys of the record']) t.ok(checked.has(what), what);
     const line = finished.stderr.split('\n').find((text) => text.includes('the drill succeeded')) ?? '{}';
     t.match(JSON.parse(line), { ok: true, recoveryMs: result.recoveryMs }, 'one line for monitoring');
-    t.strictSame(await leftBehind(), []);
+    t.strictSame(await readdir(room), []);
   });
 }
 
 t.test('a value above the limit of gRPC, and a later etcd than that of the members', { skip }, async (t) => {
+  const room = await makeRoom();
   const older = findEtcd().find(({ version }) => version.startsWith('3.5.')) ?? tools;
   const flags = ['--max-request-bytes', String(16 * 1024 * 1024)];
   const cluster = await EtcdCluster.start({ tools: older, dir: join(dir, 'large'), flags });
@@ -72,16 +76,18 @@ t.test('a value above the limit of gRPC, and a later etcd than that of the membe
 });
 
 t.test('files of clusters with authentication, leases and an unfinished compaction', { skip }, async (t) => {
+  const room = await makeRoom();
   for (const name of ['auth', 'leases', 'compacted', 'empty']) {
     const file = join(FIXTURES, `etcd-3.5.30-${name}.snap`);
     const { code, stdout, stderr } = await runWorker(['drill', file, '--temp-dir', room], withTools(tools));
     t.equal(code, 0, `${name}: ${stderr}`);
     t.match(stdout, /restorable, by etcd 3\.\d+\.\d+ in \d+\.\d s\n$/);
   }
-  t.strictSame(await leftBehind(), []);
+  t.strictSame(await readdir(room), []);
 });
 
 t.test('whatever differs is found out', { skip }, async (t) => {
+  const room = await makeRoom();
   // A tool that restores something else than it was given, as a lost or mixed-up disk would.
   const bin = join(dir, 'bin');
   await mkdir(bin);
@@ -126,10 +132,11 @@ t.test('whatever differs is found out', { skip }, async (t) => {
   t.equal((await runWorker(['drill', broken, '--temp-dir', room], withTools(tools))).code, 11);
   t.equal((await runWorker(['drill', join(dir, 'none.db'), '--temp-dir', room], withTools(tools))).code, 13);
   t.equal((await runWorker(['drill', file, '--temp-dir', join(dir, 'nowhere')], withTools(tools))).code, 2);
-  t.strictSame(await leftBehind(), []);
+  t.strictSame(await readdir(room), []);
 });
 
 t.test('an etcd that never answers is ended in time, and by a signal', { skip }, async (t) => {
+  const room = await makeRoom();
   const bin = join(dir, 'mute');
   await mkdir(bin);
   await writeFile(join(bin, 'etcdutl'), `#!/bin/sh\nexec ${tools.snapshotTool} "$@"\n`, { mode: 0o755 });
@@ -150,10 +157,11 @@ t.test('an etcd that never answers is ended in time, and by a signal', { skip },
   t.equal((await ended).code, 143);
   const etcd = await pid();
   t.throws(() => process.kill(etcd, 0), 'etcd is gone');
-  t.strictSame(await leftBehind(), []);
+  t.strictSame(await readdir(room), []);
 });
 
 t.test('a snapshot that no plan can be made of', { skip }, async (t) => {
+  const room = await makeRoom();
   const client = azurite.container('unplanned');
   await client.createIfNotExists();
   const bare = join(dir, 'unplanned.db');

@@ -49,7 +49,8 @@ async function statusOf(cluster: EtcdCluster, name: string): Promise<{ clusterId
   return { clusterId: BigInt(/"ClusterID" : (\d+)/.exec(printed)?.[1] ?? '0').toString(16) };
 }
 
-t.jobs = 4;
+// They wait most of the time.
+t.jobs = 6;
 
 for (const tools of findEtcd()) {
   t.test(`etcd ${tools.version}: from healthy to lost`, async (t) => {

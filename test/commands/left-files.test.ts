@@ -26,6 +26,7 @@ interface Report {
 const dir = temporaryFolder('left-files');
 const azurite = await Azurite.start(join(dir, 'azurite'));
 t.teardown(async () => azurite.stop());
+t.jobs = 3;
 const newest = findEtcd().at(-1);
 if (newest === undefined) throw new Error('no etcd');
 const SKIP = '--skip-hash-check';
@@ -145,8 +146,8 @@ t.test('what is stored under the name of a snapshot is never taken without its s
     for (const args of [
       ['verify', name],
       ['inspect', name],
-      ['restore', name, '--name', 'm1', '--data-dir', join(dir, 'refused')],
-      ['restore', name, '--download', join(dir, 'refused.db')],
+      ['restore', name, '--name', 'm1', '--data-dir', join(dir, 'refused-stored')],
+      ['restore', name, '--download', join(dir, 'refused-stored.db')],
       ['drill', name],
     ]) {
       const finished = await runWorker(args, variables);
@@ -155,8 +156,8 @@ t.test('what is stored under the name of a snapshot is never taken without its s
       t.match(errorOf(finished).message, message, what);
       t.match(errorOf(finished).hint, hint, what);
     }
-    await t.rejects(stat(join(dir, 'refused')), { code: 'ENOENT' });
-    await t.rejects(stat(join(dir, 'refused.db')), { code: 'ENOENT' });
+    await t.rejects(stat(join(dir, 'refused-stored')), { code: 'ENOENT' });
+    await t.rejects(stat(join(dir, 'refused-stored.db')), { code: 'ENOENT' });
   }
 });
 
@@ -169,7 +170,7 @@ t.test('a file that is something else is named, with what to do', async (t) => {
     ['verify', gzip],
     ['verify', gzip, SKIP],
     ['inspect', gzip],
-    ['restore', gzip, '--name', 'm1', '--data-dir', join(dir, 'refused')],
+    ['restore', gzip, '--name', 'm1', '--data-dir', join(dir, 'refused-other')],
     ['drill', gzip],
   ]) {
     const finished = await runWorker(args, withTools(newest));
@@ -188,12 +189,12 @@ t.test('a torn copy is refused, and the hint says why that may be', async (t) =>
   const file = join(dir, 'torn.db');
   for (const each of torn) {
     await writeFile(file, databaseOf(each));
-    const args = ['restore', file, SKIP, '--name', 'm1', '--data-dir', join(dir, 'refused')];
+    const args = ['restore', file, SKIP, '--name', 'm1', '--data-dir', join(dir, 'refused-torn')];
     const finished = await runWorker(args, withTools(newest));
     t.equal(finished.code, 11, each.name);
     t.match(errorOf(finished).hint, /while etcd was writing/);
     t.match(errorOf(await runWorker(['verify', file, SKIP], {})).hint, /while etcd was writing/);
-    await t.rejects(stat(join(dir, 'refused')), { code: 'ENOENT' });
+    await t.rejects(stat(join(dir, 'refused-torn')), { code: 'ENOENT' });
   }
 });
 
@@ -217,7 +218,7 @@ t.test('a file that is written to while it is read is no copy', async (t) => {
     `#!/bin/sh\n'${newest.snapshotTool}' "$@"\ncase "$*" in *--data-dir*) printf x >>'${file}';; esac\n`,
   );
   await chmod(wrapper, 0o755);
-  const dataDir = join(dir, 'refused');
+  const dataDir = join(dir, 'refused-written');
   const variables = { PATH: `${bin}:${dirname(newest.etcd)}:/usr/bin:/bin` };
   const finished = await runWorker(['restore', file, SKIP, '--name', 'm1', '--data-dir', dataDir], variables);
   t.equal(finished.code, 20);

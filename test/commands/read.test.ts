@@ -31,6 +31,22 @@ const damaged = Buffer.from(SNAPSHOT);
 damaged.fill(0xff, 10 * 4096, 10 * 4096 + 64);
 await writeFile(broken, damaged);
 
+const records = azurite.container('record');
+await records.createIfNotExists();
+const sha256 = createHash('sha256').update(SNAPSHOT).digest('hex');
+const metadata = {
+  ...{ tool: 'etcd-snapshot/0', sha256, hash: 'a8e91a41', revision: '52', totalkeys: '358', totalsize: '278528' },
+  ...{ etcdversion: '3.5.30', clusterid: 'c1', memberid: 'a1', members: '[]' },
+  ...{ takenat: '2026-01-01T00:00:00.000Z', uploadid: '0123456789abcdef0123456789abcdef' },
+};
+const upload = async (name: string, sha: string): Promise<void> =>
+  void (await records
+    .getBlockBlobClient(name)
+    .upload(SNAPSHOT, SNAPSHOT.length, { metadata: { ...metadata, sha256: sha } }));
+await upload('good.db', sha256);
+await upload('bad.db', 'ab'.repeat(32));
+t.jobs = 3;
+
 t.test('verify FILE needs no configuration and changes nothing', async (t) => {
   const { code, stdout, stderr } = await runWorker(['verify', sound], {});
   t.equal(code, 0, stderr);
@@ -169,20 +185,6 @@ t.test('inspect shows no value but that of a key asked for by its name', async (
 });
 
 t.test('a stored blob that is not what its record says', async (t) => {
-  const container = azurite.container('record');
-  await container.createIfNotExists();
-  const sha256 = createHash('sha256').update(SNAPSHOT).digest('hex');
-  const metadata = {
-    ...{ tool: 'etcd-snapshot/0', sha256, hash: 'a8e91a41', revision: '52', totalkeys: '358', totalsize: '278528' },
-    ...{ etcdversion: '3.5.30', clusterid: 'c1', memberid: 'a1', members: '[]' },
-    ...{ takenat: '2026-01-01T00:00:00.000Z', uploadid: '0123456789abcdef0123456789abcdef' },
-  };
-  const upload = async (name: string, bytes: Buffer, sha: string): Promise<void> =>
-    void (await container
-      .getBlockBlobClient(name)
-      .upload(bytes, bytes.length, { metadata: { ...metadata, sha256: sha } }));
-  await upload('good.db', SNAPSHOT, sha256);
-  await upload('bad.db', SNAPSHOT, 'ab'.repeat(32));
   t.match(await json(['verify', 'good.db'], azurite.variables('record')), { ok: true });
   const report = await json<Report>(['verify', 'bad.db'], azurite.variables('record'), 11);
   t.match(report.faults, [{ kind: 'record' }]);

@@ -37,7 +37,8 @@ async function replacing(cluster: EtcdCluster, failed: string, more?: Record<str
   return new Replacing(cluster, failed, join(dir, `data-${new URL(peer).port}`), peer, more);
 }
 
-t.jobs = 3;
+// They wait most of the time.
+t.jobs = 5;
 
 for (const tools of versions) {
   t.test(`etcd ${tools.version}: one of three is replaced, with a backup before`, async (t) => {

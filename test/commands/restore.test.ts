@@ -23,6 +23,7 @@ const dir = temporaryFolder('restore');
 const authority = await makeAuthority(join(dir, 'certs'));
 const azurite = await Azurite.start(join(dir, 'azurite'));
 t.teardown(async () => azurite.stop());
+t.jobs = 3;
 const [oldest] = findEtcd();
 const newest = findEtcd().at(-1);
 if (oldest === undefined || newest === undefined) throw new Error('no etcd');
@@ -134,7 +135,9 @@ t.test('a plan is for one snapshot and its members', { skip: unfit }, async (t) 
 });
 
 t.test('one member alone needs a directory and a name', { skip: unfit }, async (t) => {
-  const target = join(dir, 'alone');
+  const folder = join(dir, 'one');
+  await mkdir(folder);
+  const target = join(folder, 'alone');
   const bare = withTools(newest);
   const restored = await jsonOf<Restored>(['restore', file, '--data-dir', target, '--name', 'm1'], bare);
   t.match(restored, { snapshotRevision: 52, revision: 52 + BUMP, dataDir: target });
@@ -146,12 +149,12 @@ t.test('one member alone needs a directory and a name', { skip: unfit }, async (
   t.equal(again.code, 2);
   t.match(errorOf(again).message, /is not empty/);
 
-  const [plain, wal] = [join(dir, 'plain'), join(dir, 'plain-wal')];
+  const [plain, wal] = [join(folder, 'plain'), join(folder, 'plain-wal')];
   const args = ['restore', file, '--data-dir', plain, '--wal-dir', wal, '--name', 'm1', '--no-bump'];
   t.match(await jsonOf<Restored>(args, bare), { revision: 52 });
   t.match(await readdir(wal), [/\.wal$/]);
   t.strictSame(
-    (await readdir(dir)).filter((name) => name.includes('restoring')),
+    (await readdir(folder)).filter((name) => name.includes('restoring')),
     [],
   );
 });
@@ -316,9 +319,11 @@ async function hasDownloaded(work: string): Promise<boolean> {
 }
 
 t.test('a download that is cut is resumed, one that was killed goes on', async (t) => {
+  const folder = join(dir, 'cut');
+  await mkdir(folder);
   const big = await EtcdCluster.start({ tools: newest, dir: join(dir, 'big') });
   t.teardown(async () => big.stop());
-  await big.fill(600, 50_000);
+  await big.fill(400, 50_000);
   const own = { ...big.variables, ...azurite.variables('big') };
   const { name, sha256 } = await jsonOf<{ name: string; sha256: string }>([], own);
   let gets = 0;
@@ -329,7 +334,7 @@ t.test('a download that is cut is resumed, one that was killed goes on', async (
   });
   t.teardown(async () => proxy.stop());
   const variables = { ...azurite.variables('big'), ...withTools(newest), SNAPSHOT_AZURE_BLOB_ENDPOINT: proxy.url };
-  const target = join(dir, 'resumed');
+  const target = join(folder, 'resumed');
   const args = ['restore', name, '--name', 'm1', '--data-dir', target];
   await jsonOf<Restored>(args, variables);
   await rm(target, { recursive: true });
@@ -352,7 +357,7 @@ t.test('a download that is cut is resumed, one that was killed goes on', async (
   t.match(resumed.stderr, /an interrupted download is resumed/);
   await rm(target, { recursive: true });
 
-  const file = join(dir, 'resumed.db');
+  const file = join(folder, 'resumed.db');
   await mkdir(`${file}.restoring`, { mode: 0o700 });
   const half = (await azurite.container('big').getBlobClient(name).downloadToBuffer()).subarray(0, 9_000_000);
   await writeFile(join(`${file}.restoring`, part), half);
@@ -367,7 +372,7 @@ t.test('a download that is cut is resumed, one that was killed goes on', async (
   t.equal(anew.code, 0, anew.stderr);
   t.match(anew.stderr, /is not sound; it is downloaded again/);
   t.strictSame(
-    (await readdir(dir)).filter((entry) => entry.includes('restoring')),
+    (await readdir(folder)).filter((entry) => entry.includes('restoring')),
     [],
   );
 });

@@ -24,7 +24,7 @@ interface Backup {
 const dir = temporaryFolder('restored');
 const azurite = await Azurite.start(join(dir, 'azurite'));
 t.teardown(async () => azurite.stop());
-t.jobs = 2;
+t.jobs = 3;
 
 const listOf = async (cluster: EtcdCluster): Promise<ListedMember[]> =>
   parseMemberList(await cluster.etcdctl('member', 'list'));

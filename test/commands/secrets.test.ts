@@ -12,6 +12,7 @@ import { maskedJson, masker } from '../../src/secret.ts';
 import { withoutQuery } from '../../src/text.ts';
 import { Azurite } from '../support/azurite.ts';
 import { EtcdCluster, findEtcd } from '../support/etcd.ts';
+import { forEachOf } from '../support/parallel.ts';
 import { type Finished, temporaryFolder, type Variables } from '../support/process.ts';
 import { runWorker, withTools } from '../support/worker.ts';
 
@@ -41,7 +42,11 @@ t.teardown(async () => {
   await Promise.all([cluster.stop(), azurite.stop()]);
 });
 
-const terminationLog = join(dir, 'termination-log');
+/** A run and the termination message that it left. */
+interface Ended extends Finished {
+  readonly termination: string;
+}
+let runs = 0;
 
 /** One in every variable that may hold one; with characters that each encoding writes differently. */
 const SECRETS = {
@@ -82,15 +87,17 @@ function formsOf(value: string): string[] {
   ];
 }
 
-function showsNone(t: Test, what: string, { stdout, stderr }: Finished, values: readonly string[] = VALUES): void {
-  const outputs = [stdout, stderr, readFileSync(terminationLog, 'utf8'), pushed.join('\n')];
+function showsNone(t: Test, what: string, ended: Ended, values: readonly string[] = VALUES): void {
+  const outputs = [ended.stdout, ended.stderr, ended.termination, pushed.join('\n')];
   const shown = values.flatMap(formsOf).filter((form) => outputs.some((output) => output.includes(form)));
   t.strictSame(shown, [], what);
 }
 
-async function worker(args: readonly string[], variables: Variables): Promise<Finished> {
-  writeFileSync(terminationLog, '');
-  return runWorker(args, { SNAPSHOT_TERMINATION_LOG: terminationLog, SNAPSHOT_LOG_LEVEL: 'debug', ...variables }, dir);
+async function worker(args: readonly string[], variables: Variables): Promise<Ended> {
+  const file = join(dir, `termination-log-${++runs}`);
+  writeFileSync(file, '');
+  const all = { SNAPSHOT_TERMINATION_LOG: file, SNAPSHOT_LOG_LEVEL: 'debug', ...variables };
+  return { ...(await runWorker(args, all, dir)), termination: readFileSync(file, 'utf8') };
 }
 
 const file = join(dir, 'small.db');
@@ -135,22 +142,20 @@ t.test('no output shows a secret, whatever is run and however it is configured',
     SNAPSHOT_AZURE_CONTAINER_NAME: 'No_Name',
     SNAPSHOT_TIMEOUT: 'x',
   };
-  for (const args of COMMANDS) {
+  const runs = COMMANDS.flatMap((args) => {
     const storesOrLists = args[0] === 'backup' || args[0] === 'list';
-    for (const [how, more] of [
-      ['as JSON', {}],
-      ['invalid', broken],
-      ...(storesOrLists ? OTHER_CREDENTIALS : []),
-    ] as const) {
-      const json = how === 'as JSON' || how === 'invalid';
-      const finished = await worker(json ? [...args, '--json'] : args, { ...valid, ...more, SNAPSHOT_TIMEOUT: '20' });
-      const what = `${args.slice(0, 2).join(' ').replace(dir, '')}, ${how}`;
-      showsNone(t, what, finished);
-      for (const line of finished.stderr.split('\n').filter(Boolean))
-        t.doesNotThrow(() => JSON.parse(line) as unknown, what);
-      if (json) t.doesNotThrow(() => JSON.parse(finished.stdout) as unknown, `${what}: ${finished.stdout}`);
-    }
-  }
+    const hows = [['as JSON', {}], ['invalid', broken], ...(storesOrLists ? OTHER_CREDENTIALS : [])] as const;
+    return hows.map(([how, more]) => ({ args, how, more }));
+  });
+  await forEachOf(runs, async ({ args, how, more }) => {
+    const json = how === 'as JSON' || how === 'invalid';
+    const finished = await worker(json ? [...args, '--json'] : args, { ...valid, ...more, SNAPSHOT_TIMEOUT: '20' });
+    const what = `${args.slice(0, 2).join(' ').replace(dir, '')}, ${how}`;
+    showsNone(t, what, finished);
+    for (const line of finished.stderr.split('\n').filter(Boolean))
+      t.doesNotThrow(() => JSON.parse(line) as unknown, what);
+    if (json) t.doesNotThrow(() => JSON.parse(finished.stdout) as unknown, `${what}: ${finished.stdout}`);
+  });
   t.ok(
     pushed.some((body) => body.includes('etcd_snapshot_backup_last_run_exit_code 0')),
     'metrics were pushed',
@@ -249,7 +254,7 @@ t.test('a secret in place of the path of a file is refused and not shown', async
       }
     }
   }
-  for (const [what, value] of Object.entries(MISPLACED)) {
+  await forEachOf(Object.entries(MISPLACED), async ([what, value]) => {
     for (const [args, name] of [
       [['health'], 'SNAPSHOT_ETCD_KEY_FILE'],
       [['verify', './nothing'], 'NODE_EXTRA_CA_CERTS'],
@@ -259,7 +264,7 @@ t.test('a secret in place of the path of a file is refused and not shown', async
       t.match(finished.stderr, /itself, not a path to one|is not a path/, `${name}: ${what}`);
       showsNone(t, `${name}: ${what}`, finished, [...value.replaceAll('"', '').split(/\n|\\n/), value]);
     }
-  }
+  });
 });
 
 t.test('neither does the command line show one', (t) => {

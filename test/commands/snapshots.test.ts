@@ -6,6 +6,7 @@ import { nameOf, putSnapshot } from '../support/catalogue.ts';
 import { type Defect, type Metadata, withDefect } from '../support/defects.ts';
 import { EtcdCluster, findEtcd } from '../support/etcd.ts';
 import { SNAPSHOT, unfitFor } from '../support/fixtures.ts';
+import { forEachOf } from '../support/parallel.ts';
 import { type Finished, temporaryFolder, type Variables } from '../support/process.ts';
 import { metadataOf } from '../support/restored.ts';
 import { errorOf, jsonOf, runWorker, withTools } from '../support/worker.ts';
@@ -33,6 +34,7 @@ const skip = unfitFor(tools);
 const cluster = await EtcdCluster.start({ tools, dir: join(dir, 'etcd') });
 const azurite = await Azurite.start(join(dir, 'azurite'));
 t.teardown(async () => Promise.all([cluster.stop(), azurite.stop()]));
+t.jobs = 3;
 let containers = 0;
 
 async function newContainer(): Promise<{ client: ContainerClient; name: string; variables: Variables }> {
@@ -140,7 +142,7 @@ t.test('records that are not well-formed end no command in an unexpected way', {
     names.set(what, await putReal(client, new Date(Date.now() - (index + 1) * MINUTE), defect));
   }
   const plan = ['restore', '--plan', '--layout', 'kubeadm'];
-  for (const [what, name] of names) {
+  await forEachOf(names, async ([what, name]) => {
     for (const [args, code] of [
       [['inspect', name], 0],
       [['verify', name], 11],
@@ -152,7 +154,7 @@ t.test('records that are not well-formed end no command in an unexpected way', {
       t.equal(finished.code, code, `${what}: ${args[0]} ${finished.stderr}`);
       if (code === 0) t.match(finished.stderr, /the record of .* is ignored: its record is not well-formed/);
     }
-  }
+  });
   const place = join(dir, 'newest.db');
   for (const args of [['list'], ['prune'], plan, ['restore', '--download', place], ['drill']]) {
     const finished = await runWorker(args, { ...without, SNAPSHOT_KEEP_LAST: '1' });

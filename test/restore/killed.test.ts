@@ -17,6 +17,7 @@ const bare = withTools(tools);
 const dir = openTo(temporaryFolder('killed-runs'));
 const snapshot = join(dir, 'snapshot.db');
 await writeFile(snapshot, SNAPSHOT);
+t.jobs = 3;
 
 const swap = async (place: string): Promise<Finished> => runWorker(['restore', '--swap', '--data-dir', place], bare);
 
@@ -173,10 +174,10 @@ t.test('what is not known is said', { skip }, async (t) => {
 });
 
 /** Programs of which the etcd never answers; its pid is in the file. */
-async function muteTools(): Promise<{ variables: Readonly<Record<string, string>>; pid: () => Promise<number> }> {
-  const bin = join(dir, 'mute');
+async function muteTools(
+  bin: string,
+): Promise<{ variables: Readonly<Record<string, string>>; pid: () => Promise<number> }> {
   const pidFile = join(bin, 'pid');
-  await rm(bin, { recursive: true, force: true });
   await mkdir(bin);
   await writeFile(join(bin, 'etcdutl'), `#!/bin/sh\nexec ${tools?.snapshotTool} "$@"\n`, { mode: 0o755 });
   // The process bears the name of etcd, as the real one does.
@@ -223,7 +224,7 @@ t.test('a drill that is killed takes its etcd with it, and the next one cleans u
   const assertUntouched = await strangersIn(t, room);
   const args = ['drill', snapshot, '--temp-dir', room];
 
-  const { variables, pid } = await muteTools();
+  const { variables, pid } = await muteTools(join(dir, 'mute'));
   const worker = startWorker(args, variables);
   const ended = collect(worker);
   const etcd = await pid();
@@ -250,7 +251,7 @@ t.test(
   async (t) => {
     const room = join(dir, 'room-without');
     await mkdir(room);
-    const { variables, pid } = await muteTools();
+    const { variables, pid } = await muteTools(join(dir, 'mute-without'));
     const script = 'mount --bind /dev/null /usr/bin/setpriv && exec "$@"';
     const args = ['drill', snapshot, '--temp-dir', room];
     const command = ['--mount', 'sh', '-ec', script, 'sh', process.execPath, MAIN, ...args];

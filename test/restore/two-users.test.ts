@@ -30,6 +30,7 @@ const bare = withTools(tools);
 const dir = openTo(temporaryFolder('two-users'));
 const snapshot = join(dir, 'snapshot.db');
 await writeFile(snapshot, SNAPSHOT);
+t.jobs = 4;
 
 const dbIn = (place: string): string => readFileSync(join(place, 'member/snap/db'), 'utf8');
 

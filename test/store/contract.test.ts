@@ -174,7 +174,7 @@ async function open(t: Test, name: string, { rule, deadlines, tls }: Setting): P
 }
 
 // They wait most of the time.
-t.jobs = 4;
+t.jobs = 6;
 for (const [index, [name, setting]] of Object.entries(SETTINGS).entries()) {
   t.test(name, { buffered: true }, async (t) => {
     const place = await open(t, `contract-${index}`, setting);

@@ -22,6 +22,7 @@ const OTHER = await takeSnapshot(temporaryFolder('other'), 1.2 * 8 * 1024 * 1024
 
 const azurite = await Azurite.start(join(dir, 'azurite'));
 t.teardown(async () => azurite.stop());
+t.jobs = 4;
 let containers = 0;
 
 interface Bench {
@@ -333,12 +334,15 @@ t.test('a store that never answered may be slow; one that says no is reported so
     message: /Timed out after 1 s \(SNAPSHOT_TIMEOUT\)/,
   });
 
-  const start = performance.now();
-  const dead = { ...azurite.variables('dead'), SNAPSHOT_AZURE_BLOB_ENDPOINT: `http://127.0.0.1:${await freePort()}/x` };
-  await t.rejects((await openStore(dead)).isFree('snapshot.db'), { code: 'ECONNREFUSED' });
-  const unnamed = { ...azurite.variables('dead'), SNAPSHOT_AZURE_BLOB_ENDPOINT: 'https://nobody.invalid/x' };
-  await t.rejects((await openStore(unnamed)).isFree('snapshot.db'), { code: /ENOTFOUND|EAI_AGAIN/ });
-  t.ok(performance.now() - start < 50_000, 'who is refused need not wait for a minute');
+  // The test ends with the time of its file if the patience with a store that answered before is used.
+  const refusing = { ...DEADLINES, firstPatienceMs: 1_000, patienceMs: 3_600_000 };
+  for (const [url, code] of [
+    [`http://127.0.0.1:${await freePort()}/x`, 'ECONNREFUSED'],
+    ['https://nobody.invalid/x', /ENOTFOUND|EAI_AGAIN/],
+  ] as const) {
+    const dead = { ...azurite.variables('dead'), SNAPSHOT_AZURE_BLOB_ENDPOINT: url };
+    await t.rejects((await openStore(dead, undefined, refusing)).isFree('snapshot.db'), { code });
+  }
 });
 
 t.test('once a store has refused something, it is waited for', async (t) => {

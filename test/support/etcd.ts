@@ -1,8 +1,11 @@
 import { accessSync, readdirSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { execFileSync } from 'node:child_process';
+import { request as httpRequest } from 'node:http';
+import { request as httpsRequest } from 'node:https';
 import { connect } from 'node:net';
 import { delimiter, join } from 'node:path';
+import { text as textOf } from 'node:stream/consumers';
 import type { Authority } from './certificates.ts';
 import { Daemon, freePort, mustRun, run } from './process.ts';
 import { until } from './until.ts';
@@ -89,10 +92,9 @@ export class EtcdCluster {
           ...(tls === undefined ? [] : tlsFlags(tls)),
           ...flags,
         ];
-        const ready = async (): Promise<boolean> =>
-          (await run(tools.etcdctl, [...clientFlags(client, tls), 'endpoint', 'health'], API)).code === 0;
+        const ready = async (): Promise<boolean> => isHealthy(client, tls);
         const start: Member['start'] = async (version, isReady = ready, more = []) =>
-          Daemon.start(version.etcd, [...args, ...more], isReady);
+          Daemon.start(version.etcd, [...args, ...unsynced(version), ...more], isReady);
         return { name, endpoint: client, start, daemon: await start(tools) };
       }),
     );
@@ -173,7 +175,8 @@ export class EtcdCluster {
       ...['--listen-client-urls', client, '--advertise-client-urls', client],
       ...(this.#tls === undefined ? [] : tlsFlags(this.#tls)),
     ];
-    this.#joined.push(await Daemon.start(this.tools.etcd, args, async () => accepts(client)));
+    const flags = [...args, ...unsynced(this.tools)];
+    this.#joined.push(await Daemon.start(this.tools.etcd, flags, async () => accepts(client)));
     return client;
   }
 
@@ -275,26 +278,41 @@ export class EtcdCluster {
 
   /** etcd's JSON gateway takes large transactions faster than a process per key. */
   async gateway(path: string, body: object): Promise<void> {
-    const { request } = this.#tls === undefined ? await import('node:http') : await import('node:https');
-    const client = this.#tls?.client;
-    const tls =
-      client === undefined
-        ? {}
-        : { ca: await readFile(client.ca), cert: await readFile(client.cert), key: await readFile(client.key) };
     const { endpoint } = this.members.find(({ daemon }) => daemon.running) ?? this.#first;
-    await new Promise<void>((resolve, reject) => {
-      // Before 3.4 it had another name.
-      const url = `${endpoint}${this.tools.version.startsWith('3.3.') ? path.replace('/v3/', '/v3beta/') : path}`;
-      const call = request(url, { method: 'POST', ...tls }, (response) => {
-        response
-          .resume()
-          .on('end', () =>
-            response.statusCode === 200 ? resolve() : reject(new Error(`HTTP ${response.statusCode}`)),
-          );
-      });
-      call.on('error', reject).end(JSON.stringify(body));
-    });
+    // Before 3.4 it had another name.
+    const url = `${endpoint}${this.tools.version.startsWith('3.3.') ? path.replace('/v3/', '/v3beta/') : path}`;
+    const { status } = await call(url, this.#tls, body);
+    if (status !== 200) throw new Error(`HTTP ${status}`);
   }
+}
+
+/** A request over HTTP: with a body it is a POST. */
+async function call(url: string, tls: Authority | undefined, body?: object): Promise<{ status: number; text: string }> {
+  const files = tls && {
+    ca: await readFile(tls.client.ca),
+    cert: await readFile(tls.client.cert),
+    key: await readFile(tls.client.key),
+  };
+  return new Promise((resolve, reject) => {
+    const request = tls === undefined ? httpRequest : httpsRequest;
+    const options = { method: body === undefined ? 'GET' : 'POST', timeout: 10_000, ...files };
+    const sent = request(url, options, (response) => {
+      textOf(response).then((text) => resolve({ status: response.statusCode ?? 0, text }), reject);
+    });
+    sent.on('timeout', () => sent.destroy(new Error('no answer in time')));
+    sent.on('error', reject).end(body && JSON.stringify(body));
+  });
+}
+
+/** Whether a member serves linearizable reads: asked over HTTP, for a process of etcdctl costs far more. */
+async function isHealthy(endpoint: string, tls: Authority | undefined): Promise<boolean> {
+  const { text } = await call(`${endpoint}/health`, tls).catch(() => ({ text: '' }));
+  return /"health":"?true/.test(text);
+}
+
+/** The flag with which etcd does not wait for a disk, where it has it: no test pulls a plug. */
+function unsynced({ version }: EtcdTools): string[] {
+  return /^3\.[34]\./.test(version) ? [] : ['--unsafe-no-fsync'];
 }
 
 async function accepts(endpoint: string): Promise<boolean> {
@@ -331,9 +349,8 @@ export async function restoreAndCount(tools: EtcdTools, file: string, dir: strin
   const plan = ['--initial-cluster', `restored=${peer}`, '--initial-advertise-peer-urls', peer];
   await mustRun(tools.snapshotTool, ['snapshot', 'restore', file, ...member, ...plan], API);
   const urls = ['--listen-client-urls', client, '--advertise-client-urls', client, '--listen-peer-urls', peer];
-  const ready = async (): Promise<boolean> =>
-    (await run(tools.etcdctl, [...clientFlags(client, undefined), 'endpoint', 'health'], API)).code === 0;
-  const daemon = await Daemon.start(tools.etcd, [...member, ...urls, ...plan], ready);
+  const isReady = async (): Promise<boolean> => isHealthy(client, undefined);
+  const daemon = await Daemon.start(tools.etcd, [...member, ...urls, ...plan, ...unsynced(tools)], isReady);
   try {
     const query = [
       ...clientFlags(client, undefined),

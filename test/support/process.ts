@@ -152,7 +152,7 @@ process.once('SIGTERM', () => process.exit(143));
 process.once('SIGHUP', () => process.exit(129));
 
 /** Milliseconds: also a machine that does many other things starts a server within this. */
-const START_MS = 120_000;
+const START_MS = 300_000;
 
 /** A server of ours: started, waited for, stopped by its own pid. */
 export class Daemon {
