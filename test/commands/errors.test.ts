@@ -1,6 +1,4 @@
 import { copyFile, mkdir, writeFile } from 'node:fs/promises';
-import { createServer } from 'node:net';
-import { once } from 'node:events';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
 import { Azurite } from '../support/azurite.ts';
@@ -9,6 +7,7 @@ import { TokenEndpoint } from '../support/entra.ts';
 import { EtcdCluster, findEtcd } from '../support/etcd.ts';
 import { FaultProxy, type Fault } from '../support/fault-proxy.ts';
 import { type Finished, freePort, run, type Variables, temporaryFolder } from '../support/process.ts';
+import { startSilentServer } from '../support/server.ts';
 import { errorOf, MAIN, runWorker } from '../support/worker.ts';
 
 const dir = temporaryFolder('errors');
@@ -183,12 +182,8 @@ t.test('etcd', async (t) => {
   const plain = cluster.endpoints.replace('https', 'http');
   await fails(t, 'http to a TLS port', { SNAPSHOT_ETCD_ENDPOINTS: plain }, 10, /etcd at http:.*failed/);
 
-  const silent = createServer(() => {}).listen(0, '127.0.0.1');
-  await once(silent, 'listening');
-  t.teardown(() => silent.close());
-  const address = silent.address();
-  const mute = `http://127.0.0.1:${typeof address === 'object' ? address?.port : 0}`;
-  await fails(t, 'never answers', { SNAPSHOT_ETCD_ENDPOINTS: mute }, 10, /did not answer in time/);
+  const silent = await startSilentServer(t);
+  await fails(t, 'never answers', { SNAPSHOT_ETCD_ENDPOINTS: silent }, 10, /did not answer in time/);
 
   const half = { SNAPSHOT_ETCD_ENDPOINTS: `${dead},${cluster.endpoints}`, SNAPSHOT_AZURE_CONTAINER_NAME: 'half' };
   const finished = await runWorker([], { ...WORKING, ...half });

@@ -1,4 +1,3 @@
-import { once } from 'node:events';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import { join } from 'node:path';
@@ -14,6 +13,7 @@ import { Azurite } from '../support/azurite.ts';
 import { EtcdCluster, findEtcd } from '../support/etcd.ts';
 import { forEachOf } from '../support/parallel.ts';
 import { type Finished, temporaryFolder, type Variables } from '../support/process.ts';
+import { addressOf, close, listen } from '../support/server.ts';
 import { runWorker, withTools } from '../support/worker.ts';
 
 const dir = temporaryFolder('secrets');
@@ -24,23 +24,19 @@ const azurite = await Azurite.start(join(dir, 'azurite'));
 await azurite.container('secrets').create();
 
 const pushed: string[] = [];
-const gateway = createServer((request, response) => {
-  void answer(request, response);
-}).listen(0, '127.0.0.1');
+const gateway = await listen(
+  createServer((request, response) => {
+    void answer(request, response);
+  }),
+);
 
 async function answer(request: IncomingMessage, response: ServerResponse): Promise<void> {
   const body = await textOf(request);
   if (request.url?.startsWith('/metrics') === true) pushed.push(`${request.url} ${body}`);
   response.writeHead(400).end(`refused ${request.headers.authorization}`);
 }
-await once(gateway, 'listening');
-const address = gateway.address();
-const gatewayPort = typeof address === 'object' ? address?.port : 0;
-t.teardown(async () => {
-  gateway.closeAllConnections();
-  gateway.close();
-  await Promise.all([cluster.stop(), azurite.stop()]);
-});
+const gatewayPort = addressOf(gateway).port;
+t.teardown(async () => Promise.all([close(gateway), cluster.stop(), azurite.stop()]));
 
 /** A run and the termination message that it left. */
 interface Ended extends Finished {

@@ -1,5 +1,4 @@
-import { once } from 'node:events';
-import { createServer, type IncomingMessage } from 'node:http';
+import { createServer, type IncomingMessage, type RequestListener } from 'node:http';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
 import { proxyWarnings } from '../../src/config/azure.ts';
@@ -11,6 +10,7 @@ import { makeAuthority, trust } from '../support/certificates.ts';
 import { TokenEndpoint } from '../support/entra.ts';
 import { Listener } from '../support/listener.ts';
 import { temporaryFolder, type Variables } from '../support/process.ts';
+import { addressOf, close, listen } from '../support/server.ts';
 import { openStore } from '../support/store.ts';
 import { errorOf, runWorker } from '../support/worker.ts';
 
@@ -77,18 +77,14 @@ t.test("the URL of a container is not the service's", (t) => {
 
 t.test('an IPv6 address as the blob endpoint', async (t) => {
   const asked: IncomingMessage[] = [];
-  const server = createServer((request, response) => {
+  const handler: RequestListener = (request, response) => {
     asked.push(request);
     response.writeHead(200, { 'x-ms-request-id': 'x', 'content-type': 'application/xml' });
     response.end('<EnumerationResults><Blobs /></EnumerationResults>');
-  }).listen(0, '::1');
-  await once(server, 'listening');
-  t.teardown(() => {
-    server.closeAllConnections();
-    server.close();
-  });
-  const address = server.address();
-  const url = `http://[::1]:${typeof address === 'object' ? address?.port : ''}`;
+  };
+  const server = await listen(createServer(handler), '::1');
+  t.teardown(async () => close(server));
+  const url = `http://[::1]:${addressOf(server).port}`;
   t.strictSame(await (await openStore({ ...BY_KEY, SNAPSHOT_AZURE_BLOB_ENDPOINT: url })).list(), []);
   t.equal(asked[0]?.headers.host, url.slice('http://'.length));
 });

@@ -1,8 +1,6 @@
-import { once } from 'node:events';
 import { rm } from 'node:fs/promises';
-import { createServer, type Socket } from 'node:net';
 import { join } from 'node:path';
-import t, { type Test } from 'tap';
+import t from 'tap';
 import { readConfig } from '../../src/config/config.ts';
 import { createLog, Warnings } from '../../src/log.ts';
 import { assertNoQuorum } from '../../src/restore/in-use.ts';
@@ -11,25 +9,13 @@ import { EtcdCluster, findEtcd } from '../support/etcd.ts';
 import { FakeMember } from '../support/fake-etcd.ts';
 import { FIXTURES } from '../support/fixtures.ts';
 import { freePort, temporaryFolder, type Variables } from '../support/process.ts';
+import { startSilentServer } from '../support/server.ts';
 import { errorOf, runWorker, withTools } from '../support/worker.ts';
 
 const dir = temporaryFolder('quorum');
 const authority = await makeAuthority(join(dir, 'certs'));
 const stranger = await makeAuthority(join(dir, 'strange-certs'), 'another CA');
 const expired = await makeAuthority(join(dir, 'expired-certs'), 'test CA', -1);
-
-/** A member that takes connections and says nothing, as behind many a firewall. */
-async function silentPort(t: Test): Promise<string> {
-  const sockets: Socket[] = [];
-  const server = createServer((socket) => sockets.push(socket.on('error', () => {}))).listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  t.teardown(() => {
-    server.close();
-    for (const socket of sockets) socket.destroy();
-  });
-  const address = server.address();
-  return `http://127.0.0.1:${typeof address === 'object' ? address?.port : ''}`;
-}
 
 // They wait most of the time.
 t.jobs = 4;
@@ -78,7 +64,7 @@ for (const tools of findEtcd()) {
     await cluster.loseMember('m1');
     await is('yes', 'one of three is down');
     await cluster.stopMember('m2');
-    const [silent, another] = [await silentPort(t), await silentPort(t)];
+    const [silent, another] = [await startSilentServer(t), await startSilentServer(t)];
     const named = (...endpoints: string[]): Variables => ({ SNAPSHOT_ETCD_ENDPOINTS: endpoints.join() });
     const thirdAgain = third.replace('127.0.0.1', 'localhost');
     // Asked on its own, so that the last one has noticed that its leader is gone when the others are asked.
@@ -108,7 +94,7 @@ t.test('what is not known is no "no"', async (t) => {
   });
   const cases: Record<string, [Variables, RegExp]> = {
     'an expired certificate': [{ SNAPSHOT_ETCD_ENDPOINTS: withExpired.endpoint, ...files(expired.ca) }, /has expired/],
-    'a firewall': [{ SNAPSHOT_ETCD_ENDPOINTS: await silentPort(t) }, /did not answer in time/],
+    'a firewall': [{ SNAPSHOT_ETCD_ENDPOINTS: await startSilentServer(t) }, /did not answer in time/],
     'a name that does not exist': [{ SNAPSHOT_ETCD_ENDPOINTS: 'http://nobody.invalid:2379' }, /cannot be resolved/],
   };
   await Promise.all(
@@ -122,7 +108,7 @@ t.test('what is not known is no "no"', async (t) => {
   const target = join(dir, 'target');
   const restore = ['restore', join(FIXTURES, 'etcd-3.5.30-k8s.snap'), '--data-dir', target, '--name', 'm1'];
   const tools = findEtcd().at(-1);
-  const variables = { SNAPSHOT_ETCD_ENDPOINTS: await silentPort(t), ...(tools && withTools(tools)) };
+  const variables = { SNAPSHOT_ETCD_ENDPOINTS: await startSilentServer(t), ...(tools && withTools(tools)) };
   const worker = await runWorker(restore, variables);
   t.match(errorOf(worker), { exitCode: 20, message: /not known whether the cluster has its quorum/, hint: /--force/ });
   const forced = await runWorker([...restore, '--force'], variables);

@@ -1,11 +1,10 @@
-import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
 import { createServer } from 'node:http';
-import type { AddressInfo } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import t from 'tap';
 import { nameOf, recordOf } from '../support/catalogue.ts';
 import { collect } from '../support/process.ts';
+import { addressOf, listen } from '../support/server.ts';
 import { errorOf, startWorker } from '../support/worker.ts';
 
 const MIB = 1024;
@@ -48,14 +47,13 @@ for (const [what, members] of [
         response.writeHead(200, { 'content-type': 'application/xml', 'x-ms-request-id': 'azure-request' }).end(xml);
       });
     });
-    server.listen(0, '127.0.0.1');
-    await once(server, 'listening');
+    await listen(server);
     t.teardown(() => server.close());
     const worker = startWorker(['list'], {
       SNAPSHOT_AZURE_ACCOUNT_NAME: 'testaccount',
       SNAPSHOT_AZURE_ACCOUNT_KEY: Buffer.alloc(64).toString('base64'),
       SNAPSHOT_AZURE_CONTAINER_NAME: 'endless',
-      SNAPSHOT_AZURE_BLOB_ENDPOINT: `http://127.0.0.1:${(server.address() as AddressInfo).port}/testaccount`,
+      SNAPSHOT_AZURE_BLOB_ENDPOINT: `http://127.0.0.1:${addressOf(server).port}/testaccount`,
       SNAPSHOT_TIMEOUT: '20m',
     });
     const ended = collect(worker);

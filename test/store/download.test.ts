@@ -1,6 +1,5 @@
 import { createCipheriv, createHash } from 'node:crypto';
-import { once } from 'node:events';
-import { createServer } from 'node:http';
+import { createServer, type RequestListener } from 'node:http';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import t, { type Test } from 'tap';
@@ -10,6 +9,7 @@ import { Azurite } from '../support/azurite.ts';
 import { type Fault, FaultProxy, type FaultRule } from '../support/fault-proxy.ts';
 import { temporaryFolder } from '../support/process.ts';
 import { Random } from '../support/random.ts';
+import { addressOf, close, listen } from '../support/server.ts';
 import { openStore, readAll } from '../support/store.ts';
 import { until } from '../support/until.ts';
 
@@ -133,18 +133,14 @@ t.test('an answer of other bytes is refused', async (t) => {
 
 t.test('a peer that answers with nothing is not asked for ever', async (t) => {
   let asked = 0;
-  const server = createServer((_, response) => {
+  const nothing: RequestListener = (_, response) => {
     asked++;
     const headers = { 'content-length': '0', 'content-range': 'bytes 5-4/10', 'x-ms-request-id': 'x', etag: '"0x1"' };
     response.writeHead(206, headers).end();
-  }).listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  t.teardown(() => {
-    server.closeAllConnections();
-    server.close();
-  });
-  const address = server.address();
-  const url = `http://127.0.0.1:${typeof address === 'object' ? address?.port : ''}/testaccount`;
+  };
+  const server = await listen(createServer(nothing));
+  t.teardown(async () => close(server));
+  const url = `http://127.0.0.1:${addressOf(server).port}/testaccount`;
   const store = await openStore({ ...azurite.variables('nothing'), SNAPSHOT_AZURE_BLOB_ENDPOINT: url });
   await t.rejects(readAll(store, 'x', '"0x1"', 10, 5), { code: 'UnexpectedRange' });
   t.equal(asked, 1);

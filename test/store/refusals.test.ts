@@ -1,6 +1,4 @@
-import { once } from 'node:events';
 import { writeFile } from 'node:fs/promises';
-import { createServer } from 'node:http';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import t, { type Test } from 'tap';
@@ -10,6 +8,7 @@ import { type BlobAnswer, BlobService, EMPTY_LIST } from '../support/blob-servic
 import { makeAuthority, trust } from '../support/certificates.ts';
 import { aadsts, type Answer, TokenEndpoint } from '../support/entra.ts';
 import { freePort, temporaryFolder, type Variables } from '../support/process.ts';
+import { startSilentServer } from '../support/server.ts';
 import { openStore } from '../support/store.ts';
 import { errorOf, runWorker } from '../support/worker.ts';
 
@@ -245,23 +244,16 @@ t.test('every refusal of a token has its sentence', { buffered: true }, async (t
 });
 
 t.test('a managed identity that nobody answers is given up soon', { buffered: true }, async (t) => {
-  const mute = createServer(() => {}).listen(0, '127.0.0.1');
-  await once(mute, 'listening');
-  t.teardown(() => {
-    mute.closeAllConnections();
-    mute.close();
-  });
-  const address = mute.address();
-  const port = typeof address === 'object' ? address?.port : undefined;
   const blobs = await service([EMPTY_LIST]);
+  const silent = await startSilentServer(t);
   const finished = await runWorker(['list'], {
     ...PLACE,
     SNAPSHOT_AZURE_AUTH: 'managed-identity',
     SNAPSHOT_AZURE_BLOB_ENDPOINT: blobs.url,
-    AZURE_POD_IDENTITY_AUTHORITY_HOST: `http://127.0.0.1:${port}`,
+    AZURE_POD_IDENTITY_AUTHORITY_HOST: silent,
   });
   t.equal(finished.code, 12);
-  t.match(errorOf(finished).message, new RegExp(`token endpoint at 127.0.0.1:${port} gave no answer within 6 s`));
+  t.match(errorOf(finished).message, new RegExp(`token endpoint at ${new URL(silent).host} gave no answer within 6 s`));
   // Not the time that the process takes to start, which says more of a busy machine.
   const times = [...finished.stderr.matchAll(/"time":"([^"]+)"/g)].map(([, time = '']) => Date.parse(time));
   t.ok(Math.max(...times) - Math.min(...times) < 8_000);

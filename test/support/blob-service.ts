@@ -1,8 +1,8 @@
-import { once } from 'node:events';
 import { readFile } from 'node:fs/promises';
 import type { IncomingMessage } from 'node:http';
 import { createServer, type Server } from 'node:https';
 import type { Authority } from './certificates.ts';
+import { addressOf, close, listen } from './server.ts';
 
 /** How the blob service answers one request. */
 export interface BlobAnswer {
@@ -50,21 +50,15 @@ export class BlobService {
   /** @param echo puts what it was asked with, signatures and all, into the text of its errors */
   static async start(tls: Authority, answers: readonly BlobAnswer[], echo = false): Promise<BlobService> {
     const server = createServer({ cert: await readFile(tls.server.cert), key: await readFile(tls.server.key) });
-    server.listen(0, '127.0.0.1');
-    await once(server, 'listening');
-    return new BlobService(server, answers, echo);
+    return new BlobService(await listen(server), answers, echo);
   }
 
   get url(): string {
-    const address = this.#server.address();
-    if (address === null || typeof address === 'string') throw new Error('not listening');
-    return `https://127.0.0.1:${address.port}/testaccount`;
+    return `https://127.0.0.1:${addressOf(this.#server).port}/testaccount`;
   }
 
   async stop(): Promise<void> {
-    this.#server.closeAllConnections();
-    this.#server.close();
-    await once(this.#server, 'close');
+    await close(this.#server);
   }
 }
 

@@ -1,6 +1,6 @@
-import { once } from 'node:events';
 import { createServer, type Server } from 'node:http';
 import { connect, type Socket } from 'node:net';
+import { addressOf, close, listen } from './server.ts';
 
 /** A real proxy on loopback for TLS connections, which wants a user name and a password. */
 export class ConnectProxy {
@@ -38,22 +38,17 @@ export class ConnectProxy {
 
   static async start(): Promise<ConnectProxy> {
     const proxy = new ConnectProxy();
-    proxy.#server.listen(0, '127.0.0.1');
-    await once(proxy.#server, 'listening');
+    await listen(proxy.#server);
     return proxy;
   }
 
   /** With the password that it wants, unless another is given. */
   url(password = this.password): string {
-    const address = this.#server.address();
-    if (address === null || typeof address === 'string') throw new Error('not listening');
-    return `http://worker:${encodeURIComponent(password)}@127.0.0.1:${address.port}`;
+    return `http://worker:${encodeURIComponent(password)}@127.0.0.1:${addressOf(this.#server).port}`;
   }
 
   async stop(): Promise<void> {
     for (const socket of this.#sockets) socket.destroy();
-    this.#server.closeAllConnections();
-    this.#server.close();
-    await once(this.#server, 'close');
+    await close(this.#server);
   }
 }

@@ -1,10 +1,10 @@
 import { constants, createHash, verify, X509Certificate } from 'node:crypto';
-import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
 import { createServer as createPlainServer, type IncomingMessage, type Server } from 'node:http';
 import { createServer } from 'node:https';
 import { text } from 'node:stream/consumers';
 import type { Authority } from './certificates.ts';
+import { addressOf, close, listen } from './server.ts';
 
 export interface Answer {
   readonly status: number;
@@ -44,13 +44,11 @@ export class TokenEndpoint {
 
   static async start(tls: Authority): Promise<TokenEndpoint> {
     const server = createServer({ cert: readFileSync(tls.server.cert), key: readFileSync(tls.server.key) });
-    server.listen(0, '127.0.0.1');
-    await once(server, 'listening');
-    return new TokenEndpoint(server);
+    return new TokenEndpoint(await listen(server));
   }
 
   get url(): string {
-    return `https://localhost:${portOf(this.#server)}`;
+    return `https://localhost:${addressOf(this.#server).port}`;
   }
 
   /** The worker's variables of the known application. */
@@ -139,13 +137,12 @@ export class IdentityEndpoint {
       const { status, body } = endpoint.#answer(request);
       response.writeHead(status, { 'content-type': 'application/json' }).end(JSON.stringify(body));
     });
-    server.listen(0, '127.0.0.1');
-    await once(server, 'listening');
+    await listen(server);
     return endpoint;
   }
 
   get url(): string {
-    return `http://127.0.0.1:${portOf(this.#server)}`;
+    return `http://127.0.0.1:${addressOf(this.#server).port}`;
   }
 
   /** As the environment of an app service tells it. */
@@ -184,16 +181,4 @@ function accessToken(): string {
 
 function parsePart(part: string): Record<string, unknown> {
   return JSON.parse(Buffer.from(part, 'base64url').toString()) as Record<string, unknown>;
-}
-
-function portOf(server: Server): number {
-  const address = server.address();
-  if (address === null || typeof address === 'string') throw new Error('not listening');
-  return address.port;
-}
-
-async function close(server: Server): Promise<void> {
-  server.closeAllConnections();
-  server.close();
-  await once(server, 'close');
 }

@@ -7,10 +7,10 @@ import {
   type ServerResponse,
 } from 'node:http';
 import { createServer as createTlsServer, request as tlsRequest } from 'node:https';
-import { once } from 'node:events';
 import { readFile } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Authority } from './certificates.ts';
+import { addressOf, close, listen } from './server.ts';
 
 /** What happens to one request on its way to Azurite. */
 export type Fault =
@@ -72,15 +72,13 @@ export class FaultProxy {
   /** With an authority it stands before an Azurite that speaks TLS, and does so itself. */
   static async start(target: string, rule: FaultRule, authority?: Authority, host = '127.0.0.1'): Promise<FaultProxy> {
     const proxy = new FaultProxy(target, rule, authority && (await readTls(authority)));
-    proxy.#server.listen(0, host);
-    await once(proxy.#server, 'listening');
+    await listen(proxy.#server, host);
     return proxy;
   }
 
   get url(): string {
-    const address = this.#server.address();
-    if (address === null || typeof address === 'string') throw new Error('not listening');
-    return `${this.#target.protocol}//${address.address}:${address.port}${this.#target.pathname}`;
+    const { address, port } = addressOf(this.#server);
+    return `${this.#target.protocol}//${address}:${port}${this.#target.pathname}`;
   }
 
   /** Requests that are not answered to the end, and whose client is still there. */
@@ -89,9 +87,7 @@ export class FaultProxy {
   }
 
   async stop(): Promise<void> {
-    this.#server.closeAllConnections();
-    this.#server.close();
-    await once(this.#server, 'close');
+    await close(this.#server);
   }
 
   async #serve(incoming: IncomingMessage, outgoing: ServerResponse): Promise<void> {

@@ -1,8 +1,8 @@
-import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
 import { createServer, type RequestListener, type Server } from 'node:http';
 import { createServer as createTlsServer } from 'node:https';
 import type { Authority } from './certificates.ts';
+import { addressOf, close, listen } from './server.ts';
 
 /** A server on loopback that notes what it is asked for, and answers as the test says. */
 export class Listener {
@@ -26,21 +26,16 @@ export class Listener {
 
   static async start(answer: number | 'hang', tls?: Authority): Promise<Listener> {
     const listener = new Listener(answer, tls);
-    listener.#server.listen(0, '127.0.0.1');
-    await once(listener.#server, 'listening');
+    await listen(listener.#server);
     return listener;
   }
 
   /** Protocol, host and port. */
   get origin(): string {
-    const address = this.#server.address();
-    if (address === null || typeof address === 'string') throw new Error('not listening');
-    return `${this.#scheme}://localhost:${address.port}`;
+    return `${this.#scheme}://localhost:${addressOf(this.#server).port}`;
   }
 
   async stop(): Promise<void> {
-    this.#server.closeAllConnections();
-    this.#server.close();
-    await once(this.#server, 'close');
+    await close(this.#server);
   }
 }

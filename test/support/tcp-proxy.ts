@@ -1,6 +1,7 @@
 import { connect, createServer, type Server, type Socket } from 'node:net';
 import { once } from 'node:events';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { addressOf, close, listen } from './server.ts';
 
 /** What a proxy does with the bytes of a server's answers; called with each chunk, in order, for each connection anew. */
 export type Tamper = () => (chunk: Buffer) => Buffer;
@@ -28,21 +29,17 @@ export class TcpProxy {
 
   static async start(target: string, tamper: Tamper = () => (chunk) => chunk): Promise<TcpProxy> {
     const proxy = new TcpProxy(target, tamper);
-    proxy.#server.listen(0, '127.0.0.1');
-    await once(proxy.#server, 'listening');
+    await listen(proxy.#server);
     return proxy;
   }
 
   get url(): string {
-    const address = this.#server.address();
-    if (address === null || typeof address === 'string') throw new Error('not listening');
-    return `${this.#target.protocol}//127.0.0.1:${address.port}`;
+    return `${this.#target.protocol}//127.0.0.1:${addressOf(this.#server).port}`;
   }
 
   async stop(): Promise<void> {
     for (const socket of this.#sockets) socket.destroy();
-    this.#server.close();
-    await once(this.#server, 'close');
+    await close(this.#server);
   }
 
   #serve(client: Socket): void {
