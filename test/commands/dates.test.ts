@@ -96,7 +96,7 @@ t.test(
     const right = await jsonOf<Backup>([], variables);
     await cluster.etcdctl('put', 'later', 'x');
     // The service tells seconds.
-    await sleep(1000);
+    await nextSecond();
     const behind = await run('faketime', ['-f', '-1h', process.execPath, MAIN, 'backup', '--json'], variables, dir);
     t.equal(behind.code, 0, behind.stderr);
     const { name, findings } = JSON.parse(behind.stdout) as Backup & { findings: string[] };
