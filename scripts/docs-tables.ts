@@ -1,6 +1,7 @@
 // Writes the tables of docs/ that come from the code. Without --write it only compares.
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { type Command, COMMANDS, GLOBAL_OPTIONS, type Options } from '../src/command-table.ts';
 import { VARIABLES } from '../src/config/variables.ts';
 import { METRICS } from '../src/monitoring/metrics.ts';
 
@@ -16,12 +17,43 @@ const metrics = Object.entries(METRICS).map(([name, metric]) => {
   return `| \`${name}${label}\` | ${metric.help} |`;
 });
 
+update('commands.md', 'src/command-table.ts', [
+  '## All commands',
+  '',
+  ...optionRows(GLOBAL_OPTIONS),
+  ...Object.entries(COMMANDS).flatMap(([name, command]) => ['', ...section(name, command)]),
+]);
 update('configuration.md', 'src/config/variables.ts', [
   '| variable | meaning | default |',
   '| --- | --- | --- |',
   ...variables,
 ]);
 update('monitoring.md', 'src/monitoring/metrics.ts', ['| metric | meaning |', '| --- | --- |', ...metrics]);
+
+function section(name: string, { operands, about, options = {}, examples, exitCodes }: Command): string[] {
+  return [
+    `## ${name}`,
+    '',
+    `${about} Exit codes: ${[0, 1, 2, ...exitCodes, 129, 130, 143].join(', ')}.`,
+    '',
+    '```sh',
+    `# etcd-snapshot ${[name, ...operands].join(' ')} [options]`,
+    ...examples.map((example) => `etcd-snapshot ${example}`),
+    '```',
+    ...(Object.keys(options).length === 0 ? [] : ['', ...optionRows(options)]),
+  ];
+}
+
+function optionRows(options: Options): string[] {
+  return [
+    '| option | meaning |',
+    '| --- | --- |',
+    ...Object.entries(options).map(
+      ([name, { short, value, help }]) =>
+        `| ${short === undefined ? '' : `\`-${short}\`, `}\`--${name}${value === undefined ? '' : ` ${value}`}\` | ${help} |`,
+    ),
+  ];
+}
 
 /** @param source the file that the page names as the table's source */
 function update(page: string, source: string, table: readonly string[]): void {
