@@ -21,14 +21,16 @@ update('commands.md', 'src/command-table.ts', [
   '## All commands',
   '',
   ...optionRows(GLOBAL_OPTIONS),
-  ...Object.entries(COMMANDS).flatMap(([name, command]) => ['', ...section(name, command)]),
+  '',
+  ...Object.entries(COMMANDS).flatMap(([name, command]) => section(name, command)),
 ]);
 update('configuration.md', 'src/config/variables.ts', [
   '| variable | meaning | default |',
   '| --- | --- | --- |',
   ...variables,
+  '',
 ]);
-update('monitoring.md', 'src/monitoring/metrics.ts', ['| metric | meaning |', '| --- | --- |', ...metrics]);
+update('monitoring.md', 'src/monitoring/metrics.ts', ['| metric | meaning |', '| --- | --- |', ...metrics, '']);
 
 function section(name: string, { operands, about, options = {}, examples, exitCodes }: Command): string[] {
   return [
@@ -40,7 +42,8 @@ function section(name: string, { operands, about, options = {}, examples, exitCo
     `# etcd-snapshot ${[name, ...operands].join(' ')} [options]`,
     ...examples.map((example) => `etcd-snapshot ${example}`),
     '```',
-    ...(Object.keys(options).length === 0 ? [] : ['', ...optionRows(options)]),
+    '',
+    ...(Object.keys(options).length === 0 ? [] : [...optionRows(options), '']),
   ];
 }
 
@@ -63,7 +66,7 @@ function update(page: string, source: string, table: readonly string[]): void {
   const from = text.indexOf(begin);
   const to = text.indexOf('<!-- prettier-ignore-end -->', from);
   if (from < 0 || to < 0) throw new Error(`docs/${page} has no place for the table from ${source}`);
-  const wanted = [text.slice(0, from) + begin, '', ...table, '', text.slice(to)].join('\n');
+  const wanted = [text.slice(0, from) + begin, '', ...table, text.slice(to)].join('\n');
   if (process.argv.includes('--write')) writeFileSync(file, wanted);
   else if (text !== wanted) {
     console.error(`docs/${page} differs from ${source}: run \`npm run docs\`.`);
