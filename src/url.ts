@@ -1,14 +1,55 @@
 import { isIPv4 } from 'node:net';
 import { printable } from './text.ts';
 
-/** Characters of a value that are shown: enough to recognise it by. */
+/** Characters of a value that are shown, enough to recognise it. */
 const SHOWN = 80;
 
 /**
- * What keeps a text from being protocol, host and port, in words that follow its name; undefined where nothing does.
+ * Protocol, host and port of a URL that has nothing else, or what is wrong with it, in words that follow its name.
  * @param protocols such as `https:`
  */
-export function originProblem(value: string, protocols: readonly string[]): string | undefined {
+export function parseOrigin(
+  value: string,
+  protocols: readonly string[],
+  defaultPort: string,
+): { readonly origin: string } | { readonly problem: string } {
+  const problem = originProblem(value, protocols);
+  if (problem !== undefined) return { problem };
+  const { protocol, hostname } = new URL(value);
+  // The URL class drops the default port of the protocol, so it is looked for in the text.
+  const port = /:(\d+)\/?$/.exec(value)?.[1] ?? defaultPort;
+  return { origin: `${protocol}//${hostname}${port === '' ? '' : `:${Number(port)}`}` };
+}
+
+/** What etcd accepts as a peer URL: scheme, host and port, or the path of a socket; nothing else. */
+const PEER_URL = /^(https?:\/\/(\[[\da-fA-F:.]+\]|[\w.-]+):\d{1,5}|unixs?:\/\/[\w./:-]+)$/;
+
+export function isPeerUrl(text: string): boolean {
+  return text.length <= 512 && PEER_URL.test(text) && URL.canParse(text);
+}
+
+/** Whether two lists have the same URLs, in whatever order. */
+export function sameUrls(a: readonly string[], b: readonly string[]): boolean {
+  const normal = (urls: readonly string[]): string =>
+    urls
+      .map((url) => URL.parse(url)?.href ?? url)
+      .toSorted()
+      .join();
+  return normal(a) === normal(b);
+}
+
+/** Whether only programs on the same machine can listen there. @param hostname of a URL, with its brackets */
+export function isLoopback(hostname: string): boolean {
+  return /^(localhost|127(\.\d+){3}|\[::1\]|\[::ffff:7f[0-9a-f]{2}:[0-9a-f]+\])$/.test(hostname);
+}
+
+/** The host of a URL without brackets, and its port: the URL class drops the default port of the protocol. */
+export function addressOf(url: string): { readonly host: string; readonly port: number } {
+  const { protocol, hostname, port } = new URL(url);
+  return { host: hostname.replace(/^\[|\]$/g, ''), port: Number(port || (protocol === 'https:' ? 443 : 80)) };
+}
+
+function originProblem(value: string, protocols: readonly string[]): string | undefined {
   const wanted = protocols.map((protocol) => `${protocol}//`).join(' or ');
   const named = /^([\w.-]+)=(?=\w+:\/\/)/.exec(value);
   if (named !== null) return `has a name before the URL: leave out ${named[1]}=`;
@@ -24,12 +65,6 @@ export function originProblem(value: string, protocols: readonly string[]): stri
   if (host === '') return 'has no host';
   if (rest !== '' && rest !== '/') return 'must be protocol, host and port only, without a path';
   return host.startsWith('[') ? bracketsProblem(host) : hostProblem(host);
-}
-
-/** Whether what is sent to a host of a URL stays on this machine. */
-export function isLoopback(hostname: string): boolean {
-  const host = hostname.replace(/^\[|\]$/g, '');
-  return host === 'localhost' || host === '::1' || (isIPv4(host) && host.startsWith('127.'));
 }
 
 /** A URL as it can be shown: without a user, a password or a query, which may be secret. */

@@ -2,11 +2,12 @@ import { EtcdError } from '../errors.ts';
 import type { Connection, MemberStatus } from '../etcd/connection.ts';
 import { listMembers } from '../etcd/membership.ts';
 import type { Warnings } from '../log.ts';
-import { sameUrls, title } from '../member.ts';
+import { title } from '../member.ts';
 import { recordableName, type RecordedMember, type SnapshotRecord, toolName } from '../snapshot/record.ts';
 import type { Content, Member } from '../snapshot/verify/etcd-buckets.ts';
 import { printable } from '../text.ts';
 import type { StreamedSnapshot } from './attempts.ts';
+import { sameUrls } from '../url.ts';
 
 /** The record that travels with a snapshot as its blob's metadata. @param version of this program */
 export function makeRecord(

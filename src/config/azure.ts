@@ -1,164 +1,306 @@
 import { isIP } from 'node:net';
+import { Secret } from '../secret.ts';
 import { excerpt } from '../text.ts';
 import { isLoopback } from '../url.ts';
-import type { Environment, Reader, Rule } from './variable-reader.ts';
-import type { VariableName } from './variables.ts';
+import type { Environment, Reader } from './variable-reader.ts';
+import { TYPES, type VariableName } from './variables.ts';
 
-export const ACCOUNT_RULE: Rule = {
-  pattern: /^[a-z0-9]{3,24}$/,
-  demand: 'must be 3 to 24 lower-case letters and digits',
+/** The sources of a credential, as logs and messages call them, in the order in which `auto` looks for them. */
+export const CREDENTIAL_NAMES = {
+  'connection-string': 'connection string',
+  key: 'account key',
+  sas: 'SAS token',
+  principal: 'service principal',
+  'workload-identity': 'workload identity',
+  'managed-identity': 'managed identity',
+} as const;
+
+export type CredentialSource = keyof typeof CREDENTIAL_NAMES;
+
+/** An identity that gets tokens from Entra ID. `authorityHost` is an origin, such as `https://login.microsoftonline.com`. */
+export type Identity =
+  | {
+      readonly kind: 'principal';
+      readonly clientId: string;
+      readonly tenant: string;
+      readonly authorityHost: string;
+      readonly proof: { readonly password: Secret } | { readonly certificateFile: string };
+    }
+  | {
+      readonly kind: 'workload-identity';
+      readonly clientId: string;
+      readonly tenant: string;
+      readonly authorityHost: string;
+      readonly tokenFile: string;
+    }
+  /** Without a client id the system-assigned one. The SDK finds the endpoint of the machine. */
+  | { readonly kind: 'managed-identity'; readonly clientId: string | undefined };
+
+export type Credential =
+  | { readonly kind: 'key'; readonly account: string; readonly key: Secret }
+  /** Without a question mark. */
+  | { readonly kind: 'sas'; readonly token: Secret }
+  | Identity;
+
+/** A credential, and the endpoint that it is for. */
+export interface Access {
+  readonly credential: Credential;
+  readonly source: CredentialSource;
+  /** Sources that are set too and are not used, for the log. */
+  readonly unused: readonly CredentialSource[];
+  /** URL of the blob service, without a slash at the end. */
+  readonly endpoint: string;
+}
+
+interface SourceVariables {
+  /** The source is meant if one of these is set. */
+  readonly signs: readonly VariableName[];
+  /** Of each of these, one must be set. */
+  readonly needed: readonly (readonly [VariableName, ...VariableName[]])[];
+}
+
+const ACCOUNT = ['SNAPSHOT_AZURE_ACCOUNT_NAME', 'SNAPSHOT_AZURE_BLOB_ENDPOINT'] as const;
+const PROOF = ['SNAPSHOT_AZURE_PRINCIPAL_PASSWORD', 'SNAPSHOT_AZURE_PRINCIPAL_CERTIFICATE_FILE'] as const;
+const CONNECTION_STRING = 'SNAPSHOT_AZURE_CONNECTION_STRING';
+
+const SOURCES: Readonly<Record<CredentialSource, SourceVariables>> = {
+  'connection-string': { signs: [CONNECTION_STRING], needed: [[CONNECTION_STRING]] },
+  key: {
+    signs: ['SNAPSHOT_AZURE_ACCOUNT_KEY'],
+    needed: [['SNAPSHOT_AZURE_ACCOUNT_NAME'], ['SNAPSHOT_AZURE_ACCOUNT_KEY']],
+  },
+  sas: { signs: ['SNAPSHOT_AZURE_SAS_TOKEN'], needed: [['SNAPSHOT_AZURE_SAS_TOKEN'], ACCOUNT] },
+  principal: {
+    signs: ['SNAPSHOT_AZURE_PRINCIPAL_APPID', 'SNAPSHOT_AZURE_PRINCIPAL_TENANT', ...PROOF],
+    needed: [['SNAPSHOT_AZURE_PRINCIPAL_APPID'], ['SNAPSHOT_AZURE_PRINCIPAL_TENANT'], PROOF, ACCOUNT],
+  },
+  'workload-identity': {
+    signs: ['AZURE_FEDERATED_TOKEN_FILE'],
+    needed: [['AZURE_FEDERATED_TOKEN_FILE'], ['AZURE_CLIENT_ID'], ['AZURE_TENANT_ID'], ACCOUNT],
+  },
+  // The environment of a virtual machine does not show that it has one, and a vain request takes long: it must be named.
+  'managed-identity': { signs: [], needed: [ACCOUNT] },
 };
-export const KEY_RULE: Rule = {
-  pattern: /^[A-Za-z0-9+/]{86}==$/,
-  demand: 'must be the base64 text of 64 bytes, as the portal shows it (88 characters)',
-};
-export const CONTAINER_RULE: Rule = {
-  pattern: /^(?!.*--)[a-z0-9][a-z0-9-]{1,61}[a-z0-9]$/,
-  demand: 'must be 3 to 63 lower-case letters, digits and single hyphens inside',
-};
-/** Of an application or a tenant; a tenant may also be named by its domain. */
-export const DIRECTORY_ID_RULE: Rule = {
-  pattern: /^[A-Za-z0-9](?!.*\.\.)[A-Za-z0-9.-]*$/,
-  demand: 'must be an id such as the example',
-};
+const SOURCE_ORDER = Object.keys(SOURCES) as CredentialSource[];
 
 /** Azure's clouds, each with its token endpoint and the suffix of its storage services. */
-export const CLOUDS = {
+const CLOUDS = {
   public: { authority: 'https://login.microsoftonline.com', suffix: 'core.windows.net' },
   china: { authority: 'https://login.chinacloudapi.cn', suffix: 'core.chinacloudapi.cn' },
   usgov: { authority: 'https://login.microsoftonline.us', suffix: 'core.usgovcloudapi.net' },
 } as const;
+const CLOUD_NAMES = Object.keys(CLOUDS) as (keyof typeof CLOUDS)[];
 
 /** The same clouds as Azure's own tools call them. */
-export const CLOUD_ALIASES = {
-  public: 'public',
-  azurecloud: 'public',
-  azurepubliccloud: 'public',
-  china: 'china',
-  azurechinacloud: 'china',
-  usgov: 'usgov',
-  azureusgovernment: 'usgov',
-  azureusgovernmentcloud: 'usgov',
-} as const;
-
-/** Hosts of the service itself, whose names carry the account, so that no path follows. */
-const SERVICE_HOST = /\.blob\.(core|storage)\./;
+const CLOUD_ALIASES = new Map<string, keyof typeof CLOUDS>([
+  ...CLOUD_NAMES.map((name) => [name, name] as const),
+  ['azurecloud', 'public'],
+  ['azurepubliccloud', 'public'],
+  ['azurechinacloud', 'china'],
+  ['azureusgovernment', 'usgov'],
+  ['azureusgovernmentcloud', 'usgov'],
+]);
 
 /**
- * The URL of a blob service, without a slash at the end; empty where it is none.
- * @param name the variable that gets the fault when the value is no such URL, or one that everybody can listen to
+ * Reads the credential in use and its endpoint, and checks no other. Faults go to the reader.
+ * @param writes whether snapshots are going to be stored, which a SAS token must allow
  */
-export function blobUrl(
+export function readAccess(reader: Reader, writes: boolean): Access {
+  const cloud = CLOUDS[reader.choice('SNAPSHOT_AZURE_CLOUD', CLOUD_NAMES, CLOUD_ALIASES) ?? 'public'];
+  const named = reader.text('SNAPSHOT_AZURE_ACCOUNT_NAME');
+  const { source, unused } = chooseSource(reader);
+  const connection = source === 'connection-string' ? readConnectionString(reader, named, cloud.suffix) : undefined;
+  const account = connection?.account ?? named;
+  const endpoint = readEndpoint(reader, account, connection?.endpoint) ?? `https://${account}.blob.${cloud.suffix}`;
+  const credential =
+    source === 'principal' || source === 'workload-identity' || source === 'managed-identity'
+      ? readIdentity(reader, source, cloud.authority)
+      : readKeyOrSas(reader, source, account, connection);
+  if (credential.kind === 'sas') {
+    const name = connection === undefined ? 'SNAPSHOT_AZURE_SAS_TOKEN' : CONNECTION_STRING;
+    for (const fault of sasFaults(credential.token.reveal(), endpoint, writes)) reader.fault(name, fault);
+  } else if (credential.kind !== 'key' && endpoint.startsWith('http:')) {
+    reader.fault('SNAPSHOT_AZURE_BLOB_ENDPOINT', 'must be https: the token would be sent unencrypted');
+  }
+  return { credential, source, unused, endpoint };
+}
+
+/**
+ * The source that SNAPSHOT_AZURE_AUTH names, or else the first whose variables are complete, or else the first with a variable
+ * set (specification: sources and precedence).
+ */
+function chooseSource(reader: Reader): Pick<Access, 'source' | 'unused'> {
+  const isSet = (name: VariableName): boolean => reader.isSet(name);
+  const begun = SOURCE_ORDER.filter((source) => SOURCES[source].signs.some(isSet));
+  const complete = begun.find((source) => SOURCES[source].needed.every((names) => names.some(isSet)));
+  const named = reader.choice('SNAPSHOT_AZURE_AUTH', ['auto', ...SOURCE_ORDER]) ?? 'auto';
+  const source = named === 'auto' ? (complete ?? begun[0] ?? 'key') : named;
+  for (const names of SOURCES[source].needed) if (!names.some(isSet)) reader.missing(names[0]);
+  return { source, unused: begun.filter((other) => other !== source) };
+}
+
+interface ConnectionString {
+  readonly account: string | undefined;
+  readonly key: string | undefined;
+  readonly sas: string | undefined;
+  readonly endpoint: string | undefined;
+}
+
+/**
+ * The SDK has a parser of its own, but it reports only the first fault, and loads the SDK. No fault quotes the string, because a
+ * typing error in the name of a part would show the part.
+ * @param account of its own variable, which must be the same
+ * @param suffix of the cloud's services, if the string has none
+ */
+function readConnectionString(reader: Reader, account: string | undefined, suffix: string): ConnectionString {
+  const text = reader.text(CONNECTION_STRING) ?? '';
+  // A value may contain equals signs: the padding of a key, the fields of a SAS token.
+  const parts = new Map([...text.matchAll(/([^;=]+)=([^;]*)/g)].map(([, name = '', value]) => [name.trim(), value]));
+  const [own, key, sas] = [parts.get('AccountName'), parts.get('AccountKey'), parts.get('SharedAccessSignature')];
+  const protocol = parts.get('DefaultEndpointsProtocol') ?? 'https';
+  const derived = own && `${protocol}://${own}.blob.${parts.get('EndpointSuffix') ?? suffix}`;
+  const endpoint = parts.get('BlobEndpoint') ?? derived;
+  if (text === '') return { account: own, key, sas, endpoint };
+  if (endpoint === undefined || (key ?? sas) === undefined || (key !== undefined && own === undefined)) {
+    reader.fault(CONNECTION_STRING, 'must be a connection string as the portal shows it');
+  }
+  if (key !== undefined && !TYPES.accountKey.pattern.test(key)) {
+    reader.fault(CONNECTION_STRING, 'has an AccountKey that is not the base64 text of 64 bytes');
+  }
+  if (account !== undefined && own !== undefined && own !== account) {
+    reader.fault(CONNECTION_STRING, `is for account ${own}, but SNAPSHOT_AZURE_ACCOUNT_NAME is ${account}`);
+  }
+  return { account: own, key, sas, endpoint };
+}
+
+function readKeyOrSas(
   reader: Reader,
-  name: VariableName,
-  value: string,
-  { account, container }: { readonly account: string | undefined; readonly container: string | undefined },
-): string {
+  source: 'connection-string' | 'key' | 'sas',
+  account = '',
+  connection: ConnectionString | undefined,
+): Credential {
+  const key = source === 'key' ? (reader.text('SNAPSHOT_AZURE_ACCOUNT_KEY') ?? '') : connection?.key;
+  if (key !== undefined) return { kind: 'key', account, key: new Secret(key) };
+  const token = (source === 'sas' ? reader.text('SNAPSHOT_AZURE_SAS_TOKEN') : connection?.sas) ?? '';
+  // In a URL a plus is a space, which a signature cannot contain: a decoded token means the plus.
+  const encoded = token.replace(/^\?/, '').replace(/(^|&)sig=[^&]*/, (field) => field.replaceAll(/[+ ]/g, '%2B'));
+  return { kind: 'sas', token: new Secret(encoded) };
+}
+
+/** @param authority of the cloud, if no variable names another */
+function readIdentity(
+  reader: Reader,
+  kind: 'principal' | 'workload-identity' | 'managed-identity',
+  authority: string,
+): Identity {
+  if (kind === 'managed-identity') return { kind, clientId: reader.text('SNAPSHOT_AZURE_MANAGED_IDENTITY_CLIENT_ID') };
+  const named = reader.origin('SNAPSHOT_AZURE_AUTHORITY_HOST');
+  if (kind === 'workload-identity') {
+    return {
+      kind,
+      clientId: reader.text('AZURE_CLIENT_ID') ?? '',
+      tenant: reader.text('AZURE_TENANT_ID') ?? '',
+      authorityHost: named ?? reader.origin('AZURE_AUTHORITY_HOST') ?? authority,
+      tokenFile: reader.text('AZURE_FEDERATED_TOKEN_FILE') ?? '',
+    };
+  }
+  const certificateFile = reader.text('SNAPSHOT_AZURE_PRINCIPAL_CERTIFICATE_FILE');
+  const password = new Secret(reader.text('SNAPSHOT_AZURE_PRINCIPAL_PASSWORD') ?? '');
+  return {
+    kind,
+    clientId: reader.text('SNAPSHOT_AZURE_PRINCIPAL_APPID') ?? '',
+    tenant: reader.text('SNAPSHOT_AZURE_PRINCIPAL_TENANT') ?? '',
+    authorityHost: named ?? authority,
+    proof: certificateFile === undefined ? { password } : { certificateFile },
+  };
+}
+
+/** Hosts of the service itself, whose names contain the account, so that the path is empty. */
+const SERVICE_HOST = /\.blob\.(core|storage)\./;
+
+/** The URL of the blob service without a slash at the end; its own variable takes precedence over a connection string. */
+function readEndpoint(reader: Reader, account: string | undefined, connected: string | undefined): string | undefined {
+  const named = reader.text('SNAPSHOT_AZURE_BLOB_ENDPOINT');
+  const name = named === undefined ? CONNECTION_STRING : 'SNAPSHOT_AZURE_BLOB_ENDPOINT';
+  const value = named ?? connected;
+  if (value === undefined) return undefined;
   const url = URL.canParse(value) ? new URL(value) : undefined;
-  if (
-    url === undefined ||
-    !/^https?:$/.test(url.protocol) ||
-    url.search !== '' ||
-    url.hash !== '' ||
-    url.username !== ''
-  ) {
+  if (url === undefined || !/^https?:$/.test(url.protocol) || `${url.search}${url.hash}${url.username}` !== '') {
     reader.fault(name, 'must be the full URL of the blob service');
     return '';
   }
-  const host = url.hostname.replace(/^\[|\]$/g, '');
-  if (url.protocol === 'http:' && !isLoopback(host)) {
-    reader.fault(name, 'must be https: over http everybody can read the snapshots');
+  if (url.protocol === 'http:' && !isLoopback(url.hostname)) {
+    reader.fault(name, 'must be https: http would send the snapshots unencrypted');
   }
   const [first, second] = url.pathname.split('/').filter((part) => part !== '');
-  const isContainer = first !== undefined && first === container && first !== account;
-  if (second !== undefined || isContainer || (first !== undefined && SERVICE_HOST.test(host))) {
+  const isContainer = first === reader.text('SNAPSHOT_AZURE_CONTAINER_NAME') && first !== account;
+  if (first !== undefined && (second !== undefined || isContainer || SERVICE_HOST.test(url.hostname))) {
     const how = 'the container is named by SNAPSHOT_AZURE_CONTAINER_NAME alone';
     reader.fault(name, `must be the URL of the blob service, not of a container: ${how}`);
   }
-  // A host that is a bare address cannot carry the account, so it stands in the path, as with Azurite.
-  if (url.pathname === '/' && (isIP(host) !== 0 || host === 'localhost') && account !== undefined) {
-    url.pathname = `/${account}`;
-  }
+  // An address cannot contain the account, so the account is in the path, as with Azurite.
+  const isAddress = isIP(url.hostname.replace(/^\[|\]$/g, '')) !== 0 || url.hostname === 'localhost';
+  if (url.pathname === '/' && isAddress && account !== undefined) url.pathname = `/${account}`;
   return url.href.replace(/\/$/, '');
 }
 
-/** What a SAS token is going to be used for. */
-interface SasUse {
-  readonly endpoint: string;
-  readonly writes: boolean;
-  readonly now: Date;
-}
-
 /**
- * What speaks against a SAS token by its own words, each completing "SNAPSHOT_AZURE_SAS_TOKEN …". The rest only Azure knows:
- * whether the signature is right, and what a stored access policy says (specification: rights; https-only tokens).
+ * The faults that a SAS token itself shows, each completing "SNAPSHOT_AZURE_SAS_TOKEN …". Only Azure knows whether the signature is
+ * valid, and the rights of a stored access policy (specification: rights; https-only tokens).
  */
-export function sasFaults(token: string, { endpoint, writes, now }: SasUse): string[] {
+function sasFaults(token: string, endpoint: string, writes: boolean): string[] {
   if (token === '') return [];
   const fields = new URLSearchParams(token);
-  const faults: string[] = [];
   if (!fields.has('sig') || !fields.has('sv') || token.includes('://')) {
     return ['must be a SAS token as the portal shows it, without a URL before it'];
   }
-  const expiry = dateOf(fields.get('se'));
-  if (expiry !== undefined && expiry <= now) faults.push(`expired on ${expiry.toISOString()}`);
-  const start = dateOf(fields.get('st'));
-  if (start !== undefined && start > now) faults.push(`is not valid before ${start.toISOString()}`);
-  const allows = (field: string, letters: RegExp): boolean => {
-    const value = fields.get(field);
-    return value === null || letters.test(value);
-  };
-  // A token for an account names services and kinds of resource; sr=d is a directory, and so a prefix.
-  if (!allows('sr', /^[cd]$/) || !allows('ss', /b/) || !allows('srt', /o/)) {
+  const [expiry, start] = [new Date(fields.get('se') ?? ''), new Date(fields.get('st') ?? '')];
+  const now = new Date();
+  const lacks = (field: string, letters: RegExp): boolean =>
+    fields.has(field) && !letters.test(fields.get(field) ?? '');
+  const faults: string[] = [];
+  if (expiry <= now) faults.push(`expired on ${expiry.toISOString()}`);
+  if (start > now) faults.push(`is not valid before ${start.toISOString()}`);
+  // A token for an account names services and kinds of resource; sr=d is a directory, which is a prefix.
+  if (lacks('sr', /^[cd]$/) || lacks('ss', /b/) || lacks('srt', /o/)) {
     faults.push('must be for a container, or for the blob service of the account with its objects');
   }
-  if (writes && !allows('sp', /[cw]/)) faults.push('gives no right to write (w) or create (c)');
+  if (writes && lacks('sp', /[cw]/)) faults.push('gives no right to write (w) or create (c)');
   if (fields.get('spr') === 'https' && endpoint.startsWith('http:')) {
     faults.push('allows https only, but the endpoint is http');
   }
   return faults;
 }
 
-function dateOf(value: string | null): Date | undefined {
-  const date = new Date(value ?? '');
-  return Number.isNaN(date.getTime()) ? undefined : date;
-}
-
-/** In the order in which the SDK looks for them. */
-const NAMES = ['HTTPS_PROXY', 'ALL_PROXY', 'HTTP_PROXY'].flatMap((name) => [name, name.toLowerCase()]);
-
-/** The SDK takes the value as it is, quotation marks included, and of one that is no URL it says nothing that helps. */
-export function judgeProxy(reader: Reader, env: Environment): void {
-  const [value] = valuesIn(env);
-  if (value === undefined || (/^https?:\/\//.test(value) && URL.canParse(value))) return;
-  reader.fault('HTTPS_PROXY', '(or what stands in for it) must be a URL that begins with http:// or https://');
-}
-
-/** A sentence for what NO_PROXY names and the SDK does not understand, where there is a proxy. */
-export function proxyWarnings(env: Environment): string[] {
-  const { HTTPS_PROXY: proxy, NO_PROXY: direct = '' } = proxyOf(env);
-  const ranges = direct
-    .split(',')
-    .map((entry) => entry.trim())
-    .filter((entry) => /\/\d+$|^\*|:\d+$/.test(entry));
-  if (proxy === undefined || ranges.length === 0) return [];
-  const what = 'NO_PROXY takes whole host names and suffixes such as .example.com; ignored';
-  return [`${what}: ${ranges.map((entry) => excerpt(entry, 60)).join(', ')}.`];
-}
-
-export function proxyPasswords(env: Environment): string[] {
-  return valuesIn(env)
-    .filter((value) => URL.canParse(value))
-    .map((value) => new URL(value).password);
-}
-
-/** The proxy that the SDK takes, and what it reaches directly, for what else leaves the private network. */
+/** The proxy that the SDK uses, and the hosts that it reaches directly. */
 export function proxyOf(env: Environment): { HTTPS_PROXY?: string; NO_PROXY?: string } {
-  const [proxy] = valuesIn(env);
+  const [proxy] = proxies(env);
   const direct = env['NO_PROXY'] ?? env['no_proxy'];
   return { ...(proxy !== undefined && { HTTPS_PROXY: proxy }), ...(direct !== undefined && { NO_PROXY: direct }) };
 }
 
-function valuesIn(env: Environment): string[] {
-  return NAMES.map((name) => env[name] ?? '').filter((value) => value !== '');
+/** The SDK takes the value as it is, quotation marks included, and its error for an invalid URL does not name the variable. */
+export function checkProxy(reader: Reader, env: Environment): void {
+  const [value] = proxies(env);
+  if (value === undefined || (/^https?:\/\//.test(value) && URL.canParse(value))) return;
+  reader.fault('HTTPS_PROXY', '(or HTTP_PROXY, ALL_PROXY) must be a URL that begins with http:// or https://');
+}
+
+/** A warning for entries of NO_PROXY that the SDK does not understand, if there is a proxy. */
+export function proxyWarnings(env: Environment): string[] {
+  const { HTTPS_PROXY: proxy, NO_PROXY: direct = '' } = proxyOf(env);
+  const entries = direct.split(',').map((entry) => entry.trim());
+  const ignored = entries.filter((entry) => /\/\d+$|^\*|:\d+$/.test(entry)).map((entry) => excerpt(entry, 60));
+  if (proxy === undefined || ignored.length === 0) return [];
+  return [`NO_PROXY takes whole host names and suffixes such as .example.com; ignored: ${ignored.join(', ')}.`];
+}
+
+export function proxyPasswords(env: Environment): string[] {
+  return proxies(env).flatMap((value) => (URL.canParse(value) ? [new URL(value).password] : []));
+}
+
+/** In the order in which the SDK looks for them. */
+function proxies(env: Environment): string[] {
+  const names = ['HTTPS_PROXY', 'https_proxy', 'ALL_PROXY', 'all_proxy', 'HTTP_PROXY', 'http_proxy'];
+  return names.map((name) => env[name] ?? '').filter((value) => value !== '');
 }

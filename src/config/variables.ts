@@ -1,234 +1,333 @@
 import { nearest } from '../text.ts';
 
-interface Variable {
-  readonly example: string;
-  /** What the value means, as the README's table says it. */
-  readonly meaning: string;
-  /** As the README's table shows it. */
-  readonly default?: string;
-  readonly secret?: true;
-  /** Names a file or a directory: a value that cannot be a path is refused and never shown. */
-  readonly isPath?: true;
+export interface ValueType {
+  /** With a group for the number, and one for the unit if there are several. */
+  readonly pattern: RegExp;
+  /** Completes "SNAPSHOT_… …". */
+  readonly rule: string;
+  /** Limits of a duration, in seconds. */
+  readonly min?: number;
+  readonly max?: number;
 }
 
-/** Every variable there is. The README's table is made from this one, in this order. */
+/** Texts, and values that their own method of the reader checks. */
+const ANY: ValueType = { pattern: /^/, rule: '' };
+
+/** One regular expression per type. */
+export const TYPES = {
+  text: ANY,
+  path: ANY,
+  url: ANY,
+  origin: ANY,
+  endpoints: ANY,
+  choice: ANY,
+  account: { pattern: /^[a-z0-9]{3,24}$/, rule: 'must be 3 to 24 lower-case letters and digits' },
+  accountKey: {
+    pattern: /^[A-Za-z0-9+/]{86}==$/,
+    rule: 'must be the base64 text of 64 bytes, as the portal shows it (88 characters)',
+  },
+  container: {
+    pattern: /^(?!.*--)[a-z0-9][a-z0-9-]{1,61}[a-z0-9]$/,
+    rule: 'must be 3 to 63 lower-case letters, digits and single hyphens inside',
+  },
+  /** Of an application or a tenant; a tenant may also have the name of its domain. */
+  directoryId: { pattern: /^[A-Za-z0-9](?!.*\.\.)[A-Za-z0-9.-]*$/, rule: 'must be an id such as the example' },
+  prefix: {
+    pattern: /^(?!.*(\/\/|\.\/|\.$))[A-Za-z0-9][A-Za-z0-9._/-]{0,199}$/,
+    rule: 'must be letters, digits and ._-/ only, without a leading slash, an empty part or a part that ends with a dot',
+  },
+  clusterIds: {
+    pattern: /^[0-9a-f]{1,16}(\s*,\s*[0-9a-f]{1,16})*$/,
+    rule: 'must be cluster ids as `list` shows them, separated by commas',
+  },
+  count: { pattern: /^([1-9]\d{0,5})$/, rule: 'must be a whole number from 1 on' },
+  /** A timer of Node holds at most 2^31 ms, which is 24 days. */
+  duration: {
+    pattern: /^(\d{1,7})([smhd]?)$/,
+    rule: 'must be seconds, or a duration such as 90s, 10m or 2h, from 1s to 20d',
+    min: 1,
+    max: 20 * 86_400,
+  },
+  /** Its unit is required, and one hour is the minimum: elsewhere `14` is days and `6m` months, and a mistake deletes snapshots. */
+  age: {
+    pattern: /^(\d{1,7})([smhd])$/,
+    rule: 'must be a duration such as 36h or 14d, from 1h on (m is minutes)',
+    min: 3600,
+  },
+  size: { pattern: /^(\d{1,9})(|B|KiB|MiB|GiB|TiB)$/, rule: 'must be a size such as 512MiB or 1GiB' },
+  sizeOrPercent: {
+    pattern: /^(?:(\d{1,9})(|B|KiB|MiB|GiB|TiB)|(?:\d|[1-8]\d|90)%)$/,
+    rule: 'must be a size such as 2GiB, or a percentage from 0% to 90%',
+  },
+} as const satisfies Record<string, ValueType>;
+
+interface Variable {
+  readonly type: keyof typeof TYPES;
+  readonly example: string;
+  readonly meaning: string;
+  /** As the table of the documentation shows it. */
+  readonly default?: string;
+  readonly secret?: true;
+}
+
+/** All variables. The table of the documentation is made from this one, in this order. */
 export const VARIABLES = {
   SNAPSHOT_ETCD_ENDPOINTS: {
+    type: 'endpoints',
     example: 'https://10.255.255.5:2379,https://10.255.255.6:2379',
-    meaning: 'Client URLs of the members, separated by commas. `https://` demands the certificates below.',
+    meaning: 'Client URLs of the members, separated by commas. `https://` requires the certificates below.',
   },
   SNAPSHOT_ETCD_CA_FILE: {
+    type: 'path',
     example: '/etc/kubernetes/pki/etcd/ca.crt',
     meaning: "CA that signed the members' certificates, PEM or DER.",
     default: '`/etc/kubernetes/certs/ca.crt`, or found',
-    isPath: true,
   },
   SNAPSHOT_ETCD_CERT_FILE: {
+    type: 'path',
     example: '/etc/kubernetes/pki/etcd/healthcheck-client.crt',
     meaning: 'Client certificate, PEM or DER.',
     default: '`/etc/kubernetes/certs/etcdclient.crt`, or found',
-    isPath: true,
   },
   SNAPSHOT_ETCD_KEY_FILE: {
+    type: 'path',
     example: '/etc/kubernetes/pki/etcd/healthcheck-client.key',
     meaning: "The client certificate's private key, PEM or DER, not encrypted.",
     default: '`/etc/kubernetes/certs/etcdclient.key`, or found',
-    isPath: true,
   },
   SNAPSHOT_ETCD_USERNAME: {
+    type: 'text',
     example: 'backup',
-    meaning: 'User with the role `root`, where authentication is on and the client certificate names no such user.',
+    meaning: 'User with the role `root`, if authentication is on and the client certificate names no such user.',
   },
   SNAPSHOT_ETCD_PASSWORD: {
+    type: 'text',
     example: "the user's password",
     meaning: "The user's password; endpoints must then be https (or on loopback).",
     secret: true,
   },
-  SNAPSHOT_AZURE_ACCOUNT_NAME: { example: 'aksenginebackups', meaning: 'Storage account.' },
+  SNAPSHOT_AZURE_ACCOUNT_NAME: { type: 'account', example: 'aksenginebackups', meaning: 'Storage account.' },
   SNAPSHOT_AZURE_ACCOUNT_KEY: {
+    type: 'accountKey',
     example: 'the 88 characters of key1',
     meaning: 'Key of the storage account.',
     secret: true,
   },
   SNAPSHOT_AZURE_CONTAINER_NAME: {
+    type: 'container',
     example: 'my-cluster',
     meaning: 'Container for the snapshots, created when it is missing. One container (or prefix) per cluster.',
   },
   SNAPSHOT_AZURE_PRINCIPAL_APPID: {
+    type: 'directoryId',
     example: '1775963c-8414-434d-839c-db5d417c4293',
     meaning: 'Application (client) id of a service principal.',
   },
   SNAPSHOT_AZURE_PRINCIPAL_PASSWORD: {
+    type: 'text',
     example: 'the secret value, not the secret id',
     meaning: "The service principal's client secret.",
     secret: true,
   },
   SNAPSHOT_AZURE_PRINCIPAL_TENANT: {
+    type: 'directoryId',
     example: '86be0945-a0f3-44c2-8868-9b6aa96b0b62',
     meaning: 'Directory (tenant) id of the service principal.',
   },
   SNAPSHOT_AZURE_PRINCIPAL_CERTIFICATE_FILE: {
+    type: 'path',
     example: '/etc/etcd-snapshot/principal.pem',
     meaning:
-      "The service principal's certificate and its RSA key, not encrypted, in one PEM file; goes before the secret.",
-    isPath: true,
+      "The service principal's certificate and its RSA key, not encrypted, in one PEM file; takes precedence over the secret.",
   },
   SNAPSHOT_AZURE_CONNECTION_STRING: {
+    type: 'text',
     example: 'AccountName=aksenginebackups;AccountKey=…;EndpointSuffix=core.windows.net',
     meaning: 'Connection string of the storage account, with `AccountKey` or `SharedAccessSignature`.',
     secret: true,
   },
   SNAPSHOT_AZURE_SAS_TOKEN: {
+    type: 'text',
     example: 'sv=2024-11-04&sr=c&sp=rcwl&se=2027-01-01&spr=https&sig=…',
     meaning: 'SAS token for the account or the container.',
     secret: true,
   },
   SNAPSHOT_AZURE_MANAGED_IDENTITY_CLIENT_ID: {
+    type: 'directoryId',
     example: '5bd3a0fb-7c5c-4a4e-8b2e-2f4c0a4f6a55',
     meaning: 'Client id of a user-assigned managed identity.',
     default: 'the system-assigned one',
   },
   SNAPSHOT_AZURE_AUTH: {
+    type: 'choice',
     example: 'principal',
     meaning:
       '`connection-string`, `key`, `sas`, `principal`, `workload-identity` or `managed-identity`; `auto` takes the first complete one of these, but never a managed identity.',
     default: '`auto`',
   },
   SNAPSHOT_AZURE_CLOUD: {
+    type: 'choice',
     example: 'usgov',
     meaning: "`public`, `china` or `usgov`, or the cloud's name in Azure's own tools, such as `AzureChinaCloud`.",
     default: '`public`',
   },
   SNAPSHOT_AZURE_AUTHORITY_HOST: {
+    type: 'origin',
     example: 'https://login.microsoftonline.us',
-    meaning: 'Where service principals and workload identities get their tokens.',
+    meaning: 'Token endpoint of service principals and workload identities.',
     default: "the cloud's",
   },
   SNAPSHOT_AZURE_BLOB_ENDPOINT: {
+    type: 'url',
     example: 'https://aksenginebackups.privatelink.blob.core.windows.net',
     meaning:
       'Full URL of the blob service, without the container: private endpoints, Azurite (`http://` on loopback only).',
     default: "the account's in the cloud",
   },
   AZURE_FEDERATED_TOKEN_FILE: {
+    type: 'path',
     example: '/var/run/secrets/azure/tokens/azure-identity-token',
     meaning:
       'Workload identity: the service-account token. The webhook in the cluster sets this variable and the next three.',
-    isPath: true,
   },
   AZURE_CLIENT_ID: {
+    type: 'directoryId',
     example: '5bd3a0fb-7c5c-4a4e-8b2e-2f4c0a4f6a55',
     meaning: 'Workload identity: client id of the application or the managed identity.',
   },
   AZURE_TENANT_ID: {
+    type: 'directoryId',
     example: '86be0945-a0f3-44c2-8868-9b6aa96b0b62',
     meaning: 'Workload identity: directory (tenant) id.',
   },
   AZURE_AUTHORITY_HOST: {
+    type: 'origin',
     example: 'https://login.microsoftonline.com/',
-    meaning: 'Workload identity: where it gets its tokens, unless `SNAPSHOT_AZURE_AUTHORITY_HOST` is set.',
+    meaning: 'Workload identity: its token endpoint, unless `SNAPSHOT_AZURE_AUTHORITY_HOST` is set.',
     default: "the cloud's",
   },
   HTTPS_PROXY: {
+    type: 'url',
     example: 'http://user:password@proxy.example.com:3128',
     meaning:
-      'Proxy on the way to Azure, for tokens and for blobs; never for etcd. This variable and the next two count in the environment of the process only, not in a file of `--env-file`.',
+      'Proxy on the way to Azure, for tokens and for blobs; never for etcd. This variable and the next two are read from the environment of the process only, not from a file of `--env-file`.',
     default: 'none',
   },
   NO_PROXY: {
+    type: 'text',
     example: '.privatelink.blob.core.windows.net',
     meaning: 'Hosts that are reached directly: whole names, or suffixes with a dot before them, separated by commas.',
     default: 'none',
   },
   NODE_EXTRA_CA_CERTS: {
+    type: 'path',
     example: '/etc/ssl/certs/company.pem',
     meaning: 'PEM file with further CAs, for a private endpoint or a proxy that opens TLS.',
     default: 'none',
-    isPath: true,
   },
-  SNAPSHOT_BLOB_PREFIX: { example: 'prod-eu/', meaning: 'Put before every blob name.', default: 'none' },
+  SNAPSHOT_BLOB_PREFIX: { type: 'prefix', example: 'prod-eu/', meaning: 'Prefix of every blob name.', default: 'none' },
   SNAPSHOT_KEEP_LAST: {
+    type: 'count',
     example: '28',
     meaning: 'How many of the newest snapshots of this cluster to keep.',
     default: 'no rule; without any, nothing is ever deleted',
   },
   SNAPSHOT_KEEP_HOURLY: {
+    type: 'count',
     example: '24',
-    meaning: 'Keeps the newest snapshot of each of so many hours that have one.',
+    meaning: 'Keeps the newest snapshot of each of this many hours that have one.',
     default: 'no rule',
   },
-  SNAPSHOT_KEEP_DAILY: { example: '14', meaning: 'The same for days, in UTC.', default: 'no rule' },
-  SNAPSHOT_KEEP_WEEKLY: { example: '8', meaning: 'The same for ISO weeks.', default: 'no rule' },
-  SNAPSHOT_KEEP_MONTHLY: { example: '12', meaning: 'The same for months.', default: 'no rule' },
-  SNAPSHOT_KEEP_YEARLY: { example: '3', meaning: 'The same for years.', default: 'no rule' },
+  SNAPSHOT_KEEP_DAILY: { type: 'count', example: '14', meaning: 'The same for days, in UTC.', default: 'no rule' },
+  SNAPSHOT_KEEP_WEEKLY: { type: 'count', example: '8', meaning: 'The same for ISO weeks.', default: 'no rule' },
+  SNAPSHOT_KEEP_MONTHLY: { type: 'count', example: '12', meaning: 'The same for months.', default: 'no rule' },
+  SNAPSHOT_KEEP_YEARLY: { type: 'count', example: '3', meaning: 'The same for years.', default: 'no rule' },
   SNAPSHOT_KEEP_WITHIN: {
+    type: 'age',
     example: '14d',
     meaning: 'Keeps all snapshots taken within this time before the newest one. Units: `m` (minutes), `h`, `d`.',
     default: 'no rule',
   },
   SNAPSHOT_PREVIOUS_CLUSTER_IDS: {
+    type: 'clusterIds',
     example: 'cdf818194e3a8c32',
     meaning:
       'Cluster ids that this cluster had before it was restored, separated by commas: their snapshots age out with its own.',
     default: 'none',
   },
   SNAPSHOT_TIMEOUT: {
+    type: 'duration',
     example: '10m',
     meaning:
       "Time for one run, which is one attempt of a Job; plain numbers are seconds. Keep the pod's `activeDeadlineSeconds` 150 s longer, and the Job's six times as long as the pod's.",
     default: '`570s`; for `restore` a day',
   },
   SNAPSHOT_SPOOL_DIR: {
+    type: 'path',
     example: '/spool',
     meaning:
-      'Where a slow upload may park what etcd has sent already: one encrypted, unlinked file. Without it etcd waits.',
+      'Directory for data that etcd sends faster than the upload takes it: one encrypted, unlinked file. Without it etcd waits.',
     default: 'none',
-    isPath: true,
   },
   SNAPSHOT_SPOOL_RESERVE: {
+    type: 'sizeOrPercent',
     example: '2GiB',
     meaning:
-      'What the spool leaves free of its file system: a size, or a percentage such as `10%`. A kubelet evicts pods below 15 %.',
+      'Space of the file system that the spool leaves free: a size, or a percentage such as `10%`. A kubelet evicts pods below 15 %.',
     default: '`20%`',
   },
   SNAPSHOT_READ_BACK: {
+    type: 'choice',
     example: 'full',
     meaning:
       '`full` reads the stored blob back and compares its sha256 before the run counts as a success; `off` does not.',
     default: '`full`',
   },
   SNAPSHOT_HASHKV_MAX_SIZE: {
+    type: 'size',
     example: '2GiB',
     meaning:
       "Up to this database size the snapshot's content is compared with the other members' (HashKV reads all of it).",
     default: '`1GiB`',
   },
   SNAPSHOT_PUSHGATEWAY_URL: {
+    type: 'url',
     example: 'http://user:password@10.0.171.12:9091',
     meaning:
       'Pushgateway that gets the metrics of every `backup` and `drill`; with a password `https://`, or `http://` in the private network.',
     default: 'none',
   },
   SNAPSHOT_PING_URL: {
+    type: 'url',
     example: 'https://hc-ping.com/2f0c1a6e-5a5b-4b1c-9d5e-0c3f8e6a7b11',
     meaning:
-      "Asked for (GET) after each backup that is stored and proven, for a dead man's switch; `http://` in the private network only.",
+      "Requested with GET after each backup that is stored and proven, for a dead man's switch; `http://` in the private network only.",
     default: 'none',
     secret: true,
   },
   SNAPSHOT_TERMINATION_LOG: {
+    type: 'path',
     example: '/dev/termination-log',
     meaning: 'Existing file that gets the result of the run in one line, for the status of the pod.',
     default: '`/dev/termination-log`, if there',
-    isPath: true,
   },
-  SNAPSHOT_LOG_FORMAT: { example: 'text', meaning: '`json` or `text`.', default: '`text` on a terminal, else `json`' },
-  SNAPSHOT_LOG_LEVEL: { example: 'debug', meaning: '`debug`, `info`, `warn` or `error`.', default: '`info`' },
+  SNAPSHOT_LOG_FORMAT: {
+    type: 'choice',
+    example: 'text',
+    meaning: '`json` or `text`.',
+    default: '`text` on a terminal, else `json`',
+  },
+  SNAPSHOT_LOG_LEVEL: {
+    type: 'choice',
+    example: 'debug',
+    meaning: '`debug`, `info`, `warn` or `error`.',
+    default: '`info`',
+  },
 } as const satisfies Record<string, Variable>;
 
 export type VariableName = keyof typeof VARIABLES;
 
-/** The known name that a misspelt one most likely means, if one is near. */
+/** The known name that a misspelt one most likely means, if there is a similar one. */
 export function nearestName(name: string): string | undefined {
   return nearest(name, Object.keys(VARIABLES), 6);
 }

@@ -7,10 +7,11 @@ import { aheadOf, hasQuorum, quorumInWords, spareOf } from '../etcd/quorum.ts';
 import { type Answer, askAll } from '../etcd/select-member.ts';
 import { expiriesOf, loadTls } from '../etcd/tls.ts';
 import { Warnings, type Log } from '../log.ts';
-import { sameUrls, title } from '../member.ts';
+import { title } from '../member.ts';
 import { humanSize, printable } from '../text.ts';
 import { judgeClock } from './check-host.ts';
 import { type Check, fail, ok, tried, warn } from './check.ts';
+import { sameUrls } from '../url.ts';
 
 /** etcd's own default, which members before 3.6 do not contradict. */
 const DEFAULT_QUOTA = 2 * 1024 ** 3;

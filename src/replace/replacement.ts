@@ -1,5 +1,5 @@
 import { invalidStream } from '../backup/pump.ts';
-import { parseOrigin } from '../config/variable-reader.ts';
+import { parseOrigin } from '../url.ts';
 import { UsageError } from '../errors.ts';
 import type { Connection } from '../etcd/connection.ts';
 import type { ClusterHealth } from '../etcd/cluster-health.ts';

@@ -1,4 +1,4 @@
-import { parseOrigin } from '../config/variable-reader.ts';
+import { parseOrigin } from '../url.ts';
 import { EtcdError, UnsafeError } from '../errors.ts';
 import type { Connections } from '../etcd/connect.ts';
 import type { Connection } from '../etcd/connection.ts';

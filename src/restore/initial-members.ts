@@ -1,10 +1,11 @@
 import { createHash, randomBytes } from 'node:crypto';
 import * as v from 'valibot';
 import { UsageError } from '../errors.ts';
-import { isLoopback, sameUrls, title } from '../member.ts';
+import { title } from '../member.ts';
 import type { RecordedMember } from '../snapshot/record.ts';
 import { printable } from '../text.ts';
 import { Initial, issueIn } from './plan-file.ts';
+import { isLoopback, sameUrls } from '../url.ts';
 
 /** One member of the set with which a restored cluster starts. */
 export interface InitialMember {
@@ -248,7 +249,7 @@ function repeated(set: readonly InitialMember[]): string | undefined {
 }
 
 function onlyLocal(set: readonly InitialMember[]): string | undefined {
-  const local = set.filter(({ peerURLs }) => peerURLs.every(isLoopback));
+  const local = set.filter(({ peerURLs }) => peerURLs.every((url) => isLoopback(new URL(url).hostname)));
   const [first] = local;
   if (first === undefined || local.length === set.length) return undefined;
   return `the peer URL of ${printable(first.name)} cannot be reached from the other members`;

@@ -2,7 +2,6 @@ import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { UsageError } from '../errors.ts';
 import { openRegular } from '../files.ts';
-import { sameUrls } from '../member.ts';
 import { printable } from '../text.ts';
 import {
   aloneAs,
@@ -19,6 +18,7 @@ import {
 import type { RestoreRequest } from './options.ts';
 import type { Plan } from './plan-file.ts';
 import type { MemberParameters } from './tool.ts';
+import { sameUrls } from '../url.ts';
 
 /** Whose data a directory holds; ids are lower-case hex, as etcdctl prints them. */
 export interface Identity {

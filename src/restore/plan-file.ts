@@ -2,7 +2,7 @@ import { createHash, randomBytes } from 'node:crypto';
 import { link, open, unlink } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
 import * as v from 'valibot';
-import { PREFIX_RULE } from '../config/config.ts';
+import { TYPES } from '../config/variables.ts';
 import { UsageError } from '../errors.ts';
 import { readNamed } from '../files.ts';
 import { snapshotName, takenAtOf } from '../snapshot/record.ts';
@@ -54,7 +54,7 @@ const SnapshotName = v.pipe(
   v.string(),
   v.check((name) => {
     const prefix = name.slice(0, -NAME_LENGTH);
-    return takenAtOf(prefix, name) !== undefined && (prefix === '' || PREFIX_RULE.pattern.test(prefix));
+    return takenAtOf(prefix, name) !== undefined && (prefix === '' || TYPES.prefix.pattern.test(prefix));
   }, 'is not the name of a snapshot of this program'),
 );
 

@@ -1,5 +1,5 @@
 import * as v from 'valibot';
-import { isPeerUrl } from '../member.ts';
+import { isPeerUrl } from '../url.ts';
 import { printable } from '../text.ts';
 
 const NAME = /^kubernetes-etcd-snapshot_(\d{4})(\d{2})(\d{2})_(\d{2})(\d{2})(\d{2})\.db$/;

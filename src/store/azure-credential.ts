@@ -11,7 +11,7 @@ import {
 import type * as Sdk from '@azure/identity';
 import { BlobServiceClient, type ContainerClient, StorageSharedKeyCredential } from '@azure/storage-blob';
 import type { StorageConfig } from '../config/config.ts';
-import type { Identity } from '../config/credential.ts';
+import type { Identity } from '../config/azure.ts';
 import { UsageError } from '../errors.ts';
 import { readNamed } from '../files.ts';
 import { assertValid, certificateIn, privateKeyIn } from '../pem.ts';

@@ -1,5 +1,5 @@
 import { isRestError } from '@azure/storage-blob';
-import { CREDENTIAL_NAMES, type CredentialSource } from '../config/credential.ts';
+import { CREDENTIAL_NAMES, type CredentialSource } from '../config/azure.ts';
 import { messageOf, RunTimeout, StorageError, WorkerError } from '../errors.ts';
 import { excerpt } from '../text.ts';
 

@@ -1,6 +1,6 @@
 import type { ContainerClient } from '@azure/storage-blob';
 import type { StorageConfig } from '../config/config.ts';
-import { CREDENTIAL_NAMES } from '../config/credential.ts';
+import { CREDENTIAL_NAMES } from '../config/azure.ts';
 import type { Log } from '../log.ts';
 import { type StoredIdentity, takeInventory } from '../snapshot/inventory.ts';
 import { openContainer } from './azure-credential.ts';

@@ -1,7 +1,7 @@
 import { createHash, randomBytes } from 'node:crypto';
 import type { BlobGetPropertiesResponse, BlockBlobClient, ContainerClient } from '@azure/storage-blob';
 import { onAbort } from '../abort.ts';
-import { CREDENTIAL_NAMES } from '../config/credential.ts';
+import { CREDENTIAL_NAMES } from '../config/azure.ts';
 import { Interrupted, StorageError } from '../errors.ts';
 import { type SnapshotRecord, toMetadata } from '../snapshot/record.ts';
 import type { VerifiedSnapshot } from '../snapshot/verify/verifier.ts';

@@ -213,7 +213,7 @@ const MISPLACED: Readonly<Record<string, string>> = {
 };
 
 t.test('a secret in place of the path of a file is refused and not shown', async (t) => {
-  const paths = Object.entries(VARIABLES).flatMap(([name, variable]) => ('isPath' in variable ? [name] : []));
+  const paths = Object.entries(VARIABLES).flatMap(([name, variable]) => (variable.type === 'path' ? [name] : []));
   t.ok(paths.length >= 8);
   const all = { etcd: true, storage: true, reports: 'backup' } as const;
   for (const name of paths.filter((path) => path !== 'SNAPSHOT_TERMINATION_LOG')) {

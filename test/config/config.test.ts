@@ -242,7 +242,7 @@ t.test('monitoring', (t) => {
     [ping, 'http://[2001:db8::1]/visible'],
   ] as const) {
     const message = reports({ [name]: url });
-    t.match(message, `${name} holds a secret, so outside the private network it must begin with https://`, url);
+    t.match(message, `${name} contains a secret, so outside the private network it must begin with https://`, url);
     t.notMatch(message, 'visible');
   }
   t.equal(faultsOf({ ...BOOK, [ping]: 'token' }), '', 'a restore does not fail for it');

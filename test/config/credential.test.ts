@@ -1,6 +1,6 @@
 import t from 'tap';
 import { readConfig, secretsOf, type StorageConfig } from '../../src/config/config.ts';
-import type { Credential } from '../../src/config/credential.ts';
+import type { Credential } from '../../src/config/azure.ts';
 import { UsageError } from '../../src/errors.ts';
 import { masker } from '../../src/secret.ts';
 
@@ -248,7 +248,7 @@ t.test('the blob endpoint', (t) => {
   t.match(faults('https://x/?sig=1'), 'BLOB_ENDPOINT must be the full URL');
   const managed = { SNAPSHOT_AZURE_AUTH: 'managed-identity' };
   for (const identity of [PRINCIPAL, WORKLOAD, managed]) {
-    t.match(faults('http://127.0.0.1:10000/x', identity), 'must be https: the token would travel in clear');
+    t.match(faults('http://127.0.0.1:10000/x', identity), 'must be https: the token would be sent unencrypted');
   }
   t.end();
 });
@@ -257,7 +257,7 @@ t.test('a proxy that is no URL is told before the SDK fails over it', (t) => {
   const key = { ...ACCOUNT, SNAPSHOT_AZURE_ACCOUNT_KEY: KEY };
   for (const value of ['proxy.example.org:3128', '10.0.0.1:3128', '"http://10.0.0.1:3128"', 'socks5://10.0.0.1']) {
     const message = faultsOf({ ...key, HTTPS_PROXY: value });
-    t.match(message, 'HTTPS_PROXY (or what stands in for it) must be a URL that begins with http:// or https://');
+    t.match(message, 'HTTPS_PROXY (or HTTP_PROXY, ALL_PROXY) must be a URL that begins with http:// or https://');
     t.notMatch(message, value);
   }
   const proxy = 'http://worker:secret@10.0.0.1:3128';
