@@ -118,9 +118,9 @@ export function readAccess(reader: Reader, writes: boolean): Access {
       : readKeyOrSas(reader, source, account, connection);
   if (credential.kind === 'sas') {
     const name = connection === undefined ? 'SNAPSHOT_AZURE_SAS_TOKEN' : CONNECTION_STRING;
-    for (const fault of sasFaults(credential.token.reveal(), endpoint, writes)) reader.fault(name, fault);
+    for (const problem of sasProblems(credential.token.reveal(), endpoint, writes)) reader.problem(name, problem);
   } else if (credential.kind !== 'key' && endpoint.startsWith('http:')) {
-    reader.fault('SNAPSHOT_AZURE_BLOB_ENDPOINT', 'must be https: the token would be sent unencrypted');
+    reader.problem('SNAPSHOT_AZURE_BLOB_ENDPOINT', 'must be https: the token would be sent unencrypted');
   }
   return { credential, source, unused, endpoint };
 }
@@ -147,7 +147,7 @@ interface ConnectionString {
 }
 
 /**
- * The SDK has a parser of its own, but it reports only the first fault, and loads the SDK. No fault quotes the string, because a
+ * The SDK has a parser of its own, but it reports only the first problem, and loads the SDK. No problem quotes the string, because a
  * typing error in the name of a part would show the part.
  * @param account of its own variable, which must be the same
  * @param suffix of the cloud's services, if the string has none
@@ -162,13 +162,13 @@ function readConnectionString(reader: Reader, account: string | undefined, suffi
   const endpoint = parts.get('BlobEndpoint') ?? derived;
   if (text === '') return { account: own, key, sas, endpoint };
   if (endpoint === undefined || (key ?? sas) === undefined || (key !== undefined && own === undefined)) {
-    reader.fault(CONNECTION_STRING, 'must be a connection string as the portal shows it');
+    reader.problem(CONNECTION_STRING, 'must be a connection string as the portal shows it');
   }
   if (key !== undefined && !TYPES.accountKey.pattern.test(key)) {
-    reader.fault(CONNECTION_STRING, 'has an AccountKey that is not the base64 text of 64 bytes');
+    reader.problem(CONNECTION_STRING, 'has an AccountKey that is not the base64 text of 64 bytes');
   }
   if (account !== undefined && own !== undefined && own !== account) {
-    reader.fault(CONNECTION_STRING, `is for account ${own}, but SNAPSHOT_AZURE_ACCOUNT_NAME is ${account}`);
+    reader.problem(CONNECTION_STRING, `is for account ${own}, but SNAPSHOT_AZURE_ACCOUNT_NAME is ${account}`);
   }
   return { account: own, key, sas, endpoint };
 }
@@ -226,17 +226,17 @@ function readEndpoint(reader: Reader, account: string | undefined, connected: st
   if (value === undefined) return undefined;
   const url = URL.canParse(value) ? new URL(value) : undefined;
   if (url === undefined || !/^https?:$/.test(url.protocol) || `${url.search}${url.hash}${url.username}` !== '') {
-    reader.fault(name, 'must be the full URL of the blob service');
+    reader.problem(name, 'must be the full URL of the blob service');
     return '';
   }
   if (url.protocol === 'http:' && !isLoopback(url.hostname)) {
-    reader.fault(name, 'must be https: http would send the snapshots unencrypted');
+    reader.problem(name, 'must be https: http would send the snapshots unencrypted');
   }
   const [first, second] = url.pathname.split('/').filter((part) => part !== '');
   const isContainer = first === reader.text('SNAPSHOT_AZURE_CONTAINER_NAME') && first !== account;
   if (first !== undefined && (second !== undefined || isContainer || SERVICE_HOST.test(url.hostname))) {
     const how = 'the container is named by SNAPSHOT_AZURE_CONTAINER_NAME alone';
-    reader.fault(name, `must be the URL of the blob service, not of a container: ${how}`);
+    reader.problem(name, `must be the URL of the blob service, not of a container: ${how}`);
   }
   // An address cannot contain the account, so the account is in the path, as with Azurite.
   const isAddress = isIP(url.hostname.replace(/^\[|\]$/g, '')) !== 0 || url.hostname === 'localhost';
@@ -245,10 +245,10 @@ function readEndpoint(reader: Reader, account: string | undefined, connected: st
 }
 
 /**
- * The faults that a SAS token itself shows, each completing "SNAPSHOT_AZURE_SAS_TOKEN …". Only Azure knows whether the signature is
+ * The problems that a SAS token itself shows, each completing "SNAPSHOT_AZURE_SAS_TOKEN …". Only Azure knows whether the signature is
  * valid, and the rights of a stored access policy (specification: rights; https-only tokens).
  */
-function sasFaults(token: string, endpoint: string, writes: boolean): string[] {
+function sasProblems(token: string, endpoint: string, writes: boolean): string[] {
   if (token === '') return [];
   const fields = new URLSearchParams(token);
   if (!fields.has('sig') || !fields.has('sv') || token.includes('://')) {
@@ -258,18 +258,18 @@ function sasFaults(token: string, endpoint: string, writes: boolean): string[] {
   const now = new Date();
   const lacks = (field: string, letters: RegExp): boolean =>
     fields.has(field) && !letters.test(fields.get(field) ?? '');
-  const faults: string[] = [];
-  if (expiry <= now) faults.push(`expired on ${expiry.toISOString()}`);
-  if (start > now) faults.push(`is not valid before ${start.toISOString()}`);
+  const problems: string[] = [];
+  if (expiry <= now) problems.push(`expired on ${expiry.toISOString()}`);
+  if (start > now) problems.push(`is not valid before ${start.toISOString()}`);
   // A token for an account names services and kinds of resource; sr=d is a directory, which is a prefix.
   if (lacks('sr', /^[cd]$/) || lacks('ss', /b/) || lacks('srt', /o/)) {
-    faults.push('must be for a container, or for the blob service of the account with its objects');
+    problems.push('must be for a container, or for the blob service of the account with its objects');
   }
-  if (writes && lacks('sp', /[cw]/)) faults.push('gives no right to write (w) or create (c)');
+  if (writes && lacks('sp', /[cw]/)) problems.push('gives no right to write (w) or create (c)');
   if (fields.get('spr') === 'https' && endpoint.startsWith('http:')) {
-    faults.push('allows https only, but the endpoint is http');
+    problems.push('allows https only, but the endpoint is http');
   }
-  return faults;
+  return problems;
 }
 
 /** The proxy that the SDK uses, and the hosts that it reaches directly. */
@@ -283,7 +283,7 @@ export function proxyOf(env: Environment): { HTTPS_PROXY?: string; NO_PROXY?: st
 export function checkProxy(reader: Reader, env: Environment): void {
   const [value] = proxies(env);
   if (value === undefined || (/^https?:\/\//.test(value) && URL.canParse(value))) return;
-  reader.fault('HTTPS_PROXY', '(or HTTP_PROXY, ALL_PROXY) must be a URL that begins with http:// or https://');
+  reader.problem('HTTPS_PROXY', '(or HTTP_PROXY, ALL_PROXY) must be a URL that begins with http:// or https://');
 }
 
 /** A warning for entries of NO_PROXY that the SDK does not understand, if there is a proxy. */

@@ -93,7 +93,7 @@ export interface Needs {
   readonly reports?: 'backup' | 'drill';
   /** Seconds for the whole run if SNAPSHOT_TIMEOUT is not set. */
   readonly timeout?: number;
-  /** Another possible cause of faults in the configuration, as a sentence without its period. */
+  /** Another possible cause of problems in the configuration, as a sentence without its period. */
   readonly hint?: string | undefined;
 }
 
@@ -102,7 +102,7 @@ const TIMEOUT_S = 570;
 
 /**
  * Reads the whole configuration.
- * @throws UsageError that lists all faults at once, each with its variable, the problem and an example
+ * @throws UsageError that lists all problems at once, each with its variable, the problem and an example
  */
 export function readConfig(env: Environment, needs: Needs): Config {
   const reader = new Reader(env);
@@ -120,7 +120,7 @@ export function readConfig(env: Environment, needs: Needs): Config {
   };
   // doctor checks the directory in its own way.
   if (needs.writes === true && config.spoolDir !== undefined && !isDirectory(config.spoolDir)) {
-    reader.fault('SNAPSHOT_SPOOL_DIR', 'names no directory that exists');
+    reader.problem('SNAPSHOT_SPOOL_DIR', 'names no directory that exists');
   }
   if (needsStorage) checkProxy(reader, env);
   if (needs.reports !== undefined) readMonitoring(env, reader);
@@ -129,7 +129,7 @@ export function readConfig(env: Environment, needs: Needs): Config {
   if (cleaned(env['NODE_TLS_REJECT_UNAUTHORIZED']) === '0') {
     reader.refuse('NODE_TLS_REJECT_UNAUTHORIZED=0 would accept any certificate (remove it, name a CA instead)');
   }
-  reader.throwFaults(needs.hint);
+  reader.throwProblems(needs.hint);
   return config;
 }
 
@@ -161,7 +161,7 @@ function readEtcd(reader: Reader): EtcdConfig {
   if (name === undefined && password !== undefined) reader.missing('SNAPSHOT_ETCD_USERNAME');
   const open = endpoints.filter((url) => url.startsWith('http:') && !isLoopback(new URL(url).hostname));
   if (password !== undefined && open.length > 0) {
-    reader.fault(
+    reader.problem(
       'SNAPSHOT_ETCD_ENDPOINTS',
       `must be https: the password would be sent unencrypted to ${open.join(', ')}`,
     );
@@ -204,7 +204,7 @@ export function readLogConfig(env: Environment, reader = new Reader(env)): LogCo
   };
 }
 
-/** Independent of the rest of the configuration, so that its faults can be reported, too; what is invalid here is omitted. */
+/** Independent of the rest of the configuration, so that its problems can be reported, too; what is invalid here is omitted. */
 export function readMonitoring(env: Environment, reader = new Reader(env)): MonitoringConfig {
   const container = cleaned(env['SNAPSHOT_AZURE_CONTAINER_NAME']) ?? '';
   const prefix = cleaned(env['SNAPSHOT_BLOB_PREFIX']);
@@ -226,12 +226,12 @@ function readUrl(reader: Reader, name: VariableName, isSecret: (url: URL) => boo
   if (value === undefined) return undefined;
   const url = URL.parse(value);
   if (url === null || !/^https?:$/.test(url.protocol)) {
-    reader.fault(name, 'must be a URL that begins with http:// or https://');
+    reader.problem(name, 'must be a URL that begins with http:// or https://');
     return undefined;
   }
   // Anybody who reads it on the way could report success in our name.
   if (url.protocol === 'http:' && isSecret(url) && !PRIVATE_HOST.test(url.hostname)) {
-    reader.fault(name, 'contains a secret, so outside the private network it must begin with https://');
+    reader.problem(name, 'contains a secret, so outside the private network it must begin with https://');
     return undefined;
   }
   return new Secret(value);

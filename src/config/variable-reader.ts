@@ -10,37 +10,37 @@ const UNITS = new Map(
 );
 
 /**
- * Reads single variables and collects what is wrong with them, so that all faults are reported at once. A method that finds a
- * fault returns a value that nobody sees, because `throwFaults` comes before.
+ * Reads single variables and collects what is wrong with them, so that all problems are reported at once. A method that finds a
+ * problem returns a value that nobody sees, because `throwProblems` comes before.
  */
 export class Reader {
   readonly #env: Environment;
-  readonly #faults = new Set<string>();
+  readonly #problems = new Set<string>();
 
   constructor(env: Environment) {
     this.#env = env;
   }
 
   /** @param problem completes "SNAPSHOT_… …" */
-  fault(name: VariableName, problem: string): void {
+  problem(name: VariableName, problem: string): void {
     this.refuse(`${name} ${problem} (example: ${VARIABLES[name].example})`);
   }
 
   /** @param problem a sentence without its period, about more than the value of one of our variables */
   refuse(problem: string): void {
-    this.#faults.add(problem);
+    this.#problems.add(problem);
   }
 
   missing(name: VariableName): string {
-    this.fault(name, 'is not set');
+    this.problem(name, 'is not set');
     return '';
   }
 
   /** @param hint another possible cause, as a sentence without its period */
-  throwFaults(hint?: string): void {
-    if (this.#faults.size === 0) return;
+  throwProblems(hint?: string): void {
+    if (this.#problems.size === 0) return;
     throw new ConfigurationError(
-      [...this.#faults],
+      [...this.#problems],
       `${hint === undefined ? '' : `${hint}. `}Correct the variables (in Kubernetes: the Secret) and run again; nothing was done.`,
     );
   }
@@ -55,7 +55,7 @@ export class Reader {
     const { type } = VARIABLES[name];
     const { pattern, rule } = TYPES[type];
     const problem = type === 'path' ? pathProblem(value) : pattern.test(value) ? undefined : rule;
-    if (problem !== undefined) this.fault(name, problem);
+    if (problem !== undefined) this.problem(name, problem);
     return value;
   }
 
@@ -68,7 +68,7 @@ export class Reader {
     const value = this.text(name);
     if (value === undefined) return undefined;
     const choice = choices.find((candidate) => candidate === value) ?? aliases.get(value.toLowerCase());
-    if (choice === undefined) this.fault(name, `must be one of ${choices.join(', ')}`);
+    if (choice === undefined) this.problem(name, `must be one of ${choices.join(', ')}`);
     return choice;
   }
 
@@ -79,7 +79,7 @@ export class Reader {
     const type: ValueType = TYPES[VARIABLES[name].type];
     const [, amount, unit = ''] = type.pattern.exec(value) ?? [];
     const number = Number(amount) * (UNITS.get(unit) ?? 1);
-    if (number < (type.min ?? 0) || number > (type.max ?? Infinity)) this.fault(name, type.rule);
+    if (number < (type.min ?? 0) || number > (type.max ?? Infinity)) this.problem(name, type.rule);
     return number;
   }
 
@@ -100,7 +100,7 @@ export class Reader {
     const origins = parts.flatMap((part) => {
       const parsed = parseOrigin(part, ['http:', 'https:'], '2379');
       if ('origin' in parsed) return [parsed.origin];
-      this.fault(name, `names "${shownUrl(part)}", which ${parsed.problem}`);
+      this.problem(name, `names "${shownUrl(part)}", which ${parsed.problem}`);
       return [];
     });
     return [...new Set(origins)];
@@ -111,7 +111,7 @@ export class Reader {
     if (value === undefined) return undefined;
     const parsed = parseOrigin(value, ['https:'], '');
     if ('origin' in parsed) return parsed.origin;
-    this.fault(name, parsed.problem);
+    this.problem(name, parsed.problem);
     return undefined;
   }
 }
