@@ -30,12 +30,14 @@ export function isPeerUrl(text: string): boolean {
 
 /** Whether two lists have the same URLs, in whatever order. */
 export function sameUrls(a: readonly string[], b: readonly string[]): boolean {
-  const normal = (urls: readonly string[]): string =>
-    urls
-      .map((url) => URL.parse(url)?.href ?? url)
-      .toSorted()
-      .join();
-  return normal(a) === normal(b);
+  return normalized(a) === normalized(b);
+}
+
+function normalized(urls: readonly string[]): string {
+  return urls
+    .map((url) => URL.parse(url)?.href ?? url)
+    .toSorted()
+    .join();
 }
 
 /** Whether only programs on the same machine can listen there. @param hostname of a URL, with its brackets */

@@ -253,7 +253,8 @@ export function secretsOf(env: Environment): Secret[] {
   const secrets = variables.filter(([, row]) => 'secret' in row).map(([name]) => value(name));
   const misplaced = variables
     .filter(([name, { type }]) => type === 'path' && pathProblem(value(name)) !== undefined)
-    .flatMap(([name]) => [value(name), ...value(name).split(/\s*\n\s*/)]);
+    .map(([name]) => value(name));
+  const lines = misplaced.flatMap((text) => text.split(/\s*\n\s*/));
   const passwords = ['SNAPSHOT_PUSHGATEWAY_URL', 'SNAPSHOT_PING_URL'].flatMap((name) => {
     const [, user, password] = /\/\/([^\s/:@]*):([^\s/@]*)@/.exec(value(name)) ?? [];
     return password === undefined ? [] : [password, `${user}:${password}`];
@@ -264,9 +265,8 @@ export function secretsOf(env: Environment): Secret[] {
   const within = SECRETS_WITHIN.flatMap((pattern) =>
     own.flatMap((text) => [...text.matchAll(pattern)].map(([, secret = '']) => secret)),
   );
-  return [...own, ...within, ...proxyPasswords(env), ...passwords, token, ...misplaced]
-    .filter((text) => text !== '')
-    .flatMap((text) => [text, decoded(text)])
+  return [...own, ...within, ...proxyPasswords(env), ...passwords, token, ...misplaced, ...lines]
+    .flatMap((text) => (text === '' ? [] : [text, decoded(text)]))
     .map((text) => new Secret(text));
 }
 
