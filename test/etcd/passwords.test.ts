@@ -86,7 +86,11 @@ t.test('a password over http is refused, but on loopback', async (t) => {
     'http://[fd00::5]:2379',
     'HTTP://etcd:2379',
   ]) {
-    t.match(faults(open), /SNAPSHOT_ETCD_ENDPOINTS must be https: the password would be sent unencrypted to http:/, open);
+    t.match(
+      faults(open),
+      /SNAPSHOT_ETCD_ENDPOINTS must be https: the password would be sent unencrypted to http:/,
+      open,
+    );
   }
   for (const closed of [
     'http://127.0.0.1:2379',
