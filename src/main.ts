@@ -21,6 +21,7 @@ import { writeTerminationMessage } from './monitoring/termination-message.ts';
 import {
   confirmOnTerminal,
   flush,
+  hasColours,
   hasNodeTakenEnvFile,
   lowerPriority,
   memoryBudget,
@@ -30,7 +31,7 @@ import {
   writeToStdout,
 } from './process.ts';
 import { maskedJson, masker } from './secret.ts';
-import { printableLines } from './text.ts';
+import { printableLines, withColours } from './text.ts';
 
 /** An aborted run has this long to end by itself, which includes the rollback of a blob that is not proven yet. */
 const SHUTDOWN_GRACE_MS = 1_700;
@@ -113,7 +114,8 @@ async function execute(run: Run, commandLine: CommandLine, controller: AbortCont
     version: version(),
   });
   const { summary = `${name}: done`, measured = [], partialFailure } = outcome;
-  const end = partialFailure === undefined ? { exitCode: ExitCode.done, summary } : failed(partialFailure, log);
+  const level = outcome.isDryRun === true ? 'warn' : 'error';
+  const end = partialFailure === undefined ? { exitCode: ExitCode.done, summary } : failed(partialFailure, log, level);
   try {
     await print(run, run.json ? documentOf(run, outcome, end) : textOf(run, outcome), signal);
   } catch (error) {
@@ -158,10 +160,10 @@ function endNow(run: Run, reason: unknown): never {
 }
 
 /** Logs the error that a run ends with. */
-function failed(error: unknown, log: Log): End {
+function failed(error: unknown, log: Log, level: 'error' | 'warn' = 'error'): End {
   if (error instanceof WorkerError) log.debug('cause of the error', { cause: String(error.cause) });
   const { message, hint, exitCode, problems } = error instanceof WorkerError ? error : unexpected(error);
-  log.error(message, { hint, exitCode, ...(problems.length > 1 && { problems }) });
+  log[level](message, { hint, exitCode, ...(problems.length > 1 && { problems }) });
   const summary = `${message} ${hint} (exit code ${exitCode})`;
   return { exitCode, summary, error: { code: exitCode, message, hint } };
 }
@@ -201,7 +203,10 @@ function errorJson({ env }: Run, { error }: End): string {
 
 /** Bytes are written as they are, but not to a terminal that could take them for commands. */
 function textOf({ env }: Run, { text }: Outcome): string | Buffer {
-  if (typeof text === 'string') return `${printableLines(maskOf(env)(text))}\n`;
+  if (typeof text === 'string') {
+    const mask = maskOf(env);
+    return `${withColours(text, hasColours(), (part) => printableLines(mask(part)))}\n`;
+  }
   if (!process.stdout.isTTY || printableLines(text.toString()) === text.toString()) return text;
   throw new UsageError('The value is not text, and is not written to a terminal.', 'Write it to a file: … > FILE');
 }

@@ -30,6 +30,12 @@ export function writeToStderr(line: string): void {
   process.stderr.write(process.stderr.isTTY ? `${CLEAR_LINE}${line}` : line);
 }
 
+/** Whether stdout shows colours (no-color.org). */
+export function hasColours(): boolean {
+  const { NO_COLOR: noColour = '', TERM: terminal } = process.env;
+  return process.stdout.isTTY && noColour === '' && terminal !== 'dumb';
+}
+
 /** Waits until the last lines are written, but not long. */
 export async function flush(): Promise<void> {
   const unwritten = [process.stdout, process.stderr].filter((stream) => stream.writableLength > 0);

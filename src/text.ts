@@ -21,6 +21,78 @@ function centred(text: string, width: number): string {
   return text.padStart(text.length + Math.floor((width - text.length) / 2)).padEnd(width);
 }
 
+/** Columns of tables for people, where the data allow. */
+const TABLE_WIDTH = 100;
+
+/** Columns that the last cell of a row keeps, however long the others are. */
+const LEAST_LAST = 30;
+
+/**
+ * Columns two spaces apart, as kubectl and restic align them: numbers to the right, text to the left. The last column is text
+ * and wraps.
+ * @param numbers headings of the columns that are aligned to the right
+ * @param colours of cells with these texts
+ */
+export function alignColumns(
+  headings: readonly string[],
+  data: readonly (readonly string[])[],
+  {
+    numbers = [],
+    colours = {},
+  }: { readonly numbers?: readonly string[]; readonly colours?: Record<string, Colour> } = {},
+): string {
+  const rows = [headings, ...data.map((row) => row.map(printable))];
+  const widths = headings.map((_, column) => Math.max(...rows.map((row) => row[column]?.length ?? 0)));
+  const indent = widths.slice(0, -1).reduce((sum, width) => sum + width + 2, 0);
+  const lines: string[] = [];
+  for (const row of rows) {
+    const cells = row.slice(0, -1).map((cell, column) => {
+      const width = widths[column] ?? 0;
+      const padded = numbers.includes(headings[column] ?? '') ? cell.padStart(width) : cell.padEnd(width);
+      return Object.hasOwn(colours, cell) ? paint(colours[cell], padded) : padded;
+    });
+    const [first = '', ...more] = wrap(row.at(-1) ?? '', Math.max(LEAST_LAST, TABLE_WIDTH - indent));
+    const last = numbers.includes(headings.at(-1) ?? '') ? first.padStart(widths.at(-1) ?? 0) : first;
+    lines.push([...cells, last].join('  ').trimEnd());
+    for (const line of more) lines.push(`${' '.repeat(indent)}${line}`);
+  }
+  return lines.join('\n');
+}
+
+/** A paragraph in lines as wide as a table. */
+export function paragraph(text: string): string {
+  return wrap(text, TABLE_WIDTH).join('\n');
+}
+
+export type Colour = 'green' | 'yellow' | 'red';
+
+/*
+ * A colour is a private character before and after the text until the output is known: what comes from outside has gone
+ * through `printable`, which lets none of them pass.
+ */
+const COLOURS: Readonly<Record<Colour, { readonly mark: string; readonly ansi: string }>> = {
+  green: { mark: '\ue001', ansi: '\u001b[32m' },
+  yellow: { mark: '\ue002', ansi: '\u001b[33m' },
+  red: { mark: '\ue003', ansi: '\u001b[31m' },
+};
+const COLOUR_END = { mark: '\ue000', ansi: '\u001b[0m' };
+
+export function paint(colour: Colour | undefined, text: string): string {
+  return colour === undefined ? text : `${COLOURS[colour].mark}${text}${COLOUR_END.mark}`;
+}
+
+/** Text that `paint` was used on, for a terminal that shows colours or for anything else. @param clean for the text itself */
+export function withColours(text: string, isColoured: boolean, clean: (text: string) => string): string {
+  const all = [...Object.values(COLOURS), COLOUR_END];
+  return text
+    .split(/([\ue000-\ue003])/)
+    .map((part, index) => {
+      if (index % 2 === 0) return clean(part);
+      return isColoured ? all.find(({ mark }) => mark === part)?.ansi : '';
+    })
+    .join('');
+}
+
 /** Bytes in decimal units with one decimal below ten of a unit, as etcdctl shows sizes: `278 kB`, `3.1 MB`. */
 export function humanSize(bytes: number): string {
   if (bytes < 10) return `${bytes} B`;
@@ -34,12 +106,12 @@ export function humanSeconds(ms: number): string {
   return `${(ms / 1000).toFixed(1)} s`;
 }
 
-/** The largest unit that is full, as in `3d`, `17h`, `5m`, `40s`. */
+/** The largest unit that is full, but hours up to two days: `3d`, `17h`, `5m`, `40s`. */
 export function humanAge(ms: number): string {
   const seconds = Math.max(0, Math.floor(ms / 1000));
   if (seconds >= 2 * 86_400) return `${Math.floor(seconds / 86_400)}d`;
-  if (seconds >= 2 * 3600) return `${Math.floor(seconds / 3600)}h`;
-  if (seconds >= 2 * 60) return `${Math.floor(seconds / 60)}m`;
+  if (seconds >= 3600) return `${Math.floor(seconds / 3600)}h`;
+  if (seconds >= 60) return `${Math.floor(seconds / 60)}m`;
   return `${seconds}s`;
 }
 
@@ -62,7 +134,7 @@ export function excerpt(text: string, max = 300): string {
   return printable(text.slice(0, max)) + (text.length > max ? '…' : '');
 }
 
-/** Besides control characters also what a terminal shows nothing for, such as zero-width characters and fillers. */
+/** Besides control characters also what has no width on a terminal, such as zero-width characters and fillers. */
 const UNPRINTABLE = /[\p{C}\p{Zl}\p{Zp}\p{Default_Ignorable_Code_Point}]/gu;
 
 function escaped(char: string): string {

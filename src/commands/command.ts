@@ -9,38 +9,40 @@ import type { BlobStore } from '../store/store.ts';
 export interface Context {
   readonly config: Config;
   readonly log: Log;
-  /** Shows how far long work is, where somebody is watching. */
+  /** Shows the progress of long work on a terminal. */
   readonly startProgress: StartProgress;
-  /** Puts a yes-or-no question to whoever sits at the terminal; undefined where nobody does. */
+  /** Asks a yes-or-no question on the terminal; undefined where there is none. */
   readonly confirm: ((question: string) => Promise<boolean>) | undefined;
   /** Aborted by a signal or after SNAPSHOT_TIMEOUT; its reason is the error to end with. */
   readonly signal: AbortSignal;
   /** Directories in which programs are looked for: etcd's own tools. */
   readonly searchPath: readonly string[];
-  /** Bytes of memory that the verifier may take for its facts. */
+  /** Bytes of memory for the verifier. */
   readonly memoryBudget: number;
   /** Of this program, such as `0.1.0`. */
   readonly version: string;
 }
 
-/** What stood behind the command's name on the command line. */
+/** What follows the command's name on the command line. */
 export interface Arguments {
   readonly operands: readonly string[];
   readonly options: Readonly<Record<string, unknown>>;
 }
 
-/** What a command that came to its end has to show. */
+/** The result of a command. */
 export interface Outcome {
   /** For people, on stdout; bytes are written as they are. */
   readonly text: string | Buffer;
   /** For machines, on stdout instead of the text with `--json`. */
   readonly json: unknown;
-  /** The result in one line, without a line feed; undefined = it is told only that the command is done. */
+  /** The result in one line, without a line feed; undefined = only that the command is done. */
   readonly summary?: string;
   /** What monitoring gets, if all went well. */
   readonly measured?: readonly Sample[];
-  /** What nevertheless went wrong: told on stderr, and it decides the exit code. */
+  /** What went wrong all the same: it is logged, and decides the exit code. */
   readonly partialFailure?: WorkerError;
+  /** Nothing was to be done, so that a partial failure is only a warning. */
+  readonly isDryRun?: boolean;
 }
 
 /** The store of a command whose needs name storage. The SDK of Azure takes long to load, so it is loaded only here. */

@@ -5,10 +5,11 @@ import { checkStorage } from '../doctor/check-storage.ts';
 import { type Check, ok } from '../doctor/check.ts';
 import { WorkerError } from '../errors.ts';
 import type { ClusterIds } from '../snapshot/inventory.ts';
-import { printable } from '../text.ts';
+import { alignColumns } from '../text.ts';
 import { type Context, openStore, type Outcome } from './command.ts';
+import { counted, STATE_COLOURS } from './tables.ts';
 
-/** Everything that a backup and a restore will need on the day of the disaster, looked at before. Changes nothing. */
+/** Checks everything that a backup and a restore will need. Changes nothing. */
 export async function doctor(context: Context): Promise<Outcome> {
   const { config, log, searchPath, signal } = context;
   const now = new Date();
@@ -29,8 +30,15 @@ export async function doctor(context: Context): Promise<Outcome> {
     ...(await checkTool(searchPath, etcd.statuses, signal)),
   ];
   const failed = checks.filter(({ state }) => state === 'fail');
+  const count = (wanted: Check['state']): number => checks.filter(({ state }) => state === wanted).length;
+  const summary = `${count('ok')} ok, ${counted(count('warn'), 'warning')}, ${counted(failed.length, 'failure')}`;
   return {
-    text: checks.map(line).join('\n'),
+    text: [
+      alignColumns(['STATE', 'CHECK', 'RESULT'], checks.flatMap(rows), { colours: STATE_COLOURS }),
+      '',
+      summary,
+    ].join('\n'),
+    summary,
     json: {
       ok: failed.length === 0,
       checks: checks.map(({ what, state, finding, hint }) => ({ check: what, state, finding, hint: hint ?? null })),
@@ -39,19 +47,18 @@ export async function doctor(context: Context): Promise<Outcome> {
   };
 }
 
-/** Faults of the configuration end the program earlier, all of them at once. */
+/** Configuration errors end the program earlier, all of them at once. */
 function configuration({ etcd, storage }: Config): Check {
   const endpoints = etcd?.endpoints.length ?? 0;
   const place = `container ${storage?.container}${storage?.prefix ? `, prefix ${storage.prefix}` : ''}`;
   return ok('configuration', `${endpoints} ${endpoints === 1 ? 'endpoint' : 'endpoints'} of etcd, ${place}.`);
 }
 
-function line({ what, state, finding, hint }: Check): string {
-  const first = `${state.padEnd(6)}${what.padEnd(18)}${printable(finding)}`;
-  return hint === undefined ? first : `${first}\n${' '.repeat(24)}${printable(hint)}`;
+function rows({ what, state, finding, hint }: Check): string[][] {
+  return [[state, what, finding], ...(hint === undefined ? [] : [['', '', `→ ${hint}`]])];
 }
 
 function partialFailure(failed: readonly Check[], first: Check): WorkerError {
-  const count = `${failed.length} ${failed.length === 1 ? 'check' : 'checks'} failed`;
+  const count = `${counted(failed.length, 'check')} failed`;
   return new WorkerError(first.exitCode ?? 1, `${count}, the first: ${first.finding}`, first.hint ?? '');
 }

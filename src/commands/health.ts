@@ -4,23 +4,24 @@ import { type ClusterHealth, hasStarted, isHealthy, type MemberHealth, surveyClu
 import { hasQuorum, quorumInWords } from '../etcd/quorum.ts';
 import { Warnings } from '../log.ts';
 import { title } from '../member.ts';
-import { drawTable, humanSize, printable } from '../text.ts';
+import { alignColumns, humanSize, paragraph, printable } from '../text.ts';
 import type { Context, Outcome } from './command.ts';
+import { STATE_COLOURS } from './tables.ts';
 
-/** How every member of the cluster is, and what its quorum bears. Changes nothing. */
+/** The health of every member, the quorum and its fault tolerance. Changes nothing. */
 export async function health({ config, log }: Context): Promise<Outcome> {
   const connections = await connectAll(config.etcd, new Date(), new Warnings(log));
   const cluster = await surveyCluster(connections);
-  const troubles = [
-    ...cluster.members.filter((member) => !isHealthy(member)).map(trouble),
-    ...cluster.alarms.map(alarm),
+  const problems = [
+    ...cluster.members.filter((member) => !isHealthy(member)).map(memberProblem),
+    ...cluster.alarms.map(alarmProblem),
   ];
   const summary = `${quorumInWords(cluster.quorum)}.`;
   return {
-    text: [memberTable(cluster), urlTable(cluster), ...troubles, summary].join('\n'),
+    text: [memberTable(cluster), '', urlTable(cluster), '', ...problems.map(paragraph), summary].join('\n'),
     summary,
     json: {
-      healthy: troubles.length === 0,
+      healthy: problems.length === 0,
       quorum: cluster.quorum.needed,
       hasQuorum: hasQuorum(cluster.quorum),
       summary: quorumInWords(cluster.quorum),
@@ -28,11 +29,11 @@ export async function health({ config, log }: Context): Promise<Outcome> {
       members: cluster.members.map(entry),
       alarms: cluster.alarms,
     },
-    ...(troubles.length === 0 ? {} : { partialFailure: partialFailure(cluster, troubles) }),
+    ...(problems.length === 0 ? {} : { partialFailure: partialFailure(cluster, problems) }),
   };
 }
 
-/** A member in the JSON document; null for what an unreachable one does not tell. */
+/** A member in the JSON document; null for what is not known of an unreachable one. */
 function entry(member: MemberHealth): object {
   const { id, name, peerURLs, clientURLs, status, errors } = member;
   return {
@@ -49,12 +50,12 @@ const URL_HEADINGS = ['NAME', 'ID', 'PEER URLS', 'CLIENT URLS'];
 
 function memberTable({ members }: ClusterHealth): string {
   const rows = members.map((member) => [member.name, member.health, role(member), ...statusCells(member)]);
-  return drawTable(MEMBER_HEADINGS, rows, ['NAME', 'HEALTH', 'ROLE']);
+  return alignColumns(MEMBER_HEADINGS, rows, { numbers: MEMBER_HEADINGS.slice(4), colours: STATE_COLOURS });
 }
 
 function urlTable({ members }: ClusterHealth): string {
   const rows = members.map(({ name, id, peerURLs, clientURLs }) => [name, id, peerURLs.join(), clientURLs.join()]);
-  return drawTable(URL_HEADINGS, rows, URL_HEADINGS);
+  return alignColumns(URL_HEADINGS, rows);
 }
 
 function statusCells({ status, lag }: MemberHealth): string[] {
@@ -69,15 +70,15 @@ function role({ isLearner, status }: MemberHealth): string {
   return status.isLeader ? 'leader' : 'follower';
 }
 
-function trouble(member: MemberHealth): string {
+function memberProblem(member: MemberHealth): string {
   return printable(`Member ${title(member)} is ${member.health}: ${member.errors.join(' ')}`);
 }
 
-function alarm({ memberId, alarm: kind }: ClusterHealth['alarms'][number]): string {
+function alarmProblem({ memberId, alarm: kind }: ClusterHealth['alarms'][number]): string {
   return printable(`Member ${memberId} has the alarm ${kind}.`);
 }
 
-function partialFailure({ members, alarms, quorum }: ClusterHealth, troubles: readonly string[]): UnsafeError {
+function partialFailure({ members, alarms, quorum }: ClusterHealth, problems: readonly string[]): UnsafeError {
   const ill = members.filter((member) => !isHealthy(member)).length;
   const what = [
     ...(ill === 0 ? [] : [`${ill} of ${members.length} members not healthy`]),
@@ -85,6 +86,6 @@ function partialFailure({ members, alarms, quorum }: ClusterHealth, troubles: re
   ];
   const hint = hasQuorum(quorum)
     ? 'A member that is lost for good is replaced with `etcd-snapshot replace-member`. An alarm stays until `etcdctl alarm disarm`.'
-    : 'Start the members that are down; if too many are lost for good, restore a snapshot on new ones (see the README).';
-  return new UnsafeError(`The cluster is not healthy (${what.join(', ')}): ${troubles[0]}`, hint);
+    : 'Start the members that are down; if too many are lost for good, restore a snapshot on new ones: `etcd-snapshot restore --plan`.';
+  return new UnsafeError(`The cluster is not healthy (${what.join(', ')}): ${problems[0]}`, hint);
 }

@@ -6,7 +6,7 @@ import type { SnapshotRecord } from '../snapshot/record.ts';
 import { passBytes, type SnapshotSource } from '../snapshot/source.ts';
 import type { Member } from '../snapshot/verify/etcd-buckets.ts';
 import type { SnapshotFacts } from '../snapshot/verify/verifier.ts';
-import { drawTable, humanSize, printable } from '../text.ts';
+import { alignColumns, humanSize, paint, printable } from '../text.ts';
 import type { Arguments, Context, Outcome } from './command.ts';
 import { openSource, readVerified } from './operand.ts';
 import { statusTable } from './tables.ts';
@@ -15,8 +15,8 @@ import { statusTable } from './tables.ts';
 const LARGEST = 10;
 
 /**
- * What is in a snapshot, for a person who must decide which one to restore. It is verified first; then its keys are read in
- * a second pass. Values are never shown, but for the one key that is asked for by its exact name.
+ * What is in a snapshot, for the decision which one to restore. It is verified first; then its keys are read in a second
+ * pass. Values are never shown, except that of one key requested by its exact name.
  */
 export async function inspect(context: Context, { operands, options }: Arguments): Promise<Outcome> {
   const [first = '', second] = operands;
@@ -98,28 +98,32 @@ function describe(
     ...alarms.map(({ memberId, alarm }) => `alarm ${alarm} of member ${memberId}`),
     ...(compaction.scheduled === compaction.finished ? [] : ['taken in the middle of a compaction']),
     statusTable(facts),
+    '',
     'members:',
-    drawTable(
+    alignColumns(
       ['ID', 'NAME', 'ROLE', 'PEER URLS'],
       members.map((member) => [
         ...[member.id, member.name, member.isLearner ? 'learner' : 'voter'],
         member.peerURLs.join(','),
       ]),
-      ['NAME', 'ROLE', 'PEER URLS'],
     ),
     ...warnings.map((warning) => `warning: ${printable(warning)}`),
+    '',
     'live keys by resource:',
-    drawTable(
+    alignColumns(
       ['RESOURCE', 'KEYS', 'SIZE'],
       (resources ?? []).map((resource) => [keyText(resource.name), String(resource.keys), humanSize(resource.bytes)]),
-      ['RESOURCE'],
+      { numbers: ['KEYS', 'SIZE'] },
     ),
+    '',
     'largest values:',
-    drawTable(
-      ['KEY', 'SIZE'],
-      largest.map((key) => [keyText(key.key), humanSize(key.size)]),
-      ['KEY'],
+    alignColumns(
+      ['SIZE', 'KEY'],
+      largest.map((key) => [humanSize(key.size), keyText(key.key)]),
+      { numbers: ['SIZE'] },
     ),
+    '',
+    paint('green', `${printable(name)} is valid${skipHashCheck ? '; its sha256 was not checked' : ''}.`),
   ];
   return {
     text: lines.join('\n'),

@@ -1,12 +1,11 @@
 import { Warnings } from '../log.ts';
 import { warnAboutCatalogue } from '../retention/apply.ts';
 import type { Decision } from '../retention/decide.ts';
-import { planRetention } from '../retention/retention-plan.ts';
-import type { SnapshotRecord } from '../snapshot/record.ts';
+import { planRetention, type RetentionPlan } from '../retention/retention-plan.ts';
 import type { StoredBlob } from '../store/catalogue.ts';
-import { drawTable, humanAge, humanSize, printable } from '../text.ts';
+import { alignColumns, humanSize, paragraph, printable } from '../text.ts';
 import { type Context, openStore, type Outcome } from './command.ts';
-import { decisionText, notesOfMalformed, notesOfOthers } from './tables.ts';
+import { ageText, counted, explanations } from './tables.ts';
 
 /** The blobs under the prefix, the newest first, with their records and what retention would do with them now. */
 export async function list(context: Context): Promise<Outcome> {
@@ -14,34 +13,38 @@ export async function list(context: Context): Promise<Outcome> {
   const now = new Date();
   const plan = planRetention(await store.list(), context.config.retention, now);
   warnAboutCatalogue(plan, new Warnings(context.log));
-  const { decisions, isOff, anomalies } = plan;
-  const headings = ['NAME', 'AGE', 'SIZE', 'REVISION', 'KEYS', 'ETCD', 'CLUSTER', 'RETENTION'];
-  const rows = decisions.map((decision) => [
-    ...blobCells(decision.snapshot, now),
-    isOff ? '-' : decisionText(decision),
-  ]);
-  const table = drawTable(headings, rows, ['NAME', 'RETENTION']);
-  const held =
-    isOff || anomalies.length === 0
-      ? []
-      : [printable(`Retention is held: the newest is suspicious: ${anomalies.join('; ')}.`)];
-  return {
-    text:
-      rows.length === 0
-        ? 'There is no snapshot.'
-        : [table, ...held, ...notesOfMalformed(plan), ...notesOfOthers(plan)].join('\n'),
-    json: decisions.map((decision) => entry(decision, isOff)),
-  };
+  const place = `container ${store.containerName}${store.prefix === '' ? '' : `, prefix ${store.prefix}`}`;
+  const text =
+    plan.decisions.length === 0
+      ? `There is no snapshot in ${place} yet. Take the first one with: etcd-snapshot backup`
+      : [table(plan, now), '', ...explanations(plan), verdict(plan)].join('\n');
+  return { text, json: plan.decisions.map((decision) => entry(decision, plan.isOff)) };
 }
 
-function blobCells({ name, takenAt, storedAt, size, record, problem }: StoredBlob, now: Date): string[] {
-  const age = humanAge(now.getTime() - (takenAt ?? storedAt).getTime());
-  const none = [problem === undefined ? 'no record' : 'not counted', '-', '-', '-'];
-  return [name, age, humanSize(size), ...(record === undefined ? none : recordCells(record))];
+/** The cluster is shown only where there are several. */
+function table({ decisions, isOff, otherClusterIds }: RetentionPlan<StoredBlob>, now: Date): string {
+  const hasOthers = otherClusterIds.length > 0;
+  const rows = decisions.map(({ snapshot, keep }) => {
+    const { name, size, record, problem } = snapshot;
+    const cells = [name, ageText(snapshot, now), humanSize(size)];
+    const cluster = hasOthers ? [record?.clusterId ?? '-'] : [];
+    const retention = isOff ? '-' : keep ? 'keep' : 'remove';
+    if (record === undefined) {
+      return [...cells, '-', '-', problem === undefined ? 'no record' : 'not counted', ...cluster, retention];
+    }
+    const { revision, liveKeys, totalKeys, etcdVersion } = record;
+    return [...cells, String(revision), String(liveKeys ?? totalKeys), etcdVersion, ...cluster, retention];
+  });
+  const headings = ['NAME', 'AGE', 'SIZE', 'REVISION', 'KEYS', 'ETCD', ...(hasOthers ? ['CLUSTER'] : []), 'RETENTION'];
+  return alignColumns(headings, rows, { numbers: ['AGE', 'SIZE', 'REVISION', 'KEYS'] });
 }
 
-function recordCells({ revision, liveKeys, totalKeys, etcdVersion, clusterId }: SnapshotRecord): string[] {
-  return [String(revision), String(liveKeys ?? totalKeys), etcdVersion, clusterId];
+function verdict({ decisions, own, isOff, anomalies }: RetentionPlan<StoredBlob>): string {
+  const removed = decisions.filter(({ keep }) => !keep).length;
+  const snapshots = `${counted(own.length, 'snapshot')} of this cluster`;
+  if (isOff) return `${snapshots}; no retention rule is set (SNAPSHOT_KEEP_…).`;
+  if (anomalies.length === 0) return `${snapshots}; retention would remove ${removed} (reasons: prune --dry-run).`;
+  return paragraph(printable(`Retention is held: the newest is suspicious: ${anomalies.join('; ')}.`));
 }
 
 function entry({ snapshot, keep, reasons }: Decision<StoredBlob>, isOff: boolean): object {

@@ -10,10 +10,10 @@ import {
 } from '../retention/apply.ts';
 import { planRetention, type RetentionPlan } from '../retention/retention-plan.ts';
 import type { StoredBlob } from '../store/catalogue.ts';
-import { drawTable, humanAge } from '../text.ts';
+import { alignColumns } from '../text.ts';
 import { type Arguments, type Context, openStore, type Outcome } from './command.ts';
 import { readClusterIds } from './operand.ts';
-import { decisionText, notesOfMalformed, notesOfOthers } from './tables.ts';
+import { ageText, decisionText, explanations } from './tables.ts';
 
 /** Retention on its own: deletes what no rule keeps, or only shows it. "This cluster" is that of the newest snapshot. */
 export async function prune(context: Context, { options }: Arguments): Promise<Outcome> {
@@ -28,10 +28,11 @@ export async function prune(context: Context, { options }: Arguments): Promise<O
   warnAboutCatalogue(plan, warnings);
   const dryRun = options['dry-run'] === true;
   const retention = await applyRetention(store, plan, { dryRun, warnings, log });
-  const partialFailure = shortfallOf(plan, retention);
+  const partialFailure = partialFailureOf(plan, retention);
+  const summary = verdict(retention, plan, dryRun);
   return {
-    text: [table(retention, now), ending(retention), ...notesOfMalformed(plan), ...notesOfOthers(plan)].join('\n'),
-    summary: ending(retention),
+    text: [table(retention, plan, now), '', ...explanations(plan), summary].join('\n'),
+    summary,
     json: {
       container: store.containerName,
       clusterId: plan.current?.record.clusterId ?? null,
@@ -39,34 +40,44 @@ export async function prune(context: Context, { options }: Arguments): Promise<O
       anomalies: plan.anomalies,
       findings: warnings.sentences,
     },
-    ...(partialFailure && { partialFailure }),
+    ...(partialFailure && { partialFailure, isDryRun: dryRun }),
   };
 }
 
-function table({ decisions }: Retention, now: Date): string {
+/** The cluster is shown only where there are several. */
+function table({ decisions }: Retention, { otherClusterIds }: RetentionPlan<StoredBlob>, now: Date): string {
+  const hasOthers = otherClusterIds.length > 0;
   const rows = decisions.map((decision) => {
-    const { name, takenAt, storedAt, record } = decision.snapshot;
-    const age = humanAge(now.getTime() - (takenAt ?? storedAt).getTime());
-    return [name, age, record?.clusterId ?? '-', decisionText(decision)];
+    const { name, record } = decision.snapshot;
+    const cluster = hasOthers ? [record?.clusterId ?? '-'] : [];
+    return [name, ageText(decision.snapshot, now), ...cluster, decisionText(decision)];
   });
-  return drawTable(['NAME', 'AGE', 'CLUSTER', 'RETENTION'], rows, ['NAME', 'RETENTION']);
+  const headings = ['NAME', 'AGE', ...(hasOthers ? ['CLUSTER'] : []), 'RETENTION'];
+  return alignColumns(headings, rows, { numbers: ['AGE'] });
 }
 
-function ending({ state, kept, removed }: Retention): string {
+function verdict(
+  { state, kept, removed, decisions }: Retention,
+  { anomalies }: RetentionPlan<StoredBlob>,
+  dryRun: boolean,
+): string {
   switch (state) {
     case 'off':
       return 'No retention rule is set (SNAPSHOT_KEEP_…): nothing is ever deleted.';
     case 'held':
-      return 'Retention is held: nothing was deleted.';
+      return `Retention is held: nothing ${dryRun ? 'would be' : 'was'} deleted (${anomalies.join('; ')}).`;
     case 'planned':
-      return 'Dry run: nothing was deleted.';
+      return `Dry run: nothing was deleted. ${decisions.filter(({ keep }) => !keep).length} would be.`;
     case 'applied':
     case 'incomplete':
       return `${removed.length} deleted; ${kept} of this cluster are left.`;
   }
 }
 
-function shortfallOf({ current, anomalies }: RetentionPlan<StoredBlob>, retention: Retention): WorkerError | undefined {
+function partialFailureOf(
+  { current, anomalies }: RetentionPlan<StoredBlob>,
+  retention: Retention,
+): WorkerError | undefined {
   if (retention.failure !== undefined) return incomplete('Retention', retention.failure);
   return retention.state === 'held' ? held(`The newest snapshot ${current?.name} is`, anomalies) : undefined;
 }

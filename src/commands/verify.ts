@@ -1,9 +1,9 @@
 import { VerificationError } from '../errors.ts';
 import { invalidSnapshot, readThrough } from '../snapshot/source.ts';
-import { printable } from '../text.ts';
+import { paint, printable } from '../text.ts';
 import type { Arguments, Context, Outcome } from './command.ts';
 import { openSource } from './operand.ts';
-import { statusTable } from './tables.ts';
+import { counted, statusTable } from './tables.ts';
 
 /** Checks every page of a stored snapshot or of a local file, and changes nothing. */
 export async function verify(context: Context, { operands: [operand = ''], options }: Arguments): Promise<Outcome> {
@@ -17,23 +17,24 @@ export async function verify(context: Context, { operands: [operand = ''], optio
   }
   const count = report.faultCount + faults.length - report.faults.length;
   const json = { name: source.name, ...report, ok: count === 0, faults, faultCount: count };
+  const name = printable(source.name);
   if (count === 0) {
     const summary = source.skipHashCheck
-      ? `Every page of ${source.name} is valid; its sha256 was not checked.`
-      : `${source.name} is a sound snapshot.`;
-    return { text: statusTable(report), json, summary };
+      ? `${name}: every page is valid; the sha256 was not checked.`
+      : `${name} is valid.`;
+    return { text: `${statusTable(report)}\n${paint('green', summary)}`, json, summary };
   }
+  const isUndecided = !verdict.ok && verdict.undecided;
   const lines = faults.map(
     ({ kind, page, message }) => `${kind}${page === undefined ? '' : ` (page ${page})`}: ${printable(message)}`,
   );
-  const text = [...lines, `${count} ${count === 1 ? 'fault' : 'faults'} found`].join('\n');
+  const last = `${name} ${isUndecided ? 'cannot be verified in one pass' : 'is not valid'}: ${counted(count, 'problem')}.`;
   const hint = 'Use another snapshot: `etcd-snapshot list` shows what there is.';
-  const partialFailure =
-    !verdict.ok && verdict.undecided
-      ? new VerificationError(
-          `${printable(source.name)} cannot be verified in one pass.`,
-          'Ask etcdutl snapshot status on a machine with memory for the whole file.',
-        )
-      : invalidSnapshot(source, faults[0]?.message ?? '', verdict.ok ? undefined : verdict.kind, hint);
-  return { text, json, partialFailure };
+  const partialFailure = isUndecided
+    ? new VerificationError(
+        `${name} cannot be verified in one pass.`,
+        'Use etcdutl snapshot status on a machine with memory for the whole file.',
+      )
+    : invalidSnapshot(source, faults[0]?.message ?? '', verdict.ok ? undefined : verdict.kind, hint);
+  return { text: [...lines, paint('red', last)].join('\n'), json, partialFailure };
 }

@@ -1,5 +1,5 @@
 import { EtcdError, UsageError } from '../errors.ts';
-import type { Warnings, Log } from '../log.ts';
+import type { Log, Warnings } from '../log.ts';
 import type { Connection, MemberStatus } from './connection.ts';
 
 /** What a member said when it was asked for its status, or why it did not. */

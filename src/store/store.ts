@@ -41,7 +41,7 @@ export class BlobStore {
     const { source } = config;
     const account = container.accountName;
     const endpoint = { host: new URL(container.url).host, account, container: config.container, source };
-    log.info(`Azure is accessed with the ${CREDENTIAL_NAMES[source]}`, {
+    log.debug(`accessing Azure with the ${CREDENTIAL_NAMES[source]}`, {
       account,
       container: config.container,
       unused: config.unused.map((kind) => CREDENTIAL_NAMES[kind]),

@@ -69,9 +69,9 @@ async function succeeds(
   secrets: readonly string[],
 ): Promise<Finished> {
   const before = await azurite.names(CONTAINER);
-  const finished = await runWorker([], { ...PLACE, ...variables });
+  const finished = await runWorker([], { ...PLACE, ...variables, SNAPSHOT_LOG_LEVEL: 'debug' });
   t.equal(finished.code, 0, finished.stderr);
-  t.match(finished.stderr, `Azure is accessed with the ${credential}"`);
+  t.match(finished.stderr, `accessing Azure with the ${credential}"`);
   t.equal((await azurite.names(CONTAINER)).length, before.length + 1, 'a blob more');
   for (const secret of secrets) t.notOk(`${finished.stdout}${finished.stderr}`.includes(secret), 'no secret is shown');
   return finished;
