@@ -3,7 +3,7 @@ import { link } from 'node:fs/promises';
 import { dirname, resolve } from 'node:path';
 import { UsageError } from '../errors.ts';
 import { openRegular, whyUnreadable } from '../files.ts';
-import { assertRoom, onDisk, statOf } from '../restore/disk.ts';
+import { assertRoom, onDisk, statOf } from '../disk.ts';
 import { bytesAt, fetchVerified, isResumable } from '../restore/fetch.ts';
 import { readPlan } from '../restore/plan-file.ts';
 import { assertPlanned } from '../restore/plan.ts';

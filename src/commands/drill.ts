@@ -6,7 +6,7 @@ import { DrillServer, findServer, makeRootToken } from '../drill/server.ts';
 import { StorageError, UsageError, VerificationError } from '../errors.ts';
 import { Warnings } from '../log.ts';
 import { drillMetrics } from '../monitoring/metrics.ts';
-import { assertRoom } from '../restore/disk.ts';
+import { assertRoom } from '../disk.ts';
 import { fetchVerified } from '../restore/fetch.ts';
 import { aloneAs, tokenOf } from '../restore/initial-members.ts';
 import { makePlan } from '../restore/plan.ts';

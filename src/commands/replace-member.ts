@@ -17,7 +17,7 @@ import {
   nextStep,
   type Step,
 } from '../replace/steps.ts';
-import { inferLayout, type Layout, LAYOUTS, namedLayout } from '../restore/layouts.ts';
+import { factsOf, inferLayout, type Layout, namedLayout } from '../layouts.ts';
 import { newestFirst } from '../snapshot/inventory.ts';
 import type { RecordedMember } from '../snapshot/record.ts';
 import { printable } from '../text.ts';
@@ -190,8 +190,8 @@ async function dataParent({ config }: Context, layout: unknown): Promise<string 
 
 /** Undefined where another program keeps the members. */
 function placeOf(layout: Layout): string | undefined {
-  const { restorer, dataDir } = LAYOUTS[layout];
-  return restorer === undefined ? dataDir : undefined;
+  const { restoresItself, dataDir } = factsOf(layout);
+  return restoresItself ? undefined : dataDir;
 }
 
 /** The settings of the replacement once a step is done. */

@@ -1,6 +1,6 @@
 import { UsageError } from '../errors.ts';
 import { Warnings } from '../log.ts';
-import { onDisk } from '../restore/disk.ts';
+import { onDisk } from '../disk.ts';
 import { bytesAt, fetchVerified, isResumable } from '../restore/fetch.ts';
 import { assertNoQuorum } from '../restore/in-use.ts';
 import { assertAgrees, formatInitialCluster, namesVoters } from '../restore/initial-members.ts';

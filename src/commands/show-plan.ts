@@ -1,7 +1,7 @@
 import { UsageError } from '../errors.ts';
 import { Warnings } from '../log.ts';
 import { assertNoQuorum } from '../restore/in-use.ts';
-import { inferLayout, type InferredLayout, namedLayout } from '../restore/layouts.ts';
+import { inferLayout, type Layout, namedLayout } from '../layouts.ts';
 import { readMemberConfig } from '../restore/member-config.ts';
 import { assertDirectory, assertNoFile, type Plan, readPlan, writePlan } from '../restore/plan-file.ts';
 import { makePlan, planJson, planText } from '../restore/plan.ts';
@@ -75,7 +75,7 @@ export async function showPlan(context: Context, args: Arguments): Promise<Outco
 async function layoutFor(
   { config }: Context,
   name: string | undefined,
-): Promise<Omit<InferredLayout, 'sign'> & { sign?: string }> {
+): Promise<{ readonly layout: Layout; readonly sign?: string }> {
   return name === undefined ? inferLayout(config.etcd?.tls) : { layout: namedLayout(name) };
 }
 

@@ -1,11 +1,11 @@
 import { join } from 'node:path';
 import { UsageError } from '../errors.ts';
 import { Warnings } from '../log.ts';
-import { statOf } from '../restore/disk.ts';
+import { statOf } from '../disk.ts';
 import { readMemberConfig } from '../restore/member-config.ts';
 import { type Identity, identityOf } from '../restore/parameters.ts';
 import { assertDirectory } from '../restore/plan-file.ts';
-import { ownCommand } from '../restore/runbook.ts';
+import { ownCommand } from '../restore/runbooks.ts';
 import { type Marker, readMarker, swapIn } from '../restore/swap-directory.ts';
 import { printable, quoteShell } from '../text.ts';
 import type { Arguments, Context, Outcome } from './command.ts';

@@ -6,7 +6,7 @@ import { HeldDirectory } from '../directories.ts';
 import { messageOf, UnsafeError } from '../errors.ts';
 import type { Log } from '../log.ts';
 import { killWorkersIn } from '../exec.ts';
-import { onDisk, statOf } from '../restore/disk.ts';
+import { onDisk, statOf } from '../disk.ts';
 
 const PREFIX = 'etcd-drill-';
 

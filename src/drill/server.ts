@@ -9,7 +9,7 @@ import { UsageError, VerificationError } from '../errors.ts';
 import { Connection } from '../etcd/connection.ts';
 import { proveQuorum } from '../etcd/quorum.ts';
 import { killChild, startChild } from '../exec.ts';
-import { statOf } from '../restore/disk.ts';
+import { statOf } from '../disk.ts';
 import {
   abortReason,
   CHILD_ENVIRONMENT,

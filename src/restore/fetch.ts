@@ -8,7 +8,7 @@ import type { StartProgress } from '../progress.ts';
 import type { FileKind } from '../snapshot/verify/file-kind.ts';
 import { invalidSnapshot, readThrough, type SnapshotSource } from '../snapshot/source.ts';
 import type { SnapshotFacts, VerdictWithoutHash } from '../snapshot/verify/verifier.ts';
-import { onDisk, statOf } from './disk.ts';
+import { onDisk, statOf } from '../disk.ts';
 
 /** What is to be known of a snapshot before it is restored: everything, or the first thing that is wrong with it. */
 export type Judgement =

@@ -10,7 +10,7 @@ import type { Connection } from '../etcd/connection.ts';
 import { proveQuorum } from '../etcd/quorum.ts';
 import type { Warnings } from '../log.ts';
 import { printable } from '../text.ts';
-import { statOf } from './disk.ts';
+import { statOf } from '../disk.ts';
 import { runProgram } from './tool.ts';
 
 /** The exit code of `flock` that we choose for "somebody else has it". */

@@ -5,7 +5,7 @@ import { parseInitialCluster } from './initial-members.ts';
 import { type MemberConfig, readMemberConfig } from './member-config.ts';
 import { assertDirectory, type Plan, readPlan } from './plan-file.ts';
 import { assertOwnTool } from './plan.ts';
-import { ownCommand } from './runbook.ts';
+import { ownCommand } from './runbooks.ts';
 
 /** The options of `restore`, as the command line gives them. */
 export interface RestoreOptions {

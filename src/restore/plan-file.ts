@@ -7,9 +7,9 @@ import { UsageError } from '../errors.ts';
 import { readNamed } from '../files.ts';
 import { snapshotName, takenAtOf } from '../snapshot/record.ts';
 import { printable } from '../text.ts';
-import { onDisk, statOf, sync } from './disk.ts';
+import { onDisk, statOf, sync } from '../disk.ts';
 import { formatInitialCluster, type InitialMember } from './initial-members.ts';
-import { isLayout, type Layout, LAYOUTS } from './layouts.ts';
+import { factsOf, isLayout, type Layout, LAYOUTS } from '../layouts.ts';
 
 /**
  * The values that become parts of commands, units and file names. Each is as narrow as etcd and Azure allow it to be, so that a
@@ -180,7 +180,7 @@ function isConsistent({ layout, dataDir, restoredDir, initialCluster, members }:
 
 /** Inside the data directory, and so on the same disk; null where another program restores. */
 export function restoredDirIn(layout: Layout, dataDir: string): string | null {
-  return LAYOUTS[layout].restorer === undefined ? join(dataDir, 'restored') : null;
+  return factsOf(layout).restoresItself ? null : join(dataDir, 'restored');
 }
 
 /** Checks what a plan is to be made of. @throws UsageError for a name, URL or directory that cannot be right */
@@ -231,7 +231,7 @@ function parseFirstFormat(path: string, rest: Record<string, unknown>): Parsed {
   const first = v.safeParse(FirstFormat, rest);
   if (!first.success) throw misshapen(path, first.issues);
   const { steps: _, ...known } = first.output;
-  const { configFile = null } = LAYOUTS[known.layout];
+  const { configFile = null } = factsOf(known.layout);
   const facts = { ...known, format: FORMAT, configFile, force: false, previousClusterIds: [known.clusterId] };
   const checked = v.safeParse(Facts, facts);
   if (!checked.success) throw misshapen(path, checked.issues);

@@ -13,10 +13,10 @@ import {
   newToken,
   parseInitialCluster,
 } from './initial-members.ts';
-import { type Layout, LAYOUTS } from './layouts.ts';
+import { factsOf, type Layout } from '../layouts.ts';
 import type { MemberConfig } from './member-config.ts';
 import { FORMAT, type Plan, type PlanFacts, restoredDirIn, sealPlan } from './plan-file.ts';
-import type { Step } from './runbook.ts';
+import { type Step, stepsFor } from './runbooks.ts';
 
 interface PlanOptions {
   readonly layout: Layout;
@@ -40,7 +40,7 @@ export function makePlan(name: string, size: number, record: SnapshotRecord, opt
   const { sha256, revision, etcdVersion, clusterId, takenAt } = record;
   const { layout, config, force = false, previousClusterIds = [], initialCluster, now } = options;
   const { voters, leftOut } = membersFor(record, options);
-  const preset = LAYOUTS[layout];
+  const preset = factsOf(layout);
   const stated = statedDirectory(options);
   const members = voters.map(({ id, name: member, peerURLs }) => {
     const dataDir = stated(member);
@@ -88,10 +88,10 @@ function statedDirectory({ dataDir, config }: PlanOptions): (name: string) => st
 
 /** @throws UsageError when the plan's members are not restored one by one by etcd's tool */
 export function assertOwnTool({ layout }: Plan): void {
-  const { restorer } = LAYOUTS[layout];
-  if (restorer === undefined) return;
+  const { restoresItself, title } = factsOf(layout);
+  if (!restoresItself) return;
   throw new UsageError(
-    `${restorer} restores the snapshot itself, on one server; the others take the data from it.`,
+    `${title} restores the snapshot itself, on one server; the others take the data from it.`,
     'Follow the steps: etcd-snapshot restore --plan --from-plan FILE',
   );
 }
@@ -112,7 +112,7 @@ export function assertPlanned({ snapshot }: Plan, name: string, sha256: string):
 export function stepsOf(plan: Plan, file: string): Step[] {
   const { snapshot, madeAt } = plan;
   const stamp = madeAt.slice(0, 19).replaceAll(/[-:]/g, '').replace('T', '-');
-  return LAYOUTS[plan.layout].steps({ ...plan, planFile: file, fileName: basename(snapshot.name), stamp });
+  return stepsFor({ ...plan, planFile: file, fileName: basename(snapshot.name), stamp });
 }
 
 /** The document of `restore --plan --json`, which `--from-plan` reads again. */

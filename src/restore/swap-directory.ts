@@ -6,7 +6,7 @@ import { HeldDirectory, visitTree } from '../directories.ts';
 import { UsageError } from '../errors.ts';
 import { openRegular } from '../files.ts';
 import type { RecordedMember } from '../snapshot/record.ts';
-import { handOver, onDisk, statOf, sync } from './disk.ts';
+import { handOver, onDisk, statOf, sync } from '../disk.ts';
 import { assertUnused } from './in-use.ts';
 import { Count, Id, Initial, MemberName, Sha256, Text } from './plan-file.ts';
 import type { MemberParameters } from './tool.ts';

@@ -7,7 +7,7 @@ import { HeldDirectory, removeTree } from '../directories.ts';
 import { UsageError } from '../errors.ts';
 import { kindOf } from '../files.ts';
 import { printable } from '../text.ts';
-import { assertRoom, handOver, onDisk, statOf, sync } from './disk.ts';
+import { assertRoom, handOver, onDisk, statOf, sync } from '../disk.ts';
 import { assertUnused } from './in-use.ts';
 import type { Directories } from './options.ts';
 import { WAL_SIZE } from './tool.ts';

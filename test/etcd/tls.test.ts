@@ -2,7 +2,8 @@ import { createPrivateKey, generateKeyPairSync, X509Certificate } from 'node:cry
 import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import t from 'tap';
-import { certificateWarnings, findLayout, loadTls } from '../../src/etcd/tls.ts';
+import { certificateWarnings, loadTls } from '../../src/etcd/tls.ts';
+import { findCertificates } from '../../src/layouts.ts';
 import { makeAuthority } from '../support/certificates.ts';
 import { EtcdCluster, findEtcd } from '../support/etcd.ts';
 import { mustRun, temporaryFolder } from '../support/process.ts';
@@ -138,12 +139,12 @@ t.test('the one known layout of a host is found', async (t) => {
   const rke2 = layout('/var/lib/rancher/rke2/server/tls/etcd', 'server-ca.crt', 'server-client');
   for (const files of [aks, kubeadm, k3s, rke2]) {
     const [ca, cert, key] = files;
-    t.match(await findLayout({}, await host(...files)), { ca, cert, key });
+    t.match(await findCertificates(await host(...files)), { ca, cert, key });
   }
-  t.match(await findLayout({}, await host()), { ca: aks[0] }, 'the default, whose absence is then told');
-  t.match(await findLayout({}, await host(...aks, ...kubeadm)), { ca: aks[0] }, 'the default wins');
-  t.match(await findLayout({}, await host(...kubeadm.slice(0, 2))), { ca: aks[0] }, 'half a set is none');
-  await t.rejects(findLayout({}, await host(...kubeadm, ...k3s)), {
+  t.match(await findCertificates(await host()), { ca: aks[0] }, 'the default, whose absence is then reported');
+  t.match(await findCertificates(await host(...aks, ...kubeadm)), { ca: aks[0] }, 'the default wins');
+  t.match(await findCertificates(await host(...kubeadm.slice(0, 2))), { ca: aks[0] }, 'half a set is none');
+  await t.rejects(findCertificates(await host(...kubeadm, ...k3s)), {
     exitCode: 2,
     message: /several installers.*kubeadm, k3s/,
   });

@@ -5,9 +5,8 @@ import { parse } from 'yaml';
 import { parseCommandLine } from '../../src/cli.ts';
 import { type Config, readConfig, unknownVariables } from '../../src/config/config.ts';
 import { ExitCode } from '../../src/errors.ts';
-import { findLayout } from '../../src/etcd/tls.ts';
 import { TERMINATION_LOG } from '../../src/monitoring/termination-message.ts';
-import { LAYOUTS } from '../../src/restore/layouts.ts';
+import { findCertificates, LAYOUTS } from '../../src/layouts.ts';
 import { findJudge, judge, without } from '../support/judges.ts';
 import {
   build,
@@ -293,7 +292,7 @@ t.test(
         mkdirSync(dirname(join(host, path)), { recursive: true });
         writeFileSync(join(host, path), '');
       }
-      const { ca, cert, key } = await findLayout({}, host);
+      const { ca, cert, key } = await findCertificates(host);
       const files = [ca, cert, key];
       if (isDirectory) t.strictSame([...new Set(files.map((file) => dirname(file)))], mounts, name);
       else t.strictSame(files.toSorted(), mounts.toSorted(), name);

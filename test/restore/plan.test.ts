@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto';
 import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
-import { inferLayout, isLayout, type Layout, LAYOUTS } from '../../src/restore/layouts.ts';
+import { inferLayout, isLayout, type Layout, LAYOUTS } from '../../src/layouts.ts';
 import {
   directoriesOf,
   isOneOfSeveral,
@@ -291,7 +291,7 @@ t.test('a plan for people', (t) => {
       'kubeadm',
       '/etc/kubernetes/manifests/etcd.yaml',
       '/etc/kubernetes/manifests-stopped/etcd.yaml',
-      'etcd is one of the static pods',
+      'etcd is a static pod',
       'mv /etc/kubernetes/manifests-stopped/etcd.yaml',
     ],
   ] as const) {
@@ -315,10 +315,10 @@ t.test('a plan for people', (t) => {
       'SNAPSHOT_PREVIOUS_CLUSTER_IDS=a0,c1 etcd-snapshot backup',
     ];
     standInOrder(t, steps, text);
-    t.notMatch(text, /may still run/, 'it may not, unless that was agreed to');
+    t.notMatch(text, /keep running/, 'only when --force was given');
     const forced = planText(planOf(layout, { force: true }), 'p');
     for (const { name } of MEMBERS) t.match(forced, `--member ${name} --from ${from} --force\n`);
-    t.match(forced, /etcd may still run/);
+    t.match(forced, /etcd can keep running/);
     const elsewhere = planText(planOf(layout, { dataDir: '/disk' }), 'p');
     t.match(elsewhere, 'etcd-snapshot restore --swap --data-dir /disk\n', 'a directory that was given');
     t.notMatch(elsewhere, '--from /');
@@ -339,17 +339,17 @@ t.test('a plan where etcd is a part of another program', async (t) => {
     standInOrder(
       t,
       [
-        'go on only while the cluster has no quorum',
+        'continue only while the cluster has no quorum',
         `etcd-snapshot restore --from-plan plan.json --download ${home}/${FILE_NAME}\n`,
         '(on each of a, b, c)',
         `systemctl stop ${server}\n`,
         ...killed,
         'sport = :2379',
-        'no server: line',
+        'contain no server: line',
         `${layout} server --cluster-reset --cluster-reset-restore-path=${home}/${FILE_NAME} --data-dir=${home}\n`,
         `systemctl start ${server}\n`,
         ...['b', 'c'].flatMap((name) => [
-          `(${name})\n   # /etc/rancher/${layout}/config.yaml must hold server: https://10.0.0.0:${port},`,
+          `(${name})\n   # /etc/rancher/${layout}/config.yaml must contain server: https://10.0.0.0:${port},`,
           `mv ${home}/server/db ${home}/server/db-20260102-030405\n`,
           `systemctl start ${server}\n`,
           'etcd-snapshot health',
@@ -409,8 +409,7 @@ t.test('every command of a plan, in a real shell', async (t) => {
         words.some((line) => line[0] === 'etcd-snapshot' && line.includes(file)),
         `${layout}: the plan's file ${file} is one word`,
       );
-      const wanted =
-        LAYOUTS[layout].restorer === undefined ? [dataDir] : [`${dataDir}/${FILE_NAME}`, `--data-dir=${dataDir}`];
+      const wanted = LAYOUTS[layout].restoresItself ? [`${dataDir}/${FILE_NAME}`, `--data-dir=${dataDir}`] : [dataDir];
       for (const word of wanted)
         t.ok(
           words.some((line) => line.includes(word)),
@@ -428,7 +427,7 @@ t.test('every command of a plan, in a real shell', async (t) => {
       t,
       stepsOf(planOf(layout, {}, urls), 'plan.json').flatMap(({ run: lines }) => lines),
     );
-    if (LAYOUTS[layout].restorer !== undefined) continue;
+    if (LAYOUTS[layout].restoresItself) continue;
     t.strictSame(
       words
         .flatMap((line) => line.slice(line.indexOf('--member') + 1 || line.length, line.indexOf('--member') + 2))
@@ -461,12 +460,12 @@ t.test('which layout a host has', async (t) => {
     t.match(await inferLayout({}, root), { layout, sign: /^\// }, what);
   }
   const empty = await hostWith('nothing', ['/etc/default/etcd']);
-  await t.rejects(inferLayout({}, empty), { exitCode: 2, message: /Nothing on this host/, hint: /kubeadm, k3s, rke2/ });
+  await t.rejects(inferLayout({}, empty), { exitCode: 2, message: /nothing on this host/, hint: /kubeadm, k3s, rke2/ });
   const two = await hostWith('two', ['/etc/kubernetes/pki/etcd/ca.crt', '/etc/rancher/k3s/config.yaml']);
   await t.rejects(inferLayout({}, two), { exitCode: 2, message: /kubeadm .*, k3s /, hint: /aks-engine, kubeadm/ });
   const configured = { ca: '/var/lib/rancher/rke2/server/tls/etcd/server-ca.crt' };
   t.match(await inferLayout(configured, empty), { layout: 'rke2', sign: configured.ca }, 'by what is configured');
-  await t.rejects(inferLayout({ ca: '/else/where.crt' }, empty), { message: /Nothing on this host/ });
+  await t.rejects(inferLayout({ ca: '/else/where.crt' }, empty), { message: /nothing on this host/ });
 });
 
 async function hostWith(name: string, paths: readonly string[]): Promise<string> {

@@ -1,9 +1,9 @@
 import type { Stats } from 'node:fs';
 import { lstat, open, stat, statfs } from 'node:fs/promises';
 import { geteuid } from 'node:process';
-import { type Visited, visitTree, withNames } from '../directories.ts';
-import { UsageError, WorkerError } from '../errors.ts';
-import { humanSize } from '../text.ts';
+import { type Visited, visitTree, withNames } from './directories.ts';
+import { UsageError, WorkerError } from './errors.ts';
+import { humanSize } from './text.ts';
 
 const WHY: Readonly<Record<string, readonly [why: string, hint: string]>> = {
   ENOSPC: ['there is no room left', 'Free some, or name a directory on another disk.'],

@@ -1,0 +1,218 @@
+import type { Layout } from '../layouts.ts';
+import { quoteShell } from '../text.ts';
+import type { InitialMember, LeftOut } from './initial-members.ts';
+
+/** One step of a restore of all members. It is done on all hosts that it names before the next step begins. */
+export interface Step {
+  readonly title: string;
+  /** Where: the name of a member, or words for several hosts. */
+  readonly on: string;
+  /** Command lines for a shell, and remarks that begin with #. */
+  readonly run: readonly string[];
+}
+
+/** What is restored, and where. */
+export interface Restoration {
+  readonly layout: Layout;
+  /** Path of the plan on each host. */
+  readonly planFile: string;
+  /** Of the snapshot, without a prefix. */
+  readonly fileName: string;
+  readonly dataDir: string;
+  /** The file that starts etcd on each member and names its data directory; null = all have `dataDir`. */
+  readonly configFile: string | null;
+  /** Restore although the cluster works. */
+  readonly force: boolean;
+  readonly members: readonly InitialMember[];
+  readonly leftOut: readonly LeftOut[];
+  /** Ids of the cluster before this restore. */
+  readonly previousClusterIds: readonly string[];
+  /** `20260131-235959`, UTC: different for each plan. */
+  readonly stamp: string;
+}
+
+const MANIFESTS = '/etc/kubernetes/manifests';
+const STOPPED = '/etc/kubernetes/manifests-stopped';
+
+// A step of a template is a heading, `[where] title`, and its lines: commands, and remarks that begin with #. A `{value}` is
+// replaced, and in a command each of its words is quoted for a shell. A step on {member}, {joining} or {learner} is repeated.
+
+const FIRST_STEP = `
+[on each of {names}] Copy this plan to all members, and check that the digest is the same
+etcd-snapshot restore --plan --from-plan {plan}
+`;
+
+const BACKUP_STEP = `
+[anywhere] Check the workloads, add the old cluster id to the configuration of the backups, then take a backup
+kubectl get nodes,pods --all-namespaces
+# the restored cluster has a new id: set {previous} for good in the Secret or the environment of the backups
+{previous} etcd-snapshot backup
+`;
+
+/** For an etcd that is a service or a pod of its own. */
+function memberTemplate(control: {
+  readonly stop: string;
+  readonly start: string;
+  readonly startRest: string;
+}): string {
+  return `${FIRST_STEP}
+[{member}] Restore next to the old data, which is not touched; {quorum}
+etcd-snapshot restore --from-plan {plan} --member {member} {restoreOptions}
+# its peer URL is {peerURLs}
+
+[on each of {names}] Stop the API servers and the rest of the control plane
+mkdir -p ${STOPPED}
+mv ${MANIFESTS}/*.yaml ${STOPPED}/
+crictl ps   # repeat until no kube-apiserver is left
+
+[on each of {names}] Stop etcd; continue only when it is stopped everywhere: old data must never meet restored data
+${control.stop}
+
+[on each of {names}] Swap in the restored data; the old data stays next to it, in old-…
+etcd-snapshot restore --swap {swapOptions}
+
+[on each of {names}] Start etcd
+${control.start}
+
+[anywhere] Continue only when every member is healthy
+etcd-snapshot health
+
+[on each of {names}] Start the control plane
+${control.startRest}
+
+[on every node, then anywhere] Restart everything that watched the old cluster: its cached state is wrong now
+systemctl restart kubelet
+kubectl -n kube-system rollout restart daemonset,deployment
+${BACKUP_STEP}
+[{learner}] Add the learner again
+# with an empty data directory: etcdctl member add {learner} --learner --peer-urls=…
+`;
+}
+
+/**
+ * For k3s and RKE2, in which etcd is a part of the server: one server restores the file and becomes a cluster of one member;
+ * the others remove their data and join it.
+ */
+function serverTemplate(names: {
+  readonly program: string;
+  readonly server: string;
+  readonly agent: string;
+  /** On which a server lets others join. */
+  readonly port: number;
+  readonly stop: string;
+}): string {
+  const { program, server, agent, port, stop } = names;
+  const config = `/etc/rancher/${program}/config.yaml`;
+  return `${FIRST_STEP}
+[{first}, or another of them: it becomes the first] Write the snapshot to a file; {condition}
+etcd-snapshot restore --from-plan {plan} --download {file}
+# if no container can run here: do this on another host, and copy the file; it contains all Secrets
+
+[on each of {names}] Stop ${program}; continue only when nothing listens anywhere: old data must never meet restored data
+systemctl stop ${server}
+${stop}ss -Hltn 'sport = :2379 or sport = :2380'   # repeat until it prints nothing
+
+[{first}, the first] Restore; the command ends by itself, and the old data stays in {database}/etcd-old-…
+# ${config} must contain no server: line during this step
+${program} server --cluster-reset --cluster-reset-restore-path={file} --data-dir={dataDir}
+# on a new host add --token=… with the token of the old cluster; with etcd-s3 configured add --etcd-s3=false
+# to repeat this step, first remove the file reset-flag in {database}
+
+[{first}, the first] Start it; continue only when it is healthy, alone
+systemctl start ${server}
+etcd-snapshot health
+
+[{joining}] Let it join the first; continue only when all are healthy, because one member joins at a time
+# ${config} must contain server: {joinHost}:${port}, or it starts a cluster of its own
+[ -e {aside} ] || mv {database} {aside}
+systemctl start ${server}
+etcd-snapshot health
+
+[on every agent, then anywhere] Restart everything that watched the old cluster: its cached state is wrong now
+systemctl restart ${agent}
+kubectl -n kube-system rollout restart daemonset,deployment
+${BACKUP_STEP}# remove nodes that no longer exist, and on {first}, the first, the file with all Secrets:
+rm -f {file}
+`;
+}
+
+const TEMPLATES: Readonly<Record<Layout, string>> = {
+  'aks-engine': memberTemplate({
+    stop: 'systemctl stop etcd\nsystemctl stop kubelet',
+    start: 'systemctl start etcd   # the first member waits for a second one',
+    startRest: `mv ${STOPPED}/*.yaml ${MANIFESTS}/\nsystemctl start kubelet`,
+  }),
+  kubeadm: memberTemplate({
+    stop: '# etcd is a static pod: it stopped with the control plane',
+    start: `mv ${STOPPED}/etcd.yaml ${MANIFESTS}/`,
+    startRest: `mv ${STOPPED}/*.yaml ${MANIFESTS}/`,
+  }),
+  k3s: serverTemplate({ program: 'k3s', server: 'k3s', agent: 'k3s-agent', port: 6443, stop: '' }),
+  rke2: serverTemplate({
+    ...{ program: 'rke2', server: 'rke2-server', agent: 'rke2-agent', port: 9345 },
+    stop: 'rke2-killall.sh   # stops all pods here: those of etcd and of the API server outlive the service\n',
+  }),
+};
+
+/** A value of a template: one word, or several words of a command line. */
+type Value = string | readonly string[];
+type Values = Readonly<Record<string, Value>>;
+
+/** The steps that restore the whole cluster, in their order. */
+export function stepsFor(restoration: Restoration): Step[] {
+  const values = valuesOf(restoration);
+  const { members, leftOut } = restoration;
+  const repeated: Readonly<Record<string, readonly Values[]>> = {
+    member: members.map(({ name, peerURLs }) => ({ member: name, peerURLs: peerURLs.join() })),
+    joining: members.slice(1).map(({ name }) => ({ joining: name })),
+    learner: leftOut.filter(({ name }) => name !== '').map(({ name }) => ({ learner: name })),
+  };
+  const blocks = TEMPLATES[restoration.layout].trim().split(/\n\n+/);
+  return blocks.flatMap((block) => {
+    const key = Object.keys(repeated).find((name) => block.startsWith(`[{${name}}]`));
+    const each = key === undefined ? [{}] : (repeated[key] ?? []);
+    return each.map((own) => fill(block, { ...values, ...own }));
+  });
+}
+
+function valuesOf(restoration: Restoration): Values {
+  const { planFile, fileName, dataDir, configFile, force, members, previousClusterIds, stamp } = restoration;
+  // The manifests of static pods are moved when etcd is stopped, before the swap.
+  const stoppedFile = configFile?.startsWith(`${MANIFESTS}/`) ? configFile.replace(MANIFESTS, STOPPED) : configFile;
+  const database = `${dataDir}/server/db`;
+  return {
+    names: members.map(({ name }) => name).join(', '),
+    plan: planFile,
+    first: members[0]?.name ?? '',
+    ...{ dataDir, database },
+    file: `${dataDir}/${fileName}`,
+    // Dated, because a repetition of the step must not move the data that the member has by then.
+    aside: `${database}-${stamp}`,
+    // Servers are joined where their etcd is.
+    joinHost: members[0]?.peerURLs[0]?.replace(/:\d+$/, '') ?? '',
+    previous: `SNAPSHOT_PREVIOUS_CLUSTER_IDS=${previousClusterIds.join()}`,
+    restoreOptions: [...(configFile === null ? [] : ['--from', configFile]), ...(force ? ['--force'] : [])],
+    swapOptions: stoppedFile === null ? ['--data-dir', dataDir] : ['--from', stoppedFile],
+    quorum: force ? 'etcd can keep running' : 'refused while the cluster has quorum',
+    condition: force
+      ? 'etcd can keep running; everything written since the snapshot is lost'
+      : 'continue only while the cluster has no quorum (etcd-snapshot health)',
+  };
+}
+
+function fill(block: string, values: Values): Step {
+  const [heading = '', ...lines] = block.split('\n');
+  const [, on = '', title = ''] = /^\[(.*?)\] (.*)$/.exec(heading) ?? [];
+  const filled = (text: string, write: (word: string) => string): string =>
+    text.replaceAll(/\{(\w+)\}/g, (_, name: string) => [values[name] ?? ''].flat().map(write).join(' ')).trimEnd();
+  return {
+    title: filled(title, String),
+    on: filled(on, String),
+    run: lines.map((line) => filled(line, line.startsWith('#') ? String : quoteShell)),
+  };
+}
+
+/** A command line of this program. */
+export function ownCommand(...words: readonly string[]): string {
+  return ['etcd-snapshot', ...words].map(quoteShell).join(' ');
+}
