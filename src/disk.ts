@@ -5,21 +5,24 @@ import { type Visited, visitTree, withNames } from './directories.ts';
 import { UsageError, WorkerError } from './errors.ts';
 import { humanSize } from './text.ts';
 
+const ANOTHER_DISK = 'Free some, or use a directory on another disk.';
+const AS_ROOT = 'Run as root, with the capabilities CHOWN, DAC_OVERRIDE and FOWNER.';
+
 const WHY: Readonly<Record<string, readonly [why: string, hint: string]>> = {
-  ENOSPC: ['there is no room left', 'Free some, or name a directory on another disk.'],
-  EDQUOT: ['the quota is used up', 'Raise it, or name a directory on another disk.'],
-  EFBIG: ['the file would be larger than is allowed', 'Raise the limit (ulimit -f) or use another file system.'],
-  EACCES: ['this user may not', 'Run as root, with the capabilities CHOWN, DAC_OVERRIDE and FOWNER.'],
-  EPERM: ['this user may not', 'Run as root, with the capabilities CHOWN, DAC_OVERRIDE and FOWNER.'],
-  EROFS: ['the file system is read-only', 'In a container, mount the directory that holds it writable.'],
-  ENOENT: ['it is not there', 'Check the path; in a container, mount the directory that holds it.'],
-  EEXIST: ['it is there already', 'Run it again.'],
-  EBUSY: ['it is a mount point', 'Name a directory inside it.'],
-  ENOTEMPTY: ['something appeared there meanwhile', 'Is another restore, or etcd, at work there?'],
+  ENOSPC: ['no space left', ANOTHER_DISK],
+  EDQUOT: ['quota exceeded', 'Raise the quota, or use a directory on another disk.'],
+  EFBIG: ['file too large', 'Raise the limit (ulimit -f), or use another file system.'],
+  EACCES: ['permission denied', AS_ROOT],
+  EPERM: ['permission denied', AS_ROOT],
+  EROFS: ['the file system is read-only', 'In a container, mount the parent directory writable.'],
+  ENOENT: ['it does not exist', 'Check the path; in a container, mount the parent directory.'],
+  EEXIST: ['it already exists', 'Run it again.'],
+  EBUSY: ['it is a mount point', 'Use a directory inside it.'],
+  ENOTEMPTY: ['the directory is no longer empty', 'Check whether another restore, or etcd, uses it.'],
 };
 
 /**
- * Work on this machine's disk; its failures are the operator's to solve.
+ * Explains failures of work on the local disk.
  * @param doing completes "… failed"
  * @throws UsageError
  */
@@ -28,35 +31,34 @@ export async function onDisk<T>(doing: string, work: Promise<T> | (() => T)): Pr
     return await (typeof work === 'function' ? work() : work);
   } catch (error) {
     if (error instanceof WorkerError || !(error instanceof Error) || !('code' in error)) throw error;
-    const [why, hint] = WHY[String(error.code)] ?? [error.message, 'Look at the disk and the mount.'];
+    const [why, hint] = WHY[String(error.code)] ?? [error.message, 'Check the disk and the mount.'];
     throw new UsageError(`${withNames(doing)} failed: ${withNames(why)}.`, hint, error);
   }
 }
 
-/** What is at a path, undefined when nothing is. @param links `refuse` looks at a link itself */
+/** The status of a path, undefined when nothing is there. @param links `refuse` = that of a link itself @throws UsageError */
 export async function statOf(path: string, links: 'follow' | 'refuse' = 'follow'): Promise<Stats | undefined> {
-  try {
-    return await (links === 'refuse' ? lstat(path) : stat(path));
-  } catch (error) {
+  const status = (links === 'refuse' ? lstat(path) : stat(path)).catch((error: unknown) => {
     if (error instanceof Error && 'code' in error && error.code === 'ENOENT') return undefined;
     throw error;
-  }
+  });
+  return onDisk(`Reading ${path}`, status);
 }
 
 /** @throws UsageError when the file system of a directory has fewer bytes free */
-export async function assertRoom(dir: string, bytes: number): Promise<void> {
-  const { bavail, bsize } = await onDisk(`Asking for the room in ${dir}`, statfs(dir));
+export async function assertSpace(dir: string, bytes: number): Promise<void> {
+  const { bavail, bsize } = await onDisk(`Reading the free space of ${dir}`, statfs(dir));
   const free = bavail * bsize;
   if (free >= bytes) return;
   throw new UsageError(
-    `There is too little room in ${withNames(dir)}: ${humanSize(free)} are free, and ${humanSize(bytes)} are needed.`,
-    'Free some, or name a directory on another disk; nothing was done.',
+    `Too little space in ${withNames(dir)}: ${humanSize(free)} free, ${humanSize(bytes)} needed.`,
+    `${ANOTHER_DISK} Nothing was done.`,
   );
 }
 
 /**
- * Takes a tree away from everybody else, looks at all of it, waits until it is on the disk, and gives it to its owner. What
- * somebody else put into it is found before anything is given away; nobody can add to it while it is looked at.
+ * Takes a tree away from all other users, checks it, syncs it, and gives it to its owner. Foreign files are found before
+ * anything is given away; nobody can add to the tree while it is checked.
  * @param path leads through held directories, where others can rename something
  * @param owner undefined = the owners stay
  * @throws UnsafeError (visitTree)
@@ -71,7 +73,7 @@ export async function handOver(path: string, owner?: { readonly uid: number; rea
   });
 }
 
-/** Who works in a directory already can add nothing to it any more, either. */
+/** Also stops users who have the directory open from adding to it. */
 async function seize(entry: Visited): Promise<void> {
   const { stats, isDirectory } = entry;
   if (!isDirectory) return;
@@ -79,7 +81,7 @@ async function seize(entry: Visited): Promise<void> {
   await entry.chmod(stats.mode & 0o7755);
 }
 
-/** Waits until a file's bytes, or a directory's entries, are on the disk. */
+/** Waits until the bytes of a file, or the entries of a directory, are on the disk. */
 export async function sync(path: string): Promise<void> {
   const handle = await open(path);
   await handle.sync().finally(async () => handle.close());

@@ -22,7 +22,7 @@ export function parseOrigin(
 }
 
 /** What etcd accepts as a peer URL: scheme, host and port, or the path of a socket; nothing else. */
-const PEER_URL = /^(https?:\/\/(\[[\da-fA-F:.]+\]|[\w.-]+):\d{1,5}|unixs?:\/\/[\w./:-]+)$/;
+const PEER_URL = /^(https?:\/\/(\[[\da-fA-F:.]+\]|\w([\w.-]*\w)?):\d{1,5}|unixs?:\/\/[\w./:-]+)$/;
 
 export function isPeerUrl(text: string): boolean {
   return text.length <= 512 && PEER_URL.test(text) && URL.canParse(text);

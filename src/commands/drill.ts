@@ -1,68 +1,64 @@
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { assertSpace } from '../disk.ts';
 import { type Check, compareRecord, compareServer } from '../drill/compare-data.ts';
 import { DrillDirectory } from '../drill/drill-directory.ts';
 import { DrillServer, findServer, makeRootToken } from '../drill/server.ts';
 import { StorageError, UsageError, VerificationError } from '../errors.ts';
 import { Warnings } from '../log.ts';
 import { drillMetrics } from '../monitoring/metrics.ts';
-import { assertRoom } from '../disk.ts';
 import { fetchVerified } from '../restore/fetch.ts';
 import { aloneAs, tokenOf } from '../restore/initial-members.ts';
 import { makePlan } from '../restore/plan.ts';
-import { assertFit, findTool, runRestore, WAL_SIZE, writtenBy } from '../restore/tool.ts';
-import { KeyScanner, type LiveKey, LiveKeys, sampler } from '../snapshot/verify/keys.ts';
+import { checkVersion, findTool, runRestore, versionsOf, WAL_SIZE } from '../restore/tool.ts';
 import type { SnapshotRecord } from '../snapshot/record.ts';
-import { isFileName, openBlob, openFile, openNewest, passBytes, type SnapshotSource } from '../snapshot/source.ts';
+import { isFileName, openFile, passBytes, type SnapshotSource } from '../snapshot/source.ts';
+import { KeyScanner, type LiveKey, LiveKeys, sampler } from '../snapshot/verify/keys.ts';
 import type { SnapshotFacts } from '../snapshot/verify/verifier.ts';
 import { Stopwatch } from '../progress.ts';
 import type { DrillNote } from '../store/drill-notes.ts';
 import type { BlobStore } from '../store/store.ts';
-import { drawTable, humanSeconds, printable } from '../text.ts';
+import { drawTable, humanSeconds, humanSize, printable } from '../text.ts';
 import { type Arguments, type Context, openStore, type Outcome } from './command.ts';
-import { assertOfCluster, chosen, clusterIdsFor } from './operand.ts';
+import { openNamedOrNewest } from './operand.ts';
 
-/** How many keys are read and compared with their values; HashKV covers all of them at once. */
+/** Number of keys that are compared with their values; HashKV covers all of them at once. */
 const SAMPLE = 100;
 
 /**
- * Proves that a snapshot can be restored, by doing it: etcd's own tool restores it into a temporary directory, a real etcd
- * starts from that, and what it then answers is compared with the snapshot and its record. Nothing else is touched, and
- * nothing is left. How long each phase took is what a recovery would take here.
+ * Proves that a snapshot can be restored: etcd's own tool restores it into a temporary directory, a real etcd starts from that,
+ * and its data is compared with the snapshot and the record. Nothing else is touched, and nothing is left. The durations are
+ * those of a recovery on this host.
  */
 export async function drill(context: Context, { operands: [operand], options }: Arguments): Promise<Outcome> {
   const { searchPath, log, signal } = context;
   const watch = new Stopwatch();
-  const findings = new Warnings(log);
+  const warnings = new Warnings(log);
 
   const tool = await findTool(searchPath, signal);
   const program = await findServer(tool, searchPath);
   const store = operand !== undefined && isFileName(operand) ? undefined : await openStore(context);
-  const source = await openDrilled(context, store, operand, options);
-  const { name, size, record, etag } = source;
-  const fit = record && { note: assertFit(tool, writtenBy(record)) };
+  const source = await openNamedOrNewest(context, operand, options, store);
+  const { name, size, record, etag, skipHashCheck } = source;
+  const recordWarning = record && checkVersion(tool, versionsOf(record));
   const parent = typeof options['temp-dir'] === 'string' ? options['temp-dir'] : tmpdir();
   const place = await DrillDirectory.create(parent, log);
   const dir = place.path;
   let server: DrillServer | undefined;
   try {
-    await assertRoom(dir, (etag === undefined ? size : 2 * size) + 2 * WAL_SIZE);
+    await assertSpace(dir, (etag === undefined ? size : 2 * size) + 2 * WAL_SIZE);
     const { file, facts } = await watch.time('fetch', fetchVerified(source, dir, context));
-    const { note } = fit ?? { note: assertFit(tool, writtenBy(facts)) };
-    if (note !== undefined) findings.add(note);
+    const warning = record === undefined ? checkVersion(tool, versionsOf(facts)) : recordWarning;
+    if (warning !== undefined) warnings.add(warning);
 
-    const alone = aloneAs('drill', undefined);
-    const { peerURLs: initialAdvertisePeerUrls } = alone[0];
+    const initialCluster = aloneAs('drill', undefined);
     const member = {
-      name: 'drill',
-      initialCluster: alone,
-      initialClusterToken: tokenOf(facts.sha256),
-      initialAdvertisePeerUrls,
+      ...{ name: 'drill', initialCluster, initialClusterToken: tokenOf(facts.sha256) },
+      initialAdvertisePeerUrls: initialCluster[0].peerURLs,
     };
     const dataDir = join(dir, 'data');
-    const { skipHashCheck } = source;
-    const order = { file, skipHashCheck, member, dataDir, walDir: undefined, bump: 0 };
-    await watch.time('restore', runRestore(tool, order, signal));
+    const run = { file, skipHashCheck, member, dataDir, walDir: undefined, bump: 0 };
+    await watch.time('restore', runRestore(tool, run, signal));
     await source.assertUnchanged();
 
     const rootToken = facts.authEnabled ? await makeRootToken(dir, facts.authRevision) : undefined;
@@ -71,24 +67,23 @@ export async function drill(context: Context, { operands: [operand], options }: 
 
     const sample = await sampleOf(context, file, facts);
     const ofServer = await watch.time('compare', compareServer(server.connection, facts, sample));
-    const checks =
-      record === undefined
-        ? ofServer
-        : [...compareRecord(record, facts), ...ofServer, planCheck(source, record, facts)];
+    const ofRecord = record === undefined ? [] : compareRecord(record, facts);
+    const checks = [...ofRecord, ...ofServer, ...(record === undefined ? [] : [planCheck(source, record, facts)])];
 
     const durationsMs = watch.durations();
     const { fetch = 0, restore = 0, start = 0 } = durationsMs;
-    const ok = checks.every((check) => check.ok);
     const recoveryMs = fetch + restore + start;
-    log.info(ok ? 'the drill succeeded' : 'the drill failed', { drill: name, ok, size, recoveryMs, ...durationsMs });
-    if (ok && store !== undefined) await noteDrill(store, { at: new Date(), snapshot: name, recoveryMs }, findings);
+    const ok = checks.every((check) => check.ok);
+    log.info(ok ? 'drill succeeded' : 'drill failed', { drill: name, ok, size, recoveryMs, ...durationsMs });
+    if (ok && store !== undefined) await noteDrill(store, { at: new Date(), snapshot: name, recoveryMs }, warnings);
     const { sha256, effectiveRevision: revision, liveKeys = null } = facts;
-    const verdict = `${name}: ${ok ? `restorable, by etcd ${etcd} in ${humanSeconds(recoveryMs)}` : 'NOT restorable'}`;
+    const how = `restorable: ${humanSize(size)} with etcd ${etcd} in ${humanSeconds(recoveryMs)}`;
+    const verdict = `${name}: ${ok ? how : 'NOT restorable'}`;
     return {
       text: textOf(checks, verdict),
       json: {
         ...{ name, ok, size, sha256, revision, liveKeys, tool: tool.name, etcd },
-        ...{ checks, recoveryMs, durationsMs, findings: findings.sentences },
+        ...{ checks, recoveryMs, durationsMs, findings: warnings.sentences },
       },
       summary: verdict,
       measured: drillMetrics(recoveryMs, durationsMs),
@@ -100,7 +95,7 @@ export async function drill(context: Context, { operands: [operand], options }: 
   }
 }
 
-/** One member comes back without a plan; a cluster does not. */
+/** A member can be restored without a plan, but not a cluster. */
 function planCheck({ name, size }: SnapshotSource, record: SnapshotRecord, file: SnapshotFacts): Check {
   const what = 'a plan for all members';
   try {
@@ -112,31 +107,13 @@ function planCheck({ name, size }: SnapshotSource, record: SnapshotRecord, file:
   }
 }
 
-/** A file, or else the stored snapshot of that name, or the newest. */
-async function openDrilled(
-  context: Context,
-  store: BlobStore | undefined,
-  operand = '',
-  options: Arguments['options'],
-): Promise<SnapshotSource> {
-  const ids = clusterIdsFor(context, options);
-  if (store !== undefined && operand === '') return chosen(await openNewest(store, ids, context.log), context);
-  const skipHashCheck = options['skip-hash-check'] === true;
-  const source = await (store === undefined
-    ? openFile(operand, context.signal, { skipHashCheck })
-    : openBlob(store, operand));
-  chosen(source, context);
-  assertOfCluster(source, ids);
-  return source;
-}
-
-/** An identity that may only read can drill all the same. */
-async function noteDrill(store: BlobStore, note: DrillNote, findings: Warnings): Promise<void> {
+/** An identity with read permission only can run a drill, too. */
+async function noteDrill(store: BlobStore, note: DrillNote, warnings: Warnings): Promise<void> {
   try {
     await store.noteDrill(note);
   } catch (error) {
     if (!(error instanceof StorageError)) throw error;
-    findings.add(`The drill could not be noted: ${error.message}`, 'Then `doctor` does not know of it.');
+    warnings.add(`Could not store the result of the drill: ${error.message}`, '`doctor` will not find this drill.');
   }
 }
 
@@ -160,9 +137,9 @@ function textOf(checks: readonly Check[], verdict: string): string {
 
 function differs(name: string, checks: readonly Check[]): VerificationError {
   const wrong = checks.filter(({ ok }) => !ok);
-  const told = wrong.map(({ what, expected, found }) => `${what} is ${found} instead of ${expected}`);
+  const problems = wrong.map(({ what, expected, found }) => `${what} is ${found} instead of ${expected}`);
   return new VerificationError(
-    `What was restored from ${name} differs: ${told.join('; ')}.`,
-    'Drill an older snapshot, take a new one, and look at the member that this one is of.',
+    `The data restored from ${name} differs: ${problems.join('; ')}.`,
+    'Run the drill with an older snapshot, take a new one, and check the member that this one is from.',
   );
 }

@@ -19,12 +19,12 @@ interface PlanOptions {
   readonly 'initial-cluster'?: string;
 }
 
-/** The name under which the steps name the plan where it is not written to a file. */
+/** The plan's file in the steps where it is not written to a file. */
 const PLAN_FILE = 'plan.json';
 
 /**
- * `restore --plan`: what every member is to be told, and the steps for all of them. Changes nothing. What its steps would be
- * refused for is asked now, so that they succeed when they are followed.
+ * `restore --plan`: the parameters of all members, and the steps that restore them. Changes nothing. Everything that would
+ * make a step fail is checked now.
  */
 export async function showPlan(context: Context, args: Arguments): Promise<Outcome> {
   const options = args.options as PlanOptions;
@@ -32,29 +32,28 @@ export async function showPlan(context: Context, args: Arguments): Promise<Outco
   if (saved !== undefined) {
     if (output !== undefined) {
       throw new UsageError(
-        '--output writes a new plan, and --from-plan shows an old one.',
-        'Leave out one of the two.',
+        '--output writes a new plan, and --from-plan shows an existing one.',
+        'Omit one of the two.',
       );
     }
     return outcomeOf(await readPlan(saved), saved);
   }
   if (output !== undefined) await assertNoFile(output);
   const { layout, sign } = await layoutFor(context, options.layout);
-  const findings = new Warnings(context.log);
-  if (sign !== undefined)
-    findings.add(`The layout is ${layout}, because of ${sign} on this host.`, 'Or give --layout.');
+  const warnings = new Warnings(context.log);
+  if (sign !== undefined) warnings.add(`Using layout ${layout}: found ${sign} on this host.`, 'Or give --layout.');
   const dataDir = options['data-dir'] && assertDirectory(options['data-dir'], '--data-dir');
   const config = options.from && {
     path: assertDirectory(options.from, '--from'),
     member: await readMemberConfig(options.from),
   };
-  if (options.force !== true) await assertNoQuorum(context.config.etcd, findings);
+  if (options.force !== true) await assertNoQuorum(context.config.etcd, warnings);
 
   const source = await openNamedOrNewest(context, args.operands[0], args.options);
   if (source.record === undefined) {
     throw new UsageError(
-      `${printable(source.name)} has no record, so nobody knows of which cluster it is.`,
-      'Plan with a snapshot that `etcd-snapshot list` shows with its record, or restore by flags.',
+      `${printable(source.name)} has no record: its cluster is unknown.`,
+      'Use a snapshot that `etcd-snapshot list` shows with its record, or restore without a plan.',
     );
   }
   const read = await readVerified(context, source);
@@ -66,12 +65,12 @@ export async function showPlan(context: Context, args: Arguments): Promise<Outco
   const file = output ?? PLAN_FILE;
   if (output !== undefined) {
     await writePlan(output, planJson(plan, file));
-    context.log.info('the plan is written', { file: output, digest: plan.digest });
+    context.log.info('plan written', { file: output, digest: plan.digest });
   }
   return outcomeOf(plan, file);
 }
 
-/** The named one, or the one that this host shows. @throws UsageError */
+/** The named layout, or that of this host. @throws UsageError */
 async function layoutFor(
   { config }: Context,
   name: string | undefined,

@@ -2,7 +2,7 @@ import type { Config } from '../config/config.ts';
 import { ExitCode, messageOf, UsageError, VerificationError, WorkerError } from '../errors.ts';
 import type { MemberStatus } from '../etcd/connection.ts';
 import { makePlan } from '../restore/plan.ts';
-import { assertFit, findTool } from '../restore/tool.ts';
+import { checkVersion, findTool } from '../restore/tool.ts';
 import type { SnapshotRecord } from '../snapshot/record.ts';
 import { DEFAULT_RESERVE, SpoolFile } from '../spool/spool-file.ts';
 import { humanSize } from '../text.ts';
@@ -73,7 +73,7 @@ export async function checkTool(
   const checks = await tried(what, async () => {
     const tool = await findTool(searchPath, signal);
     const versions = [...new Set(statuses.map(({ version }) => version))];
-    const [note] = versions.flatMap((version) => assertFit(tool, { data: version, members: version }) ?? []);
+    const [note] = versions.flatMap((version) => checkVersion(tool, { data: version, members: version }) ?? []);
     return ok(what, note === undefined ? `${tool.name} can restore here.` : `${tool.name} can restore here; ${note}`);
   });
   return checks.map((check) => (check.state === 'ok' ? check : warn(what, check.finding, check.hint ?? '')));

@@ -12,10 +12,10 @@ export interface Check {
   readonly ok: boolean;
 }
 
-/** First key and end of the range of all keys; the entry that a restore may leave has the empty key, and is none. */
+/** The range of all keys, without the empty one: a restore can leave such an entry, which is not a key. */
 const EVERYTHING = { key: Buffer.from([0]), range_end: Buffer.from([0]) };
 
-/** What the record says beside what the verifier found; where the verifier had no memory to count, nothing. */
+/** Compares the record with what the verifier found, except for counts for which it had too little memory. */
 export function compareRecord(record: SnapshotRecord, facts: SnapshotFacts): Check[] {
   return (['revision', 'totalKeys', 'liveKeys', 'totalSize', 'hash'] as const).flatMap((what) => {
     const [expected, found] = [record[what], facts[what]];
@@ -24,8 +24,8 @@ export function compareRecord(record: SnapshotRecord, facts: SnapshotFacts): Che
 }
 
 /**
- * What the server holds beside what the verifier found. Leases expire while it runs and delete keys, so all is asked for at
- * the snapshot's revision, and the server may be beyond it.
+ * Compares the server with what the verifier found, at the snapshot's revision: leases that expire while it runs delete keys,
+ * and its own revision can be higher.
  * @throws EtcdError
  */
 export async function compareServer(
@@ -42,7 +42,7 @@ export async function compareServer(
   const { count } = await connection.range({ ...EVERYTHING, ...at, count_only: true });
   if (liveKeys !== undefined) checks.push(same('live keys', liveKeys, Number(count)));
   if (hashKV !== undefined) {
-    // At the revision of its compaction, etcd 3.4 answers only to the question for the newest one.
+    // At the revision of its compaction, etcd 3.4 answers only for the newest one (0).
     const asked = revision === hashKV.compactRevision ? 0 : revision;
     const { hash, compactRevision } = await connection.hashKV(asked, totalSize);
     checks.push(same('compact revision', hashKV.compactRevision, compactRevision));

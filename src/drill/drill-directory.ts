@@ -10,13 +10,13 @@ import { onDisk, statOf } from '../disk.ts';
 
 const PREFIX = 'etcd-drill-';
 
-/** A socket on which the run listens: somebody answers as long as it lives, however it ends, and from any container. */
+/** A socket on which the run listens: connecting to it shows, from any container, whether the run is alive. */
 const LOCK = 'lock';
 
-/** Milliseconds after which a directory without a lock was left by a run that ended before it had one. */
+/** Milliseconds after which a directory without a lock is a leftover. */
 const YOUNG = 600_000;
 
-/** A private directory that holds the database of a drill, and so all Secrets of a cluster. */
+/** A private directory with the database of a drill, which contains all Secrets of a cluster. */
 export class DrillDirectory {
   readonly #parent: HeldDirectory;
   readonly #dir: HeldDirectory;
@@ -28,7 +28,7 @@ export class DrillDirectory {
     this.#lock = lock;
   }
 
-  /** Removes what killed drills of this user left beside it as well. @throws UsageError, UnsafeError */
+  /** Also removes what killed drills of this user left next to it. @throws UsageError, UnsafeError */
   static async create(parentPath: string, log: Log): Promise<DrillDirectory> {
     const doing = `Creating a directory in ${parentPath}`;
     const parent = await onDisk(doing, () => HeldDirectory.open(resolve(parentPath)));
@@ -36,7 +36,7 @@ export class DrillDirectory {
     const dir = await onDisk(doing, () => parent.makeTemporary(PREFIX));
     const lock = createServer((socket) => socket.destroy()).unref();
     await onDisk(doing, once(lock.listen(dir.at(LOCK)), 'listening'));
-    // Who asks and gets no answer has been answered all the same.
+    // A client that disconnects early has its answer.
     lock.on('error', () => {});
     return new DrillDirectory(parent, dir, lock);
   }
@@ -56,7 +56,7 @@ async function remove(parent: HeldDirectory, dir: HeldDirectory): Promise<void> 
   await rmdir(parent.at(dir.ownName));
 }
 
-/** Of this user only, and never through a link; the etcd of a drill that was killed may still run there. */
+/** Of this user only, and never through a link; the etcd of a killed drill can still run there. */
 async function removeLeftovers(parent: HeldDirectory, log: Log): Promise<void> {
   for (const name of await readdir(parent.path)) {
     if (!new RegExp(`^${PREFIX}\\w{6}$`).test(name)) continue;
@@ -65,9 +65,9 @@ async function removeLeftovers(parent: HeldDirectory, log: Log): Promise<void> {
       if (dir === undefined || (await isLocked(dir))) continue;
       killWorkersIn(dir.stats(), 'etcd');
       await remove(parent, dir);
-      log.info('removed what a killed drill had left', { dir: dir.name });
+      log.info('removed the directory of a killed drill', { dir: dir.name });
     } catch (error) {
-      if (!(error instanceof UnsafeError)) log.warn(`${name} cannot be removed: ${messageOf(error)}`);
+      if (!(error instanceof UnsafeError)) log.warn(`cannot remove ${name}: ${messageOf(error)}`);
     }
   }
 }

@@ -10,16 +10,11 @@ import { Connection } from '../etcd/connection.ts';
 import { proveQuorum } from '../etcd/quorum.ts';
 import { killChild, startChild } from '../exec.ts';
 import { statOf } from '../disk.ts';
-import {
-  abortReason,
-  CHILD_ENVIRONMENT,
-  isExecutable,
-  type MemberParameters,
-  type RestoreTool,
-} from '../restore/tool.ts';
+import type { MemberParameters } from '../restore/member-parameters.ts';
+import { abortReason, CHILD_ENVIRONMENT, isExecutable, type RestoreTool } from '../restore/tool.ts';
 
 interface RootToken {
-  /** What etcd's `--auth-token` must say for it to take the token. */
+  /** The value of etcd's `--auth-token` with which it accepts the token. */
   readonly flag: string;
   readonly token: string;
 }
@@ -27,10 +22,10 @@ interface RootToken {
 const LIFE_SECONDS = 86_400;
 
 /**
- * A token of the user root for a server of our own, which is told to trust our signature: the snapshot of a cluster with
- * authentication can be looked into without knowing any password. Such a cluster always has the user root.
- * @param dir where the keys are kept
- * @param authRevision of the users and roles; a token of another one is refused
+ * A token of the user root, which every cluster with authentication has, for our own server: it trusts our signature, so its
+ * data can be read without a password.
+ * @param dir where the signing keys are stored
+ * @param authRevision of the users and roles; etcd refuses a token of another one
  */
 export async function makeRootToken(dir: string, authRevision: bigint): Promise<RootToken> {
   const { publicKey, privateKey } = generateKeyPairSync('rsa', { modulusLength: 2048 });
@@ -51,31 +46,28 @@ function base64url(value: object): string {
   return Buffer.from(JSON.stringify(value)).toString('base64url');
 }
 
-/** etcd wants a port in every address; in that of a socket it is a part of the file's name. */
+/** etcd requires a port in every address; in that of a socket it is a part of the file name. */
 const [CLIENT_SOCKET, PEER_SOCKET] = ['client:0', 'peer:0'];
 
-/** Bytes: values may be as large as --max-request-bytes of the cluster allowed, and this is the limit of gRPC in Go. */
-const LARGEST_ANSWER = 2 ** 31 - 1;
+/** Bytes: the limit of gRPC in Go. Values can be as large as --max-request-bytes of the cluster allowed. */
+const MAX_RESPONSE = 2 ** 31 - 1;
 
 const POLL_MS = 50;
 
 interface ServerOptions {
   /** Of etcd itself. */
   readonly program: string;
-  /** Nobody else may look into it: sockets, log and keys are there. Held, so that its path is short enough for a socket. */
+  /** Private: contains sockets, log and keys. A held path, which is short enough for a socket. */
   readonly dir: string;
-  /** What etcd's tool restored. */
+  /** Restored by etcd's tool. */
   readonly dataDir: string;
   readonly member: MemberParameters;
-  /** Where the snapshot has authentication on. */
+  /** Undefined where the snapshot has authentication off. */
   readonly rootToken: RootToken | undefined;
   readonly signal: AbortSignal;
 }
 
-/**
- * A real etcd on restored data, alone: it listens on sockets in a directory of ours and on no port, because what it serves
- * are a cluster's secrets.
- */
+/** A real etcd with the restored data. It listens on sockets in a private directory and on no port, because it serves Secrets. */
 export class DrillServer {
   readonly connection: Connection;
   readonly #child: ChildProcess;
@@ -86,8 +78,8 @@ export class DrillServer {
   }
 
   /**
-   * Starts it and waits until it answers as a healthy cluster does. An abort kills it.
-   * @throws VerificationError when it ends instead, with what it said last; UsageError; the abort's reason
+   * Starts it and waits until it is healthy. An abort kills it.
+   * @throws VerificationError with the last line of its log when it exits instead; UsageError; the abort's reason
    */
   static async start(options: ServerOptions): Promise<DrillServer> {
     const { program, dir, dataDir, member, rootToken, signal } = options;
@@ -103,7 +95,7 @@ export class DrillServer {
     signal.throwIfAborted();
     const child = startChild(program, args, { cwd: dir, env: CHILD_ENVIRONMENT, stdio: ['ignore', log.fd, log.fd] });
     await Promise.all([once(child, 'spawn'), log.close()]);
-    const connection = new Connection(`unix:${socket}`, undefined, undefined, rootToken?.token, LARGEST_ANSWER);
+    const connection = new Connection(`unix:${socket}`, undefined, undefined, rootToken?.token, MAX_RESPONSE);
     const server = new DrillServer(child, connection);
     onAbort(signal, () => killChild(child));
     try {
@@ -115,7 +107,7 @@ export class DrillServer {
     }
   }
 
-  /** Ends it at once: nothing that it holds is needed. */
+  /** Kills it: its data is not needed. */
   async stop(): Promise<void> {
     this.connection.close();
     if (!this.#isRunning) return;
@@ -128,34 +120,35 @@ export class DrillServer {
     return this.#child.pid !== undefined && this.#child.exitCode === null && this.#child.signalCode === null;
   }
 
-  async #answers(): Promise<boolean> {
-    return proveQuorum(this.connection).then(
-      () => true,
-      () => false,
-    );
-  }
-
   async #ready(socket: string, logFile: string, signal: AbortSignal): Promise<void> {
     while (this.#isRunning) {
-      if ((await statOf(socket)) !== undefined && (await this.#answers())) return;
+      const isListening = (await statOf(socket)) !== undefined;
+      if (isListening && (await succeeds(proveQuorum(this.connection)))) return;
       await sleep(POLL_MS, undefined, { signal });
     }
     const last = (await readFile(logFile, 'utf8')).trim().split('\n').at(-1) ?? '';
     throw new VerificationError(
-      `etcd does not start from what was restored: ${last || 'it said nothing'}.`,
-      'Is the etcd of the version that the snapshot is of? If so, the snapshot cannot be used: take another.',
+      `etcd does not start from the restored data: ${last || 'its log is empty'}.`,
+      'Check that etcd has the version of the snapshot. If it has, the snapshot is unusable: take another.',
     );
   }
 }
 
-/** The etcd that belongs to a tool, or else the one on the search path. @throws UsageError when there is none */
+/** The etcd next to a tool, or else on the search path. @throws UsageError when there is none */
 export async function findServer(tool: RestoreTool, searchPath: readonly string[]): Promise<string> {
   for (const dir of [dirname(tool.path), ...searchPath]) {
     const program = join(dir, 'etcd');
     if (await isExecutable(program)) return program;
   }
   throw new UsageError(
-    'There is no etcd on the PATH, so nothing can be started from the snapshot.',
-    'Run the image, which brings it, or put etcd on the PATH beside its etcdutl.',
+    'No etcd on the PATH to start from the snapshot.',
+    'Run the image, which contains it, or put etcd on the PATH next to its etcdutl.',
+  );
+}
+
+async function succeeds(work: Promise<unknown>): Promise<boolean> {
+  return work.then(
+    () => true,
+    () => false,
   );
 }

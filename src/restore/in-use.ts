@@ -13,30 +13,28 @@ import { printable } from '../text.ts';
 import { statOf } from '../disk.ts';
 import { runProgram } from './tool.ts';
 
-/** The exit code of `flock` that we choose for "somebody else has it". */
+/** Exit code that we make `flock` use for a lock conflict. */
 const TAKEN = 75;
 
 const LOCKED = 'a process that holds the lock on its database';
 
-/** The PID namespace of the machine itself: who is in it sees all processes there are. */
+/** The PID namespace of the host, in which all processes are visible. */
 const ALL_PROCESSES = 'pid:[4026531836]';
 
-/** What an etcd works in. */
+/** The directory of a member, or of a WAL outside of it. */
 interface Place {
-  /** Its own path, without links. */
+  /** Without links. */
   readonly dir: string;
-  /** Files in there that etcd has open and keeps locked. */
+  /** Files that etcd keeps open and locked. */
   readonly files: ReadonlyMap<string, Stats>;
-  /** The database among them; a write-ahead log of its own has none. */
+  /** The database among them; a separate WAL has none. */
   readonly database: string | undefined;
 }
 
 /**
- * Refuses a data directory, or a directory of a write-ahead log, that a running etcd works in. It is found by the files that it
- * has open, also when they were deleted under it, and by its locks: on the write-ahead log they are seen from inside any
- * container.
- * @param kind what the directory is to etcd
- * @returns a sentence for the operator where it cannot be known
+ * Refuses a data directory or WAL directory that a running etcd uses. It is found by its open files, even deleted ones, and by
+ * its locks; those on the WAL are visible in any container.
+ * @returns a warning where it cannot be determined
  * @throws UnsafeError
  */
 export async function assertUnused(
@@ -49,11 +47,11 @@ export async function assertUnused(
   const answer = user ?? (await askFlock(place, signal));
   if (answer === 'free') return undefined;
   if (answer === 'unknown') {
-    return `It is not known whether an etcd works in ${printable(dir)}: processes of other containers are not seen from here, and there is no flock.`;
+    return `Cannot determine whether an etcd uses ${printable(dir)}: processes of other containers are not visible, and flock is missing.`;
   }
   throw new UnsafeError(
     `${printable(dir)} is in use by ${printable(answer)}.`,
-    'Stop etcd there first, and keep it stopped (systemctl, manifest).',
+    'Stop etcd there, and keep it stopped (systemctl, manifest).',
   );
 }
 
@@ -71,7 +69,7 @@ async function placeOf(named: string, kind: 'data' | 'wal'): Promise<Place> {
   return { dir, files, database: database !== undefined && files.has(database) ? database : undefined };
 }
 
-/** Without links, also where the last part is gone: an etcd whose directory was removed still works there. */
+/** Without links, also where the last part is gone: an etcd whose directory was removed can still run. */
 async function realPath(path: string): Promise<string> {
   return realpath(path).catch(async () =>
     join(await realpath(dirname(path)).catch(() => dirname(path)), basename(path)),
@@ -86,7 +84,7 @@ async function processIn({ dir, files }: Place): Promise<string | undefined> {
     for (const fd of await readdir(`/proc/${pid}/fd`).catch(() => [])) {
       const link = `/proc/${pid}/fd/${fd}`;
       const path = await readlink(link).catch(() => '');
-      // In a container the same file has another path.
+      // In another container the same file has another path.
       const isHere = path.startsWith(`${dir}/`) || (names.has(basename(path)) && isOneOf(files, await statOf(link)));
       if (!isHere) continue;
       const name = await readFile(`/proc/${pid}/comm`, 'utf8').catch(() => 'gone');
@@ -100,10 +98,10 @@ function isOneOf(files: ReadonlyMap<string, Stats>, one: Stats | undefined): boo
   return [...files.values()].some(({ dev, ino }) => dev === one?.dev && ino === one.ino);
 }
 
-/** File systems (Btrfs, overlay) on which a file tells another device than its locks do. */
+/** File systems (Btrfs, overlay) on which files and their locks have different device numbers. */
 const OTHER_DEVICES = new Set([0x9123683e, 0x794c7630]);
 
-/** By the kernel's list of all locks. It leaves out those of processes that are not seen from here, but not those on a log. */
+/** By the kernel's list of locks, which omits those of processes that are not visible here, but not those on a WAL. */
 async function lockHolder({ files }: Place): Promise<string | undefined> {
   const locks = await readFile('/proc/locks', 'utf8').catch(() => '');
   const locked = new Set([...locks.matchAll(/ ([0-9a-f]+:[0-9a-f]+:\d+) /g)].map(([, inode]) => inode ?? ''));
@@ -115,7 +113,7 @@ async function lockHolder({ files }: Place): Promise<string | undefined> {
   return undefined;
 }
 
-/** `flock` sees the locks of processes that are not seen from here. Without it, and without them, nothing is known. */
+/** `flock` also finds the locks of processes that are not visible here. */
 async function askFlock({ files, database }: Place, signal: AbortSignal): Promise<string> {
   const seesAll = (await readlink('/proc/self/ns/pid').catch(() => '')) === ALL_PROCESSES;
   const hasLog = [...files.keys()].some((path) => path.endsWith('.wal'));
@@ -130,7 +128,7 @@ async function askFlock({ files, database }: Place, signal: AbortSignal): Promis
   return code === 0 ? 'free' : 'unknown';
 }
 
-/** As Linux packs the two numbers of a device into one. */
+/** Linux packs the two numbers of a device into one. */
 function major(dev: number): number {
   return Number((BigInt(dev) >> 8n) & 0xfffn) + Number((BigInt(dev) >> 32n) & 0xfffff000n);
 }
@@ -144,31 +142,31 @@ function hex(number: number): string {
   return number.toString(16).padStart(2, '0');
 }
 
-/** How long an election may take: while there is one, no member sees a leader. */
+/** Time limit of an election, during which no member has a leader. */
 const ELECTION_MS = 10_000;
 const PAUSE_MS = 500;
 
-/** What one endpoint said when it was asked whether the cluster works. */
+/** Whether the cluster has quorum, by one endpoint. */
 type Answer =
   | { readonly quorum: 'yes' }
-  /** `member` tells members apart that have several endpoints. */
+  /** `member` identifies members that have several endpoints. */
   | { readonly quorum: 'no'; readonly member: string }
   | { readonly quorum: 'unknown'; readonly failure: EtcdError };
 
 /**
- * Refuses to restore over a cluster that works, or of which that is not known, where its endpoints are configured.
- * @throws UnsafeError; UsageError for certificate files that cannot be used
+ * Refuses to restore while the configured cluster has quorum, or could have it.
+ * @throws UnsafeError; UsageError for invalid certificate files
  */
 export async function assertNoQuorum(
   config: EtcdConfig | undefined,
-  findings: Warnings,
+  warnings: Warnings,
   electionMs = ELECTION_MS,
 ): Promise<void> {
   if (config === undefined) {
-    findings.add('SNAPSHOT_ETCD_ENDPOINTS is not set, so nobody asked whether the cluster still has its quorum.');
+    warnings.add('SNAPSHOT_ETCD_ENDPOINTS is not set: not checked whether the cluster still has quorum.');
     return;
   }
-  const connections = await connectAll(config, new Date(), findings).catch((error: unknown) => {
+  const connections = await connectAll(config, new Date(), warnings).catch((error: unknown) => {
     throw error instanceof UsageError ? withForce(error) : error;
   });
   const answers = await Promise.all(connections.configured.map((each) => askForQuorum(each, electionMs))).finally(() =>
@@ -176,22 +174,22 @@ export async function assertNoQuorum(
   );
   if (answers.some(({ quorum }) => quorum === 'yes')) {
     throw new UnsafeError(
-      'The cluster has its quorum: a restore would throw away everything that was written since the snapshot.',
-      'Replace members that failed with `etcd-snapshot replace-member`. To go back in time on purpose, give --force.',
+      'The cluster has quorum: a restore would lose everything written since the snapshot.',
+      'Replace failed members with `etcd-snapshot replace-member`. To go back in time on purpose, give --force.',
     );
   }
   const failures = answers.flatMap((answer) => (answer.quorum === 'unknown' ? [answer.failure] : []));
   const without = new Set(answers.flatMap((answer) => (answer.quorum === 'no' ? [answer.member] : [])));
   if (canBeQuorum(failures.length, without.size)) {
     throw new UnsafeError(
-      `It is not known whether the cluster has its quorum: ${failures.map(({ message }) => message).join(' ')}`,
+      `Cannot determine whether the cluster has quorum: ${failures.map(({ message }) => message).join(' ')}`,
       `${failures[0]?.hint ?? ''} If you are sure that the cluster is lost, give --force.`.trim(),
     );
   }
-  for (const { message } of failures) findings.add(message);
+  for (const { message } of failures) warnings.add(message);
 }
 
-/** Whether those that nobody knows anything of could be a majority. */
+/** Whether the members of unknown state could be a majority. */
 function canBeQuorum(unknown: number, without: number): boolean {
   return unknown > (unknown + without) / 2;
 }
@@ -214,14 +212,14 @@ async function askForQuorum(connection: Connection, electionMs: number): Promise
   }
 }
 
-/** Where a member does not say who it is, it counts as the same one as every other such. */
+/** Members whose id is unknown count as the same one. */
 async function idOf(connection: Connection): Promise<string> {
   return connection.status().then(
     ({ memberId }) => memberId,
-    () => 'nobody knows which',
+    () => 'unknown',
   );
 }
 
 function withForce({ message, hint, cause }: UsageError): UsageError {
-  return new UsageError(message, `${hint} To restore without asking the old cluster, give --force.`, cause);
+  return new UsageError(message, `${hint} To restore without this check, give --force.`, cause);
 }

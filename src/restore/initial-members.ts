@@ -1,39 +1,33 @@
 import { createHash, randomBytes } from 'node:crypto';
 import * as v from 'valibot';
 import { UsageError } from '../errors.ts';
-import { title } from '../member.ts';
+import { formatInitialCluster, type InitialMember, title } from '../member.ts';
 import type { RecordedMember } from '../snapshot/record.ts';
 import { printable } from '../text.ts';
-import { Initial, issueIn } from './plan-file.ts';
 import { isLoopback, sameUrls } from '../url.ts';
+import { Initial, issueIn } from './plan-file.ts';
 
-/** One member of the set with which a restored cluster starts. */
-export interface InitialMember {
-  readonly name: string;
-  readonly peerURLs: readonly string[];
-}
-
-/** A member of the snapshot that does not come back, and why, in words that follow "it". */
+/** A member of the snapshot that is not restored; the reason follows "it" in a sentence. */
 export interface LeftOut {
   readonly id: string;
   readonly name: string;
   readonly reason: string;
 }
 
-/** What is known of a snapshot's members: by its record, which has those of the running cluster, or by its file alone. */
+/** The members of a snapshot: of its record, which has those of the running cluster, or of its file alone. */
 export interface Known {
   readonly members: readonly RecordedMember[];
   readonly sha256: string;
   /** Of the record only. */
   readonly clusterId?: string;
-  /** Of the file only, as in its content. */
+  /** Of the file only (etcd-buckets.ts). */
   readonly unwrittenPromotions?: readonly string[];
   readonly removedMembers?: readonly string[];
   readonly mayListOldMembers?: boolean;
 }
 
 export interface MemberSet {
-  /** By name; without ids where they were given by hand. */
+  /** Sorted by name; without ids where --initial-cluster gives them. */
   readonly voters: readonly (InitialMember & { readonly id?: string })[];
   readonly leftOut: readonly LeftOut[];
 }
@@ -41,35 +35,15 @@ export interface MemberSet {
 /** etcd's own default. */
 const LONE_PEER_URL = 'http://localhost:2380';
 
-/** The number of subsets doubles with each member. No cluster has more. */
+/** The number of subsets doubles with each member, and no cluster has more members. */
 const MAX_MEMBERS_FOR_SUBSETS = 12;
 
 const BY_HAND = 'Give --initial-cluster name=peer-URL,… with the members to restore, the same on all of them';
 
-/** As `--initial-cluster` writes them; a member with two URLs stands there twice. @throws UsageError */
-export function parseInitialCluster(text: string): InitialMember[] {
-  const urls = new Map<string, string[]>();
-  for (const part of text.split(',').map((word) => word.trim())) {
-    const [, name, url] = /^([^=]+)=(\S+)$/.exec(part) ?? [];
-    if (name === undefined || url === undefined || !URL.canParse(url)) {
-      throw new UsageError(
-        `The initial cluster "${printable(text)}" cannot be understood.`,
-        'It is written name=peer-URL,name=peer-URL,…, as for etcd itself.',
-      );
-    }
-    urls.set(name, [...(urls.get(name) ?? []), url]);
-  }
-  return [...urls].map(([name, peerURLs]) => ({ name, peerURLs }));
-}
-
-export function formatInitialCluster(members: readonly InitialMember[]): string {
-  return members.flatMap(({ name, peerURLs }) => peerURLs.map((url) => `${name}=${url}`)).join(',');
-}
-
 /**
- * The members that a restored cluster starts with, by name. A restore makes voting members only, so learners are left out; so
- * are a member that never started, which has no name and no data that anybody would miss, and one whose name is lost.
- * @throws UsageError when it is not certain who the members are
+ * The members with which a restored cluster starts. A restore creates voting members only, so learners are left out, and also
+ * members without a name: they never started, or their name is lost.
+ * @throws UsageError when the snapshot leaves the members uncertain
  */
 export function membersToRestore(known: Known): MemberSet {
   const { clusterId, removedMembers = [] } = known;
@@ -79,11 +53,9 @@ export function membersToRestore(known: Known): MemberSet {
   const voters: (InitialMember & { id: string })[] = [];
   const leftOut: LeftOut[] = [];
   for (const { id, name, peerURLs, isLearner } of members) {
-    if (isLearner)
-      leftOut.push({ id, name, reason: 'is a learner, which a restore cannot bring back: add it afterwards' });
-    else if (name === '')
-      leftOut.push({ id, name, reason: 'has no name here: it never started, or etcd before 3.5.20 promoted it' });
-    else voters.push({ id, name, peerURLs });
+    if (isLearner) leftOut.push({ id, name, reason: 'is a learner, which a restore cannot create: add it afterwards' });
+    else if (name !== '') voters.push({ id, name, peerURLs });
+    else leftOut.push({ id, name, reason: 'has no name here: it never started, or etcd before 3.5.20 promoted it' });
   }
   if (voters.length === 0) throw uncertain('none of them is a voting member that has a name', known.members);
   assertPossible(voters);
@@ -91,7 +63,7 @@ export function membersToRestore(known: Known): MemberSet {
 }
 
 /**
- * The set of a cluster that one member is alone in, at the peer URL that it had; one of another name gets etcd's default.
+ * The set of a cluster with one member, at the peer URL that it had; a name that the snapshot does not list gets etcd's default.
  * @throws UsageError for a member that is left out of a restore
  */
 export function aloneAs(name: string, known: Known | undefined): [InitialMember] {
@@ -105,12 +77,10 @@ export function aloneAs(name: string, known: Known | undefined): [InitialMember]
   throw new UsageError(`Member ${printable(name)} ${reason}.`, `To restore it as a voting member: ${BY_HAND}.`);
 }
 
-/**
- * Every set of members that is restored goes through this, wherever it comes from.
- * @throws UsageError for one that etcd could not have, or that could not work
- */
+/** Checks every set that is restored, whatever its source. @throws UsageError for one with which no cluster could work */
 export function assertPossible(set: readonly InitialMember[]): void {
-  const problem = misshapen(set) ?? repeated(set) ?? onlyLocal(set);
+  const invalid = set.map(misshapenPart).find((part) => part !== undefined);
+  const problem = invalid ?? repeated(set) ?? onlyLocal(set);
   if (problem === undefined) return;
   throw new UsageError(
     `No cluster can have the members ${printable(formatInitialCluster(set))}: ${problem}.`,
@@ -118,21 +88,20 @@ export function assertPossible(set: readonly InitialMember[]): void {
   );
 }
 
-/** What of a member's name or URLs must not become part of a command. */
+/** Why a member's name or URLs must not become part of a command; undefined = they can. */
 export function misshapenPart(member: InitialMember): string | undefined {
   const checked = v.safeParse(v.object(Initial), member);
   return checked.success ? undefined : `of ${JSON.stringify(printable(member.name))}, ${issueIn(checked.issues)}`;
 }
 
-/** Whether one file or record names a voting member at all; records of a restored cluster that earlier versions wrote do not. */
+/** Whether a record or file names a voting member at all; records of restored clusters by earlier versions do not. */
 export function namesVoters({ members }: Pick<Known, 'members'>): boolean {
   return members.some(({ isLearner }) => !isLearner);
 }
 
 /**
- * The record has the members of the running cluster, the file those that its database lists, and the file is the one that was
- * verified: each recorded voting member must be in it with the same peer URLs. The other way round, a voting member of the file
- * may be missing in the record only where it can be one of an old cluster.
+ * Compares the record, which anybody with write access could have changed, with the verified file: each recorded voting member
+ * must be in the file with the same peer URLs, and a voting member that only the file has must be of an old cluster.
  * @throws UsageError where they contradict each other
  */
 export function assertAgrees(record: Known, file: Known): void {
@@ -154,7 +123,7 @@ export function assertAgrees(record: Known, file: Known): void {
   if (missing !== undefined) throw contradiction(`the record lacks its voting member ${title(missing)}`);
 }
 
-/** Whether a set is what the members of a snapshot come to. Those without a name are known by their URLs. */
+/** Whether a set is that of a snapshot. Members without a name are identified by their URLs. */
 export function isSetOf(set: readonly InitialMember[], known: Known): boolean {
   const voters = known.members.filter(({ isLearner }) => !isLearner);
   const isKnown = (one: InitialMember): boolean =>
@@ -169,17 +138,17 @@ export function sameMembers(a: readonly InitialMember[], b: readonly InitialMemb
   return a.length === b.length && a.every(({ name, peerURLs }) => sameUrls(peerURLs, urls.get(name) ?? []));
 }
 
-/** A token that no cluster had before: it gives the restored one another id, so that no old member can join it. */
+/** A token that no cluster had before: it gives the restored cluster a new id, so that no old member can join. */
 export function newToken(): string {
   return `restored-${randomBytes(8).toString('hex')}`;
 }
 
-/** The same on every member that restores this snapshot, without anybody telling them. */
+/** A token that every member derives from the snapshot that it restores. */
 export function tokenOf(sha256: string): string {
   return `restored-${sha256.slice(0, 16)}`;
 }
 
-/** Two members with one name or one peer URL cannot both be in the cluster, and neither can one that was removed. */
+/** Two members with the same name or peer URL cannot both be in the cluster, and neither can a removed one. */
 function problemOf(members: readonly RecordedMember[], removedMembers: readonly string[]): string | undefined {
   const [first, second] = clashIn(members) ?? [];
   if (first !== undefined && second !== undefined) {
@@ -206,9 +175,9 @@ function clash(a: InitialMember, b: InitialMember): boolean {
 }
 
 /**
- * Without the members of an old cluster, which etcd 3.4 keeps in the file when it restores, and which earlier versions of this
- * program put into the record. etcd derives the id of a cluster from those of the members that it began with: where some of
- * the members come to that id, and all others have a peer URL of one of them, these others are the old ones.
+ * Removes the members of an old cluster: etcd 3.4 keeps them in the file when it restores, and earlier versions of this program
+ * recorded them. The id of a cluster is a hash of the ids of its first members: where it is that of a subset, and all others
+ * have a peer URL of one of them, the others are the old ones.
  */
 function withoutOldCluster(members: readonly RecordedMember[], clusterId: string): readonly RecordedMember[] {
   if (clashIn(members) === undefined || members.length > MAX_MEMBERS_FOR_SUBSETS) return members;
@@ -233,13 +202,9 @@ function isAmong(set: readonly InitialMember[], { name, peerURLs }: InitialMembe
   return set.some((one) => one.name === name && sameUrls(one.peerURLs, peerURLs));
 }
 
-/** Whether a member of a file can be one of an old cluster. */
+/** Whether a member of a file could be one of an old cluster. */
 function isOld(member: InitialMember, set: readonly InitialMember[], { mayListOldMembers }: Known): boolean {
   return mayListOldMembers === true || set.some((one) => clash(one, member));
-}
-
-function misshapen(set: readonly InitialMember[]): string | undefined {
-  return set.map((member) => misshapenPart(member)).find((problem) => problem !== undefined);
 }
 
 function repeated(set: readonly InitialMember[]): string | undefined {
@@ -256,16 +221,15 @@ function onlyLocal(set: readonly InitialMember[]): string | undefined {
 }
 
 function uncertain(problem: string, members: readonly RecordedMember[]): UsageError {
-  const listed = members.map(({ name, peerURLs }) => `${name}=${peerURLs.join()}`).join(', ');
   return new UsageError(
-    `The snapshot does not say for certain who the members are: ${problem}.`,
-    `${BY_HAND}. The snapshot lists ${printable(listed) || 'none'}.`,
+    `The snapshot leaves the members uncertain: ${problem}.`,
+    `${BY_HAND}. The snapshot lists ${printable(formatInitialCluster(members)) || 'none'}.`,
   );
 }
 
 function contradiction(what: string): UsageError {
   return new UsageError(
-    `The snapshot's file does not have the members of its record: ${what}.`,
-    `${BY_HAND}, if you know who they are; or use another snapshot.`,
+    `The snapshot's file does not list the members of its record: ${what}.`,
+    `${BY_HAND}, if you know them; or use another snapshot.`,
   );
 }

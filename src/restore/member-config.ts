@@ -8,27 +8,27 @@ import { assertDirectory } from './plan-file.ts';
 
 /** How a program is started. */
 interface CommandLine {
-  /** Of the program's command line; what is known only when it starts is left as it is written, as `${NAME}`. */
+  /** Of the command line; what is known only at run time stays as it is written, such as `${NAME}`. */
   readonly words: readonly string[];
-  /** They count only where no flag is given. */
+  /** Flags take precedence over them. */
   readonly variables: ReadonlyMap<string, string>;
-  /** Files with more variables, as a unit names them. */
+  /** Files with more variables, which a unit names. */
   readonly environmentFiles?: readonly string[];
 }
 
-/** The variables of an environment file. Quoted values may have several lines, and a backslash joins two. */
+/** The variables of an environment file. Quoted values can have several lines, and a backslash joins two. */
 function variablesOf(text: string): Map<string, string> {
   const joined = text.replaceAll(/\\\r?\n/g, ' ').replaceAll('\r\n', '\n');
   const lines = joined.matchAll(/^[ \t]*(?:export[ \t]+)?([A-Za-z_]\w*)=("[^"]*"(?=[ \t]*$)|'[^']*'(?=[ \t]*$)|.*$)/gm);
   return new Map([...lines].map(([, name = '', value = '']) => [name, value.replaceAll('\n', ' ')]));
 }
 
-/** Words of a line; quotation marks keep spaces together and are no part of a word. */
+/** Words of a line; quotation marks protect spaces, and are removed. */
 function wordsOf(line: string): string[] {
   return [...line.matchAll(/(?:"[^"]*"|'[^']*'|[^\s"'])+/g)].map(([word]) => word.replaceAll(/["']/g, ''));
 }
 
-/** What a systemd unit starts; undefined when it starts nothing. Later settings of a name add to earlier ones, an empty one undoes them. */
+/** The command line of a systemd unit, if it has one. Later settings of a name add to earlier ones; an empty one resets them. */
 function unitOf(text: string): CommandLine | undefined {
   const variables = new Map<string, string>();
   const environmentFiles: string[] = [];
@@ -45,7 +45,7 @@ function unitOf(text: string): CommandLine | undefined {
   }
   if (line === '') return undefined;
   const words = wordsOf(line.replace(/^[@:+!|-]+/, '')).flatMap((word) => {
-    // A variable that is a whole word becomes several.
+    // A variable that is a whole word is split.
     const [, whole] = /^\$(\w+)$/.exec(word) ?? [];
     if (whole !== undefined) return variables.has(whole) ? wordsOf(variables.get(whole) ?? '') : [word];
     return [percent(word.replaceAll(/\$\{(\w+)\}/g, (reference, name: string) => variables.get(name) ?? reference))];
@@ -53,12 +53,12 @@ function unitOf(text: string): CommandLine | undefined {
   return { words, variables, environmentFiles };
 }
 
-/** `%%` is a percent sign; other specifiers, such as `%H`, are known only at run time, as a variable is. */
+/** `%%` is a percent sign; other specifiers, such as `%H`, are known only at run time. */
 function percent(word: string): string {
   return word.replaceAll(/%(%|[A-Za-z])/g, (_, letter: string) => (letter === '%' ? '%' : `\${%${letter}}`));
 }
 
-/** The settings of the section [Service], in their order. A line that ends with a backslash goes on in the next; comments between are skipped. */
+/** The settings of the section [Service], in their order. A backslash continues a line, and comments between are skipped. */
 function settingsOf(text: string): [key: string, value: string][] {
   const lines: string[] = [];
   let isContinued = false;
@@ -80,7 +80,7 @@ function settingsOf(text: string): [key: string, value: string][] {
   return settings;
 }
 
-/** What a member's own configuration says of it; names are those of etcd's flags, undefined = not set there. */
+/** A member's own configuration; names are those of etcd's flags, undefined = not set there. */
 export interface MemberConfig {
   readonly name: string | undefined;
   readonly initialCluster: string | undefined;
@@ -90,15 +90,15 @@ export interface MemberConfig {
   readonly walDir: string | undefined;
 }
 
-/** `environment`: variables, with all flags in `DAEMON_ARGS` or one for each; `yaml`: a pod, or etcd's own configuration file. */
+/** `environment`: variables, with all flags in `DAEMON_ARGS`, or one for each; `yaml`: a pod, or etcd's own `--config-file`. */
 type ConfigForm = 'environment' | 'unit' | 'yaml';
 
-const BY_HAND = 'Give --name and --data-dir by hand, as etcd gets them.';
+const BY_HAND = 'Or give --name and --data-dir, as etcd gets them.';
 
 /**
- * Reads how a member is started: an environment file such as `/etc/default/etcd`, a systemd unit, the manifest of a static pod
- * such as `/etc/kubernetes/manifests/etcd.yaml`, or the YAML file of etcd's own `--config-file`.
- * @throws UsageError when it cannot be read, names no member, or says only when etcd starts what it is called
+ * Reads the file that starts a member: an environment file such as `/etc/default/etcd`, a systemd unit, the manifest of a
+ * static pod such as `/etc/kubernetes/manifests/etcd.yaml`, or the YAML file of etcd's `--config-file`.
+ * @throws UsageError when it cannot be read, names no member, or has values that are known only at run time
  */
 export async function readMemberConfig(path: string): Promise<MemberConfig> {
   const hint = 'Check the path of --from and its permissions; in a container, mount the file.';
@@ -107,13 +107,13 @@ export async function readMemberConfig(path: string): Promise<MemberConfig> {
   const config = parseMemberConfig(text, formOf(path, text), shown);
   if (config?.name === undefined) {
     throw new UsageError(
-      `${shown} says nothing of an etcd member: it has no name.`,
-      `Name the file that starts etcd: /etc/default/etcd, /etc/kubernetes/manifests/etcd.yaml, its unit or its configuration. ${BY_HAND}`,
+      `${shown} does not configure an etcd member: it has no name.`,
+      `Give the file that starts etcd: /etc/default/etcd, /etc/kubernetes/manifests/etcd.yaml, its unit or configuration. ${BY_HAND}`,
     );
   }
   const directory = (named: string | undefined): string | undefined => {
-    if (named === undefined || named.startsWith('/')) return named && assertDirectory(named, `A directory in ${shown}`);
-    throw new UsageError(`${shown} names the directory ${printable(named)} without a / at its beginning.`, BY_HAND);
+    if (named === undefined || named.startsWith('/')) return named && assertDirectory(named, `directory in ${shown}`);
+    throw new UsageError(`${shown} has the relative directory ${printable(named)}.`, BY_HAND);
   };
   return { ...config, dataDir: directory(config.dataDir), walDir: directory(config.walDir) };
 }
@@ -124,11 +124,7 @@ function formOf(path: string, text: string): ConfigForm {
   return /^\s*(?:export\s+)?[A-Za-z_]\w*=/m.test(text) ? 'environment' : 'yaml';
 }
 
-/**
- * Undefined when the text is no configuration of etcd's.
- * @param shown the file's name for messages
- * @throws UsageError when it is one, and does not say what it takes to know the member
- */
+/** Undefined when the text does not configure etcd. @param shown the file's name for messages @throws UsageError */
 export function parseMemberConfig(text: string, form: ConfigForm, shown = 'The file'): MemberConfig | undefined {
   if (form === 'environment') {
     const variables = variablesOf(text);
@@ -155,13 +151,13 @@ function configOf(line: CommandLine, shown: string): MemberConfig {
   const settings = raw('config-file');
   if (settings !== undefined) {
     throw new UsageError(
-      `${shown} starts etcd with --config-file, and then etcd ignores all other settings.`,
+      `${shown} starts etcd with --config-file, with which etcd ignores all other settings.`,
       `Give --from ${printable(settings)}.`,
     );
   }
   if (raw('name') === undefined && line.environmentFiles?.[0] !== undefined) {
     throw new UsageError(
-      `${shown} takes etcd's settings from ${line.environmentFiles.map(printable).join(' and ')}.`,
+      `${shown} reads etcd's settings from ${line.environmentFiles.map(printable).join(' and ')}.`,
       `Give --from ${printable(line.environmentFiles[0])}.`,
     );
   }
@@ -170,8 +166,8 @@ function configOf(line: CommandLine, shown: string): MemberConfig {
     if (value === undefined || !/\$[({A-Za-z_]/.test(value)) return value;
     if (flag !== 'name' && !flag.endsWith('-dir')) return undefined;
     throw new UsageError(
-      `${shown} gives --${flag} as ${printable(value.replaceAll(/\$\{(%\w)\}/g, '$1'))}, which is known only at run time.`,
-      `Look at how the running etcd was started (ps -C etcd -o args). ${BY_HAND}`,
+      `${shown} sets --${flag} to ${printable(value.replaceAll(/\$\{(%\w)\}/g, '$1'))}, which is known only at run time.`,
+      `Check how the running etcd was started (ps -C etcd -o args). ${BY_HAND}`,
     );
   });
 }
@@ -187,12 +183,12 @@ function valuesOf(value: (flag: string) => string | undefined): MemberConfig {
   };
 }
 
-/** @throws UsageError where a shell makes the command line */
+/** @throws UsageError where a shell creates the command line */
 function assertKnownForm({ words }: CommandLine, shown: string): void {
   const [program = '', ...rest] = words;
   if (!/^(ba|da|a|z|k)?sh$/.test(basename(program)) || !rest.some((word) => /^-\w*c$/.test(word))) return;
   throw new UsageError(
-    `${shown} starts etcd through a shell (${basename(program)} -c), a form that is not recognised.`,
+    `${shown} starts etcd through a shell (${basename(program)} -c), which is not supported.`,
     BY_HAND,
   );
 }
@@ -218,7 +214,7 @@ function fromPod(document: unknown): Pod | undefined {
   return undefined;
 }
 
-/** As Kubernetes does it; what it fills in when the pod starts stays as it is. */
+/** As Kubernetes does it; what is known only at run time stays as it is. */
 function expand(text: string, variables: ReadonlyMap<string, string>): string {
   return text.replaceAll(/\$\(([\w.-]+)\)/g, (reference, name: string) => variables.get(name) ?? reference);
 }
@@ -234,7 +230,7 @@ function mountsOf(spec: unknown, container: unknown): Map<string, string> {
   return new Map(mounts);
 }
 
-/** Where a directory of the pod is outside of it. */
+/** The path on the host of a directory in the pod. */
 function onHost(path: string | undefined, { mounts }: Pod): string | undefined {
   if (path === undefined) return undefined;
   const [best] = [...mounts]
@@ -269,7 +265,7 @@ function list(value: unknown): unknown[] {
   return Array.isArray(value) ? value : [];
 }
 
-/** Flags with their values, which stand behind an equals sign or are the next word; one or two hyphens are the same to etcd. */
+/** Flags with their values, after an equals sign or in the next word; etcd accepts one or two hyphens. */
 function flagsOf(words: readonly string[]): Map<string, string> {
   const flags = new Map<string, string>();
   for (const [i, word] of words.entries()) {

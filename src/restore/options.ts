@@ -1,7 +1,7 @@
 import { dirname, join, resolve } from 'node:path';
 import { UsageError } from '../errors.ts';
+import { parseInitialCluster } from '../member.ts';
 import { printable, quoteShell } from '../text.ts';
-import { parseInitialCluster } from './initial-members.ts';
 import { type MemberConfig, readMemberConfig } from './member-config.ts';
 import { assertDirectory, type Plan, readPlan } from './plan-file.ts';
 import { assertOwnTool } from './plan.ts';
@@ -23,7 +23,7 @@ export interface RestoreOptions {
   readonly force?: boolean;
 }
 
-/** What was asked for, on the command line and in what it names. */
+/** What was requested, on the command line and in the files that it names. */
 export interface RestoreRequest {
   readonly plan: Plan | undefined;
   readonly config: MemberConfig | undefined;
@@ -33,37 +33,36 @@ export interface RestoreRequest {
   readonly initialAdvertisePeerUrls: string | undefined;
 }
 
-/** Reads what the options name. @throws UsageError where they contradict each other */
+/** Options that a plan decides for all members. */
+const OF_PLAN = ['name', 'initial-cluster', 'initial-cluster-token', 'initial-advertise-peer-urls'] as const;
+
+/** Reads the files that the options name. @throws UsageError where they contradict each other */
 export async function readRestoreRequest(options: RestoreOptions): Promise<RestoreRequest> {
   const { 'from-plan': planFile, member, from } = options;
   const plan = planFile === undefined ? undefined : await readPlan(planFile);
   if (plan !== undefined) assertOwnTool(plan);
-  const own = ['name', 'initial-cluster', 'initial-cluster-token', 'initial-advertise-peer-urls'] as const;
-  const given = own.filter((name) => options[name] !== undefined);
+  const given = OF_PLAN.filter((option) => options[option] !== undefined);
   if (plan !== undefined && given.length > 0) {
     throw new UsageError(
-      `A plan decides what is the same on all members, so --${given.join(', --')} cannot be given as well.`,
-      'Name the member with --member; to change something make a new plan.',
+      `--from-plan cannot be combined with --${given.join(', --')}: the plan decides them for all members.`,
+      'Name the member with --member; to change something create a new plan.',
     );
   }
   if (plan === undefined && member !== undefined) {
-    throw new UsageError(
-      '--member names a member of a plan, and there is none.',
-      'Give --from-plan, or --name instead.',
-    );
+    throw new UsageError('--member needs a plan.', 'Give --from-plan, or --name instead of --member.');
   }
   const config = from === undefined ? undefined : await readMemberConfig(from);
   if (config?.walDir !== undefined && options['wal-dir'] === undefined) {
     throw new UsageError(
-      `The member keeps its raft log in a directory of its own, ${config.walDir}.`,
-      'Give --wal-dir with a new directory beside it, and start etcd with both new directories.',
+      `The member keeps its WAL in a directory of its own, ${config.walDir}.`,
+      'Give --wal-dir with a new directory next to it, and start etcd with both new directories.',
     );
   }
   const name = options.name ?? member;
   if (plan !== undefined && config?.name !== undefined && name !== undefined && config.name !== name) {
     throw new UsageError(
       `${printable(from ?? '')} is the configuration of member ${printable(config.name)}, not of ${printable(name)}.`,
-      `On this machine restore --member ${quoteShell(printable(config.name))}.`,
+      `On this host restore --member ${quoteShell(printable(config.name))}.`,
     );
   }
   return {
@@ -74,7 +73,7 @@ export async function readRestoreRequest(options: RestoreOptions): Promise<Resto
   };
 }
 
-/** Whether the request is for one of several members, who must all restore the same snapshot. */
+/** Whether the request is for one of several members, all of which must restore the same snapshot. */
 export function isOneOfSeveral({ plan, config, initialCluster }: RestoreRequest): boolean {
   if (plan !== undefined) return plan.members.length > 1;
   if (initialCluster !== undefined) return parseInitialCluster(initialCluster).length > 1;
@@ -82,52 +81,52 @@ export function isOneOfSeveral({ plan, config, initialCluster }: RestoreRequest)
 }
 
 export interface Directories {
-  /** The directory to make. */
+  /** The directory to create. */
   readonly dataDir: string;
-  /** Where the member's etcd keeps its data; undefined where nothing says so. */
+  /** The data directory of the member's etcd; undefined = unknown. */
   readonly place: string | undefined;
-  /** What the operator should know of it, in sentences. */
-  readonly notes: readonly string[];
+  readonly warnings: readonly string[];
 }
 
 /**
- * Where to restore to. A member's own configuration is right about its own directory; what was said elsewhere must agree with it.
+ * The target of a restore. A member's own configuration takes precedence over a plan's directory for all members; a directory
+ * that was given for this member must agree with it.
  * @throws UsageError
  */
 export function directoriesOf(options: RestoreOptions, { plan, config, name }: RestoreRequest): Directories {
   const member = name ?? config?.name;
-  const stated = plan?.members.find((one) => one.name === member)?.dataDir;
+  const planned = plan?.members.find((one) => one.name === member)?.dataDir;
   const own = config?.dataDir;
-  if (own !== undefined && stated !== undefined && own !== stated) {
+  if (own !== undefined && planned !== undefined && own !== planned) {
     throw new UsageError(
-      `Member ${printable(member ?? '')} keeps its data in ${own}, as its own configuration says, but the plan says ${stated}.`,
-      'Make a new plan without --data-dir, and use it on all members: each is then restored where its configuration says.',
+      `Member ${printable(member ?? '')} has the data directory ${own} in its own configuration, but ${planned} in the plan.`,
+      'Create a new plan without --data-dir, and use it on all members: their own configurations then decide.',
     );
   }
-  const place = own ?? stated ?? plan?.dataDir;
-  const notes =
-    plan !== undefined && own !== undefined && own !== plan.dataDir
-      ? [`Member ${member} keeps its data in ${own}, as its own configuration says, and not in ${plan.dataDir}.`]
-      : [];
+  const place = own ?? planned ?? plan?.dataDir;
+  const isElsewhere = plan !== undefined && own !== undefined && own !== plan.dataDir;
+  const warnings = isElsewhere
+    ? [`Member ${member} has the data directory ${own} in its own configuration, not ${plan.dataDir}.`]
+    : [];
   const given = options['data-dir'];
-  if (given === undefined && place !== undefined) return { dataDir: join(place, 'restored'), place, notes };
+  if (given === undefined && place !== undefined) return { dataDir: join(place, 'restored'), place, warnings };
   if (given === undefined) {
     throw new UsageError(
-      'It is not said where to restore to.',
-      'Give --data-dir with a directory that is not there yet.',
+      'No target directory given (--data-dir).',
+      'Give --data-dir with a directory that does not exist yet.',
     );
   }
   const dataDir = assertDirectory(given, '--data-dir');
   if (own !== undefined && dataDir !== own && !dataDir.startsWith(`${own}/`)) {
     throw new UsageError(
-      `The member keeps its data in ${own}, as its own configuration says, and --data-dir is ${dataDir}.`,
-      `Leave out --data-dir, or give --data-dir ${quoteShell(join(own, 'restored'))}.`,
+      `The member has the data directory ${own} in its own configuration, but --data-dir is ${dataDir}.`,
+      `Omit --data-dir, or give --data-dir ${quoteShell(join(own, 'restored'))}.`,
     );
   }
-  return { dataDir, place, notes };
+  return { dataDir, place, warnings };
 }
 
-/** A directory `restored` inside the data directory waits to be swapped in; any other is a data directory itself. */
+/** A directory `restored` in the data directory is swapped in; any other is a data directory itself. */
 export function nextStep({ dataDir, place }: Pick<Directories, 'dataDir' | 'place'>): string {
   const path = resolve(dataDir);
   const home = place ?? dirname(path);

@@ -5,16 +5,15 @@ import * as v from 'valibot';
 import { TYPES } from '../config/variables.ts';
 import { UsageError } from '../errors.ts';
 import { readNamed } from '../files.ts';
+import { formatInitialCluster, type InitialMember } from '../member.ts';
 import { snapshotName, takenAtOf } from '../snapshot/record.ts';
 import { printable } from '../text.ts';
+import { isPeerUrl } from '../url.ts';
 import { onDisk, statOf, sync } from '../disk.ts';
-import { formatInitialCluster, type InitialMember } from './initial-members.ts';
 import { factsOf, isLayout, type Layout, LAYOUTS } from '../layouts.ts';
 
-/**
- * The values that become parts of commands, units and file names. Each is as narrow as etcd and Azure allow it to be, so that a
- * hostile one is refused before it is quoted. Messages follow the name of the value: "dataDir is not …".
- */
+// Values that become parts of commands, units and file names are as narrow as etcd and Azure allow, to refuse a hostile one
+// before it is quoted. Messages follow the name of the value: "dataDir is not …".
 
 const NAME = /^[\p{L}\p{N}_][\p{L}\p{N}\p{M}._:@+/~-]*$/u;
 export const MemberName = v.pipe(
@@ -26,13 +25,9 @@ export const MemberName = v.pipe(
   ),
 );
 
-/** etcd demands scheme, host and port, and refuses a path. */
-const URL_OF_PEER = /^https?:\/\/([A-Za-z0-9_]([\w.-]*\w)?|\[[0-9A-Fa-f:.]+(%25[\w.-]+)?\]):\d{1,5}$/;
 const PeerUrl = v.pipe(
   v.string(),
-  v.maxLength(512, 'is longer than 512 characters'),
-  v.regex(URL_OF_PEER, 'is not a peer URL: scheme://host:port and nothing else'),
-  v.check((url) => URL.canParse(url), 'is not a peer URL: its host or port is not possible'),
+  v.check((url) => url.startsWith('http') && isPeerUrl(url), 'is not a peer URL: http(s)://host:port and nothing else'),
 );
 
 /** Of members and clusters, as etcdctl prints them. */
@@ -48,8 +43,8 @@ const Directory = v.pipe(
   v.check((path) => resolve(path) === path, 'has empty parts, or parts that are . or ..'),
 );
 
-/** A name that this program gives to snapshots, with any prefix that it accepts. */
 const NAME_LENGTH = snapshotName('', new Date(0)).length;
+/** With any prefix that the configuration accepts. */
 const SnapshotName = v.pipe(
   v.string(),
   v.check((name) => {
@@ -58,7 +53,6 @@ const SnapshotName = v.pipe(
   }, 'is not the name of a snapshot of this program'),
 );
 
-/** A time in ISO 8601, UTC. */
 const Time = v.pipe(v.string(), v.maxLength(40), v.isoTimestamp('is not a time'));
 
 export const Count = v.pipe(v.number(), v.safeInteger('is not a whole number'), v.minValue(0, 'is negative'));
@@ -75,31 +69,26 @@ export const Initial = {
   peerURLs: v.pipe(v.array(PeerUrl), v.minLength(1, 'is empty'), v.maxLength(16, 'is too long')),
 };
 
-/** The first thing that is wrong, as in `members.0.name is not …`, for people. */
+/** The first problem, such as `members.0.name is not …`. */
 export function issueIn(issues: readonly v.BaseIssue<unknown>[]): string {
   const [issue] = issues;
-  if (issue === undefined) return 'it cannot be understood';
+  if (issue === undefined) return 'it is invalid';
   const path = (issue.path ?? []).map(({ key }) => String(key)).join('.');
   const said = issue.kind === 'schema' ? 'is missing, unknown or of the wrong type' : issue.message;
   return `${printable(path.slice(0, 80)) || 'it'} ${said}`;
 }
 
-/**
- * A directory that an option or a file names.
- * @param what names it in the message
- * @returns it as an absolute path
- * @throws UsageError
- */
+/** The absolute path of a directory that an option or a file names. @param what its name in the message @throws UsageError */
 export function assertDirectory(path: string, what: string): string {
   const checked = v.safeParse(Directory, resolve(path));
   if (checked.success) return checked.output;
   throw new UsageError(
-    `${what} cannot be used: ${printable(path.slice(0, 200))} ${checked.issues[0].message}.`,
-    'Name a directory by its absolute path.',
+    `Invalid ${what}: ${printable(path.slice(0, 200))} ${checked.issues[0].message}.`,
+    'Give the absolute path of a directory.',
   );
 }
 
-/** The version of the plan's own format. Files of format 1 are read, too. */
+/** The version of the file format. Files of format 1 are read, too. */
 export const FORMAT = 2;
 
 const MANY = 100;
@@ -108,13 +97,13 @@ const LayoutName = v.picklist(Object.keys(LAYOUTS).filter(isLayout));
 
 const Member = v.strictObject({
   ...Initial,
-  /** In the cluster that the snapshot was taken of. */
+  /** In the cluster of the snapshot. */
   id: v.optional(Id),
-  /** Where its etcd keeps its data, if somebody said so; otherwise it is where the layout has it. */
+  /** The data directory of its etcd, if an option or its configuration gave it; otherwise that of the layout. */
   dataDir: v.optional(Directory),
 });
 
-/** In the order in which the digest is made of them. */
+/** The digest depends on their order. */
 const entries = {
   madeAt: Time,
   snapshot: v.strictObject({
@@ -138,32 +127,36 @@ const entries = {
   ),
 };
 
-const Facts = v.pipe(
+const Content = v.pipe(
   v.strictObject({
     format: v.literal(FORMAT),
     ...entries,
-    /** The file that starts etcd on each of the members; null where another program restores, or a directory was given. */
+    /** The file that starts etcd on each member; null where another program restores, or a directory was given. */
     configFile: v.nullable(Directory),
-    /** Made with `--force`: also while the cluster works. */
+    /** Created with `--force`: for a cluster that still works. */
     force: v.boolean(),
-    /** Ids that the cluster had before it is restored, the newest last. */
+    /** Ids of the cluster before this restore, the newest last. */
     previousClusterIds: v.pipe(v.array(Id), v.maxLength(MANY, 'is too long')),
-    /** The members were given by hand, and need not be those of the snapshot. */
+    /** The members were given with --initial-cluster, and can be others than those of the snapshot. */
     membersGiven: v.optional(v.literal(true)),
   }),
   v.check(
-    (facts) => isConsistent(facts),
-    'contradicts itself: restoredDir, initialCluster and members do not fit together',
+    (plan) => isConsistent(plan),
+    'is inconsistent: restoredDir, initialCluster and members contradict each other',
   ),
 );
 
-const FirstFormat = v.strictObject({ format: v.literal(1), ...entries, steps: v.array(v.unknown()) });
+const FirstFormat = v.strictObject({
+  format: v.literal(1),
+  ...entries,
+  steps: v.array(v.strictObject({ title: v.string(), on: v.string(), run: v.array(v.string()) })),
+});
 
-/** What must be the same on all members, made once. */
-export type PlanFacts = v.InferOutput<typeof Facts>;
+/** What must be the same on all members. */
+export type PlanContent = v.InferOutput<typeof Content>;
 
-/** With the sha256 of all the rest, which shows that two plans are the same, and whether one was edited. */
-export type Plan = PlanFacts & { readonly digest: string };
+/** With the sha256 of the content, which shows whether two plans are the same, and whether one was edited. */
+export type Plan = PlanContent & { readonly digest: string };
 
 interface Common {
   readonly layout: Layout;
@@ -178,82 +171,68 @@ function isConsistent({ layout, dataDir, restoredDir, initialCluster, members }:
   return isUnique && restoredDir === restoredDirIn(layout, dataDir) && initialCluster === formatInitialCluster(members);
 }
 
-/** Inside the data directory, and so on the same disk; null where another program restores. */
+/** Inside the data directory, to be on the same disk; null where another program restores. */
 export function restoredDirIn(layout: Layout, dataDir: string): string | null {
   return factsOf(layout).restoresItself ? null : join(dataDir, 'restored');
 }
 
-/** Checks what a plan is to be made of. @throws UsageError for a name, URL or directory that cannot be right */
-export function sealPlan(facts: PlanFacts, source: string): Plan {
-  const checked = v.safeParse(Facts, facts);
+/** @throws UsageError for an invalid name, URL or directory */
+export function checkPlan(content: PlanContent, source: string): Plan {
+  const checked = v.safeParse(Content, content);
   if (checked.success) return { ...checked.output, digest: digestOf(checked.output) };
   throw new UsageError(
-    `No plan can be made from ${printable(source)}: ${issueIn(checked.issues)}.`,
-    'Plan with another snapshot, or restore by flags (README, "Without a plan").',
+    `Cannot create a plan from ${printable(source)}: ${issueIn(checked.issues)}.`,
+    'Use another snapshot, or restore without a plan (README, "Without a plan").',
   );
 }
 
-/** @throws UsageError when it cannot be read, is no plan, or was edited */
+/** @throws UsageError when it cannot be read, is not a plan, or was edited */
 export async function readPlan(path: string): Promise<Plan> {
   const text = await readNamed(path, 'plan', 'Check the path of --from-plan and its permissions.');
-  const document = parseObject(text.toString('utf8'));
-  const { digest, ...rest } = document;
-  const format = rest['format'];
+  const { digest, ...rest } = parseObject(text.toString('utf8'));
+  const { format, steps, ...content } = rest;
   if (format !== FORMAT && format !== 1) {
     throw new UsageError(
       `${printable(path)} is not a plan of this version.`,
-      'Make one: etcd-snapshot restore --plan --output plan.json',
+      'Create one: etcd-snapshot restore --plan --output plan.json',
     );
   }
-  const { facts, itsDigest } = format === 1 ? parseFirstFormat(path, rest) : parseFacts(path, rest);
-  if (digest === itsDigest && itsDigest !== undefined) return { ...facts, digest: itsDigest };
+  // Steps are created from the content; those in the file are for readers of JSON, and are ignored.
+  if (!Array.isArray(steps)) throw invalid(path, 'steps is missing, unknown or of the wrong type');
+  const parsed = parse(path, Content, format === 1 ? fromFirstFormat(path, rest) : { format, ...content });
+  // In format 1 the digest is of the whole document as it was written.
+  const itsDigest = digestOf(format === 1 ? rest : parsed);
+  if (digest === itsDigest) return { ...parsed, digest: itsDigest };
   throw new UsageError(
-    `The plan ${printable(path)} is not as it was made: its digest does not fit.`,
-    'Copy the plan again; to change something make a new one, and use that on all members.',
+    `The plan ${printable(path)} was changed: its digest does not match.`,
+    'Copy the plan again; to change something create a new plan, and use it on all members.',
   );
 }
 
-interface Parsed {
-  readonly facts: PlanFacts;
-  /** Undefined where the document is nested deeper than anything that this program writes. */
-  readonly itsDigest: string | undefined;
+function fromFirstFormat(path: string, document: object): object {
+  const { steps: _, ...content } = parse(path, FirstFormat, document);
+  const { configFile = null } = factsOf(content.layout);
+  return { ...content, format: FORMAT, configFile, force: false, previousClusterIds: [content.clusterId] };
 }
 
-/** Steps are shown from the facts; those in the file are for readers of JSON, and count for nothing. */
-function parseFacts(path: string, { steps, ...rest }: Record<string, unknown>): Parsed {
-  const checked = v.safeParse(Facts, Array.isArray(steps) ? rest : { ...rest, steps });
-  if (!checked.success) throw misshapen(path, checked.issues);
-  return { facts: checked.output, itsDigest: digestOf(checked.output) };
+function parse<T>(path: string, schema: v.GenericSchema<unknown, T>, document: object): T {
+  const checked = v.safeParse(schema, document);
+  if (checked.success) return checked.output;
+  throw invalid(path, issueIn(checked.issues));
 }
 
-/** Its digest is of the text as it was written, steps included. */
-function parseFirstFormat(path: string, rest: Record<string, unknown>): Parsed {
-  const first = v.safeParse(FirstFormat, rest);
-  if (!first.success) throw misshapen(path, first.issues);
-  const { steps: _, ...known } = first.output;
-  const { configFile = null } = factsOf(known.layout);
-  const facts = { ...known, format: FORMAT, configFile, force: false, previousClusterIds: [known.clusterId] };
-  const checked = v.safeParse(Facts, facts);
-  if (!checked.success) throw misshapen(path, checked.issues);
-  try {
-    return { facts: checked.output, itsDigest: digestOf(rest) };
-  } catch {
-    return { facts: checked.output, itsDigest: undefined };
-  }
-}
-
-function misshapen(path: string, issues: readonly v.BaseIssue<unknown>[]): UsageError {
+function invalid(path: string, problem: string): UsageError {
   return new UsageError(
-    `The plan ${printable(path)} is not one that this program made: ${issueIn(issues)}.`,
-    'Make a new one, and use it on all members: etcd-snapshot restore --plan --output plan.json',
+    `The plan ${printable(path)} is not one that this program created: ${problem}.`,
+    'Create a new one, and use it on all members: etcd-snapshot restore --plan --output plan.json',
   );
 }
 
-/** Empty where a document is no object. */
+/** Empty where the document is not a JSON object. */
 function parseObject(text: string): Record<string, unknown> {
   try {
     const value: unknown = JSON.parse(text, (key, part: unknown) => {
-      if (key === '__proto__') throw new SyntaxError('no document of ours has this name');
+      if (key === '__proto__') throw new SyntaxError('no plan has this name');
       return part;
     });
     return typeof value === 'object' && value !== null ? Object.fromEntries(Object.entries(value)) : {};
@@ -262,16 +241,21 @@ function parseObject(text: string): Record<string, unknown> {
   }
 }
 
-function digestOf(facts: object): string {
-  return createHash('sha256').update(JSON.stringify(facts)).digest('hex');
+function digestOf(document: object): string {
+  return createHash('sha256').update(JSON.stringify(document)).digest('hex');
 }
 
-/** @throws UsageError unless a plan can be written to the path: two plans for one restore must not be mixed up */
+/** @throws UsageError unless a new plan can be written to the path: two plans of one restore must not be mixed up */
 export async function assertNoFile(path: string): Promise<void> {
-  if ((await onDisk(`Looking at ${path}`, statOf(path))) !== undefined) throw isThere(path);
-  const above = dirname(resolve(path));
-  if ((await onDisk(`Looking at ${above}`, statOf(above)))?.isDirectory() === true) return;
-  throw new UsageError(`There is no directory ${printable(above)} for the plan.`, 'Check the path of --output.');
+  if ((await onDisk(`Reading ${path}`, statOf(path))) !== undefined) {
+    throw new UsageError(
+      `${printable(path)} already exists, and is not overwritten.`,
+      'Show that plan with --plan --from-plan, or choose another file for the new plan.',
+    );
+  }
+  const parent = dirname(resolve(path));
+  if ((await onDisk(`Reading ${parent}`, statOf(parent)))?.isDirectory() === true) return;
+  throw new UsageError(`The directory ${printable(parent)} does not exist.`, 'Check the path of --output.');
 }
 
 /** The whole file appears in one step. @throws UsageError when something is there already */
@@ -281,18 +265,11 @@ export async function writePlan(path: string, document: object): Promise<void> {
   try {
     await onDisk(`Writing ${part}`, file.writeFile(`${JSON.stringify(document, undefined, 2)}\n`));
     await onDisk(`Writing ${part}`, file.sync());
-    // Unlike a rename, a link never replaces what somebody else has put there.
+    // Unlike a rename, a link never replaces a file.
     await onDisk(`Creating ${path}`, link(part, path));
   } finally {
     await file.close();
     await unlink(part);
   }
   await onDisk(`Writing ${path}`, sync(dirname(resolve(path))));
-}
-
-function isThere(path: string): UsageError {
-  return new UsageError(
-    `${printable(path)} is there already.`,
-    `Show that plan with --plan --from-plan, or name another file: a new plan is another one, and nothing is overwritten.`,
-  );
 }

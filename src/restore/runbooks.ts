@@ -1,6 +1,7 @@
 import type { Layout } from '../layouts.ts';
+import type { InitialMember } from '../member.ts';
 import { quoteShell } from '../text.ts';
-import type { InitialMember, LeftOut } from './initial-members.ts';
+import type { LeftOut } from './initial-members.ts';
 
 /** One step of a restore of all members. It is done on all hosts that it names before the next step begins. */
 export interface Step {

@@ -4,27 +4,27 @@ import { basename, join } from 'node:path';
 import { onAbort } from '../abort.ts';
 import { EtcdError, RunTimeout, UnsafeError, UsageError } from '../errors.ts';
 import { killChild, startChild } from '../exec.ts';
+import { formatInitialCluster } from '../member.ts';
 import type { SnapshotRecord } from '../snapshot/record.ts';
 import type { SnapshotFacts } from '../snapshot/verify/verifier.ts';
-import { formatInitialCluster, type InitialMember } from './initial-members.ts';
+import type { MemberParameters } from './member-parameters.ts';
 
-interface Ended {
-  /** Null when a signal ended it. */
+interface Result {
+  /** Null when a signal killed it. */
   readonly code: number | null;
   readonly killedBy: NodeJS.Signals | null;
-  /** What it printed, on both of its outputs. */
+  /** Of stdout and stderr. */
   readonly output: string;
 }
 
-/** All that a program of etcd's needs of the environment; none of our variables, for they hold secrets. */
+/** The whole environment of etcd's programs: our own variables contain secrets. */
 export const CHILD_ENVIRONMENT = { ETCDCTL_API: '3' };
 
 /**
- * Runs a program to its end. An abort kills it and is thrown after it is gone, so that nobody writes any more.
- * @throws the abort's reason, as EtcdError when the time is over; Error with code `ENOENT` or `EACCES` when the program
- *   cannot be started
+ * Runs a program to its end. An abort kills it, and is thrown after it has ended.
+ * @throws the abort's reason, as EtcdError after a timeout; Error with code `ENOENT` or `EACCES` when it cannot be started
  */
-export async function runProgram(program: string, args: readonly string[], signal: AbortSignal): Promise<Ended> {
+export async function runProgram(program: string, args: readonly string[], signal: AbortSignal): Promise<Result> {
   signal.throwIfAborted();
   const child = startChild(program, args, { env: CHILD_ENVIRONMENT, stdio: ['ignore', 'pipe', 'pipe'] });
   const stopWatching = onAbort(signal, () => killChild(child));
@@ -41,23 +41,23 @@ export async function runProgram(program: string, args: readonly string[], signa
   }
 }
 
-/** What to end with after an abort while a program of etcd's was at work. */
+/** The error after an abort while a program of etcd's was running. */
 export function abortReason(program: string, { reason }: AbortSignal): unknown {
   if (!(reason instanceof RunTimeout)) return reason;
   return new EtcdError(
-    `${reason.message} while ${basename(program)} was at work.`,
+    `${reason.message} while ${basename(program)} was running.`,
     'Raise SNAPSHOT_TIMEOUT for a large database or a slow disk.',
     reason,
   );
 }
 
-/** Bytes of the first file of the raft log, which etcd allocates at once. */
+/** Bytes of the first file of the WAL, which etcd preallocates. */
 export const WAL_SIZE = 64_000_000;
 
-/** More than any cluster writes between a backup and its restore, so that no revision is ever used twice. */
+/** More revisions than any cluster writes between a backup and its restore: none is ever used twice. */
 export const BUMP = 1_000_000_000;
 
-/** etcd's own program that makes a data directory from a snapshot. */
+/** etcd's own program that creates a data directory from a snapshot. */
 export interface RestoreTool {
   readonly path: string;
   /** Such as `etcdutl 3.6.16`. */
@@ -68,25 +68,17 @@ export interface RestoreTool {
   readonly canBump: boolean;
 }
 
-/** What a member is told about itself and its cluster; the names are those of etcd's flags. */
-export interface MemberParameters {
-  readonly name: string;
-  readonly initialCluster: readonly InitialMember[];
-  readonly initialClusterToken: string;
-  readonly initialAdvertisePeerUrls: readonly string[];
-}
-
-interface RestoreOrder {
+interface RestoreRun {
   /** The snapshot. */
   readonly file: string;
-  /** It has no sha256, or one that does not matter. */
+  /** It has no sha256, or one that is to be ignored. */
   readonly skipHashCheck: boolean;
   readonly member: MemberParameters;
   /** Must not exist. */
   readonly dataDir: string;
   /** Must not exist; undefined = inside the data directory. */
   readonly walDir: string | undefined;
-  /** By how much the revision is raised; 0 = not at all. */
+  /** Added to the revision. */
   readonly bump: number;
 }
 
@@ -102,8 +94,8 @@ export async function findTool(searchPath: readonly string[], signal: AbortSigna
     }
   }
   throw new UsageError(
-    'There is neither an etcdutl nor an etcdctl of 3.4 or 3.5 on the PATH, so nothing can restore.',
-    'Run the image, which brings it, or put the etcdutl of the version that the members run on the PATH.',
+    'No tool to restore with: found neither etcdutl nor etcdctl 3.4 or 3.5 on the PATH.',
+    "Run the image, which contains it, or put etcdutl of the members' version on the PATH.",
   );
 }
 
@@ -122,15 +114,14 @@ export async function isExecutable(path: string): Promise<boolean> {
   );
 }
 
-/** Versions of etcd, undefined where nobody knows. */
-interface WrittenBy {
-  /** Of the data, such as `3.6.0`; its minor version decides what can read it. */
+interface EtcdVersions {
+  /** Of the data format, such as `3.6.0`; its minor version decides which etcd can read it. */
   readonly data: string | undefined;
-  /** Of the members, for people, such as `3.6.16`. A file has the minor version only, such as `3.6`. */
+  /** Of the members, for messages, such as `3.6.16`; `3.6` where only a file is known. */
   readonly members: string | undefined;
 }
 
-export function writtenBy(known: SnapshotRecord | SnapshotFacts): WrittenBy {
+export function versionsOf(known: SnapshotRecord | SnapshotFacts): EtcdVersions {
   if ('etcdVersion' in known) {
     return { data: known.storageVersion ?? known.etcdVersion, members: known.etcdVersion };
   }
@@ -139,31 +130,32 @@ export function writtenBy(known: SnapshotRecord | SnapshotFacts): WrittenBy {
 }
 
 /**
- * A note when the tool is of a later minor version than the snapshot, for then so must the members be.
- * @throws UnsafeError when the tool is older: etcd does not read the data of a later minor version
+ * Checks that a tool can restore a snapshot.
+ * @returns a warning when the tool's minor version is later: then the members' must be, too
+ * @throws UnsafeError when it is earlier, because etcd does not read the data of a later minor version
  */
-export function assertFit(tool: RestoreTool, { data: snapshotVersion, members }: WrittenBy): string | undefined {
-  if (snapshotVersion === undefined) return undefined;
-  const [ofTool, ofSnapshot] = [minorOf(tool.version), minorOf(snapshotVersion)];
+export function checkVersion(tool: RestoreTool, { data, members }: EtcdVersions): string | undefined {
+  if (data === undefined) return undefined;
+  const [ofTool, ofSnapshot] = [minorOf(tool.version), minorOf(data)];
   if (ofTool === ofSnapshot) return undefined;
   if (ofTool > ofSnapshot) {
     return `${tool.name} restores a snapshot of etcd ${members}: start etcd ${tool.version} on it, no earlier minor version.`;
   }
   throw new UnsafeError(
     `${tool.name} is too old for a snapshot of etcd ${members}: etcd does not read the data of a later version.`,
-    'Use the tools of the version that the members run: an image built with ETCD_VERSION, or another PATH.',
+    "Use the tools of the members' version: an image built with ETCD_VERSION, or another PATH.",
   );
 }
 
-/** A number that grows with the minor version. */
+/** A number that increases with the minor version. */
 function minorOf(version: string): number {
   const [major = '', minor = ''] = version.split('.');
   return Number(major) * 1000 + Number(minor);
 }
 
-/** Makes the data directory. @throws EtcdError with what the tool said last; the abort's reason */
-export async function runRestore(tool: RestoreTool, order: RestoreOrder, signal: AbortSignal): Promise<void> {
-  const { file, skipHashCheck, member, dataDir, walDir, bump } = order;
+/** Creates the data directory. @throws EtcdError with the last line of the tool's output; the abort's reason */
+export async function runRestore(tool: RestoreTool, run: RestoreRun, signal: AbortSignal): Promise<void> {
+  const { file, skipHashCheck, member, dataDir, walDir, bump } = run;
   const args = [
     ...['snapshot', 'restore', file, '--data-dir', dataDir],
     ...(skipHashCheck ? ['--skip-hash-check'] : []),
@@ -177,8 +169,9 @@ export async function runRestore(tool: RestoreTool, order: RestoreOrder, signal:
   const { code, killedBy, output } = await runProgram(tool.path, args, signal);
   if (code === 0) return;
   const last = output.trim().split('\n').at(-1) ?? '';
+  const why = killedBy === null ? last || `exit code ${code}` : `killed by ${killedBy}`;
   throw new EtcdError(
-    `${tool.name} could not restore the snapshot: ${killedBy === null ? last || `it ended with ${code}` : `it was ended by ${killedBy}`}.`,
-    'Nothing was changed. Is there room on the disk, and memory for the database?',
+    `${tool.name} could not restore the snapshot: ${why}.`,
+    'Nothing was changed. Check the free disk space and the memory for the database.',
   );
 }

@@ -52,7 +52,7 @@ for (const version of findEtcd()) {
     t.ok(compare > 0 && result.recoveryMs === fetch + restore + start, `recovery takes ${result.recoveryMs} ms`);
     const checked = new Set(result.checks.map(({ what }) => what));
     for (const what of ['revision', 'live keys', 'HashKV', 'totalKeys of the record']) t.ok(checked.has(what), what);
-    const line = finished.stderr.split('\n').find((text) => text.includes('the drill succeeded')) ?? '{}';
+    const line = finished.stderr.split('\n').find((text) => text.includes('drill succeeded')) ?? '{}';
     t.match(JSON.parse(line), { ok: true, recoveryMs: result.recoveryMs }, 'one line for monitoring');
     t.strictSame(await readdir(room), []);
   });
@@ -81,7 +81,7 @@ t.test('files of clusters with authentication, leases and an unfinished compacti
     const file = join(FIXTURES, `etcd-3.5.30-${name}.snap`);
     const { code, stdout, stderr } = await runWorker(['drill', file, '--temp-dir', room], withTools(tools));
     t.equal(code, 0, `${name}: ${stderr}`);
-    t.match(stdout, /restorable, by etcd 3\.\d+\.\d+ in \d+\.\d s\n$/);
+    t.match(stdout, /restorable: .* with etcd 3\.\d+\.\d+ in \d+\.\d s\n$/);
   }
   t.strictSame(await readdir(room), []);
 });
@@ -109,7 +109,7 @@ t.test('whatever differs is found out', { skip }, async (t) => {
     t.equal(finished.code, 11, finished.stderr);
     t.equal((JSON.parse(finished.stdout || '{}') as Drill).ok, false);
     t.match(errorOf(finished).message, message);
-    t.match(finished.stderr, /the drill failed/);
+    t.match(finished.stderr, /drill failed/);
   }
 
   const container = azurite.container('drill-record');
@@ -146,7 +146,7 @@ t.test('an etcd that never answers is ended in time, and by a signal', { skip },
   const file = join(FIXTURES, 'etcd-3.5.30-k8s.snap');
   const slow = await runWorker(['drill', file, '--temp-dir', room], { ...mute, SNAPSHOT_TIMEOUT: '8' });
   t.equal(slow.code, 10, slow.stderr);
-  t.match(errorOf(slow).message, /Timed out after 8 s \(SNAPSHOT_TIMEOUT\) while etcd was at work/);
+  t.match(errorOf(slow).message, /Timed out after 8 s \(SNAPSHOT_TIMEOUT\) while etcd was running/);
 
   await rm(pidFile);
   const worker = startWorker(['drill', file, '--temp-dir', room], mute);

@@ -41,7 +41,7 @@ t.test('a name is of the container, a path of this machine', async (t) => {
     if (path.startsWith('sub')) t.equal(local.code, 13, 'a name may have slashes');
     else {
       t.match(JSON.parse(local.stdout), { size: SNAPSHOT.length }, path);
-      t.match(local.stderr, `"reading a file of this machine","file":"${path}"`);
+      t.match(local.stderr, `"reading a local file","file":"${path}"`);
     }
   }
   t.match((await runWorker(['verify', '../cwd/both.db'], {}, folder)).stdout, 'a8e91a41');

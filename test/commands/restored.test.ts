@@ -77,9 +77,9 @@ async function everythingIsRight(t: Test, cluster: EtcdCluster, variables: Varia
   if (cluster.tools.version.startsWith('3.4.')) {
     t.match(findings.join(), /file also lists members that are not in the cluster: /);
     t.match(inspected.warnings, [/The file also lists/]);
-    t.match(bare.warnings, [/does not say for certain who the members are/]);
+    t.match(bare.warnings, [/leaves the members uncertain/]);
     t.equal(restored.code, 2, restored.stderr);
-    t.match(errorOf(restored), { message: /not say for certain who the members are/, hint: /--initial-cluster/ });
+    t.match(errorOf(restored), { message: /leaves the members uncertain/, hint: /--initial-cluster/ });
     const given = await jsonOf<Restored>(
       [...fromFile.slice(0, -1), '--initial-cluster', set],
       withTools(cluster.tools),

@@ -88,7 +88,7 @@ t.test('a backup as root without capabilities, a drill as nobody', async (t) => 
   t.match(stored, { code: 0, stdout: /uploaded successfully!/ }, stored.stderr);
   const tmp = emptyDir();
   const drilled = await inContainer(drill, { tmp });
-  t.match(drilled, { code: 0, stdout: /: restorable, by etcd/ }, drilled.stderr);
+  t.match(drilled, { code: 0, stdout: /: restorable: .* with etcd/ }, drilled.stderr);
   t.strictSame(readdirSync(tmp), [], 'nothing is left');
   const refused = await inContainer(drill, { tmp: folderOnDisk('foreign') });
   t.equal(refused.code, 2, 'it is nobody indeed');
@@ -116,7 +116,7 @@ t.test("a restore in another user's directory, with the capabilities of the Job 
       add: capabilities.filter((name) => name !== missing),
     });
     const refused = await inContainer(work, { data, plan, member });
-    t.match(refused, { code: 2, stderr: /this user may not/ }, `${missing} is needed`);
+    t.match(refused, { code: 2, stderr: /permission denied/ }, `${missing} is needed`);
     t.strictSame(readdirSync(data), ['member'], 'nothing is left');
   }
 
@@ -129,5 +129,5 @@ t.test("a restore in another user's directory, with the capabilities of the Job 
   t.equal(statSync(join(data, 'restored')).mode & 0o777, 0o700);
   t.strictSame(readdirSync(data).toSorted(), ['member', 'restored']);
   const again = await inContainer(restore, { data, plan, member });
-  t.match(again, { code: 0, stdout: /^Already done/ }, 'what is there is never overwritten');
+  t.match(again, { code: 0, stdout: /^Already done/m }, 'what is there is never overwritten');
 });

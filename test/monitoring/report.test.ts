@@ -124,7 +124,7 @@ t.test('a drill is told, and leaves what is known of the backup', { skip: skip |
   for (const [key, value] of before) {
     if (key.startsWith('etcd_snapshot_backup')) t.equal((await pushed()).get(key), value, key);
   }
-  t.match(words(), /restorable, by etcd [\d.]+ in [\d.]+ s$/);
+  t.match(words(), /restorable: [\d.]+ \w+ with etcd [\d.]+ in [\d.]+ s$/);
   t.strictSame(switchboard.asked.splice(0), [], 'no ping for a drill');
 
   const names = new Set([...(await pushed()).keys()].map((key) => key.split('{')[0] ?? ''));

@@ -65,7 +65,7 @@ t.test('what cannot be verified', async (t) => {
   await shorter.end();
 
   const missing = begin(join(dir, 'missing.db'));
-  await t.rejects(missing.finish(1), { name: 'UsageError', message: /missing\.db failed: it is not there/ });
+  await t.rejects(missing.finish(1), { name: 'UsageError', message: /missing\.db failed: it does not exist/ });
   await missing.end();
 
   const controller = new AbortController();

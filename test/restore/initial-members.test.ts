@@ -1,16 +1,10 @@
 import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import t from 'tap';
-import {
-  assertAgrees,
-  assertPossible,
-  formatInitialCluster,
-  type Known,
-  membersToRestore,
-  parseInitialCluster,
-} from '../../src/restore/initial-members.ts';
+import { formatInitialCluster, parseInitialCluster } from '../../src/member.ts';
+import { assertAgrees, assertPossible, type Known, membersToRestore } from '../../src/restore/initial-members.ts';
 import type { RestoreRequest } from '../../src/restore/options.ts';
-import { memberFor } from '../../src/restore/parameters.ts';
+import { memberFor } from '../../src/restore/member-parameters.ts';
 import { makePlan } from '../../src/restore/plan.ts';
 import { fromMetadata, type RecordedMember, type SnapshotRecord } from '../../src/snapshot/record.ts';
 import { PROMOTED } from '../support/fixtures.ts';
@@ -131,7 +125,7 @@ t.test('members that were promoted, as their record names them', (t) => {
   const named = facts.members.map((member) => ({ ...member, name: `m${member.peerURLs[0]?.at(-2)}` }));
   t.equal(planOf(recordOf(named), facts).members.length, 3);
   t.throws(() => memberFor({ ...NOTHING, config: configOf('m1') }, facts), {
-    message: /does not say what the members/,
+    message: /does not contain the names of the members/,
   });
   t.end();
 });
@@ -170,7 +164,7 @@ t.test('a learner is not restored alone under an address of its own', (t) => {
   t.throws(() => memberFor({ ...NOTHING, name: 'b' }, snapshot), refusal);
   t.match(memberFor({ ...NOTHING, name: 'x' }, snapshot), {
     member: { initialAdvertisePeerUrls: ['http://localhost:2380'] },
-    notes: [/x is no member of the snapshot's cluster/],
+    warnings: [/x is not a member of the snapshot's cluster/],
   });
   t.end();
 });
@@ -189,8 +183,8 @@ t.test('sets that no cluster can have', (t) => {
     ['a=https://h1:2380/path', /is not a peer URL/],
     ['a=https://u:p@h1:2380', /is not a peer URL/],
     ['a=https://h1:2380?x', /is not a peer URL/],
-    ['a=https://h1:99999', /cannot be understood/],
-    ['a=https://$(reboot):2380', /is not a peer URL|cannot be understood/],
+    ['a=https://h1:99999', /Invalid initial cluster/],
+    ['a=https://$(reboot):2380', /is not a peer URL|Invalid initial cluster/],
     ['a\u0007=https://h1:2380', /is not a member name/],
   ] as const) {
     const refusal = { name: 'UsageError', message, hint: /name=peer-URL/ };

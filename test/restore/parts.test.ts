@@ -1,19 +1,13 @@
 import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import t from 'tap';
-import {
-  formatInitialCluster,
-  isSetOf,
-  membersToRestore,
-  parseInitialCluster,
-  sameMembers,
-  tokenOf,
-} from '../../src/restore/initial-members.ts';
+import { formatInitialCluster, parseInitialCluster } from '../../src/member.ts';
+import { isSetOf, membersToRestore, sameMembers, tokenOf } from '../../src/restore/initial-members.ts';
 import type { RestoreRequest } from '../../src/restore/options.ts';
-import { memberFor } from '../../src/restore/parameters.ts';
+import { memberFor } from '../../src/restore/member-parameters.ts';
 import { makePlan } from '../../src/restore/plan.ts';
 import { swapIn } from '../../src/restore/swap-directory.ts';
-import { assertFit } from '../../src/restore/tool.ts';
+import { checkVersion } from '../../src/restore/tool.ts';
 import { sampler } from '../../src/snapshot/verify/keys.ts';
 import { fromMetadata, type SnapshotRecord } from '../../src/snapshot/record.ts';
 import { temporaryFolder } from '../support/process.ts';
@@ -87,12 +81,12 @@ t.test('members whose names etcd did not write down', (t) => {
   const request = { ...NOTHING, config: { ...config, initialAdvertisePeerUrls: undefined, walDir: undefined } };
   t.throws(() => memberFor(request, known), {
     name: 'UsageError',
-    message: /members at https:\/\/10\.0\.0\.1:2380 and https:\/\/10\.0\.0\.2:2380 are called/,
+    message: /names of the members at https:\/\/10\.0\.0\.1:2380 and https:\/\/10\.0\.0\.2:2380:/,
   });
   t.match(memberFor({ ...request, initialCluster: SET }, known).member, { name: 'a' }, 'but when told');
   t.match(memberFor({ ...NOTHING, plan: PLAN, name: 'b' }, known).member, { name: 'b' }, 'or by a plan');
   const never = memberFor(request, { members, sha256: SHA256 });
-  t.match(never.notes, [/has no name here/, /has no name here/], 'nobody misses what never started');
+  t.match(never.warnings, [/has no name here/, /has no name here/], 'nobody misses what never started');
   t.end();
 });
 
@@ -103,9 +97,9 @@ t.test('what a member is told', (t) => {
   const fromConfig = memberFor({ ...NOTHING, config: { ...config, ...unset } }, known);
   t.equal(formatInitialCluster(fromConfig.member.initialCluster), SET, 'the set is of the snapshot');
   t.match(fromConfig.member, { name: 'b', initialClusterToken: tokenOf(SHA256) });
-  t.match(fromConfig.notes, [/names another set/]);
+  t.match(fromConfig.warnings, [/another initial cluster/]);
   const whole = { ...config, ...unset, initialCluster: SET };
-  t.strictSame(memberFor({ ...NOTHING, config: whole }, known).notes, []);
+  t.strictSame(memberFor({ ...NOTHING, config: whole }, known).warnings, []);
 
   const alone = memberFor({ ...NOTHING, name: 'a' }, known).member;
   t.equal(formatInitialCluster(alone.initialCluster), 'a=https://10.0.0.0:2380', 'alone, at the address that it had');
@@ -120,25 +114,27 @@ t.test('what a member is told', (t) => {
   });
 
   const refused: [why: RegExp, request: Partial<RestoreRequest>][] = [
-    [/not said which member/, {}],
-    [/m is not one of the members/, { name: 'm', initialCluster: SET }],
+    [/No member given/, {}],
+    [/m is not one of the restored members/, { name: 'm', initialCluster: SET }],
     [/would advertise http:\/\/b:1/, { name: 'a', initialAdvertisePeerUrls: 'http://b:1' }],
     [/would advertise nonsense/, { name: 'a', initialAdvertisePeerUrls: 'nonsense' }],
     [/new is not one of/, { config: { ...config, ...unset, name: 'new' } }],
-    [/not said which member/, { plan: PLAN }],
+    [/No member given/, { plan: PLAN }],
     [/z is not one of/, { plan: PLAN, name: 'z' }],
   ];
   for (const [message, request] of refused)
     t.throws(() => memberFor({ ...NOTHING, ...request }, known), { message, name: 'UsageError' });
   const fewer = { members: MEMBERS.slice(1), sha256: SHA256 };
-  t.throws(() => memberFor({ ...NOTHING, plan: PLAN, name: 'c' }, fewer), { message: /other members/ });
+  t.throws(() => memberFor({ ...NOTHING, plan: PLAN, name: 'c' }, fewer), {
+    message: /members of the plan are not those/,
+  });
   t.end();
 });
 
 t.test('a tool and what it may restore', (t) => {
   const tool = (version: string) => ({ path: '/x', name: `etcdutl ${version}`, version, canBump: true });
   const fit = (ofTool: string, members: string | undefined, data = members) =>
-    assertFit(tool(ofTool), { data, members });
+    checkVersion(tool(ofTool), { data, members });
   t.equal(fit('3.6.1', '3.6.16'), undefined);
   t.equal(fit('3.6.1', '3.6.16', '3.6.0'), undefined);
   t.equal(fit('3.6.1', undefined), undefined);
