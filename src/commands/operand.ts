@@ -45,7 +45,8 @@ export async function openNamedOrNewest(
   store?: BlobStore,
 ): Promise<SnapshotSource> {
   const ids = clusterIdsFor(context, options);
-  if (operand === undefined) return chosen(await openNewest(store ?? (await openStore(context)), ids, context.log), context);
+  if (operand === undefined)
+    return chosen(await openNewest(store ?? (await openStore(context)), ids, context.log), context);
   const source = await openSource(context, operand, options, store);
   assertOfCluster(source, ids);
   return source;

@@ -65,7 +65,7 @@ export async function replaceMember(context: Context, { operands, options }: Arg
   };
   for (;;) {
     deadline.assertTime();
-    const seen = await look().catch(async (error: unknown) => deadline.bear(error));
+    const seen = await look().catch(async (error: unknown) => deadline.retryOrThrow(error));
     if (seen === undefined) continue;
     const { cluster, step } = seen;
     // They may be impossible, and must be known to be possible before anything is changed.

@@ -3,50 +3,49 @@ import { EtcdError, RunTimeout, UnsafeError } from '../errors.ts';
 
 const PAUSE_MS = 1_000;
 
-/** Waits for the cluster in short pauses, and not for ever. */
+/** Limits how long the loop waits for the cluster to be ready for the next step. */
 export class Deadline {
   readonly #signal: AbortSignal;
   readonly #limitMs: number;
   #since: number | undefined;
 
-  /** @param limitMs how long one thing may be waited for */
   constructor(signal: AbortSignal, limitMs: number) {
     this.#signal = signal;
     this.#limitMs = limitMs;
   }
 
-  /** Something was done: the time for the next thing begins. */
+  /** Call after a step: the time for the next one begins. */
   renew(): void {
     this.#since = performance.now();
   }
 
-  /** @param why what is not as it should be: thrown when that was waited for long enough */
+  /** @throws `why` when the time is over */
   async pause(why: unknown): Promise<void> {
     this.#since ??= performance.now();
     if (performance.now() - this.#since > this.#limitMs) throw why;
-    // An abort ends the pause, and is told by the next look at the clock.
+    // An abort ends the pause; assertTime throws it.
     await sleep(PAUSE_MS, undefined, { signal: this.#signal }).catch(() => {});
   }
 
-  /** The same for a failure that comes right by itself, as an election does, if something was done or waited for before it. */
-  async bear(error: unknown): Promise<undefined> {
-    const mayPass = error instanceof UnsafeError || error instanceof EtcdError;
-    if (this.#since === undefined || !mayPass) throw error;
+  /** Pauses after an error that can pass, such as that of an election, if a step was done or awaited before it. */
+  async retryOrThrow(error: unknown): Promise<undefined> {
+    const canPass = error instanceof UnsafeError || error instanceof EtcdError;
+    if (this.#since === undefined || !canPass) throw error;
     await this.pause(error);
     return undefined;
   }
 
-  /** @throws UnsafeError when the time of the whole run is over; the signal's error when one came */
+  /** @throws UnsafeError after SNAPSHOT_TIMEOUT; the signal's error when one came */
   assertTime(): void {
     if (this.#signal.reason instanceof RunTimeout) throw unfinished(`${this.#signal.reason.message}.`);
     this.#signal.throwIfAborted();
   }
 }
 
-/** @param why in a sentence */
+/** @param why a sentence */
 export function unfinished(why: string): UnsafeError {
   return new UnsafeError(
     `The replacement is not finished: ${why}`,
-    'Run the same command again: it goes on from here.',
+    'Run the same command again: it continues from here.',
   );
 }

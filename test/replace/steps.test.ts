@@ -137,7 +137,7 @@ t.test('no name or URL of another member becomes a command', (t) => {
     { peerURLs: ["https://a';reboot;':2380"] },
     { peerURLs: [] },
   ]) {
-    const refusal = { name: 'UnsafeError', exitCode: 20, message: /No settings can be written/ };
+    const refusal = { name: 'UnsafeError', exitCode: 20, message: /Cannot write the settings/ };
     t.throws(() => settingsOf(replacement, [{ ...good!, ...change }]), refusal, JSON.stringify(change));
   }
   const odd = { ...good!, name: 'máster~1@x', peerURLs: ['https://[fe80::1%25eth0]:2380'] };
@@ -302,17 +302,17 @@ t.test('no sequence of failures and commands, right or wrong, loses quorum by a 
   t.end();
 });
 
-t.test('deadline bears what may pass, and only after something has begun', async (t) => {
+t.test('deadline retries what can pass, and only after a step', async (t) => {
   const { signal } = new AbortController();
   const lost = new UnsafeError('no quorum', '');
   const deadline = new Deadline(signal, 10_000);
-  await t.rejects(deadline.bear(lost), lost, 'a refusal before anything was done');
+  await t.rejects(deadline.retryOrThrow(lost), lost, 'a refusal before anything was done');
   deadline.renew();
-  t.equal(await deadline.bear(lost), undefined);
-  await t.rejects(deadline.bear(new TypeError('a bug')), TypeError);
+  t.equal(await deadline.retryOrThrow(lost), undefined);
+  await t.rejects(deadline.retryOrThrow(new TypeError('a bug')), TypeError);
   const none = new Deadline(signal, -1);
   none.renew();
-  await t.rejects(none.bear(lost), lost, 'the time is over');
+  await t.rejects(none.retryOrThrow(lost), lost, 'the time is over');
 });
 
 /** How many more failures the voting members survive; negative when quorum is lost. */
