@@ -19,13 +19,13 @@ export function settingsOf(replacement: Replacement, members: readonly Member[])
   const { name, peerURLs, clientURLs, dataDir } = replacement;
   const others = members.filter((member) => !isReplacement(member, replacement));
   for (const member of others) assertUsable(member);
-  const cluster = [...others.map((member) => ({ ...member, name: member.name || member.id })), { name, peerURLs }];
+  const named = others.map((member) => ({ name: member.name || member.id, peerURLs: member.peerURLs }));
   return {
     name,
     'data-dir': dataDir,
     'initial-advertise-peer-urls': peerURLs.join(),
     'listen-peer-urls': peerURLs.map(bindable).join(),
-    'initial-cluster': formatInitialCluster(cluster),
+    'initial-cluster': formatInitialCluster([...named, { name, peerURLs }]),
     'initial-cluster-state': 'existing',
     ...(clientURLs.length === 0
       ? {}
