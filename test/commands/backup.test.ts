@@ -38,7 +38,7 @@ const [azurite, single] = await Promise.all([
   EtcdCluster.start({ tools, dir: join(dir, 'single') }),
 ]);
 t.teardown(async () => Promise.all([azurite.stop(), single.stop()]));
-t.jobs = 3;
+t.jobs = 2;
 
 async function backup(variables: Record<string, string>): Promise<Result> {
   const { code, stdout, stderr } = await runWorker(['--json'], variables);

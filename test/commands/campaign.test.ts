@@ -104,7 +104,7 @@ function failedOver(t: Test, { attempts, findings }: Result, failure: RegExp): v
 }
 
 // They wait most of the time.
-t.jobs = 8;
+t.jobs = 6;
 
 t.test('a member is killed in mid-stream', async (t) => {
   const field = await Field.prepare(t);

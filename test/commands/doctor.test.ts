@@ -21,7 +21,7 @@ const dir = temporaryFolder('doctor');
 const authority = await makeAuthority(join(dir, 'certs'));
 const azurite = await Azurite.start(join(dir, 'azurite'));
 t.teardown(async () => azurite.stop());
-t.jobs = 3;
+t.jobs = 2;
 
 async function ask(variables: Variables): Promise<{ end: Finished; lines: Line[]; ok: boolean }> {
   const end = await runWorker(['doctor', '--json'], variables);

@@ -50,7 +50,7 @@ async function statusOf(cluster: EtcdCluster, name: string): Promise<{ clusterId
 }
 
 // They wait most of the time.
-t.jobs = 6;
+t.jobs = 4;
 
 for (const tools of findEtcd()) {
   t.test(`etcd ${tools.version}: from healthy to lost`, async (t) => {

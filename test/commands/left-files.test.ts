@@ -26,7 +26,7 @@ interface Report {
 const dir = temporaryFolder('left-files');
 const azurite = await Azurite.start(join(dir, 'azurite'));
 t.teardown(async () => azurite.stop());
-t.jobs = 3;
+t.jobs = 2;
 const newest = findEtcd().at(-1);
 if (newest === undefined) throw new Error('no etcd');
 const SKIP = '--skip-hash-check';

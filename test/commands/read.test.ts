@@ -45,7 +45,7 @@ const upload = async (name: string, sha: string): Promise<void> =>
     .upload(SNAPSHOT, SNAPSHOT.length, { metadata: { ...metadata, sha256: sha } }));
 await upload('good.db', sha256);
 await upload('bad.db', 'ab'.repeat(32));
-t.jobs = 3;
+t.jobs = 2;
 
 t.test('verify FILE needs no configuration and changes nothing', async (t) => {
   const { code, stdout, stderr } = await runWorker(['verify', sound], {});

@@ -38,7 +38,7 @@ async function replacing(cluster: EtcdCluster, failed: string, more?: Record<str
 }
 
 // They wait most of the time.
-t.jobs = 5;
+t.jobs = 4;
 
 for (const tools of versions) {
   t.test(`etcd ${tools.version}: one of three is replaced, with a backup before`, async (t) => {

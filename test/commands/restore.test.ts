@@ -23,7 +23,7 @@ const dir = temporaryFolder('restore');
 const authority = await makeAuthority(join(dir, 'certs'));
 const azurite = await Azurite.start(join(dir, 'azurite'));
 t.teardown(async () => azurite.stop());
-t.jobs = 3;
+t.jobs = 2;
 const [oldest] = findEtcd();
 const newest = findEtcd().at(-1);
 if (oldest === undefined || newest === undefined) throw new Error('no etcd');

@@ -17,7 +17,7 @@ if (tools === undefined) throw new Error('no etcd');
 const cluster = await EtcdCluster.start({ tools, dir: join(dir, 'etcd') });
 const azurite = await Azurite.start(join(dir, 'azurite'));
 t.teardown(async () => Promise.all([cluster.stop(), azurite.stop()]));
-t.jobs = 3;
+t.jobs = 2;
 
 /** The worker's variables with a SAS that has these rights on this container, and none beyond it. */
 function withRights(container: string, rights: string): Variables {

@@ -34,7 +34,7 @@ const skip = unfitFor(tools);
 const cluster = await EtcdCluster.start({ tools, dir: join(dir, 'etcd') });
 const azurite = await Azurite.start(join(dir, 'azurite'));
 t.teardown(async () => Promise.all([cluster.stop(), azurite.stop()]));
-t.jobs = 3;
+t.jobs = 2;
 let containers = 0;
 
 async function newContainer(): Promise<{ client: ContainerClient; name: string; variables: Variables }> {

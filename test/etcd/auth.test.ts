@@ -13,7 +13,7 @@ const dir = temporaryFolder('auth');
 const authority = await makeAuthority(join(dir, 'certs'));
 const azurite = await Azurite.start(join(dir, 'azurite'));
 t.teardown(async () => azurite.stop());
-t.jobs = 3;
+t.jobs = 2;
 
 const ROOT = 'root-password-that-no-output-may-show';
 const GUEST = 'guest-password-that-no-output-may-show';

@@ -17,7 +17,7 @@ const bare = withTools(tools);
 const dir = openTo(temporaryFolder('killed-runs'));
 const snapshot = join(dir, 'snapshot.db');
 await writeFile(snapshot, SNAPSHOT);
-t.jobs = 3;
+t.jobs = 2;
 
 const swap = async (place: string): Promise<Finished> => runWorker(['restore', '--swap', '--data-dir', place], bare);
 

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import type { Authority } from './certificates.ts';
 import type { EtcdTools } from './etcd.ts';
 import { Host } from './host.ts';
-import { type Finished, freePort, run, type Variables } from './process.ts';
+import { type Finished, freePort, type Variables } from './process.ts';
 import { until } from './until.ts';
 import { MAIN, withTools } from './worker.ts';
 
@@ -119,7 +119,7 @@ export class AksNode {
   async kill(): Promise<void> {
     const pid = this.#killEtcd();
     await rm(this.file('etcd.pid'), { force: true });
-    if (pid !== undefined) await until(async () => (await run('kill', ['-0', String(pid)])).code !== 0);
+    if (pid !== undefined) await until(() => !isRunning(pid));
   }
 
   #killEtcd(): number | undefined {
@@ -130,5 +130,13 @@ export class AksNode {
     } catch {
       return undefined; // it does not run
     }
+  }
+}
+
+function isRunning(pid: number): boolean {
+  try {
+    return process.kill(pid, 0);
+  } catch {
+    return false;
   }
 }
