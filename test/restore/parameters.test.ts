@@ -1,19 +1,11 @@
-import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises';
-import { join } from 'node:path';
 import t from 'tap';
 import { formatInitialCluster, parseInitialCluster } from '../../src/member.ts';
 import { isSetOf, membersToRestore, sameMembers, tokenOf } from '../../src/restore/initial-members.ts';
 import type { RestoreRequest } from '../../src/restore/options.ts';
 import { memberFor } from '../../src/restore/member-parameters.ts';
 import { makePlan } from '../../src/restore/plan.ts';
-import { swapIn } from '../../src/restore/swap-directory.ts';
-import { checkVersion } from '../../src/restore/tool.ts';
-import { sampler } from '../../src/snapshot/verify/keys.ts';
 import { fromMetadata, type SnapshotRecord } from '../../src/snapshot/record.ts';
-import { temporaryFolder } from '../support/process.ts';
 import { metadataOf } from '../support/restored.ts';
-
-const dir = temporaryFolder('restore-parts');
 
 const MEMBERS = ['a', 'b', 'c'].map((name, i) => ({
   id: `${i}1`,
@@ -21,6 +13,7 @@ const MEMBERS = ['a', 'b', 'c'].map((name, i) => ({
   peerURLs: [`https://10.0.0.${i}:2380`],
   isLearner: false,
 }));
+
 const SET = 'a=https://10.0.0.0:2380,b=https://10.0.0.1:2380,c=https://10.0.0.2:2380';
 const SHA256 = 'ab'.repeat(32);
 
@@ -129,60 +122,4 @@ t.test('what a member is told', (t) => {
     message: /members of the plan are not those/,
   });
   t.end();
-});
-
-t.test('a tool and what it may restore', (t) => {
-  const tool = (version: string) => ({ path: '/x', name: `etcdutl ${version}`, version, canBump: true });
-  const fit = (ofTool: string, members: string | undefined, data = members) =>
-    checkVersion(tool(ofTool), { data, members });
-  t.equal(fit('3.6.1', '3.6.16'), undefined);
-  t.equal(fit('3.6.1', '3.6.16', '3.6.0'), undefined);
-  t.equal(fit('3.6.1', undefined), undefined);
-  t.match(fit('3.6.1', '3.5.35', '3.5.0'), /of etcd 3\.5\.35: start etcd 3\.6\.1 on it/);
-  t.match(fit('3.10.0', '3.9.0'), /start etcd/);
-  for (const [old, late] of [
-    ['3.5.30', '3.6.0'],
-    ['3.4.23', '3.5.0'],
-    ['3.9.0', '3.10.0'],
-  ] as const) {
-    t.throws(() => fit(old, late), { name: 'UnsafeError' }, `${old} for ${late}`);
-  }
-  t.end();
-});
-
-t.test('a sample has keys of everywhere, and all revisions of each', (t) => {
-  const keys = Array.from({ length: 20_000 }, (_, i) => Buffer.from(`/registry/pods/default/pod-${i}`));
-  const chosen = keys.map((key, i) => ({ i, is: sampler(100, keys.length)(key) })).filter(({ is }) => is);
-  t.ok(chosen.length > 50 && chosen.length < 200, `${chosen.length} chosen`);
-  for (let part = 0; part < 4; part++)
-    t.ok(
-      chosen.some(({ i }) => Math.floor(i / 5000) === part),
-      `quarter ${part}`,
-    );
-  t.ok(keys.slice(0, 100).every(sampler(100, 100)), 'few keys are all chosen');
-  t.end();
-});
-
-t.test('a swap that is undone within the same second', async (t) => {
-  const place = join(dir, 'swapped-at-once');
-  const now = new Date('2026-01-02T03:04:59.999Z');
-  const { signal } = new AbortController();
-  for (const [parent, content] of [
-    [place, 'old'],
-    [join(place, 'restored'), 'restored'],
-  ] as const) {
-    await mkdir(join(parent, 'member/snap'), { recursive: true });
-    await mkdir(join(parent, 'member/wal'));
-    await writeFile(join(parent, 'member/snap/db'), content);
-  }
-  const inPlace = async (): Promise<string> => readFile(join(place, 'member/snap/db'), 'utf8');
-  const { aside: old = '' } = await swapIn(place, join(place, 'restored'), now, signal);
-  t.equal(old, join(place, 'old-20260102-030459'));
-  t.equal(await inPlace(), 'restored');
-  const { aside: undone = '' } = await swapIn(place, old, now, signal);
-  t.equal(undone, join(place, 'old-20260102-030500'));
-  t.equal(await inPlace(), 'old');
-  await swapIn(place, undone, now, signal);
-  t.equal(await inPlace(), 'restored');
-  t.strictSame(await readdir(place), ['member', 'old-20260102-030459']);
 });

@@ -1,0 +1,31 @@
+import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import t from 'tap';
+import { swapIn } from '../../src/restore/swap-directory.ts';
+import { temporaryFolder } from '../support/process.ts';
+
+const dir = temporaryFolder('swap-directory');
+
+t.test('a swap that is undone within the same second', async (t) => {
+  const place = join(dir, 'swapped-at-once');
+  const now = new Date('2026-01-02T03:04:59.999Z');
+  const { signal } = new AbortController();
+  for (const [parent, content] of [
+    [place, 'old'],
+    [join(place, 'restored'), 'restored'],
+  ] as const) {
+    await mkdir(join(parent, 'member/snap'), { recursive: true });
+    await mkdir(join(parent, 'member/wal'));
+    await writeFile(join(parent, 'member/snap/db'), content);
+  }
+  const inPlace = async (): Promise<string> => readFile(join(place, 'member/snap/db'), 'utf8');
+  const { aside: old = '' } = await swapIn(place, join(place, 'restored'), now, signal);
+  t.equal(old, join(place, 'old-20260102-030459'));
+  t.equal(await inPlace(), 'restored');
+  const { aside: undone = '' } = await swapIn(place, old, now, signal);
+  t.equal(undone, join(place, 'old-20260102-030500'));
+  t.equal(await inPlace(), 'old');
+  await swapIn(place, undone, now, signal);
+  t.equal(await inPlace(), 'restored');
+  t.strictSame(await readdir(place), ['member', 'old-20260102-030459']);
+});

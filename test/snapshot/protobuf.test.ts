@@ -1,0 +1,60 @@
+import t from 'tap';
+import { MessageScanner, varintFields } from '../../src/snapshot/verify/protobuf.ts';
+
+t.test('protobuf messages', async (t) => {
+  const scan = (hex: string, pieceSize = 1000) => {
+    const bytes = Buffer.from(hex.replaceAll(' ', ''), 'hex');
+    let first = '';
+    const scanner = new MessageScanner({
+      beginFirst: (length) => void (first = `${length}:`),
+      partOfFirst: (part, from, to) => void (first += part.toString('latin1', from, to)),
+    });
+    scanner.begin();
+    for (let at = 0; at < bytes.length; at += pieceSize) {
+      scanner.feed(bytes, at, Math.min(at + pieceSize, bytes.length));
+    }
+    const { numberFields, bytesFields, otherFields } = scanner;
+    return { ok: scanner.end(), first, third: scanner.number(3), numberFields, bytesFields, otherFields };
+  };
+  const record = '0a 03 61 62 63 10 05 18 ac02 20 01 2a 02 ffff 30 ffffffffffffffffff01';
+  const sound = {
+    ok: true,
+    first: '3:abc',
+    third: 300,
+    numberFields: 0b101_1100,
+    bytesFields: 0b10_0010,
+    otherFields: 0,
+  };
+  for (const pieceSize of [1000, 1, 2, 5]) t.strictSame(scan(record, pieceSize), sound, `${pieceSize} bytes at a time`);
+  t.ok(scan('').ok, 'an empty message');
+  t.match(scan('0a 00'), { ok: true, first: '0:' });
+  t.match(scan('19 0000000000000000 45 00000000'), { ok: true, third: 0, otherFields: 0b1000 }, 'fixed sizes');
+  t.ok(scan('a2 06 01 00 18 01').ok, 'an unknown field');
+  t.equal(scan('18 ffffffffffffff0f').third, 2 ** 53 - 1, 'exact up to here');
+  t.equal(scan('1a 00').third, 0, 'no number');
+  const broken = {
+    'cut in a number': '18 80',
+    'cut in a tag': 'a2',
+    'cut in a length': '0a 80',
+    'cut in bytes': '0a 03 61',
+    'a number too long': '18 ffffffffffffffffffff01',
+    'a number too large': '18 ffffffffffffffffff02',
+    'field 0': '00 00',
+    'a group': '1b 1c',
+    'the same field twice': '18 01 18 01',
+    'the same field in two types': '18 01 1a 00',
+  };
+  for (const [name, hex] of Object.entries(broken)) t.notOk(scan(hex).ok, name);
+
+  t.strictSame(
+    varintFields(Buffer.from('08ffffffffffffffffff011001', 'hex')),
+    new Map([
+      [1, 2n ** 64n - 1n],
+      [2, 1n],
+    ]),
+  );
+  t.strictSame(varintFields(Buffer.alloc(0)), new Map());
+  for (const hex of ['08', '0a00', '0880', '08ffffffffffffffffff02', '0001']) {
+    t.equal(varintFields(Buffer.from(hex, 'hex')), undefined, hex);
+  }
+});
