@@ -30,7 +30,7 @@ RUN cd /etcd && mkdir bin && mv etcd bin/ && { mv etcdutl bin/ || mv etcdctl bin
 FROM docker.io/library/node:24-bookworm-slim
 # The time of every file below, so that the same sources make the same image (scripts/image-build.sh).
 ARG SOURCE_DATE_EPOCH
-# Nothing is installed at run time: no package manager to attack, or to patch.
+# Nothing is installed at run time, so no package manager is needed.
 RUN rm -rf /usr/local/lib/node_modules /usr/local/bin/npm /usr/local/bin/npx /usr/local/bin/corepack \
     /usr/local/bin/yarn /usr/local/bin/yarnpkg /opt/yarn-*
 WORKDIR /app
@@ -46,9 +46,10 @@ ENV NODE_ENV=production
 # The user is root because etcd's client key on a control-plane node belongs to root, mode 0600, and is mounted as a hostPath, whose
 # owner no fsGroup changes. Root without capabilities (the manifests drop them all) can read root's files and has no other privilege.
 
-# Exec form: signals reach the worker without a shell. The dashes keep Node from taking the worker's --env-file as its own option. The other flags save more than a quarter of the memory: what passes through is garbage at once, so
-# V8's young generation stays small; dead buffers are freed by who finds them, not by a thread that waits for a processor; and
-# the worker may ask for it (src/memory.ts).
+# Exec form: signals reach the worker without a shell. The dashes keep Node from taking the worker's --env-file as its own option.
+# The other flags save more than a quarter of the memory: V8's young generation stays small, because streamed data is garbage at
+# once; dead buffers are freed at once and not by a thread that waits for a processor; and the worker can request a garbage
+# collection.
 ENTRYPOINT ["node", "--max-semi-space-size=1", "--no-concurrent-array-buffer-sweeping", "--expose-gc", "--", "/app/dist/main.js"]
 
 # Last, because they differ in every build and everything above can come from the cache.

@@ -2,7 +2,7 @@ import { cpSync, mkdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
 import { EtcdCluster, findEtcd } from './support/etcd.ts';
-import { collect, launch, temporaryFolder, type Variables } from './support/process.ts';
+import { collect, launch, mustRun, temporaryFolder, type Variables } from './support/process.ts';
 import { MAIN } from './support/worker.ts';
 
 const DIST = join(MAIN, '..');
@@ -80,7 +80,19 @@ t.test('it needs nothing of node_modules but what is native, and knows ids of 64
   t.match(JSON.parse(stdout || '{}'), { members: [{ id, name: 'm1' }] });
 });
 
-t.test('the licences of what is in the bundle are there', (t) => {
+t.test('the npm package has the program and the docs, and nothing else', async (t) => {
+  const root = join(DIST, '..');
+  const listed = await mustRun('npm', ['pack', root, '--dry-run', '--json', '--ignore-scripts']);
+  const [{ files }] = JSON.parse(listed) as [{ files: { path: string }[] }];
+  const paths = files.map(({ path }) => path);
+  for (const path of ['dist/main.js', 'docs/restore.md', 'README.md', 'LICENSE']) t.ok(paths.includes(path), path);
+  t.strictSame(
+    paths.filter((path) => !/^(dist|docs)\/|^[A-Z]+(\.md)?$|^package\.json$/.test(path)),
+    [],
+  );
+});
+
+t.test('the licenses of all bundled packages are included', (t) => {
   const text = readFileSync(join(DIST, 'THIRD-PARTY-NOTICES.txt'), 'utf8');
   for (const name of ['@azure/identity', '@azure/storage-blob', '@grpc/grpc-js', 'dotenv', 'yaml']) {
     t.ok(text.includes(`--- ${name} `), name);
