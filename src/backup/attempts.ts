@@ -1,6 +1,6 @@
 import type { Config } from '../config/config.ts';
 import { EtcdError, VerificationError } from '../errors.ts';
-import type { MemberStatus } from '../etcd/connection.ts';
+import type { MemberStatus } from '../etcd/messages.ts';
 import { type Candidate, isCorrupt, onePerMember } from '../etcd/select-member.ts';
 import type { Log, Warnings } from '../log.ts';
 import type { RecordedMember } from '../snapshot/record.ts';

@@ -1,5 +1,5 @@
 import { EtcdError, VerificationError } from '../errors.ts';
-import type { MemberStatus } from '../etcd/connection.ts';
+import type { MemberStatus } from '../etcd/messages.ts';
 import { type Candidate, isCorrupt } from '../etcd/select-member.ts';
 import type { Warnings } from '../log.ts';
 import type { HashKV } from '../snapshot/verify/live-keys.ts';

@@ -1,10 +1,12 @@
 import { EtcdError } from '../errors.ts';
-import type { Connection, MemberStatus } from '../etcd/connection.ts';
+import type { Connection } from '../etcd/connection.ts';
+import type { MemberStatus } from '../etcd/messages.ts';
 import { listMembers } from '../etcd/membership.ts';
 import type { Warnings } from '../log.ts';
 import { title } from '../member.ts';
 import { recordableName, type RecordedMember, type SnapshotRecord, toolName } from '../snapshot/record.ts';
-import type { Content, Member } from '../snapshot/verify/etcd-buckets.ts';
+import type { Member } from '../member.ts';
+import type { Content } from '../snapshot/verify/etcd-buckets.ts';
 import { printable } from '../text.ts';
 import type { StreamedSnapshot } from './attempts.ts';
 import { sameUrls } from '../url.ts';

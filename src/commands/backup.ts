@@ -4,7 +4,7 @@ import { findFreeName } from '../backup/free-name.ts';
 import { makeRecord } from '../backup/make-record.ts';
 import { backupJson, backupSamples } from '../backup/outcome.ts';
 import { readBackStored } from '../backup/read-back.ts';
-import { connectAll } from '../etcd/connect.ts';
+import { connectAll } from '../etcd/connection.ts';
 import { chooseMembers } from '../etcd/select-member.ts';
 import { Warnings } from '../log.ts';
 import { Stopwatch } from '../progress.ts';
@@ -23,7 +23,7 @@ export async function backup(context: Context): Promise<Outcome> {
   const warnings = new Warnings(log);
 
   const { configured, clientCertificateExpiresAt } = await connectAll(config.etcd, new Date(), warnings);
-  const { candidates, standings: ranks } = await watch.time('members', chooseMembers(configured, log, warnings));
+  const { candidates, ranks } = await watch.time('members', chooseMembers(configured, log, warnings));
   const store = await openStore(context);
   const { name, takenAt } = await watch.time('storage', findFreeName(store, signal));
 

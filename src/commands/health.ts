@@ -1,9 +1,9 @@
 import { UnsafeError } from '../errors.ts';
-import { connectAll } from '../etcd/connect.ts';
-import { type ClusterHealth, hasStarted, isHealthy, type MemberHealth, surveyCluster } from '../etcd/cluster-health.ts';
+import { connectAll } from '../etcd/connection.ts';
+import { type ClusterHealth, isHealthy, type MemberHealth, surveyCluster } from '../etcd/cluster-health.ts';
 import { hasQuorum, quorumInWords } from '../etcd/quorum.ts';
 import { Warnings } from '../log.ts';
-import { title } from '../member.ts';
+import { hasStarted, title } from '../member.ts';
 import { alignColumns, humanSize, paragraph, printable } from '../text.ts';
 import type { Context, Outcome } from './command.ts';
 import { STATE_COLOURS } from './tables.ts';

@@ -4,7 +4,7 @@ import { assertAgrees, membersToRestore, namesVoters } from '../restore/initial-
 import { differenceOf, type KeyEntry, KeyScanner, type LiveKey, LiveKeys, OneKey } from '../snapshot/verify/keys.ts';
 import type { SnapshotRecord } from '../snapshot/record.ts';
 import { passBytes, type SnapshotSource } from '../snapshot/source.ts';
-import type { Member } from '../snapshot/verify/etcd-buckets.ts';
+import type { Member } from '../member.ts';
 import type { SnapshotFacts } from '../snapshot/verify/verifier.ts';
 import { alignColumns, humanSize, paint, printable } from '../text.ts';
 import type { Arguments, Context, Outcome } from './command.ts';

@@ -1,5 +1,5 @@
 import { StorageError, UsageError } from '../errors.ts';
-import { connectAll, type Connections } from '../etcd/connect.ts';
+import { connectAll, type Connections } from '../etcd/connection.ts';
 import { type ClusterHealth, surveyCluster } from '../etcd/cluster-health.ts';
 import { hasQuorum, quorumInWords } from '../etcd/quorum.ts';
 import { Warnings } from '../log.ts';

@@ -1,13 +1,13 @@
 import type { EtcdConfig } from '../config/config.ts';
 import { UnsafeError } from '../errors.ts';
-import { connectAll, type Connections } from '../etcd/connect.ts';
-import type { MemberStatus } from '../etcd/connection.ts';
-import { type ClusterHealth, hasStarted, isHealthy, type MemberHealth, surveyCluster } from '../etcd/cluster-health.ts';
+import { connectAll, type Connections } from '../etcd/connection.ts';
+import type { MemberStatus } from '../etcd/messages.ts';
+import { type ClusterHealth, isHealthy, type MemberHealth, surveyCluster } from '../etcd/cluster-health.ts';
 import { aheadOf, hasQuorum, quorumInWords, spareOf } from '../etcd/quorum.ts';
 import { type Answer, askAll } from '../etcd/select-member.ts';
 import { expiriesOf, loadTls } from '../etcd/tls.ts';
 import { Warnings, type Log } from '../log.ts';
-import { title } from '../member.ts';
+import { hasStarted, title } from '../member.ts';
 import { humanSize, printable } from '../text.ts';
 import { judgeClock } from './check-host.ts';
 import { type Check, fail, ok, tried, warn } from './check.ts';

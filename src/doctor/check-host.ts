@@ -1,6 +1,6 @@
 import type { Config } from '../config/config.ts';
 import { ExitCode, messageOf, UsageError, VerificationError, WorkerError } from '../errors.ts';
-import type { MemberStatus } from '../etcd/connection.ts';
+import type { MemberStatus } from '../etcd/messages.ts';
 import { makePlan } from '../restore/plan.ts';
 import { checkVersion, findTool } from '../restore/tool.ts';
 import type { SnapshotRecord } from '../snapshot/record.ts';

@@ -1,101 +1,67 @@
-import type {
-  IAuthenticateResponse,
-  IHashKVResponse,
-  IRangeRequest,
-  IRangeResponse,
-  IStatusResponse,
-  Services,
+import {
+  Etcd3,
+  type IAuthenticateResponse,
+  type IHashKVResponse,
+  type IRangeRequest,
+  type IRangeResponse,
+  type IStatusResponse,
+  type Services,
 } from 'etcd3';
-import type { EtcdUser } from '../config/config.ts';
+import type { EtcdConfig, EtcdUser } from '../config/config.ts';
 import { EtcdError } from '../errors.ts';
-import { excerpt } from '../text.ts';
-import { Client, type SnapshotCall } from './client.ts';
+import type { Warnings } from '../log.ts';
 import { etcdError, wrongProtocol } from './errors.ts';
-import type { TlsCredentials } from './tls.ts';
+import {
+  decodeQuota,
+  decodeSnapshotMessage,
+  hex,
+  type MemberStatus,
+  type SnapshotMessage,
+  statusFrom,
+} from './messages.ts';
+import { certificateWarnings, expiryOf, loadTls, type TlsCredentials } from './tls.ts';
 
-/** Characters of a version, such as `3.5.0-rc.1+meta`: it goes into sentences, into the record, and so into headers. */
-const VERSION_LENGTH = 64;
-
-/** Errors of a status, and characters of each of them. */
-const MAX_ERRORS = 32;
-const ERROR_LENGTH = 200;
-
-/** How an alarm stands among the errors of a status. */
-const ALARM = /memberID:(\d{1,20}) alarm:(\w{1,32})\b/;
-
-/** The version as a member gives it, with whatever no version has in it replaced. */
-export function versionFrom(text: string): string {
-  return text.slice(0, VERSION_LENGTH).replace(/[^\w.+-]/g, '?');
-}
-
-/** An id in lower-case hex without padding, as etcdctl prints it. @param decimal of 64 bits, as it is decoded */
-export function hex(decimal: string): string {
-  return BigInt(decimal).toString(16);
-}
-
-/** A size or a count, which a member could give as a negative number. */
-function countFrom(decimal: string): number {
-  return Math.max(0, Number(decimal));
-}
-
-export interface MemberAlarm {
-  readonly memberId: string;
-  /** `NOSPACE` or `CORRUPT`. */
-  readonly alarm: string;
-}
-
-/** What a member finds wrong with the cluster, and with itself in etcd's words. */
-function errorsFrom(errors: readonly string[]): { alarms: MemberAlarm[]; errors: string[] } {
-  const few = errors.slice(0, MAX_ERRORS);
-  return {
-    alarms: few.flatMap((error) => {
-      const [, memberId, alarm] = ALARM.exec(error) ?? [];
-      return memberId === undefined || alarm === undefined ? [] : { memberId: hex(memberId), alarm };
-    }),
-    errors: few.filter((error) => !ALARM.test(error)).map((error) => excerpt(error, ERROR_LENGTH)),
-  };
-}
-
-/** How long a member may take for a question that it answers from memory. */
+/** Milliseconds for a question that a member answers from memory. */
 export const ANSWER_MS = 5_000;
 
-/** HashKV reads the whole database: bytes a millisecond that even a slow member reads. */
+/** HashKV reads the whole database: bytes per millisecond that even a slow member reads. */
 const HASH_BYTES_PER_MS = 50_000;
 
-/** What can be sent in a header: etcd's own tokens are far shorter. */
+/**
+ * Bytes in flight on a stream before the server waits for us. The default of 64 KiB nearly halves the throughput of a
+ * snapshot, which holds etcd's read transaction open for its whole duration.
+ */
+const FLOW_CONTROL_WINDOW = 8 * 1024 * 1024;
+
+/** Bytes; gRPC's own limit. What a member sends to the worker is far smaller. */
+const LARGEST_ANSWER = 4 * 1024 * 1024;
+
+/** Tokens that can be sent in a header; etcd's own are far shorter. */
 const TOKEN = /^[\x21-\x7e]{1,4096}$/;
 
-/** What a member says of itself. Ids are lower-case hex without padding, as etcdctl prints them. */
-export interface MemberStatus {
-  readonly endpoint: string;
-  readonly clusterId: string;
-  readonly memberId: string;
-  readonly version: string;
-  readonly isLeader: boolean;
-  readonly isLearner: boolean;
-  /** False while the member sees no leader, as without quorum. */
-  readonly hasLeader: boolean;
-  /** Bytes of the database file, and those of them that are in use: defragmentation gives back the rest. */
-  readonly dbSize: number;
-  readonly dbSizeInUse: number;
-  /** Of the store, as far as this member has applied it. */
-  readonly revision: number;
-  readonly raftTerm: number;
-  /** Entries of the raft log that the member has, and those of them that are in its database. */
-  readonly raftIndex: number;
-  readonly raftAppliedIndex: number;
-  /** Alarms of the whole cluster, as this member knows them. */
-  readonly alarms: readonly MemberAlarm[];
-  /** What else it finds wrong with itself, in etcd's words. */
-  readonly errors: readonly string[];
+type Callback = (error: Error | null, answer: unknown) => void;
+type Method = (request: object, metadata: object, options: { deadline: number }, callback: Callback) => void;
+
+/** The call's messages; iteration ends without an error only when the server ended the stream with status OK. */
+export interface SnapshotCall extends AsyncIterable<SnapshotMessage> {
+  cancel(): void;
 }
 
 interface MemberHash {
-  /** Who answered: behind one address there may be several members. */
+  /** The member that answered: several may have the same address. */
   readonly memberId: string;
   readonly hash: number;
-  /** -1 while nothing was compacted. */
+  /** -1 if nothing was compacted. */
   readonly compactRevision: number;
+}
+
+/**
+ * etcd3's client of one endpoint, because with several it picks one at random. Some of its methods lose the token or call a name
+ * that does not exist, so calls use its pool directly. Its retries and circuit breaker do not see the errors of such calls: the
+ * run itself goes on to the next member.
+ */
+class Client extends Etcd3 {
+  readonly calls = this.pool;
 }
 
 /** The connection to one member, with the token of its user if there is one. */
@@ -107,48 +73,45 @@ export class Connection {
   #token: Promise<string | undefined> | undefined;
 
   /**
-   * @param token stands in for a user's, where the caller can make one
-   * @param largestAnswer bytes; undefined = what is enough for everything but values of keys
+   * @param token used instead of that of a user
+   * @param largestAnswer bytes
    */
   constructor(
     endpoint: string,
     tls: TlsCredentials | undefined,
     user?: EtcdUser,
     token?: string,
-    largestAnswer?: number,
+    largestAnswer = LARGEST_ANSWER,
   ) {
     this.endpoint = endpoint;
     this.tls = tls;
-    this.#client = new Client(endpoint, tls, largestAnswer);
     this.#user = user;
     this.#token = token === undefined ? undefined : Promise.resolve(token);
+    this.#client = new Client({
+      hosts: endpoint,
+      ...(tls === undefined || !endpoint.startsWith('https:')
+        ? {}
+        : { credentials: { rootCertificate: tls.ca, privateKey: tls.key, certChain: tls.cert } }),
+      grpcOptions: {
+        'grpc-node.flow_control_window': FLOW_CONTROL_WINDOW,
+        'grpc.max_receive_message_length': largestAnswer,
+        // While a member is being started, the default grows longer than the start takes.
+        'grpc.max_reconnect_backoff_ms': 1_000,
+        // etcd is in the cluster's own network, whatever proxy the environment names for Azure.
+        'grpc.enable_http_proxy': 0,
+      },
+    });
   }
 
   /** @throws EtcdError */
   async status(): Promise<MemberStatus> {
-    const status = await this.ask<IStatusResponse>('Maintenance', 'status', {}, ANSWER_MS);
-    return {
-      endpoint: this.endpoint,
-      clusterId: hex(status.header.cluster_id),
-      memberId: hex(status.header.member_id),
-      version: versionFrom(status.version),
-      isLeader: status.leader === status.header.member_id,
-      isLearner: status.isLearner,
-      hasLeader: status.leader !== '0',
-      dbSize: countFrom(status.dbSize),
-      dbSizeInUse: countFrom(status.dbSizeInUse),
-      revision: countFrom(status.header.revision),
-      raftTerm: Number(status.raftTerm),
-      raftIndex: Number(status.raftIndex),
-      raftAppliedIndex: Number(status.raftAppliedIndex),
-      ...errorsFrom(status.errors),
-    };
+    return statusFrom(this.endpoint, await this.ask<IStatusResponse>('Maintenance', 'status', {}, ANSWER_MS));
   }
 
   /**
-   * The hash of all keys at a revision, which is the same on every sound member with the same compaction
+   * The hash of all keys at a revision, which is the same on every valid member with the same compaction
    * (specification: HashKV). A member that lags behind or has compacted the revision answers with an error.
-   * @param dbSize bytes of the database, which tell how long it may take
+   * @param dbSize bytes of the database, which determine the time limit
    * @throws EtcdError
    */
   async hashKV(revision: number, dbSize: number): Promise<MemberHash> {
@@ -163,33 +126,50 @@ export class Connection {
   }
 
   /**
-   * Reads keys: linearizably, unless told otherwise, so that an answer takes a leader and a majority of the members.
+   * Reads keys, linearizably by default: an answer then requires a leader and a majority of the members.
    * @throws EtcdError
    */
   async range(request: IRangeRequest): Promise<IRangeResponse> {
     return this.ask('KV', 'range', request, ANSWER_MS, request.serializable !== true);
   }
 
-  /** Bytes that the database may have; undefined for a member that does not tell. @throws EtcdError */
+  /** Bytes that the database may have; undefined before etcd 3.6. @throws EtcdError */
   async quota(): Promise<number | undefined> {
     const token = await this.#currentToken();
     try {
-      return (await this.#client.quota(token, ANSWER_MS)) || undefined;
+      const bytes = await this.#client.calls.withConnection('Maintenance', async ({ client, metadata }) => {
+        if (token !== undefined) metadata.set('token', token);
+        const options = { deadline: Date.now() + ANSWER_MS };
+        const path = '/etcdserverpb.Maintenance/Status';
+        return new Promise<number>((resolve, reject) => {
+          const end = (error: Error | null, quota = 0): void => (error === null ? resolve(quota) : reject(error));
+          client.makeUnaryRequest(path, () => Buffer.alloc(0), decodeQuota, undefined, metadata, options, end);
+        });
+      });
+      return bytes || undefined;
     } catch (error) {
       throw etcdError(this.endpoint, error);
     }
   }
 
-  /** Starts the Snapshot call. @throws EtcdError when no token can be had for it */
+  /** Starts the Snapshot call. @throws EtcdError if the user gets no token for it */
   async snapshot(): Promise<SnapshotCall> {
-    return this.#client.snapshot(await this.#currentToken());
+    const token = await this.#currentToken();
+    const call = await this.#client.calls.withConnection('Maintenance', ({ client, metadata }) => {
+      if (token !== undefined) metadata.set('token', token);
+      const path = '/etcdserverpb.Maintenance/Snapshot';
+      return client.makeServerStreamRequest(path, () => Buffer.alloc(0), decodeSnapshotMessage, undefined, metadata);
+    });
+    // A cancelled call emits an error when nobody iterates any more.
+    call.on('error', () => {});
+    return call;
   }
 
-  /** Whether an error says that the token is no longer good; if so, the next call gets a new one. */
+  /** Whether an error says that the token has expired; if so, the next call gets a new one. */
   dropsToken(error: unknown): boolean {
-    const isRefused = this.#token !== undefined && /invalid auth token/.test(String(error));
-    if (isRefused) this.#token = undefined;
-    return isRefused;
+    const isExpired = this.#token !== undefined && /invalid auth token/.test(String(error));
+    if (isExpired) this.#token = undefined;
+    return isExpired;
   }
 
   close(): void {
@@ -198,8 +178,8 @@ export class Connection {
 
   /**
    * Any other call with one answer.
-   * @param ms how long it may take
-   * @param needsLeader whether a member that sees no leader is to say so at once
+   * @param ms time limit
+   * @param needsLeader whether a member that sees no leader is to refuse at once
    * @throws EtcdError
    */
   async ask<T>(
@@ -210,7 +190,7 @@ export class Connection {
     needsLeader = false,
   ): Promise<T> {
     const ask = async (): Promise<T> =>
-      this.#client.call<T>(service, method, request, { token: await this.#currentToken(), ms, needsLeader });
+      this.#call<T>(service, method, request, await this.#currentToken(), ms, needsLeader);
     try {
       return await ask().catch((error: unknown) => {
         if (this.dropsToken(error)) return ask();
@@ -221,34 +201,102 @@ export class Connection {
     }
   }
 
+  async #call<T>(
+    service: keyof typeof Services,
+    method: string,
+    request: object,
+    token: string | undefined,
+    ms: number,
+    needsLeader: boolean,
+  ): Promise<T> {
+    return this.#client.calls.withConnection(service, async ({ client, metadata }) => {
+      if (token !== undefined) metadata.set('token', token);
+      if (needsLeader) metadata.set('hasleader', 'true');
+      const methods = client as typeof client & Record<string, Method>;
+      return new Promise<T>((resolve, reject) => {
+        methods[method]?.(request, metadata, { deadline: Date.now() + ms }, (error, answer) => {
+          if (error === null) resolve(answer as T);
+          else reject(error);
+        });
+      });
+    });
+  }
+
   async #currentToken(): Promise<string | undefined> {
     if (this.#user === undefined) return this.#token;
     return (this.#token ??= this.#authenticate(this.#user));
   }
 
-  /** Logging in goes through raft: without quorum nobody gets a token. */
+  /** A login goes through raft: without quorum it fails. */
   async #authenticate({ name, password }: EtcdUser): Promise<string | undefined> {
     try {
       const request = { name, password: password.reveal() };
-      const options = { token: undefined, ms: ANSWER_MS, needsLeader: true };
-      const { token } = await this.#client.call<IAuthenticateResponse>('Auth', 'authenticate', request, options);
-      if (!TOKEN.test(token)) throw new Error('it gave a token that cannot be sent');
+      const { token } = await this.#call<IAuthenticateResponse>(
+        'Auth',
+        'authenticate',
+        request,
+        undefined,
+        ANSWER_MS,
+        true,
+      );
+      if (!TOKEN.test(token)) throw new Error('its token cannot be sent in a header');
       return token;
     } catch (error) {
       this.#token = undefined;
-      // A cluster that demands no user needs no token.
-      if (/authentication is not enabled/.test(String(error))) return undefined;
-      if (/DEADLINE_EXCEEDED|no leader|request timed out/.test(String(error)))
-        throw loginTimedOut(this.endpoint, error);
+      const text = String(error);
+      // A cluster without authentication needs no token.
+      if (/authentication is not enabled/.test(text)) return undefined;
+      if (/DEADLINE_EXCEEDED|no leader|request timed out/.test(text)) {
+        throw new EtcdError(
+          `etcd at ${this.endpoint} did not log the user in in time: without quorum it cannot.`,
+          'Use a client certificate whose common name is a user with the role root, which needs no login.',
+          error,
+        );
+      }
       throw (await wrongProtocol(this.endpoint, error)) ?? etcdError(this.endpoint, error);
     }
   }
 }
 
-function loginTimedOut(endpoint: string, cause: unknown): EtcdError {
-  return new EtcdError(
-    `etcd at ${endpoint} did not log the user in in time: without quorum it cannot.`,
-    'A client certificate whose common name is a user with the role root needs no login.',
-    cause,
-  );
+/**
+ * The connections to a cluster's members; nothing is sent yet. The user's password is sent to the configured endpoints only, and to
+ * those with a certificate of the configured CA: other URLs are what a member claims.
+ */
+export class Connections {
+  /** To the configured endpoints, in their order. */
+  readonly configured: readonly Connection[];
+  /** Null without TLS. */
+  readonly clientCertificateExpiresAt: Date | null;
+  readonly #tls: TlsCredentials | undefined;
+  readonly #user: EtcdUser | undefined;
+  readonly #others = new Map<string, Connection>();
+
+  constructor({ endpoints, user }: Pick<EtcdConfig, 'endpoints' | 'user'>, tls: TlsCredentials | undefined) {
+    this.clientCertificateExpiresAt = tls === undefined ? null : expiryOf(tls);
+    this.configured = endpoints.map((endpoint) => new Connection(endpoint, tls, user));
+    this.#tls = tls;
+    this.#user = user;
+  }
+
+  /** To any endpoint; always the same one for the same endpoint. */
+  to(endpoint: string): Connection {
+    const known = this.configured.find((connection) => connection.endpoint === endpoint) ?? this.#others.get(endpoint);
+    if (known !== undefined) return known;
+    const isAuthenticated = this.#tls !== undefined && endpoint.startsWith('https://');
+    const connection = new Connection(endpoint, this.#tls, isAuthenticated ? this.#user : undefined);
+    this.#others.set(endpoint, connection);
+    return connection;
+  }
+
+  close(): void {
+    for (const connection of [...this.configured, ...this.#others.values()]) connection.close();
+  }
+}
+
+/** @throws UsageError for unusable certificate files */
+export async function connectAll(config: EtcdConfig | undefined, now: Date, warnings: Warnings): Promise<Connections> {
+  if (config === undefined) throw new Error('the command did not say that it needs etcd');
+  const credentials = config.tls === undefined ? undefined : await loadTls(config.tls, now);
+  if (credentials !== undefined) for (const warning of certificateWarnings(credentials, now)) warnings.add(warning);
+  return new Connections(config, credentials);
 }

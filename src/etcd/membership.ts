@@ -1,13 +1,14 @@
 import type { IMember, IMemberAddResponse, IMemberListResponse } from 'etcd3';
 import { EtcdError } from '../errors.ts';
-import type { Member } from '../snapshot/verify/etcd-buckets.ts';
-import { ANSWER_MS, type Connection, hex, type MemberStatus } from './connection.ts';
+import type { Member } from '../member.ts';
+import { ANSWER_MS, type Connection } from './connection.ts';
+import { hex, type MemberStatus } from './messages.ts';
 
-/** How long a change of the members may take: it goes through raft, and etcd itself gives up after seven seconds. */
+/** Milliseconds for a change of the members: it goes through raft, and etcd's own limit is seven seconds. */
 const CHANGE_MS = 15_000;
 
 /**
- * The list as this member knows it, which needs no quorum. A learner refuses.
+ * The list as this member knows it, without quorum. A learner refuses.
  * @throws EtcdError, also when a member of another cluster answers, or one that is not in its own list
  */
 export async function listMembers(
@@ -23,7 +24,7 @@ export async function listMembers(
   );
 }
 
-/** @throws EtcdError, also when the cluster refuses, as while one of its voting members is not connected */
+/** @throws EtcdError, also if the cluster refuses, for example while a voting member is not connected */
 export async function addMember(
   connection: Connection,
   peerURLs: readonly string[],

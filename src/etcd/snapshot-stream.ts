@@ -1,23 +1,23 @@
 import { onAbort, unlessAborted } from '../abort.ts';
 import { EtcdError } from '../errors.ts';
-import type { SnapshotCall, SnapshotMessage } from './client.ts';
-import type { Connection } from './connection.ts';
+import type { Connection, SnapshotCall } from './connection.ts';
 import { etcdError } from './errors.ts';
+import type { SnapshotMessage } from './messages.ts';
 
-/** How long a stream may make no progress. */
+/** Milliseconds that a stream may stay without progress. */
 const STALL_MS = 30_000;
 
-/** Messages without bytes that are put up with in a row; a server that lost its database file sends them for ever. */
+/** Tolerated messages without bytes in a row; a server that lost its database file sends them without end. */
 const EMPTY_MESSAGES = 16;
 
 /** The sha256 that the server sends after the database. */
 const TRAILER_SIZE = 32;
 
 /**
- * The bytes of one member's snapshot, exactly as `etcdctl snapshot save` would write them, ending normally only if the
- * server ended the stream with status OK and every byte that it announced came (specification: the Snapshot RPC).
- * Leaving the loop early cancels the call.
- * @throws EtcdError for everything else, the abort's reason when `signal` is aborted
+ * The bytes of one member's snapshot, exactly as `etcdctl snapshot save` writes them. Ends normally only if the server ended the
+ * stream with status OK after all bytes that it announced (specification: the Snapshot RPC). Leaving the loop early cancels the
+ * call.
+ * @throws EtcdError for everything else; the abort's reason if `signal` is aborted
  */
 export async function* snapshotPieces(
   connection: Connection,
@@ -65,12 +65,12 @@ async function* oneStream(
   if (received !== announced) {
     throw new EtcdError(
       `The snapshot stream of ${endpoint} ended after ${received} of ${announced ?? 'unknown'} bytes.`,
-      'A proxy or load balancer between may have cut it: name the members themselves.',
+      'Name the members themselves: a proxy or load balancer may have ended the connection.',
     );
   }
 }
 
-/** Passes messages on, cancelling the call on abort, when the consumer leaves, or when nothing but empty ones come. */
+/** Passes messages on; cancels the call on abort, when the consumer leaves, or when only empty messages arrive. */
 async function* watched(
   call: SnapshotCall,
   endpoint: string,
@@ -81,7 +81,7 @@ async function* watched(
   let stalled = false;
   let received = 0;
   const timer = setTimeout(() => {
-    // While the consumer works on a piece, time passes that is not the server's fault.
+    // While the consumer works on a piece, the server is not to blame.
     if (!waiting) return;
     stalled = true;
     call.cancel();
@@ -107,7 +107,7 @@ async function* watched(
 function inconsistent(endpoint: string, received: number): EtcdError {
   return new EtcdError(
     `The snapshot stream of ${endpoint} contradicts itself after ${received} bytes.`,
-    'Something between may change data: use https, and name the members themselves.',
+    'Use https, and name the members themselves: a proxy may change data.',
   );
 }
 

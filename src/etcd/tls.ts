@@ -16,7 +16,7 @@ const WARN_DAYS = 14;
 const DAY_MS = 86_400_000;
 
 /**
- * Reads the three files and checks that they are what they should be and belong together, before anything is asked of etcd.
+ * Reads the three files and checks their kinds, and that certificate and key match, before any request to etcd.
  * @throws UsageError naming the file and its variable
  */
 export async function loadTls(named: Partial<TlsFiles>, now: Date): Promise<TlsCredentials> {
@@ -72,5 +72,5 @@ function isComplete(files: Partial<TlsFiles>): files is TlsFiles {
 }
 
 async function load(path: string, what: string, variable: string): Promise<Buffer> {
-  return readNamed(path, what, `Mount the directory with etcd's certificates, or name the file with ${variable}.`);
+  return readNamed(path, what, `Mount the directory with etcd's certificates, or set ${variable}.`);
 }

@@ -1,13 +1,12 @@
 import { parseOrigin } from '../url.ts';
 import { EtcdError, UnsafeError } from '../errors.ts';
-import type { Connections } from '../etcd/connect.ts';
-import type { Connection } from '../etcd/connection.ts';
-import { type ClusterHealth, hasStarted, isHealthy, type MemberHealth } from '../etcd/cluster-health.ts';
+import type { Connection, Connections } from '../etcd/connection.ts';
+import { type ClusterHealth, isHealthy, type MemberHealth } from '../etcd/cluster-health.ts';
 import { addMember, promoteMember, removeMember } from '../etcd/membership.ts';
 import { arithmetic, hasQuorum, quorumInWords, quorumOf, spareOf } from '../etcd/quorum.ts';
 import { isCorrupt } from '../etcd/select-member.ts';
-import { title } from '../member.ts';
-import type { Member } from '../snapshot/verify/etcd-buckets.ts';
+import { hasStarted, title } from '../member.ts';
+import type { Member } from '../member.ts';
 import type { Replacement } from './replacement.ts';
 
 /** What is to be done next. Where there is a member, it is the failed one to `remove`, and the new one for all others. */

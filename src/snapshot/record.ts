@@ -1,6 +1,7 @@
 import * as v from 'valibot';
-import { isPeerUrl } from '../url.ts';
+import type { Member } from '../member.ts';
 import { printable } from '../text.ts';
+import { isPeerUrl } from '../url.ts';
 
 const NAME = /^kubernetes-etcd-snapshot_(\d{4})(\d{2})(\d{2})_(\d{2})(\d{2})(\d{2})\.db$/;
 
@@ -19,13 +20,8 @@ export function takenAtOf(prefix: string, name: string): Date | undefined {
   return Number.isNaN(takenAt.getTime()) ? undefined : takenAt;
 }
 
-/** One voting or learning member of the cluster at the time of the snapshot. Ids are lower-case hex, as etcdctl prints them. */
-export interface RecordedMember {
-  readonly id: string;
-  readonly name: string;
-  readonly peerURLs: readonly string[];
-  readonly isLearner: boolean;
-}
+/** A member of the cluster at the time of the snapshot. */
+export type RecordedMember = Omit<Member, 'clientURLs'>;
 
 /** What is remembered of a snapshot: it travels as the blob's metadata, set at the commit and never changed. */
 export interface SnapshotRecord {

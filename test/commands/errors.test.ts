@@ -155,13 +155,13 @@ t.test('certificate files', async (t) => {
 t.test('etcd', async (t) => {
   const port = await freePort();
   const dead = `https://127.0.0.1:${port}`;
-  await fails(t, 'down', { SNAPSHOT_ETCD_ENDPOINTS: dead }, 10, /failed: the connection was refused/);
+  await fails(t, 'down', { SNAPSHOT_ETCD_ENDPOINTS: dead }, 10, /^Cannot connect to etcd at .*: connection refused/);
   await fails(
     t,
     'all down',
     { SNAPSHOT_ETCD_ENDPOINTS: `${dead},https://localhost:${port}` },
     10,
-    /None of the 2 endpoints/,
+    /No endpoint can serve a snapshot/,
   );
   await fails(
     t,
@@ -188,7 +188,7 @@ t.test('etcd', async (t) => {
   const half = { SNAPSHOT_ETCD_ENDPOINTS: `${dead},${cluster.endpoints}`, SNAPSHOT_AZURE_CONTAINER_NAME: 'half' };
   const finished = await runWorker([], { ...WORKING, ...half });
   t.equal(finished.code, 0, 'one of two down is no failure');
-  t.match(finished.stderr, /"warn","message":"etcd at https:[^"]*connection was refused/);
+  t.match(finished.stderr, /"warn","message":"Cannot connect to etcd at https:[^"]*connection refused/);
 });
 
 t.test('storage', async (t) => {

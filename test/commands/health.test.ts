@@ -101,7 +101,7 @@ for (const tools of findEtcd()) {
       {
         health: 'unreachable',
         version: null,
-        errors: [/connection was refused/],
+        errors: [/connection refused/],
       },
     );
 
@@ -231,5 +231,5 @@ t.test('nobody answers', async (t) => {
   const endpoints = `http://127.0.0.1:${await freePort()},http://127.0.0.1:${await freePort()}`;
   const ended = await runWorker(['health', '--json'], { SNAPSHOT_ETCD_ENDPOINTS: endpoints });
   t.equal(ended.code, 10);
-  t.match(errorOf(ended).message, /None of the 2 endpoints can be reached/);
+  t.match(errorOf(ended).message, /No endpoint can be reached/);
 });

@@ -75,7 +75,7 @@ t.test('all faults are told at once, with variable, problem and example', (t) =>
     SNAPSHOT_LOG_LEVEL: 'loud',
     SNAPSHOT_READ_BACK: 'sometimes',
   });
-  t.match(message, 'has 11 faults');
+  t.match(message, 'has 11 problems');
   for (const name of [
     'ETCD_ENDPOINTS names "10.0.0.1:2379", which must be a URL that begins with http:// or https:// (example: https://',
     'ETCD_ENDPOINTS names "https://ok:2379/path", which must be protocol, host and port only',

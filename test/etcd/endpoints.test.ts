@@ -21,7 +21,7 @@ function read(value: string): readonly string[] | string {
 t.test('a wrong endpoint is named, with what is wrong with it', (t) => {
   const table: Record<string, RegExp> = {
     '10.0.0.5:2379': /"10.0.0.5:2379", which must be a URL that begins with http:\/\/ or https:\/\//,
-    'https://10.0.0.5:2379,etcd-2:2379': /one fault.*"etcd-2:2379", which must be a URL/,
+    'https://10.0.0.5:2379,etcd-2:2379': /one problem.*"etcd-2:2379", which must be a URL/,
     'https:10.0.0.5:2379': /which must be a URL/,
     'https//10.0.0.5:2379': /which must be a URL/,
     'unix:///run/etcd.sock': /which must be a URL/,
@@ -38,9 +38,9 @@ t.test('a wrong endpoint is named, with what is wrong with it', (t) => {
     'https://10.0.0.5:2379;https://10.0.0.6:2379': /has a semicolon: separate URLs by commas/,
     'https://10.0.0.5:2379 https://10.0.0.6:2379': /has a space or a line feed in it: separate URLs by commas/,
     'https://10.0.0.5:2379\nhttps://10.0.0.6:2379': /has a space or a line feed/,
-    '["https://10.0.0.5:2379","https://10.0.0.6:2379"]': /one fault.*is JSON/,
-    "['https://10.0.0.5:2379', 'https://10.0.0.6:2379']": /one fault.*is JSON/,
-    'm1=https://10.0.0.5:2379,m2=https://10.0.0.6:2379': /2 faults.*has a name before the URL: leave out m1=/,
+    '["https://10.0.0.5:2379","https://10.0.0.6:2379"]': /one problem.*is JSON/,
+    "['https://10.0.0.5:2379', 'https://10.0.0.6:2379']": /one problem.*is JSON/,
+    'm1=https://10.0.0.5:2379,m2=https://10.0.0.6:2379': /2 problems.*has a name before the URL: leave out m1=/,
     'https://10.0.0.5:2379/v3': /protocol, host and port only, without a path/,
     'https://10.0.0.5:2379?x=1': /protocol, host and port only/,
     'https://10.0.0.300:2379': /no IPv4 address: 10.0.0.300/,

@@ -1,5 +1,5 @@
 import t from 'tap';
-import type { MemberStatus } from '../../src/etcd/connection.ts';
+import type { MemberStatus } from '../../src/etcd/messages.ts';
 import { rankMembers } from '../../src/etcd/select-member.ts';
 
 function member(name: string, change: Partial<MemberStatus> = {}): MemberStatus {
@@ -24,7 +24,7 @@ function member(name: string, change: Partial<MemberStatus> = {}): MemberStatus 
 }
 
 function order(...members: MemberStatus[]): string[] {
-  return rankMembers(members).map(({ status, standing }) => `${status.memberId} ${standing}`);
+  return rankMembers(members).map(({ status, rank }) => `${status.memberId} ${rank}`);
 }
 
 t.test('a follower before the leader, followers as they were configured', (t) => {
@@ -37,18 +37,18 @@ t.test('a follower before the leader, followers as they were configured', (t) =>
   t.end();
 });
 
-t.test('what may hold less or worse than the others is a last resort', (t) => {
+t.test('what may hold less or worse than the others is a fallback', (t) => {
   const leader = member('a', { isLeader: true });
-  t.strictSame(order(member('slow', { raftAppliedIndex: 98_000 }), leader), ['a leader', 'slow last resort']);
+  t.strictSame(order(member('slow', { raftAppliedIndex: 98_000 }), leader), ['a leader', 'slow fallback']);
   t.strictSame(order(member('busy', { raftAppliedIndex: 99_500 }), leader), ['busy follower', 'a leader']);
   t.strictSame(
     order(member('behind itself', { raftIndex: 102_000 }), leader),
-    ['a leader', 'behind itself last resort'],
+    ['a leader', 'behind itself fallback'],
     'its log is not in its database',
   );
-  t.strictSame(order(member('cut off', { hasLeader: false }), leader), ['a leader', 'cut off last resort']);
+  t.strictSame(order(member('cut off', { hasLeader: false }), leader), ['a leader', 'cut off fallback']);
   const alarms = [{ memberId: 'bad', alarm: 'CORRUPT' }];
-  t.strictSame(order(member('bad', { alarms }), member('good', { alarms })), ['good follower', 'bad last resort']);
+  t.strictSame(order(member('bad', { alarms }), member('good', { alarms })), ['good follower', 'bad fallback']);
   t.end();
 });
 

@@ -1,6 +1,6 @@
 import t from 'tap';
 import { UnsafeError } from '../../src/errors.ts';
-import type { MemberStatus } from '../../src/etcd/connection.ts';
+import type { MemberStatus } from '../../src/etcd/messages.ts';
 import { type ClusterHealth, judge, type Probe } from '../../src/etcd/cluster-health.ts';
 import { quorumInWords, quorumOf, spareOf } from '../../src/etcd/quorum.ts';
 import { Deadline } from '../../src/replace/deadline.ts';

@@ -1,19 +1,10 @@
+import type { Member } from '../../member.ts';
 import type { Bucket } from './buckets.ts';
 import { REVISION_SIZE } from './leaf-entries.ts';
 import type { PageIndex } from './page-index.ts';
 import { leafElements } from './page.ts';
 import type { Faults } from './problems.ts';
 import { varintFields } from './protobuf.ts';
-
-export interface Member {
-  /** Lower-case hex without padding, as etcdctl prints it. */
-  readonly id: string;
-  /** Empty for a member that was added and never started, and in the database of an unwritten promotion. */
-  readonly name: string;
-  readonly peerURLs: readonly string[];
-  readonly clientURLs: readonly string[];
-  readonly isLearner: boolean;
-}
 
 interface Alarm {
   /** Lower-case hex without padding. */
