@@ -12,7 +12,7 @@ export function generalHelp(): string {
     'Usage: etcd-snapshot [command] [options]',
     '',
     ...wrap(
-      'Backs up etcd to Azure Blob Storage. Configured by environment variables SNAPSHOT_… (see the README).',
+      'Backs up etcd to Azure Blob Storage. Configured by environment variables SNAPSHOT_… (docs/configuration.md).',
       WIDTH,
     ),
     '',

@@ -152,6 +152,16 @@ t.test('every file and script of the repository exists', (t) => {
   t.end();
 });
 
+t.test('every page that the program names exists', (t) => {
+  const files = readdirSync(join(ROOT, 'src'), { recursive: true, encoding: 'utf8' });
+  for (const file of files.filter((name) => name.endsWith('.ts'))) {
+    for (const [path] of readFileSync(join(ROOT, 'src', file), 'utf8').matchAll(/docs\/[\w-]+\.md/g)) {
+      t.ok(existsSync(join(ROOT, path)), `src/${file}: ${path}`);
+    }
+  }
+  t.end();
+});
+
 t.test('the architecture describes every directory of the source', (t) => {
   const text = page('docs/architecture.md');
   for (const [, path = ''] of text.matchAll(/\["([\w/-]+(?:\.ts|\/))<br\/>/g)) {

@@ -130,7 +130,7 @@ async function prepare(
     if (config.storage === undefined) {
       throw new UsageError(
         'A change of the members wants a fresh backup first, and no storage is configured.',
-        'Set SNAPSHOT_AZURE_ACCOUNT_NAME, _ACCOUNT_KEY and _CONTAINER_NAME (see the README), or say --no-backup.',
+        'Set SNAPSHOT_AZURE_ACCOUNT_NAME, _ACCOUNT_KEY and _CONTAINER_NAME (docs/configuration.md), or say --no-backup.',
       );
     }
     const recent = await recentBackup(context, cluster, replacement);

@@ -2,7 +2,7 @@ import { ExitCode } from '../errors.ts';
 import type { SnapshotFacts } from '../snapshot/verify/verifier.ts';
 
 /**
- * Every metric there is; all are gauges. The README's table is made from this one, in this order. A Pushgateway replaces the
+ * Every metric there is; all are gauges. The table of docs/monitoring.md is made from this one, in this order. A Pushgateway replaces the
  * metrics of the names that are pushed and leaves all others: so a name belongs to one command, and what only a success knows
  * has a name that a failure does not push.
  */

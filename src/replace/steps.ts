@@ -169,7 +169,7 @@ function withoutQuorum(cluster: ClusterHealth): UnsafeError {
   return refusal(
     cluster,
     'The cluster cannot change its members without quorum',
-    'Start enough of its members again; if they are lost for good, restore a snapshot on new ones (see the README).',
+    'Start enough of its members again; if they are lost for good, restore a snapshot on new ones (docs/restore.md).',
   );
 }
 

@@ -182,7 +182,7 @@ export function checkPlan(content: PlanContent, source: string): Plan {
   if (checked.success) return { ...checked.output, digest: digestOf(checked.output) };
   throw new UsageError(
     `Cannot create a plan from ${printable(source)}: ${issueIn(checked.issues)}.`,
-    'Use another snapshot, or restore without a plan (README, "Without a plan").',
+    'Use another snapshot, or restore without a plan (docs/restore-reference.md).',
   );
 }
 
