@@ -1,6 +1,6 @@
 /**
- * Calls a function when the signal is aborted: at once if it is already, for then no event comes any more.
- * @returns what takes it back
+ * Calls a function when the signal is aborted: at once if it is already, as no event follows then.
+ * @returns a function that removes the listener
  */
 export function onAbort(signal: AbortSignal, act: () => void): () => void {
   if (signal.aborted) act();
@@ -9,8 +9,8 @@ export function onAbort(signal: AbortSignal, act: () => void): () => void {
 }
 
 /**
- * The result of work that does not know of the signal, or the abort's reason at once.
- * @param dispose gets what still comes of the work after that
+ * The result of work that does not use the signal, or the abort's reason at once.
+ * @param dispose gets a result that comes after that
  */
 export async function unlessAborted<T>(work: Promise<T>, signal: AbortSignal, dispose: (late: T) => void): Promise<T> {
   const { promise: aborted, reject } = Promise.withResolvers<never>();

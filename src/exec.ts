@@ -1,13 +1,13 @@
 import { type ChildProcess, spawn, type SpawnOptions, spawnSync, type StdioOptions } from 'node:child_process';
 import { readdirSync, readFileSync, type Stats, statSync } from 'node:fs';
 
-/** Requests that wait in a thread: for a name server, or for a file system. */
+/** Requests that wait in a worker thread: for a name server, or for a file system. */
 const IN_A_THREAD = /^(FSReq|GetAddrInfoReq|GetNameInfoReq)/;
 
 /**
- * Ends the process and its children now. `process.exit` waits for the threads, which may wait for a name server, a FIFO or a
- * network file system that never answers, and no signal helps where the process is the first of its container. So where
- * threads may be at work the process becomes another program, which has no threads and only exits.
+ * Ends the process and its children now. `process.exit` waits for threads, which can wait for a name server, a FIFO or a
+ * network file system that never answers, and no signal helps where the process is the first of its container. Therefore,
+ * where threads can be at work, the process becomes another program, which has no threads and only exits.
  * @param isForced whether something was still under way
  */
 export function endProcess(exitCode: number, isForced: boolean): never {
@@ -23,8 +23,8 @@ export function endProcess(exitCode: number, isForced: boolean): never {
 const running = new Set<ChildProcess>();
 
 /**
- * Starts a program in a process group of its own: what it starts itself ends with it. However this process ends, the program is
- * ended, too, where `setpriv` can see to that. Directories that are held (directories.ts) and that its arguments name are open
+ * Starts a program in a process group of its own: what it starts itself ends with it. However this process ends, the program
+ * ends, too, where `setpriv` is available. Directories that are held (directories.ts) and that its arguments name are open
  * in the program under the same numbers.
  */
 export function startChild(
@@ -72,13 +72,13 @@ export function killWorkersIn(dir: Stats, program: string): void {
   }
 }
 
-/** The one of util-linux; that of BusyBox, and old ones, do not know the option. */
+/** Of util-linux; that of BusyBox, and old ones, do not have the option. */
 const SETPRIV = '/usr/bin/setpriv';
 const WITH_PARENT = ['--pdeathsig', 'KILL', '--'];
 
 let dies: boolean | undefined;
 
-/** Whether children can be made to end when this process is killed. In a container its end is that of all in it anyway. */
+/** Whether children can be made to end when this process is killed. In a container all processes end with the first one. */
 function diesWithUs(): boolean {
   dies ??= spawnSync(SETPRIV, [...WITH_PARENT, '/bin/true'], { env: {}, stdio: 'ignore' }).status === 0;
   return dies;

@@ -8,7 +8,7 @@ interface Progress {
 
 export type StartProgress = (what: string, totalBytes: number) => Progress;
 
-/** For when nobody watches. */
+/** Where there is no terminal. */
 export const noProgress: StartProgress = () => ({ advance: () => {}, end: () => {} });
 
 /** What progress is shown on. */
@@ -18,7 +18,7 @@ export interface Terminal {
   readonly columns: number | undefined;
 }
 
-/** Goes to the beginning of the line, and removes what stands there. */
+/** Goes to the beginning of the line and clears it. */
 export const CLEAR_LINE = '\r\u001b[K';
 
 const BAR_WIDTH = 20;
@@ -55,7 +55,7 @@ export function progressLine(terminal: Terminal, now: () => number): StartProgre
   };
 }
 
-/** The most telling part first: what does not fit is left out from the end. */
+/** The most important part first: what does not fit is left out from the end. */
 function facts(done: number, total: number, ms: number): string[] {
   const share = total > 0 ? Math.min(1, done / total) : 1;
   const rate = (done / ms) * 1000;
@@ -71,9 +71,9 @@ function facts(done: number, total: number, ms: number): string[] {
 
 function fit(what: string, parts: readonly string[], width: number): string {
   const least = Math.min(what.length, 24);
-  const line = parts.reduce((told, part) => {
-    const longer = told === '' ? part : `${told}  ${part}`;
-    return least + 2 + longer.length <= width ? longer : told;
+  const line = parts.reduce((fitting, part) => {
+    const longer = fitting === '' ? part : `${fitting}  ${part}`;
+    return least + 2 + longer.length <= width ? longer : fitting;
   }, '');
   const room = Math.max(1, line === '' ? width : width - line.length - 2);
   // Names of blobs differ at their end.

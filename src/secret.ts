@@ -2,7 +2,7 @@ import { inspect } from 'node:util';
 
 const HIDDEN = '[secret]';
 
-/** A value that cannot be printed by accident: only `reveal()` gives it, every other way of showing it is masked. */
+/** A value that cannot be printed by accident: only `reveal()` returns it, every other way to show it is masked. */
 export class Secret {
   readonly #value: string;
 
@@ -27,16 +27,16 @@ export class Secret {
   }
 }
 
-/** Characters: a shorter value stands in many words by chance, and to mask it there would reveal it. */
+/** Characters: a shorter value is in many words by chance, and to mask it there would reveal it. */
 const MIN_MASKED = 6;
 
-/** Tokens and signatures that come from elsewhere are known by their form only. */
+/** Tokens and signatures of others are recognised by their form. */
 const JSON_WEB_TOKEN = /\beyJ[\w-]+\.[\w-]+\.[\w-]*/g;
 const SIGNATURE = /(\bsig(?:=|%3D))[\w%+/=~-]+/gi;
 
 /**
- * The last net under the wrapping, for text of libraries that quote what they were given: replaces every form in which the
- * secrets could stand in a text. It is for values before they are rendered: what it does to JSON may not be JSON.
+ * The last protection, for the messages of libraries that quote what they were given: replaces every form of the secrets in a
+ * text. Use it on values before they are rendered: masked JSON is not always JSON.
  */
 export function masker(secrets: readonly Secret[]): (text: string) => string {
   const forms = secrets.map((secret) => secret.reveal()).flatMap(formsOf);
@@ -58,7 +58,7 @@ function formsOf(value: string): string[] {
     percent.replace(/%../g, (code) => code.toLowerCase()),
     new URLSearchParams({ '': value }).toString().slice(1),
     JSON.stringify(value).slice(1, -1),
-    // Padding says only where the text ends.
+    // Without padding, which depends on what follows.
     Buffer.from(value).toString('base64').replace(/=+$/, ''),
     Buffer.from(value).toString('base64url'),
   ];
@@ -78,7 +78,7 @@ const LOOKS: readonly (readonly [RegExp, string])[] = [
   [/^\s*([\w+/]{42,}={1,2}|MII[\w+/=\s-]{40,}|[\w.~-]{3}\dQ~[\w.~-]{30,})\s*$/, 'a key or a password'],
 ];
 
-/** What kind of secret a text seems to be that should be a name or a path, such as `a PEM`; undefined = it is none. */
+/** What kind of secret a text seems to be instead of a name or a path, such as `a PEM`; undefined = it is none. */
 export function secretLook(text: string): string | undefined {
   return LOOKS.find(([pattern]) => pattern.test(text))?.[1];
 }

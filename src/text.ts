@@ -1,4 +1,4 @@
-/** Text tables as etcdctl draws them: headings centred, cells to the right, but those of `textColumns` to the left. */
+/** Text tables as etcdctl draws them: headings centred, cells to the right, those of `textColumns` to the left. */
 export function drawTable(
   headings: readonly string[],
   data: readonly (readonly string[])[],
@@ -116,20 +116,20 @@ export function humanAge(ms: number): string {
 }
 
 /**
- * Text that does not come from this program, as it can be shown on a terminal: control characters, line feeds, characters that
- * change the direction of writing and those without a shape become `\u{…}`. Names of blobs and members, and whatever a server
- * answers, can hold any of them.
+ * Text that does not come from this program, safe for a terminal: control characters, line feeds, characters that change the
+ * direction of writing and those without a shape become `\u{…}`. Names of blobs and members, and every answer of a server,
+ * can have any of them.
  */
 export function printable(text: string): string {
   return text.replaceAll(UNPRINTABLE, escaped);
 }
 
-/** The same for whole output: its line feeds are our own. What it is made of has gone through `printable` before. */
+/** The same for whole output: its line feeds are of this program. Its parts have gone through `printable` before. */
 export function printableLines(text: string): string {
   return text.split('\n').map(printable).join('\n');
 }
 
-/** The same for a part of a sentence: no more than so many characters of it. */
+/** The same for a part of a sentence: at most so many characters of it. */
 export function excerpt(text: string, max = 300): string {
   return printable(text.slice(0, max)) + (text.length > max ? '…' : '');
 }
@@ -151,12 +151,12 @@ export function quoteSystemd(assignment: string): string {
   return `"${assignment.replaceAll(/["\\]/g, '\\$&').replaceAll('%', '%%')}"`;
 }
 
-/** Text in which the URLs have neither user nor query: those may be secrets, such as the signature of a SAS token. */
+/** Text in which the URLs have neither user nor query: those can be secrets, such as the signature of a SAS token. */
 export function withoutQuery(text: string): string {
   return text.replace(/([a-z][a-z0-9+.-]*:\/\/)([^\s/?#]*@)?([^\s?#]*)([?#]\S*)?/gi, '$1$3');
 }
 
-/** The word of a list that a misspelt one most likely means: it begins so, or few characters differ. */
+/** The word of a list that a misspelt one most likely means: it has this prefix, or few characters differ. */
 export function nearest(word: string, known: readonly string[], maxDistance = 2): string | undefined {
   const beginning = known.filter((name) => word.length > 3 && name.startsWith(word));
   if (beginning.length === 1) return beginning[0];

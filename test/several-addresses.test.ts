@@ -21,7 +21,7 @@ t.test('a host with several addresses: what each of them said', { skip: noNamesp
     SNAPSHOT_PUSHGATEWAY_URL: `http://both:${port}`,
   };
   for (const [args, message] of [
-    [['backup'], /Pushing the metrics to both:\d+ failed.*ECONNREFUSED/],
+    [['backup'], /pushing metrics to both:\d+ failed.*ECONNREFUSED/],
     [['list'], /"error".*ECONNREFUSED/],
     [['backup'], /etcd at http:\/\/both:\d+ .*refused/],
   ] as const) {

@@ -13,10 +13,10 @@ import { judgeClock } from './check-host.ts';
 import { type Check, fail, ok, tried, warn } from './check.ts';
 import { sameUrls } from '../url.ts';
 
-/** etcd's own default, which members before 3.6 do not contradict. */
+/** etcd's default; members before 3.6 do not say which quota they have. */
 const DEFAULT_QUOTA = 2 * 1024 ** 3;
 
-/** From this share of the quota on, it is time to do something. */
+/** A larger share of the quota is a warning. */
 const FULL = 0.8;
 
 interface EtcdFindings {
@@ -29,7 +29,7 @@ interface EtcdFindings {
 export async function checkEtcd(config: EtcdConfig, now: Date, log: Log): Promise<EtcdFindings> {
   const certificates = await tried('certificates', async () => checkCertificates(config, now));
   if (certificates.some(({ state }) => state === 'fail')) return { checks: certificates, statuses: [] };
-  // Its warnings stand among the checks already.
+  // Its warnings are among the checks already.
   const connections = await connectAll(config, now, new Warnings(log));
   const answers = await askAll(connections.configured);
   const statuses = answers.flatMap(({ status }) => status ?? []);
@@ -56,7 +56,7 @@ async function checkCertificates({ tls }: EtcdConfig, now: Date): Promise<Check[
   const what = 'certificates';
   if (tls === undefined) {
     const hint = 'Use https:// endpoints: a snapshot holds every Secret of the cluster.';
-    return [warn(what, 'etcd is asked without TLS.', hint)];
+    return [warn(what, 'The connection to etcd has no TLS.', hint)];
   }
   return expiriesOf(await loadTls(tls, now), now).map(({ sentence, isSoon }) =>
     isSoon ? warn(what, sentence, 'Renew it (kubeadm certs renew, or what issued it).') : ok(what, sentence),
@@ -71,7 +71,7 @@ function roleOf(status: MemberStatus | undefined): string {
 function judgeCluster({ members, alarms, quorum }: ClusterHealth): Check[] {
   const words = `${quorumInWords(quorum)}.`;
   const ill = members.filter((member) => !isHealthy(member));
-  const hint = 'See `etcd-snapshot health`; a member that is lost for good is replaced with `replace-member`.';
+  const hint = 'See `etcd-snapshot health`; replace a member that is lost for good with `replace-member`.';
   return [
     hasQuorum(quorum) && spareOf(quorum) >= 0 ? ok('quorum', words) : fail('quorum', new UnsafeError(words, hint)),
     ...ill.map((member) => {
@@ -80,12 +80,12 @@ function judgeCluster({ members, alarms, quorum }: ClusterHealth): Check[] {
     }),
     ...alarms.map(({ memberId, alarm }) => {
       const sentence = `Member ${memberId} has the alarm ${alarm}.`;
-      return fail('alarm', new UnsafeError(sentence, 'Deal with its cause, then: etcdctl alarm disarm.'));
+      return fail('alarm', new UnsafeError(sentence, 'Remove its cause, then: etcdctl alarm disarm.'));
     }),
   ];
 }
 
-/** Whether each endpoint belongs to a member, and each voting member has one: members change, and nobody thinks of the list. */
+/** Whether each endpoint belongs to a member, and each voting member has one: the list is easily forgotten when members change. */
 function judgeEndpoints(answers: readonly Answer[], { clusterId, members }: ClusterHealth): Check[] {
   const listed = new Set<string>();
   const strangers: Check[] = [];
@@ -99,7 +99,7 @@ function judgeEndpoints(answers: readonly Answer[], { clusterId, members }: Clus
     if (member !== undefined) listed.add(member.id);
     else {
       const what = status === undefined ? 'does not answer, and belongs to' : 'answers, but belongs to';
-      const hint = 'Was that member replaced? Take the endpoint out of SNAPSHOT_ETCD_ENDPOINTS, and stop its etcd.';
+      const hint = 'If that member was replaced, remove the endpoint from SNAPSHOT_ETCD_ENDPOINTS and stop its etcd.';
       strangers.push(warn('endpoint', `${endpoint} ${what} no member of the cluster.`, hint));
     }
   }
@@ -118,10 +118,9 @@ async function checkSize(statuses: readonly MemberStatus[], connections: Connect
   const [largest] = statuses.toSorted((a, b) => b.dbSize - a.dbSize);
   if (largest === undefined) throw new Error('nobody answered');
   const { dbSize, dbSizeInUse, endpoint } = largest;
-  const told = await connections.to(endpoint).quota();
-  const quota = told ?? DEFAULT_QUOTA;
-  const of =
-    told === undefined ? `the ${humanSize(quota)} that are the default quota` : `a quota of ${humanSize(quota)}`;
+  const known = await connections.to(endpoint).quota();
+  const quota = known ?? DEFAULT_QUOTA;
+  const of = known === undefined ? `the default quota of ${humanSize(quota)}` : `a quota of ${humanSize(quota)}`;
   const sentence = `The database has ${humanSize(dbSize)} of ${of}, and ${humanSize(dbSizeInUse)} are in use.`;
   return dbSize < quota * FULL
     ? ok('database', sentence)
@@ -133,7 +132,7 @@ async function checkClock(statuses: readonly MemberStatus[], connections: Connec
     statuses.map(async ({ endpoint }) => {
       const aheadMs = await aheadOf(connections.to(endpoint));
       return aheadMs === undefined
-        ? ok('clock', `${endpoint} serves gRPC only, which tells no time.`)
+        ? ok('clock', `${endpoint} serves gRPC only, which has no clock.`)
         : judgeClock(endpoint, aheadMs);
     }),
   );

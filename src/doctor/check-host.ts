@@ -8,12 +8,12 @@ import { DEFAULT_RESERVE, SpoolFile } from '../spool/spool-file.ts';
 import { humanSize } from '../text.ts';
 import { type Check, fail, ok, tried, warn } from './check.ts';
 
-/** Names of snapshots tell seconds, and nobody should wonder about a minute. */
+/** Names of snapshots have seconds: a larger difference would confuse people. */
 const WARN_MS = 30_000;
 /** Azure refuses requests that are older (specification: errors; clock skew). */
 const REFUSED_MS = 15 * 60_000;
 
-/** @param aheadMs by how many milliseconds the clock of this host is before the other one; negative = behind */
+/** @param aheadMs milliseconds by which the clock of this host is ahead of the other one; negative = behind */
 export function judgeClock(whose: string, aheadMs: number): Check {
   const what = 'clock';
   const seconds = Math.round(Math.abs(aheadMs) / 1000);
@@ -24,7 +24,7 @@ export function judgeClock(whose: string, aheadMs: number): Check {
   return ok(what, `The clock of this host agrees with that of ${whose}.`);
 }
 
-/** A plan as `restore --plan` makes it, for what no plan can be made of cannot be restored on all members. */
+/** Makes a plan as `restore --plan` does: without one, a snapshot cannot be restored on all members. */
 export function checkPlan(name: string, size: number, record: SnapshotRecord, now: Date): Check {
   const what = 'restore plan';
   try {
@@ -63,7 +63,7 @@ export async function checkSpool(
   }
 }
 
-/** Whether what restores is here, and fits the version that the members run. Another image can restore all the same. */
+/** Whether etcd's restore tool is here and fits the version of the members. Another image can still restore. */
 export async function checkTool(
   searchPath: readonly string[],
   statuses: readonly MemberStatus[],

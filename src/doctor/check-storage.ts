@@ -20,10 +20,10 @@ import { type Check, fail, ok, tried, warn } from './check.ts';
 /** Without a history: the schedule of the manifests. */
 const USUAL_MS = 6 * 3600_000;
 
-/** A week, and some deadline. */
+/** A week and some slack. */
 const DRILL_MS = 9 * 24 * 3600_000;
 
-/** Snapshots by which the usual time between two is told. */
+/** Snapshots from which the usual interval is computed. */
 const HISTORY = 11;
 
 const NEEDED_FOR: Readonly<Record<Right, string>> = {
@@ -34,7 +34,7 @@ const NEEDED_FOR: Readonly<Record<Right, string>> = {
 };
 
 /**
- * Each right on its own, the clock, and how old the newest snapshot is.
+ * Each permission on its own, the clock, and the age of the newest snapshot.
  * @param ids of the cluster, as etcd says it if it answers
  */
 export async function checkStorage(store: BlobStore, now: Date, ids: () => Promise<ClusterIds>): Promise<Check[]> {
@@ -44,7 +44,11 @@ export async function checkStorage(store: BlobStore, now: Date, ids: () => Promi
     });
     if (probe === undefined) {
       const sentence = `Container ${store.containerName} does not exist yet.`;
-      return warn('storage', sentence, 'Create it, or let the first backup do it, if its identity may.');
+      return warn(
+        'storage',
+        sentence,
+        'Create it, or let the first backup create it, if its identity has the permission.',
+      );
     }
     const { refused, aheadMs } = probe;
     const rights = RIGHTS.map((right) => judgeRight(right, refused[right]));
@@ -58,10 +62,10 @@ export async function checkStorage(store: BlobStore, now: Date, ids: () => Promi
 }
 
 function judgeRight(right: Right, refusal: StorageError | undefined): Check {
-  if (refusal === undefined) return ok(right, `The identity may ${right}.`);
-  const sentence = `The identity may not ${right}, which is needed for ${NEEDED_FOR[right]}: ${refusal.message}`;
+  if (refusal === undefined) return ok(right, `The identity can ${right}.`);
+  const sentence = `The identity cannot ${right}, which is needed for ${NEEDED_FOR[right]}: ${refusal.message}`;
   if (right === 'delete')
-    return warn(right, sentence, 'Right so where retention is off, or done with another identity.');
+    return warn(right, sentence, 'Expected when retention is off, or runs with another identity.');
   return fail(right, new WorkerError(ExitCode.storage, sentence, refusal.hint));
 }
 
@@ -88,13 +92,13 @@ function judgeAge(blobs: readonly StoredBlob[], newest: Recorded<StoredBlob>, no
   return age > 1.5 * usual ? warn(what, sentence, hint) : ok(what, sentence);
 }
 
-/** What counts for nothing, but does not look so. */
+/** What looks like a snapshot and does not count. */
 function judgeUncounted(blobs: readonly StoredBlob[], now: Date): Check[] {
   const ahead = blobs.filter(isRecorded).filter((snapshot) => isFutureDated(snapshot, now));
   const wrong = malformed(blobs);
   return [
     ...ahead.slice(0, 1).map(({ name }) => {
-      const sentence = `Dated in the future, and so counted for nothing: ${ahead.length}, such as ${name}.`;
+      const sentence = `Dated in the future, and therefore not counted: ${ahead.length}, such as ${name}.`;
       return warn('dates', sentence, 'Check the clocks of the hosts that take snapshots.');
     }),
     ...wrong.slice(0, 1).map(({ name, problem }) => {
@@ -107,7 +111,7 @@ function judgeUncounted(blobs: readonly StoredBlob[], now: Date): Check[] {
 function judgeDrill(last: DrillNote | undefined, now: Date): Check {
   const what = 'last drill';
   const hint = 'Drill every week: etcd-snapshot drill.';
-  if (last === undefined) return warn(what, 'No snapshot was proven restorable yet.', hint);
+  if (last === undefined) return warn(what, 'No drill has succeeded yet.', hint);
   const age = now.getTime() - last.at.getTime();
   const recovery = `${(last.recoveryMs / 1000).toFixed(1)} s`;
   const sentence = `${last.snapshot} was proven restorable ${humanAge(age)} ago; its recovery took ${recovery}.`;

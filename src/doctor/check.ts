@@ -1,6 +1,6 @@
 import { Interrupted, WorkerError } from '../errors.ts';
 
-/** One line of the doctor's screen. */
+/** One result of `doctor`. */
 export interface Check {
   readonly what: string;
   readonly state: 'ok' | 'warn' | 'fail';
@@ -24,7 +24,7 @@ export function fail(what: string, { message, hint, exitCode }: WorkerError): Ch
   return { what, state: 'fail', finding: message, hint, exitCode };
 }
 
-/** A check by doing the thing: what fails with an error of ours is a finding, and the other checks go on. */
+/** A check that tries something: an expected error is its result, and the other checks go on. */
 export async function tried(what: string, check: () => Promise<Check | Check[]>): Promise<Check[]> {
   try {
     return [await check()].flat();

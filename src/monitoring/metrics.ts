@@ -2,12 +2,12 @@ import { ExitCode } from '../errors.ts';
 import type { SnapshotFacts } from '../snapshot/verify/verifier.ts';
 
 /**
- * Every metric there is; all are gauges. The table of docs/monitoring.md is made from this one, in this order. A Pushgateway replaces the
- * metrics of the names that are pushed and leaves all others: so a name belongs to one command, and what only a success knows
+ * Every metric; all are gauges. The table in docs/monitoring.md is made from this one. A Pushgateway replaces the metrics of
+ * the names that are pushed and leaves all others: therefore each name belongs to one command, and what only a success knows
  * has a name that a failure does not push.
  */
 export const METRICS = {
-  etcd_snapshot_backup_last_run_timestamp_seconds: { help: 'When the last backup run ended, well or not.' },
+  etcd_snapshot_backup_last_run_timestamp_seconds: { help: 'When the last backup run ended, successfully or not.' },
   etcd_snapshot_backup_last_run_exit_code: { help: 'Exit code of the last backup run.' },
   etcd_snapshot_backup_last_success_timestamp_seconds: {
     help: 'When a backup run last ended with its snapshot stored and proven (exit code 0 or 3).',
@@ -24,7 +24,7 @@ export const METRICS = {
     help: 'Keys in the last stored snapshot that a client can get; NaN when there was no memory to count them.',
   },
   etcd_snapshot_backup_verification_ok: {
-    help: '1 when the last snapshot that was judged passed its verification, 0 when it failed (exit code 11).',
+    help: '1 when the last snapshot passed its verification, 0 when it failed (exit code 11).',
   },
   etcd_snapshot_backup_read_back_ok: {
     help: '1 when the last stored snapshot was read back and is the same, 0 when reading back is off.',
@@ -38,12 +38,12 @@ export const METRICS = {
   },
   etcd_snapshot_backup_snapshots_removed: { help: 'Snapshots that retention deleted in the last successful run.' },
   etcd_snapshot_backup_anomalies: {
-    help: 'What was suspicious about the last stored snapshot: the number of findings.',
+    help: 'Anomalies of the last stored snapshot compared with earlier ones and other members.',
   },
   etcd_snapshot_client_certificate_expiry_timestamp_seconds: {
     help: 'When the client certificate for etcd expires; NaN without TLS.',
   },
-  etcd_snapshot_drill_last_run_timestamp_seconds: { help: 'When the last drill ended, well or not.' },
+  etcd_snapshot_drill_last_run_timestamp_seconds: { help: 'When the last drill ended, successfully or not.' },
   etcd_snapshot_drill_last_run_exit_code: { help: 'Exit code of the last drill.' },
   etcd_snapshot_drill_last_success_timestamp_seconds: { help: 'When a drill last proved a snapshot restorable.' },
   etcd_snapshot_drill_recovery_duration_seconds: {
@@ -60,7 +60,7 @@ type MetricName = keyof typeof METRICS;
 
 export interface Sample {
   readonly metric: MetricName;
-  /** NaN for what is not known this time: left out, the value of an earlier run would stay. */
+  /** NaN for what is not known this time: without a sample the value of an earlier run would stay. */
   readonly value: number;
   /** The value of the metric's own label, where it has one. */
   readonly label?: string;
@@ -68,7 +68,7 @@ export interface Sample {
 
 const RETENTION_STATES = ['applied', 'off', 'held', 'incomplete'];
 
-/** The commands whose ends are told. */
+/** The commands whose end is reported. */
 type Reporting = 'backup' | 'drill';
 
 interface BackupResult {
@@ -85,7 +85,7 @@ interface BackupResult {
   readonly clientCertificateExpiresAt: Date | null;
 }
 
-/** What a stored and proven backup has to show. */
+/** Of a stored and proven backup. */
 export function backupMetrics(result: BackupResult): Sample[] {
   const { facts, durationsMs, readBack, retention, anomalies, clientCertificateExpiresAt } = result;
   return [
@@ -112,7 +112,7 @@ export function backupMetrics(result: BackupResult): Sample[] {
   ];
 }
 
-/** What a drill that succeeded has to show. */
+/** Of a drill that succeeded. */
 export function drillMetrics(recoveryMs: number, durationsMs: Readonly<Record<string, number>>): Sample[] {
   return [
     { metric: 'etcd_snapshot_drill_recovery_duration_seconds', value: recoveryMs / 1000 },
@@ -163,7 +163,7 @@ function secondsOf(date: Date | null): number {
   return date === null ? NaN : date.getTime() / 1000;
 }
 
-/** Prometheus' text format, version 0.0.4. Of each metric all samples must stand together. */
+/** Prometheus' text format, version 0.0.4, in which all samples of a metric must be together. */
 export function exposition(samples: readonly Sample[]): string {
   return [...Map.groupBy(samples, ({ metric }) => metric)]
     .map(([metric, group]) => {

@@ -12,19 +12,19 @@ interface Message {
   readonly headers: Readonly<Record<string, string>>;
   readonly body?: string;
   readonly agent: Agent;
-  /** Ends the try. */
+  /** Ends the attempt. */
   readonly signal: AbortSignal;
 }
 
 /** How many characters of a refusal are shown. */
 const MAX_EXCERPT = 200;
 
-/** Sends one request, once. Returns why it failed, in words without the URL, which may hold a secret; undefined = it did not. */
+/** Sends one request, once. Returns why it failed, without the URL, which can hold a secret; undefined = it did not. */
 async function send(url: URL, { body, ...options }: Message): Promise<string | undefined> {
   const { promise, resolve } = Promise.withResolvers<string | undefined>();
   const request = url.protocol === 'http:' ? requestPlain : requestTls;
   const failed = (error: unknown): void =>
-    resolve(options.signal.aborted ? 'there was no answer in time' : messageOf(error) || 'the connection failed');
+    resolve(options.signal.aborted ? 'no answer in time' : messageOf(error) || 'the connection failed');
   const call = request(url, options, (answer) => {
     const { statusCode = 0 } = answer;
     if (statusCode >= 200 && statusCode < 300) resolve(undefined);
@@ -41,7 +41,7 @@ async function send(url: URL, { body, ...options }: Message): Promise<string | u
 }
 
 /**
- * Tells a dead man's switch that there is a backup: it raises the alarm when it hears nothing for too long.
+ * Tells a dead man's switch that there is a backup: it raises an alarm when there was no ping for too long.
  * @param env whose proxy is taken for https, as on the way to Azure; plain http stays in the private network
  * @returns why it failed; undefined = it did not
  */
@@ -52,7 +52,7 @@ export async function ping(url: URL, env: Environment, signal: AbortSignal): Pro
 
 /**
  * Pushes samples into the group of this cluster. By POST, which leaves the metrics of all other names as they are; PUT would
- * empty the group first. A Pushgateway stands in the cluster, so no proxy is on the way.
+ * empty the group first. A Pushgateway is in the cluster: no proxy is on the way.
  * @param base its URL, perhaps with a path, a user and a password
  * @returns why it failed; undefined = it did not
  */
@@ -77,8 +77,8 @@ async function push(
 }
 
 /**
- * The group of a cluster: container and prefix, for those are known even when etcd cannot be reached. The label is not called
- * `cluster`, which is the usual external label of a Prometheus, nor `container`, which is Kubernetes'. Base64, for it has slashes.
+ * The group of a cluster: container and prefix, which are known even when etcd cannot be reached. The label is not called
+ * `cluster`, the usual external label of a Prometheus, nor `container`, which is Kubernetes'. In base64, as it has slashes.
  */
 function groupPath(cluster: string): string {
   return `/metrics/job/etcd-snapshot/etcd_cluster@base64/${Buffer.from(cluster).toString('base64url')}`;
@@ -89,14 +89,14 @@ function basicAuthorization(user: string, password: string): string {
   return `Basic ${Buffer.from(pair).toString('base64')}`;
 }
 
-/** How long Pushgateway and ping together may take. */
-const PATIENCE_MS = 3_000;
+/** How long Pushgateway and ping together can take. */
+const REPORT_MS = 3_000;
 
-/** The same when the run was interrupted or its time is over: then nobody waits much longer. */
-const HASTE_MS = 1_000;
+/** The same after an interruption or a timeout, when the process must end soon. */
+const REPORT_AFTER_ABORT_MS = 1_000;
 
 /**
- * Tells of a run's end where somebody may be watching. What fails here is a warning: it is no fault of the backup.
+ * Reports the end of a run to the Pushgateway and the ping URL. A failure here is only a warning.
  * @param signal aborted when the process must end, now or before the report began
  * @param env the environment of the process, for its proxy
  */
@@ -106,23 +106,23 @@ export async function reportEnd(
   { signal, env, log }: { readonly signal: AbortSignal; readonly env: Environment; readonly log: Log },
 ): Promise<void> {
   const limit = signal.aborted
-    ? AbortSignal.timeout(HASTE_MS)
-    : AbortSignal.any([signal, AbortSignal.timeout(PATIENCE_MS)]);
-  const tell = async (what: string, hint: string, work: Promise<string | undefined>): Promise<void> => {
+    ? AbortSignal.timeout(REPORT_AFTER_ABORT_MS)
+    : AbortSignal.any([signal, AbortSignal.timeout(REPORT_MS)]);
+  const report = async (what: string, hint: string, work: Promise<string | undefined>): Promise<void> => {
     const failure = await work.catch(messageOf);
-    if (failure === undefined) log.debug(`told of the end: ${what}`);
-    else log.warn(`${what} failed, which changes nothing about the run: ${failure}.`, { hint });
+    if (failure === undefined) log.debug(`${what} done`);
+    else log.warn(`${what} failed (the result of the run is not affected): ${failure}`, { hint });
   };
   const works: Promise<void>[] = [];
   if (pushgatewayUrl !== undefined && cluster !== undefined) {
     const url = new URL(pushgatewayUrl.reveal());
-    const what = `Pushing the metrics to ${url.host}`;
+    const what = `pushing metrics to ${url.host}`;
     const hint = 'Check SNAPSHOT_PUSHGATEWAY_URL. On the host network the names of Services do not resolve.';
-    works.push(tell(what, hint, push(url, cluster, metricsOf(end), limit)));
+    works.push(report(what, hint, push(url, cluster, metricsOf(end), limit)));
   }
   if (pingUrl !== undefined && end.command === 'backup' && isSuccess(end)) {
     const url = new URL(pingUrl.reveal());
-    works.push(tell(`The ping to ${url.host}`, 'Check SNAPSHOT_PING_URL, network and proxy.', ping(url, env, limit)));
+    works.push(report(`ping to ${url.host}`, 'Check SNAPSHOT_PING_URL, network and proxy.', ping(url, env, limit)));
   }
   await Promise.all(works);
 }

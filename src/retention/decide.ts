@@ -41,10 +41,10 @@ export interface Decision<T> {
 }
 
 /**
- * Decides for every blob whether it stays, with all reasons. Only snapshots of this cluster can go, never the newest of them,
- * and none at all without a rule. The rules are those of restic: of each of the newest n periods that have a snapshot the
+ * Decides for every blob whether it stays, with all reasons. Only snapshots of this cluster can be removed, never the newest
+ * of them, and none without a rule. The rules are those of restic: of each of the newest n periods that have a snapshot the
  * newest one stays, and while there are fewer periods, the oldest of all as well.
- * @param clusterIds of this cluster; others than the first are of its earlier lives, and make one history with it
+ * @param clusterIds of this cluster; the others than the first are previous ids, and make one history with it
  * @param fresh the snapshot that was just proven: it is the newest and counts first, whatever date it has
  */
 export function decideRetention<T extends CataloguedBlob>(
@@ -106,8 +106,8 @@ function isHigherBefore(one: Recorded<CataloguedBlob>, other: Recorded<Catalogue
 }
 
 /**
- * What must never go, with the reason: the fresh snapshot and the newest one whose date can be relied upon, or the one of them
- * that is both; and what another host stored later, where clocks do not tell whether it is newer.
+ * What must never be removed, with the reason: the fresh snapshot and the newest one with a plausible date, or the one that is
+ * both; and what another host stored later, where clocks do not show whether it is newer.
  * @param history the newest first
  */
 function neverRemoved<T extends CataloguedBlob>(
@@ -115,7 +115,7 @@ function neverRemoved<T extends CataloguedBlob>(
   clusterId: string | undefined,
   fresh: Recorded<T> | undefined,
 ): Map<CataloguedBlob, string> {
-  // While the cluster has none of its own, that of an earlier life is all that there is.
+  // While the cluster has none under its own id, that of a previous id is all that there is.
   const dated = history.find(({ record }) => record.clusterId === clusterId) ?? history[0];
   const newest = fresh === undefined || !history.includes(fresh) ? [fresh, dated] : [fresh];
   const isLater = (other: Recorded<T>): boolean => {
@@ -150,8 +150,8 @@ function rulesInWords({ within, ...counts }: RetentionRules): string[] {
 }
 
 /**
- * The reasons by which the snapshots of a history, the newest first, are kept; those without one are not in the map. A fresh
- * one whose date cannot be relied upon is not part of the history.
+ * The reasons to keep the snapshots of a history, the newest first; those without one are not in the map. A fresh one whose
+ * date is not plausible is not part of the history.
  */
 function keptByRules(
   history: readonly Recorded<CataloguedBlob>[],

@@ -3,11 +3,11 @@ import { humanAge } from '../text.ts';
 import { snapshotName, type SnapshotRecord, storedSize } from './record.ts';
 
 /**
- * Which blobs are snapshots, and which one is the newest: whatever chooses, counts or deletes goes by what is decided here.
+ * Which blobs are snapshots, and which one is the newest: everything that chooses, counts or deletes uses these rules.
  * Metadata, names and dates can be copied and forged by everybody who can write to the container.
  */
 
-/** A blob under the prefix, as far as it matters here. */
+/** A blob under the prefix. */
 export interface CataloguedBlob {
   readonly name: string;
   readonly etag: string;
@@ -15,7 +15,7 @@ export interface CataloguedBlob {
   readonly size: number;
   /** By the clock of the service. */
   readonly storedAt: Date;
-  /** In an inventory undefined for everything that is no snapshot: it counts for nothing, and is never touched. */
+  /** In an inventory undefined for everything that is no snapshot: that is never touched. */
   readonly record: SnapshotRecord | undefined;
   /** Why a blob with metadata of this tool is no snapshot, in words that can follow "it is not counted:". */
   readonly problem: string | undefined;
@@ -26,24 +26,24 @@ export type Recorded<T> = T & { readonly record: SnapshotRecord };
 
 /** Ids of clusters, in lower-case hex. */
 export interface ClusterIds {
-  /** The one that is meant, where somebody said so: the operator, or a running etcd. */
+  /** The cluster that the operator or a running etcd names. */
   readonly clusterId?: string | undefined;
   /** Ids that the cluster had before it was restored. */
   readonly previousClusterIds: readonly string[];
 }
 
-/** Clocks differ by so much without being wrong. */
+/** A smaller difference between clocks is normal. */
 export const CLOCK_SKEW_MS = 5 * 60_000;
 
-/** Which blob this run has just stored: its etag is the one of the commit. */
+/** The blob that this run has just stored; the etag is that of the commit. */
 export type StoredIdentity = Pick<CataloguedBlob, 'name' | 'etag'>;
 
-/** The problem of what is a snapshot there, and none here. */
+/** The problem of a blob that is a snapshot under another prefix. */
 export const ELSEWHERE = 'it is under another prefix';
 
 /**
- * The same blobs, of which only snapshots have a record: those under the name that this tool gives under the prefix to a
- * snapshot taken then. An upload id is one snapshot: of several blobs that have it, all but one are copies.
+ * The same blobs, of which only snapshots have a record: those whose name is the one that this tool gives a snapshot of that
+ * prefix and time. An upload id is one snapshot: of several blobs that have it, all but one are copies.
  * @param fresh the snapshot that this run has just stored: it is the original, whatever else there is
  */
 export function takeInventory<T extends CataloguedBlob>(
@@ -79,8 +79,8 @@ function problemOf(prefix: string, { name, size }: CataloguedBlob, record: Snaps
 }
 
 /**
- * The one that was there first comes first: nobody can store a copy before the original. The service tells seconds; of two in
- * the same one, the original was taken nearer to it.
+ * The one that was stored first comes first: nobody can store a copy before the original. The service's times have seconds;
+ * of two in the same second, the original was taken nearer to it.
  */
 function byAge(a: CataloguedBlob, b: CataloguedBlob, fresh: StoredIdentity | undefined): number {
   const isFresh = (blob: CataloguedBlob): number => Number(fresh !== undefined && isSame(blob, fresh));
@@ -104,14 +104,14 @@ export function malformed<T extends CataloguedBlob>(blobs: readonly T[]): T[] {
   return blobs.filter(({ problem }) => problem !== undefined && problem !== ELSEWHERE);
 }
 
-/** A clock was wrong when it was taken: it must not count, or it would stand for good ones. */
+/** A clock was wrong when it was taken: it must not count, or it would displace good ones. */
 export function isFutureDated({ record, storedAt }: Recorded<CataloguedBlob>, now: Date): boolean {
   return record.takenAt.getTime() > Math.min(storedAt.getTime(), now.getTime()) + CLOCK_SKEW_MS;
 }
 
 /**
- * When it was taken, in milliseconds since 1970, as far as clocks can be believed: not after it was stored. Hosts whose clocks
- * are minutes apart are put right by the one clock of the service.
+ * When it was taken, in milliseconds since 1970, but not after it was stored: the one clock of the service corrects hosts
+ * whose clocks are minutes ahead.
  */
 export function momentOf({ record, storedAt }: Recorded<CataloguedBlob>): number {
   return Math.min(record.takenAt.getTime(), storedAt.getTime());
@@ -133,10 +133,10 @@ export function newestFirst<T extends CataloguedBlob>(blobs: readonly T[], now: 
 }
 
 /**
- * The newest snapshot of the cluster that is meant, or of its earlier lives while it has none of its own. Where no cluster is
- * named, it is the only one that is not an earlier life.
+ * The newest snapshot of the named cluster, or of its previous ids while it has none under its own. If no cluster is named,
+ * there must be only one, previous ids aside.
  * @returns undefined when there is none
- * @throws UsageError when nobody can tell which cluster is meant
+ * @throws UsageError when several clusters are possible
  */
 export function newestSnapshot<T extends CataloguedBlob>(
   blobs: readonly T[],
@@ -155,7 +155,7 @@ export function newestSnapshot<T extends CataloguedBlob>(
   });
   throw new UsageError(
     `There are snapshots of ${clusters.length} clusters, and none was named: ${clusters.join(', ')}.`,
-    'Give --cluster-id ID, or name a snapshot. Ids that the cluster had before a restore belong into SNAPSHOT_PREVIOUS_CLUSTER_IDS.',
+    'Give --cluster-id ID, or name a snapshot. Add ids that the cluster had before a restore to SNAPSHOT_PREVIOUS_CLUSTER_IDS.',
   );
 }
 

@@ -5,13 +5,13 @@ import { isPeerUrl } from '../url.ts';
 
 const NAME = /^kubernetes-etcd-snapshot_(\d{4})(\d{2})(\d{2})_(\d{2})(\d{2})(\d{2})\.db$/;
 
-/** `<prefix>kubernetes-etcd-snapshot_YYYYMMDD_HHMMSS.db` in UTC: fixed width, so names sort by age. */
+/** `<prefix>kubernetes-etcd-snapshot_YYYYMMDD_HHMMSS.db` in UTC: of fixed width, so that names sort by age. */
 export function snapshotName(prefix: string, takenAt: Date): string {
   const [day, time] = takenAt.toISOString().split(/[T.]/);
   return `${prefix}kubernetes-etcd-snapshot_${day?.replaceAll('-', '')}_${time?.replaceAll(':', '')}.db`;
 }
 
-/** When a snapshot of this name was taken, or undefined for a name that is none of ours under this prefix. */
+/** When a snapshot of this name was taken; undefined for a name that this tool does not give under this prefix. */
 export function takenAtOf(prefix: string, name: string): Date | undefined {
   const match = name.startsWith(prefix) ? NAME.exec(name.slice(prefix.length)) : null;
   if (match === null) return undefined;
@@ -23,7 +23,7 @@ export function takenAtOf(prefix: string, name: string): Date | undefined {
 /** A member of the cluster at the time of the snapshot. */
 export type RecordedMember = Omit<Member, 'clientURLs'>;
 
-/** What is remembered of a snapshot: it travels as the blob's metadata, set at the commit and never changed. */
+/** The record of a snapshot: the blob's metadata, set at the commit and never changed. */
 export interface SnapshotRecord {
   /** Of the whole file in lower-case hex, as `sha256sum` prints it. */
   readonly sha256: string;
@@ -44,7 +44,7 @@ export interface SnapshotRecord {
   readonly memberId: string;
   readonly members: readonly RecordedMember[];
   readonly takenAt: Date;
-  /** Random per upload: tells our own commit, whose answer was lost, from a foreign blob. */
+  /** Random per upload: distinguishes this tool's own commit, whose answer was lost, from another blob. */
   readonly uploadId: string;
   /** Program and version that stored it, such as `etcd-snapshot/0.1.0`. */
   readonly tool: string;
@@ -52,7 +52,7 @@ export interface SnapshotRecord {
 
 const TOOL = 'etcd-snapshot/';
 
-/** No etcd comes near it, also not one whose revision was raised by each of a thousand restores. */
+/** No etcd reaches it, even if each of a thousand restores raised its revision. */
 const MAX_REVISION = 1e15;
 /** Bytes: a bbolt file has at least four pages, and none of less than 1 KiB. */
 const MIN_DATABASE = 4 * 1024;
@@ -88,7 +88,7 @@ const Member = v.object({
   isLearner: v.boolean(),
 });
 
-/** What metadata must be to count as a record. Fields that a later version adds are no problem. */
+/** What metadata must be to count as a record. Fields that a later version adds are ignored. */
 const Metadata = v.pipe(
   v.object({
     tool: v.pipe(
@@ -146,15 +146,15 @@ export function toMetadata(record: SnapshotRecord): Record<string, string> {
   };
 }
 
-/** What the metadata of a blob comes to. */
+/** The result of reading a blob's metadata. */
 interface ParsedMetadata {
   /** Only where all of it is well-formed. */
   readonly record?: SnapshotRecord;
-  /** What is wrong with metadata of this tool, as half a sentence; neither is there for metadata of others. */
+  /** What is wrong with metadata of this tool, in words that follow the blob; metadata of others has neither. */
   readonly problem?: string;
 }
 
-/** The one parser of records. Names of metadata are in lower case; values may be anything. */
+/** The only parser of records. Names of metadata are in lower case; values can be anything. */
 export function parseMetadata(metadata: Readonly<Record<string, unknown>> = {}): ParsedMetadata {
   const { tool } = metadata;
   const isOurs = typeof tool === 'string' && tool.startsWith(TOOL);

@@ -24,7 +24,7 @@ export interface SnapshotSource {
   readonly etag: string | undefined;
   /** It is verified without its sha256, as a copy of a member's database has none; never what is in the container. */
   readonly skipHashCheck: boolean;
-  /** Its bytes from this one on, to the end; each call reads anew, and fails when it is no longer the same. */
+  /** Its bytes from this one on, to the end; each call reads again, and fails when the snapshot has changed. */
   read(from?: number): AsyncIterable<Buffer>;
   /** @throws UnsafeError when a file was written to since it was opened */
   assertUnchanged(): Promise<void>;
@@ -35,12 +35,12 @@ interface FileOptions {
   readonly skipHashCheck?: boolean;
 }
 
-/** Whether an operand means a file of this machine: it begins with `./`, `../` or `/`. All other names are of the container. */
+/** Whether an operand is a file of this machine: it begins with `./`, `../` or `/`. All other names are in the container. */
 export function isFileName(operand: string): boolean {
   return /^\.{0,2}\//.test(operand);
 }
 
-/** What to do where a name of the container was given, and a file of this machine has it. */
+/** A hint where a name in the container was given, and there is a file of that name. */
 export function hintAboutFile(name: string): string | undefined {
   if (isFileName(name) || !existsSync(name)) return undefined;
   return `There is a file ${printable(name)} here; to use that, name it ./${printable(name)}`;
@@ -62,7 +62,7 @@ export async function openFile(
         const found = await stat(path).catch((error: unknown) => {
           throw unreadable(path, error);
         });
-        // The time of the last change is the one that nobody can set.
+        // Nobody can set the time of the last change (ctime).
         const isSame = (['dev', 'ino', 'size', 'mtimeMs', 'ctimeMs'] as const).every(
           (key) => found[key] === opened[key],
         );
@@ -105,8 +105,8 @@ export async function openBlob(store: BlobStore, name: string): Promise<Snapshot
 }
 
 /**
- * The newest snapshot of the cluster that is meant: it carries a record, and so is proven.
- * @throws WorkerError (no such snapshot), StorageError, UsageError when it is not clear which cluster is meant
+ * The newest snapshot of the cluster: it has a record, and is therefore proven.
+ * @throws WorkerError (no such snapshot), StorageError, UsageError when several clusters are possible
  */
 export async function openNewest(store: BlobStore, ids: ClusterIds, log: Log): Promise<SnapshotSource> {
   const blobs = await store.list();
@@ -129,7 +129,7 @@ export async function openNewest(store: BlobStore, ids: ClusterIds, log: Log): P
 
 interface ReadOptions {
   readonly startProgress: StartProgress;
-  /** Bytes that the verifier may take. */
+  /** Bytes of memory for the verifier. */
   readonly memoryBudget: number;
 }
 
@@ -150,7 +150,7 @@ export function invalidSnapshot(
   kind: FileKind | undefined,
   hint: string,
 ): VerificationError {
-  const message = `${printable(source.name)} is not a sound snapshot: ${fault}.`;
+  const message = `${printable(source.name)} is not a valid snapshot: ${fault}.`;
   return new VerificationError(message, hintOnInvalid(source, kind) ?? hint);
 }
 

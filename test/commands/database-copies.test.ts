@@ -176,7 +176,7 @@ t.test('a file that is something else is named, with what to do', async (t) => {
     const finished = await runWorker(args, withTools(newest));
     t.equal(finished.code, 11);
     t.match(errorOf(finished), {
-      message: `${gzip} is not a sound snapshot: it is compressed with gzip.`,
+      message: `${gzip} is not a valid snapshot: it is compressed with gzip.`,
       hint: `Unpack it with \`gzip -dc '${gzip}' >snapshot.db\`, and name the result.`,
     });
   }

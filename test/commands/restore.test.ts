@@ -301,7 +301,7 @@ t.test('the snapshot itself, as a file', async (t) => {
     [13, /There is no snapshot nothing\.db/, ['restore', 'nothing.db', '--download', planned]],
     [11, /its sha256 is not that of its record/, ['restore', '--download', planned], unsound],
     [11, /is not the snapshot of the plan/, [...fromPlan, 'other.db']],
-    [11, /is not a sound snapshot/, fromPlan, replaced],
+    [11, /is not a valid snapshot/, fromPlan, replaced],
     [2, /restores the snapshot itself/, ['restore', '--from-plan', planFile, '--member', 'a']],
   ];
   for (const [code, message, words, more] of refused) {

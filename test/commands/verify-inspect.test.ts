@@ -64,7 +64,7 @@ t.test('verify tells all faults, then their count', async (t) => {
   t.ok(lines.length > 2, finished.stdout);
   t.match(finished.stdout, /^trailer: /m);
   t.match(finished.stdout, /\(page 10\)/);
-  t.match(errorOf(finished).message, 'broken.db is not a sound snapshot');
+  t.match(errorOf(finished).message, 'broken.db is not a valid snapshot');
   const report = await json<Report>(['verify', broken], {}, 11);
   t.equal(report.ok, false);
   t.ok(report.faults.some(({ kind, page }) => kind === 'tree' && page === 10));

@@ -7,7 +7,7 @@ t.test('the text for Prometheus', (t) => {
   t.equal(
     exposition(metricsOf(end)),
     [
-      '# HELP etcd_snapshot_backup_last_run_timestamp_seconds When the last backup run ended, well or not.',
+      '# HELP etcd_snapshot_backup_last_run_timestamp_seconds When the last backup run ended, successfully or not.',
       '# TYPE etcd_snapshot_backup_last_run_timestamp_seconds gauge',
       'etcd_snapshot_backup_last_run_timestamp_seconds 1700000000.5',
       '# HELP etcd_snapshot_backup_last_run_exit_code Exit code of the last backup run.',
@@ -16,7 +16,7 @@ t.test('the text for Prometheus', (t) => {
       '# HELP etcd_snapshot_build_info The worker that pushed last: always 1.',
       '# TYPE etcd_snapshot_build_info gauge',
       'etcd_snapshot_build_info{version="1\\"\\\\2\\n"} 1',
-      '# HELP etcd_snapshot_backup_verification_ok 1 when the last snapshot that was judged passed its verification, 0 when it failed (exit code 11).',
+      '# HELP etcd_snapshot_backup_verification_ok 1 when the last snapshot passed its verification, 0 when it failed (exit code 11).',
       '# TYPE etcd_snapshot_backup_verification_ok gauge',
       'etcd_snapshot_backup_verification_ok 0',
       '',

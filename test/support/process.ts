@@ -28,12 +28,13 @@ export function launch(
   args: readonly string[],
   variables: Variables = {},
   cwd?: string,
+  stdio: readonly ('ignore' | 'pipe' | 'inherit')[] = ['ignore', 'pipe', 'pipe'],
 ): ChildProcess {
   const inherited = Object.entries(process.env).filter(([name]) => !NOT_INHERITED.test(name));
   return spawn('env', ['-u', 'NODE_OPTIONS', command, ...args], {
     env: { ...Object.fromEntries(inherited), ...variables },
     cwd,
-    stdio: ['ignore', 'pipe', 'pipe'],
+    stdio: [...stdio],
   });
 }
 
