@@ -17,7 +17,7 @@ import { statusTable } from './tables.ts';
  * what was stored, compare it with the earlier snapshots, apply retention. A step that cannot keep its promise throws, and
  * no later step happens.
  */
-export async function backup(context: Context): Promise<Outcome> {
+export async function backup(context: Context): Promise<Outcome & { readonly name: string }> {
   const { config, log, signal, startProgress, version } = context;
   const watch = new Stopwatch();
   const warnings = new Warnings(log);
@@ -63,6 +63,7 @@ export async function backup(context: Context): Promise<Outcome> {
   const success = `Backup ${name} uploaded successfully!`;
   const table = statusTable(snapshot.facts);
   return {
+    name,
     text: partialFailure === undefined ? `${table}\n${success}` : table,
     json: backupJson(done),
     summary: `${success} ${humanSize(snapshot.facts.size)}, revision ${record.revision}, ${humanSeconds(durationsMs.total)}`,

@@ -57,8 +57,8 @@ export async function drill(context: Context, { operands: [operand], options }: 
       initialAdvertisePeerUrls: initialCluster[0].peerURLs,
     };
     const dataDir = join(dir, 'data');
-    const run = { file, skipHashCheck, member, dataDir, walDir: undefined, bump: 0 };
-    await watch.time('restore', runRestore(tool, run, signal));
+    const run = { file, size, skipHashCheck, member, dataDir, walDir: undefined, bump: 0 };
+    await watch.time('restore', runRestore(tool, run, context));
     await source.assertUnchanged();
 
     const rootToken = facts.authEnabled ? await makeRootToken(dir, facts.authRevision) : undefined;

@@ -24,63 +24,63 @@ import { printable } from '../text.ts';
 import { backup } from './backup.ts';
 import { type Arguments, type Context, openStore, type Outcome } from './command.ts';
 
-/** For so long the backup of an earlier run need not be repeated. */
+/** Age up to which the backup of an earlier run is not repeated. */
 const RECENT_MS = 30 * 60_000;
 
-/** How long etcd may take to be ready for a step, where nobody asked to wait. */
-const PATIENCE_MS = 60_000;
+/** How long etcd can take to be ready for a step, without --wait. */
+const STEP_TIMEOUT_MS = 60_000;
 
-/** What is to be done next, and what it follows from. */
+/** The next step, and what it was derived from. */
 interface Next {
   readonly step: Step;
   readonly cluster: ClusterHealth;
   readonly replacement: Replacement;
 }
 
-/** What has been done, by this run or before. */
+/** What was done, by this run or an earlier one. */
 interface Done {
   /** Name of the snapshot that was taken before the first change. */
   backup: string | null;
-  /** Null where a run that goes on knows only how the command line names the member. */
+  /** After an interruption, only what the command line gives is known: id or name. */
   removed: { readonly id: string | null; readonly name: string | null } | null;
-  /** The steps that were agreed to, or of which the log has told. */
-  readonly told: Set<Step['kind']>;
+  /** Steps that were confirmed or logged. */
+  readonly announced: Set<Step['kind']>;
 }
 
 /**
- * Replaces a failed member: backup, removal, addition, promotion, each only after a look at the cluster that finds it safe.
- * What is to be done next is told from the cluster alone, so the same command goes on where an earlier run ended.
+ * Replaces a failed member: backup, removal, addition, promotion, each only after a survey of the cluster that finds it safe.
+ * The next step depends on the cluster only, so the same command continues where an earlier run ended.
  */
 export async function replaceMember(context: Context, { operands, options }: Arguments): Promise<Outcome> {
   const { config, log, signal } = context;
   const replacement = readReplacement(operands[0] ?? '', options, await dataParent(context, options['layout']));
   const connections = await connectAll(config.etcd, new Date(), new Warnings(log));
   const waits = options['wait'] === true;
-  const deadline = new Deadline(signal, waits ? Infinity : PATIENCE_MS);
-  const done: Done = { backup: null, removed: null, told: new Set() };
-  const look = async (): Promise<{ cluster: ClusterHealth; step: Step }> => {
+  const deadline = new Deadline(signal, waits ? Infinity : STEP_TIMEOUT_MS);
+  const done: Done = { backup: null, removed: null, announced: new Set() };
+  const survey = async (): Promise<{ cluster: ClusterHealth; step: Step }> => {
     const cluster = await surveyCluster(connections);
     done.removed ??= await removedBefore(context, cluster, replacement, connections);
     return { cluster, step: nextStep(cluster, replacement, done.removed !== null) };
   };
   for (;;) {
     deadline.assertTime();
-    const seen = await look().catch(async (error: unknown) => deadline.retryOrThrow(error));
-    if (seen === undefined) continue;
-    const { cluster, step } = seen;
-    // They may be impossible, and must be known to be possible before anything is changed.
+    const next = await survey().catch(async (error: unknown) => deadline.retryOrThrow(error));
+    if (next === undefined) continue;
+    const { cluster, step } = next;
+    // Throws for settings that cannot be written, before anything is changed.
     settingsAfter(step, cluster, replacement);
     const [words = ''] = plan(step, cluster, replacement);
-    if (options['dry-run'] === true) return intention(step, cluster, replacement, context, options);
+    if (options['dry-run'] === true) return dryRun(step, cluster, replacement, context, options);
     if (step.kind === 'done' || (step.kind === 'start' && !waits)) return result(step, cluster, replacement, done);
     if (step.kind === 'start' || step.kind === 'catch up') {
-      if (!done.told.has(step.kind)) log.info(`next: ${words}`, settingsOf(replacement, cluster.members));
-      done.told.add(step.kind);
+      if (!done.announced.has(step.kind)) log.info(`next: ${words}`, settingsOf(replacement, cluster.members));
+      done.announced.add(step.kind);
       const { health, errors } = step.member;
       await deadline.pause(unfinished(`member ${title(step.member)} is ${health}: ${errors.join(' ')}`));
       continue;
     }
-    // While a backup was taken or a person was thinking the cluster may have changed, so it is looked at again.
+    // The cluster can have changed during a backup or a question: survey it again.
     if (await prepare(context, words, { step, cluster, replacement }, done, options)) continue;
     const refusal = await makeChange(step, cluster, replacement, connections);
     if (refusal === undefined) {
@@ -91,7 +91,7 @@ export async function replaceMember(context: Context, { operands, options }: Arg
   }
 }
 
-/** The failed member as an earlier run removed it; null while it is there, and for a member that never was. */
+/** The failed member if an earlier run removed it; null while it is in the cluster, and where it never was. */
 async function removedBefore(
   { memoryBudget, signal }: Context,
   cluster: ClusterHealth,
@@ -100,16 +100,18 @@ async function removedBefore(
 ): Promise<Done['removed']> {
   const { failed } = replacement;
   if (failedMember(cluster, failed) !== undefined || !hasQuorum(cluster.quorum)) return null;
-  const isAdded = cluster.members.some((member) => isReplacement(member, replacement));
-  const connection = bestConnection(cluster, connections);
-  if (!isAdded && !looksRemoved(cluster, failed, await removedMembers(connection, memoryBudget, signal))) return null;
+  if (!cluster.members.some((member) => isReplacement(member, replacement))) {
+    const connection = bestConnection(cluster, connections);
+    const removedIds = async (): Promise<readonly string[]> => removedMembers(connection, memoryBudget, signal);
+    if (!(await looksRemoved(cluster, failed, removedIds))) return null;
+  }
   return isId(failed) ? { id: failed, name: null } : { id: null, name: failed };
 }
 
 /**
- * Backs up before the first change, and asks before each.
+ * Takes a backup before the first change, and asks for confirmation of each.
  * @returns whether that took time
- * @throws UsageError where the one or the other is not possible, or the answer is no
+ * @throws UsageError where a backup or confirmation is impossible, or the answer is no
  */
 async function prepare(
   context: Context,
@@ -119,43 +121,43 @@ async function prepare(
   options: Arguments['options'],
 ): Promise<boolean> {
   const { config, confirm, log, signal } = context;
-  const isAgreed = options['yes'] === true || done.told.has(kind);
-  if (!isAgreed && confirm === undefined) {
+  const isConfirmed = options['yes'] === true || done.announced.has(kind);
+  if (!isConfirmed && confirm === undefined) {
     throw new UsageError(
-      `There is no terminal to ask at before this: ${words}.`,
-      'Look at the steps with --dry-run; --yes agrees to them. Nothing more was changed.',
+      `Confirmation needed, but stdin is not a terminal: ${words}.`,
+      'Check the steps with --dry-run, and confirm all with --yes. Nothing more was changed.',
     );
   }
   if (done.backup === null && options['no-backup'] !== true) {
     if (config.storage === undefined) {
       throw new UsageError(
-        'A change of the members wants a fresh backup first, and no storage is configured.',
-        'Set SNAPSHOT_AZURE_ACCOUNT_NAME, _ACCOUNT_KEY and _CONTAINER_NAME (docs/configuration.md), or say --no-backup.',
+        'A change of the members needs a fresh backup first, but no storage is configured.',
+        'Set SNAPSHOT_AZURE_ACCOUNT_NAME, _ACCOUNT_KEY and _CONTAINER_NAME (docs/configuration.md), or give --no-backup.',
       );
     }
     const recent = await recentBackup(context, cluster, replacement);
     if (recent !== undefined) {
       const { name, takenAt } = recent;
-      log.info('the backup of an earlier run of this replacement is recent enough', { name, takenAt });
+      log.info('using the backup of an earlier run', { name, takenAt });
       done.backup = name;
       return true;
     }
-    const { json, partialFailure } = await backup(context);
-    done.backup = (json as { name: string }).name;
+    const { name, partialFailure } = await backup(context);
+    done.backup = name;
     if (partialFailure !== undefined) log.warn(partialFailure.message, { hint: partialFailure.hint });
     return true;
   }
-  if (isAgreed) return false;
-  if ((await confirm?.(`Next: ${words}. Do it?`)) === true) done.told.add(kind);
+  if (isConfirmed) return false;
+  if ((await confirm?.(`Next: ${words}. Continue?`)) === true) done.announced.add(kind);
   else if (!signal.aborted) {
-    throw new UsageError('The step was not agreed to: nothing more was changed.', 'Run again to go on from here.');
+    throw new UsageError('Step not confirmed: nothing more was changed.', 'Run again to continue from here.');
   }
   return true;
 }
 
 /**
- * The newest snapshot of this cluster, if a run of this replacement can have taken it a short time ago: it has the failed member
- * or the new one. Undefined also where the container cannot be listed or is not there yet: the backup that follows tells of it.
+ * The newest snapshot of this cluster, if an earlier run of this replacement can have taken it: it is recent, and has the failed
+ * or the new member. Undefined also where the container cannot be listed: the backup that follows reports that.
  */
 async function recentBackup(
   context: Context,
@@ -177,7 +179,7 @@ async function recentBackup(
   }
 }
 
-/** Where the new member's data directory is to be, as the installer has it; etcd's own place where none is recognised. */
+/** Where the installer has data directories; undefined where the layout is unknown. */
 async function dataParent({ config }: Context, layout: unknown): Promise<string | undefined> {
   if (typeof layout === 'string') return placeOf(namedLayout(layout));
   try {
@@ -188,13 +190,13 @@ async function dataParent({ config }: Context, layout: unknown): Promise<string 
   }
 }
 
-/** Undefined where another program keeps the members. */
+/** Undefined where another program manages the members. */
 function placeOf(layout: Layout): string | undefined {
   const { restoresItself, dataDir } = factsOf(layout);
   return restoresItself ? undefined : dataDir;
 }
 
-/** The settings of the replacement once a step is done. */
+/** The settings of the replacement after a step. */
 function settingsAfter(step: Step, { members }: ClusterHealth, replacement: Replacement): Settings {
   const failed = step.kind === 'remove' ? step.member : undefined;
   return settingsOf(
@@ -203,8 +205,8 @@ function settingsAfter(step: Step, { members }: ClusterHealth, replacement: Repl
   );
 }
 
-/** What would be done. */
-function intention(
+/** The result of --dry-run. */
+function dryRun(
   step: Step,
   cluster: ClusterHealth,
   replacement: Replacement,
@@ -212,19 +214,19 @@ function intention(
   options: Arguments['options'],
 ): Outcome {
   const isChange = step.kind === 'remove' || step.kind === 'add' || step.kind === 'promote';
-  const storage = config.storage === undefined ? ' (configure storage for it, or say --no-backup)' : '';
+  const storage = config.storage === undefined ? ' (configure storage for it, or give --no-backup)' : '';
   const backsUp = isChange && options['no-backup'] !== true;
   const first = backsUp ? [`take a backup, verified and read back${storage}`] : [];
   const steps = [...first, ...plan(step, cluster, replacement)];
   const settings = settingsAfter(step, cluster, replacement);
   const list = steps.map((words, index) => `${index + 1}. ${printable(words)}`);
   return {
-    text: ['Nothing was changed. To be done:', ...list, '', settingsInWords(settings)].join('\n'),
+    text: ['Steps:', ...list, '', settingsInWords(settings), '', 'Dry run: nothing was changed.'].join('\n'),
     json: { dryRun: true, next: step.kind, steps, removed: null, added: null, settings },
   };
 }
 
-/** What was done, and how it goes on. */
+/** What was done, and what is left. */
 function result(step: Step, cluster: ClusterHealth, replacement: Replacement, done: Done): Outcome {
   const { name, peerURLs } = replacement;
   const settings = settingsOf(replacement, cluster.members);
@@ -233,16 +235,15 @@ function result(step: Step, cluster: ClusterHealth, replacement: Replacement, do
   const lines =
     step.kind === 'start'
       ? [
-          `Member ${name} (${id}) is added and has not started yet: ${summary}.`,
-          '',
           settingsInWords(settings),
           '',
-          'Start etcd there, and run the same command again: it goes on until the member is healthy and has a vote.',
+          'Start etcd there, and run the same command again: it continues until the member is healthy and has a vote.',
+          `Member ${name} (${id}) was added and has not started yet: ${summary}.`,
         ]
       : [
+          ...staleAlarms(cluster),
+          'If its address is new, add it to --etcd-servers of the API servers, load balancers and SNAPSHOT_ETCD_ENDPOINTS.',
           `Member ${name} (${id}) is healthy and has a vote: ${summary}.`,
-          'If its address is new: --etcd-servers of the API servers, load balancers and SNAPSHOT_ETCD_ENDPOINTS must name it.',
-          ...goneAlarms(cluster),
         ];
   return {
     text: lines.join('\n'),
@@ -257,9 +258,9 @@ function result(step: Step, cluster: ClusterHealth, replacement: Replacement, do
   };
 }
 
-function goneAlarms({ members, alarms }: ClusterHealth): string[] {
+function staleAlarms({ members, alarms }: ClusterHealth): string[] {
   const gone = alarms.filter(({ memberId }) => !members.some(({ id }) => id === memberId));
   return gone.map(({ memberId, alarm }) =>
-    printable(`The alarm ${alarm} of ${memberId}, which is gone, stays: etcdctl alarm disarm`),
+    printable(`The alarm ${alarm} of the removed member ${memberId} is still set: etcdctl alarm disarm`),
   );
 }

@@ -80,8 +80,8 @@ export async function restore(context: Context, args: Arguments): Promise<Outcom
     }
 
     const { freshDataDir, freshWalDir: walDirToMake } = target;
-    const run = { file, skipHashCheck, member, dataDir: freshDataDir, walDir: walDirToMake, bump };
-    await watch.time('restore', runRestore(tool, run, signal));
+    const run = { file, size, skipHashCheck, member, dataDir: freshDataDir, walDir: walDirToMake, bump };
+    await watch.time('restore', runRestore(tool, run, context));
     // The tool read the file itself: this proves that it read what was verified.
     await source.assertUnchanged();
     const marker = markerOf(source, facts, member, { plan: request.plan?.digest ?? null, tool: tool.name, bump });

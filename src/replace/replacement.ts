@@ -6,12 +6,13 @@ import type { ClusterHealth } from '../etcd/cluster-health.ts';
 import { arithmetic, quorumOf } from '../etcd/quorum.ts';
 import { snapshotPieces } from '../etcd/snapshot-stream.ts';
 import { title } from '../member.ts';
+import { printable } from '../text.ts';
 import { SnapshotVerifier } from '../snapshot/verify/verifier.ts';
 import type { Step } from './steps.ts';
 
 /**
- * Ids of the members that were ever removed. Every member's database has them, but no call tells them, so a snapshot is read
- * for it and not kept.
+ * Ids of all members that were ever removed. They are in the database of every member, but no RPC returns them (all of etcd's
+ * errors for a removed id are those for an unknown one), so a snapshot is streamed, verified and discarded.
  * @param memoryBudget bytes
  * @throws EtcdError, VerificationError
  */
@@ -29,9 +30,9 @@ export async function removedMembers(
 
 const ORDER = ['remove', 'add', 'start', 'catch up', 'promote', 'done'] as const;
 
-/** The steps that are left, from the given one on, each in words and with what it does to the quorum. */
+/** The remaining steps in words, each with its effect on the quorum. */
 export function plan(step: Step, { quorum }: ClusterHealth, { name, peerURLs, asVoter }: Replacement): string[] {
-  const isToCome = (kind: Step['kind']): boolean => ORDER.indexOf(kind) >= ORDER.indexOf(step.kind);
+  const isAhead = (kind: Step['kind']): boolean => ORDER.indexOf(kind) >= ORDER.indexOf(step.kind);
   const isLearner = step.kind === 'remove' || step.kind === 'add' ? !asVoter : step.member.isLearner;
   const { healthy } = quorum;
   let { voters } = quorum;
@@ -40,29 +41,29 @@ export function plan(step: Step, { quorum }: ClusterHealth, { name, peerURLs, as
     if (!step.member.isLearner) voters--;
     steps.push(`remove member ${title(step.member)}: ${arithmetic(quorumOf(voters, healthy))}`);
   }
-  if (isToCome('add')) {
+  if (isAhead('add')) {
     if (!isLearner) voters++;
     const role = isLearner ? 'learner, which has no vote yet' : 'voting member';
     steps.push(`add ${name} at ${peerURLs.join()} as a ${role}: ${arithmetic(quorumOf(voters, healthy))}`);
   }
-  if (isToCome('start')) steps.push(`start the etcd of ${name} with its settings`);
-  if (isToCome('catch up')) steps.push(`wait until ${name} has the data of the cluster and is healthy`);
-  if (isToCome('promote') && isLearner) {
+  if (isAhead('start')) steps.push(`start the etcd of ${name} with its settings`);
+  if (isAhead('catch up')) steps.push(`wait until ${name} has the data of the cluster and is healthy`);
+  if (isAhead('promote') && isLearner) {
     steps.push(`promote ${name} to a voting member: ${arithmetic(quorumOf(voters + 1, healthy + 1))}`);
   }
   return steps;
 }
 
-/** A replacement as the command line asks for it. */
+/** What the command line requests. */
 export interface Replacement {
   /** Id or name of the failed member. */
   readonly failed: string;
   readonly name: string;
   readonly peerURLs: readonly string[];
-  /** None where they are to stay as the new member's configuration has them. */
+  /** Empty = as in the new member's own configuration. */
   readonly clientURLs: readonly string[];
   readonly dataDir: string;
-  /** Added as a voting member at once, instead of as a learner that is promoted later. */
+  /** Add a voting member at once, not a learner that is promoted later. */
   readonly asVoter: boolean;
 }
 
@@ -70,8 +71,8 @@ const NAME = /^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$/;
 const DIRECTORY = /^\/[\w.+/-]+$/;
 
 /**
- * What these options ask for. Values are such that they can stand in a shell's line, an env file and YAML as they are.
- * @param parent of the data directory, where none is given
+ * Reads the options. Their values need no quoting in a shell, an env file or YAML.
+ * @param parent of the data directory if none is given
  * @throws UsageError
  */
 export function readReplacement(
@@ -89,22 +90,22 @@ export function readReplacement(
     );
   }
   if (!NAME.test(name)) {
-    throw new UsageError(`--name ${name} is no name for a member.`, 'Use letters, digits and ._- only.');
+    throw new UsageError(`Invalid member name --name ${printable(name)}.`, 'Use letters, digits and ._- only.');
   }
-  // An empty name, as of a shell's variable that is not set, would be that of every member that never started.
+  // An empty name, such as an unset shell variable, is that of every member that never started.
   if (failed === '') {
-    throw new UsageError('The name of the failed member is empty.', 'Name it, or its id: see `etcd-snapshot health`.');
+    throw new UsageError('The name of the failed member is empty.', 'Give its name or id: see `etcd-snapshot health`.');
   }
   if (name === failed) {
     throw new UsageError(
-      'The failed member and its replacement have the same name, so nobody can tell them apart.',
-      'Choose another --name, such as m3-replace-0, or name the failed member by its id.',
+      'The failed member and its replacement have the same name.',
+      'Choose another --name, such as m3-replace-0, or give the id of the failed member.',
     );
   }
   const dataDir = text(options, 'data-dir') ?? `${parent}/${name}`;
   if (!DIRECTORY.test(dataDir)) {
     throw new UsageError(
-      `--data-dir ${dataDir} is no directory's full path.`,
+      `--data-dir ${printable(dataDir)} is not an absolute path of letters, digits and ._+-.`,
       'For example: /var/lib/etcd/m3-replace-0',
     );
   }

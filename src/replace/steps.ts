@@ -5,21 +5,21 @@ import { type ClusterHealth, isHealthy, type MemberHealth } from '../etcd/cluste
 import { addMember, promoteMember, removeMember } from '../etcd/membership.ts';
 import { arithmetic, hasQuorum, quorumInWords, quorumOf, spareOf } from '../etcd/quorum.ts';
 import { isCorrupt } from '../etcd/select-member.ts';
-import { hasStarted, title } from '../member.ts';
-import type { Member } from '../member.ts';
+import { hasStarted, type Member, title } from '../member.ts';
+import { printable } from '../text.ts';
 import type { Replacement } from './replacement.ts';
 
-/** What is to be done next. Where there is a member, it is the failed one to `remove`, and the new one for all others. */
+/** The next step. Its member is the failed one to `remove`, and the new one for all other kinds. */
 export type Step =
   | { readonly kind: 'add' }
   | { readonly kind: 'remove' | 'start' | 'catch up' | 'promote' | 'done'; readonly member: MemberHealth };
 
 /**
- * The next step of a replacement, told from the cluster alone, so that it can be interrupted anywhere and go on later. The
- * failed member is removed before its replacement is added: the other way round the quorum would rise while a member is down,
- * and etcd refuses it (specification: cluster RPCs).
- * @param wasRemoved whether a failed member that is not in the cluster was in it before
- * @throws UnsafeError where nothing may be done, with the reason
+ * The next step of a replacement. It depends on the state of the cluster only, so a replacement can be interrupted anywhere and
+ * continued. The failed member is removed before its replacement is added: in the other order the quorum would rise while a
+ * member is down, which etcd refuses (specification: cluster RPCs).
+ * @param wasRemoved whether a failed member that is not in the cluster was removed from it
+ * @throws UnsafeError where no step is safe
  */
 export function nextStep(cluster: ClusterHealth, replacement: Replacement, wasRemoved: boolean): Step {
   const failed = failedMember(cluster, replacement.failed);
@@ -30,7 +30,7 @@ export function nextStep(cluster: ClusterHealth, replacement: Replacement, wasRe
   else if (added !== undefined) return nextOf(cluster, added, replacement);
   else if (!wasRemoved) throw unknown(cluster, replacement);
   assertFree(cluster, rest, replacement);
-  assertSound(cluster, rest);
+  assertOthersHealthy(cluster, rest);
   assertLearners(cluster, replacement);
   if (failed !== undefined) return { kind: 'remove', member: failed };
   if (replacement.asVoter) assertRoomForVoter(cluster);
@@ -43,25 +43,30 @@ export function failedMember({ members }: ClusterHealth, failed: string): Member
   const byId = members.find(({ id }) => id === failed.toLowerCase());
   if (byId !== undefined || namesake === undefined) return byId ?? named;
   throw new UnsafeError(
-    `Two members are called ${failed}.`,
-    'Name the failed one by its id: see `etcd-snapshot health`.',
+    `Two members have the name ${printable(failed)}.`,
+    'Give the id of the failed one: see `etcd-snapshot health`.',
   );
 }
 
 /**
- * Whether an earlier run may have removed the failed member. Ids that were removed are known; names are not, and then the even
- * number that is left tells it: adding one to an even number never raises the quorum.
+ * Whether an earlier run can have removed the failed member. Removed ids are known, but not names; then the number of voting
+ * members must be even, because adding one to an even number never raises the quorum.
  */
-export function looksRemoved({ quorum }: ClusterHealth, failed: string, removedIds: readonly string[]): boolean {
-  return isId(failed) ? removedIds.includes(failed.toLowerCase()) : removedIds.length > 0 && quorum.voters % 2 === 0;
+export async function looksRemoved(
+  { quorum }: ClusterHealth,
+  failed: string,
+  removedIds: () => Promise<readonly string[]>,
+): Promise<boolean> {
+  if (isId(failed)) return (await removedIds()).includes(failed.toLowerCase());
+  return quorum.voters % 2 === 0 && (await removedIds()).length > 0;
 }
 
-/** Ids are 64 random bits: hardly one is written with fewer than twelve digits, and hardly a name looks so. */
+/** Ids are 64 random bits: few have fewer than twelve digits, and few names look like that. */
 export function isId(failed: string): boolean {
   return /^[0-9a-f]{12,16}$/i.test(failed);
 }
 
-/** Whether a member of the cluster is the replacement: before it starts, only its peer URL tells. */
+/** Whether a member of the cluster is the replacement, by its peer URL: before it starts it has no name. */
 export function isReplacement({ peerURLs }: Pick<Member, 'peerURLs'>, replacement: Replacement): boolean {
   return peerURLs.some((url) => replacement.peerURLs.includes(normalUrl(url)));
 }
@@ -73,13 +78,13 @@ function normalUrl(url: string): string {
 
 function nextOf(cluster: ClusterHealth, added: MemberHealth, replacement: Replacement): Step {
   if (added.name !== '' && added.name !== replacement.name) throw urlInUse(cluster, added);
-  // While its etcd is starting it takes connections, and the others do not know its name yet.
+  // A starting etcd accepts connections before the others know its name.
   if (!hasStarted(added) && !added.isAlive) return { kind: 'start', member: added };
   if (!isHealthy(added)) return { kind: 'catch up', member: added };
   return { kind: added.isLearner ? 'promote' : 'done', member: added };
 }
 
-/** A member is only removed when it cannot be of use any more: silent under all its URLs, never started, or corrupt. */
+/** Only a member that is of no use is removed: it is silent on all its URLs, never started, or is corrupt. */
 function assertFailed(cluster: ClusterHealth, member: MemberHealth): void {
   const { status, isAlive, errors } = member;
   const leads = status?.isLeader === true;
@@ -87,21 +92,21 @@ function assertFailed(cluster: ClusterHealth, member: MemberHealth): void {
     throw refusal(
       cluster,
       `Member ${title(member)} is healthy${leads ? ' and the leader' : ''}, and is not removed`,
-      'Is this the member that you mean? See `etcd-snapshot health`.',
+      'Check that you named the right member: see `etcd-snapshot health`.',
     );
   }
   if (leads) {
     throw refusal(
       cluster,
       `Member ${title(member)} is the leader, and is not removed`,
-      'Stop etcd there, or give the leadership to another member first: etcdctl move-leader.',
+      'Stop etcd there, or move the leadership to another member first: etcdctl move-leader.',
     );
   }
   if (!isAlive || (status !== undefined && isCorrupt(status))) return;
   throw refusal(
     cluster,
-    `Member ${title(member)} still shows signs of life, and is not removed`,
-    'If it is to be replaced, stop etcd there for good first, or switch that machine off.',
+    `Member ${title(member)} still accepts connections, and is not removed`,
+    'To replace it, stop etcd there for good first, or switch that host off.',
     errors,
   );
 }
@@ -119,21 +124,21 @@ function assertFree(cluster: ClusterHealth, rest: readonly MemberHealth[], repla
   if (holder !== undefined) throw urlInUse(cluster, holder);
 }
 
-/** etcd adds no member while another one is not connected, and removing a second one is never safe while a first is missing. */
-function assertSound(cluster: ClusterHealth, rest: readonly MemberHealth[]): void {
+/** etcd adds no member while another is not connected, and removing a second member is never safe while one is missing. */
+function assertOthersHealthy(cluster: ClusterHealth, rest: readonly MemberHealth[]): void {
   const learner = rest.find(({ isLearner }) => isLearner);
   if (learner !== undefined) {
     throw refusal(
       cluster,
-      `Member ${title(learner)} is a learner from earlier, and etcd takes one at a time`,
-      `Promote it or remove it first: etcdctl member promote ${learner.id}, or etcdctl member remove ${learner.id}.`,
+      `Member ${title(learner)} is a learner already, and etcd allows only one`,
+      `Promote or remove it first: etcdctl member promote ${learner.id}, or etcdctl member remove ${learner.id}.`,
     );
   }
   const ill = rest.find((member) => !isHealthy(member));
   if (ill === undefined) return;
   throw refusal(
     cluster,
-    `Member ${title(ill)} is ${ill.health} too, and failures are dealt with one at a time`,
+    `Member ${title(ill)} is ${ill.health} too, and only one failure can be repaired at a time`,
     hasStarted(ill)
       ? `Start it again. If it is lost as well: etcdctl member remove ${ill.id}, replace the first, then run replace-member ${ill.id}.`
       : `Start its etcd, or remove it: etcdctl member remove ${ill.id}.`,
@@ -141,7 +146,7 @@ function assertSound(cluster: ClusterHealth, rest: readonly MemberHealth[]): voi
   );
 }
 
-/** etcd before 3.4 would take a learner for a voting member. */
+/** etcd before 3.4 would treat a learner as a voting member. */
 function assertLearners(cluster: ClusterHealth, { asVoter }: Replacement): void {
   const old = cluster.members.find(
     ({ status }) => status !== undefined && /^([0-2]\.|3\.[0-3]\.)/.test(status.version),
@@ -149,7 +154,7 @@ function assertLearners(cluster: ClusterHealth, { asVoter }: Replacement): void 
   if (old === undefined || asVoter) return;
   throw refusal(
     cluster,
-    `Member ${title(old)} runs etcd ${old.status?.version}, which knows no learners`,
+    `Member ${title(old)} runs etcd ${old.status?.version}, which has no learners`,
     'Add the replacement as a voting member with --voter.',
   );
 }
@@ -161,7 +166,7 @@ function assertRoomForVoter(cluster: ClusterHealth): void {
   throw refusal(
     cluster,
     `Adding a voting member would leave ${arithmetic(after)}: the cluster would stop until the new one runs`,
-    'Leave out --voter: a learner has no vote before it has caught up.',
+    'Omit --voter: a learner has no vote before it has caught up.',
   );
 }
 
@@ -177,16 +182,16 @@ function unknown(cluster: ClusterHealth, { failed }: Replacement): UnsafeError {
   const members = cluster.members.map(title).join(', ');
   return refusal(
     cluster,
-    `There is no member ${failed} in the cluster of ${members}`,
-    'See `etcd-snapshot health`. A member that was removed already is named by its id.',
+    `There is no member ${printable(failed)} in the cluster of ${members}`,
+    'See `etcd-snapshot health`. Name a member that was removed already by its id.',
   );
 }
 
 function urlInUse(cluster: ClusterHealth, holder: MemberHealth): UnsafeError {
   return refusal(
     cluster,
-    `The peer URL ${holder.peerURLs.join()} belongs to member ${title(holder)}`,
-    'Give the URL at which the new member will be reached by the others, and the --name that it was added with.',
+    `The peer URL ${printable(holder.peerURLs.join())} belongs to member ${title(holder)}`,
+    'Give the URL at which the other members will reach the new one, and the --name with which it was added.',
   );
 }
 
@@ -195,15 +200,11 @@ function refusal({ quorum }: ClusterHealth, what: string, hint: string, reasons:
   return new UnsafeError(`${what} (${quorumInWords(quorum)})${why}`, hint);
 }
 
-/** What etcd says to a change that it may take a little later, or may even have made: the next look at the cluster tells. */
+/** Errors after which etcd can accept the change later, or has even made it: the next survey shows which. */
 const NOT_YET =
   /unhealthy cluster|in sync with leader|re-configuration failed|too many learner|DEADLINE_EXCEEDED|UNAVAILABLE/;
 
-/**
- * Makes one change of the members.
- * @returns the error where etcd does not take the change yet; undefined when it was made
- * @throws EtcdError
- */
+/** Changes the members. @returns etcd's error where the change has to be repeated later @throws EtcdError */
 export async function makeChange(
   step: Step,
   cluster: ClusterHealth,
@@ -222,7 +223,7 @@ export async function makeChange(
   }
 }
 
-/** To the leader, which all changes go through, or to another healthy voting member. */
+/** To the leader, or to another healthy voting member. */
 export function bestConnection({ members }: ClusterHealth, connections: Connections): Connection {
   const voters = members
     .filter((member) => isHealthy(member) && !member.isLearner)

@@ -1,10 +1,12 @@
 import { once } from 'node:events';
+import { statSync } from 'node:fs';
 import { access, constants } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import { onAbort } from '../abort.ts';
 import { EtcdError, RunTimeout, UnsafeError, UsageError } from '../errors.ts';
 import { killChild, startChild } from '../exec.ts';
 import { formatInitialCluster } from '../member.ts';
+import type { StartProgress } from '../progress.ts';
 import type { SnapshotRecord } from '../snapshot/record.ts';
 import type { SnapshotFacts } from '../snapshot/verify/verifier.ts';
 import type { MemberParameters } from './member-parameters.ts';
@@ -68,9 +70,19 @@ export interface RestoreTool {
   readonly canBump: boolean;
 }
 
+/** Milliseconds between two looks at how much the tool has written. */
+const POLL_MS = 200;
+
+interface RunOptions {
+  readonly startProgress: StartProgress;
+  readonly signal: AbortSignal;
+}
+
 interface RestoreRun {
   /** The snapshot. */
   readonly file: string;
+  /** Bytes of the snapshot. */
+  readonly size: number;
   /** It has no sha256, or one that is to be ignored. */
   readonly skipHashCheck: boolean;
   readonly member: MemberParameters;
@@ -154,8 +166,8 @@ function minorOf(version: string): number {
 }
 
 /** Creates the data directory. @throws EtcdError with the last line of the tool's output; the abort's reason */
-export async function runRestore(tool: RestoreTool, run: RestoreRun, signal: AbortSignal): Promise<void> {
-  const { file, skipHashCheck, member, dataDir, walDir, bump } = run;
+export async function runRestore(tool: RestoreTool, run: RestoreRun, options: RunOptions): Promise<void> {
+  const { file, size, skipHashCheck, member, dataDir, walDir, bump } = run;
   const args = [
     ...['snapshot', 'restore', file, '--data-dir', dataDir],
     ...(skipHashCheck ? ['--skip-hash-check'] : []),
@@ -166,7 +178,18 @@ export async function runRestore(tool: RestoreTool, run: RestoreRun, signal: Abo
     ...['--initial-advertise-peer-urls', member.initialAdvertisePeerUrls.join(',')],
     ...(bump === 0 ? [] : ['--bump-revision', String(bump), '--mark-compacted']),
   ];
-  const { code, killedBy, output } = await runProgram(tool.path, args, signal);
+  const progress = options.startProgress(`restoring with ${tool.name}`, size);
+  let written = 0;
+  const timer = setInterval(() => {
+    const { size: now = 0 } = statSync(join(dataDir, 'member/snap/db'), { throwIfNoEntry: false }) ?? {};
+    progress.advance(Math.max(0, now - written));
+    written = Math.max(now, written);
+  }, POLL_MS);
+  const result = await runProgram(tool.path, args, options.signal).finally(() => {
+    clearInterval(timer);
+    progress.end();
+  });
+  const { code, killedBy, output } = result;
   if (code === 0) return;
   const last = output.trim().split('\n').at(-1) ?? '';
   const why = killedBy === null ? last || `exit code ${code}` : `killed by ${killedBy}`;
