@@ -30,7 +30,6 @@ const { metafile } = await build({
   absWorkingDir: ROOT,
   entryPoints: {
     main: 'src/entry.ts',
-    'encrypt-worker': 'src/spool/encrypt-worker.ts',
     'verify-worker': 'src/restore/verify-worker.ts',
   },
   outdir: DIST,

@@ -22,10 +22,10 @@ const FLOORS = [
     'text.ts',
     'config/variables.ts',
   ],
-  ['directories.ts', 'disk.ts', 'files.ts', 'member.ts', 'pem.ts', 'url.ts'],
+  ['directories.ts', 'disk.ts', 'files.ts', 'member.ts', 'pem.ts', 'url.ts', 'snapshot/file-kind.ts'],
   ['config/', 'layouts.ts'],
   ['snapshot/verify/'],
-  ['snapshot/record.ts', 'snapshot/inventory.ts'],
+  ['snapshot/record.ts', 'snapshot/inventory.ts', 'snapshot/keys.ts'],
   ['retention/decide.ts', 'retention/anomalies.ts', 'retention/retention-plan.ts'],
   ['etcd/', 'store/', 'spool/', 'monitoring/'],
   ['snapshot/source.ts', 'retention/apply.ts'],
@@ -133,6 +133,12 @@ t.test('code that stores an unverified snapshot does not compile', async (t) => 
     ROOT,
   );
   t.equal(code, 0, stdout);
+});
+
+t.test('only the verifier issues the permit to store a snapshot', async (t) => {
+  const files = readdirSync(SRC, { recursive: true, encoding: 'utf8' }).filter((file) => file.endsWith('.ts'));
+  const issuers = files.filter((file) => /new VerifiedSnapshot\(/.test(readFileSync(join(SRC, file), 'utf8')));
+  t.strictSame(issuers, ['snapshot/verify/verifier.ts']);
 });
 
 t.test('the etcd versions that the tests run on', (t) => {

@@ -55,10 +55,10 @@ function compare(file: string, tool: string, rounds: number): string[] {
       const subject = new SnapshotVerifier();
       for (const piece of pieces) subject.push(piece);
       const verdict = subject.finish();
-      if (!verdict.ok) throw new Error(JSON.stringify(verdict.faults));
-      const { liveKeys, resources, hashKV, totalKeys } = verdict.snapshot.facts;
+      if (!verdict.ok) throw new Error(JSON.stringify(verdict.problems));
+      const { liveKeys, hashKV, totalKeys } = verdict.snapshot.facts;
       [entries, peak] = [totalKeys, subject.peakMemory];
-      const missing = Object.entries({ 'live keys': liveKeys, resources, HashKV: hashKV });
+      const missing = Object.entries({ 'live keys': liveKeys, HashKV: hashKV });
       givenUp = missing.flatMap(([name, fact]) => (fact === undefined ? [name] : [])).join(', ');
     });
     const ofEtcd = speed(size, () => execFileSync(tool, ['snapshot', 'status', file], { stdio: 'ignore' }));

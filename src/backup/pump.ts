@@ -4,7 +4,8 @@ import type { Candidate } from '../etcd/select-member.ts';
 import { snapshotPieces } from '../etcd/snapshot-stream.ts';
 import type { Log } from '../log.ts';
 import type { StartProgress } from '../progress.ts';
-import { SnapshotVerifier, type Verdict, type VerifiedSnapshot } from '../snapshot/verify/verifier.ts';
+import type { Verdict, VerifiedSnapshot } from '../snapshot/verify/verified.ts';
+import { SnapshotVerifier } from '../snapshot/verify/verifier.ts';
 import { SpoolQueue } from '../spool/queue.ts';
 import type { StagedUpload } from '../store/upload.ts';
 
@@ -89,9 +90,9 @@ export async function pump(
 /** The error for a snapshot that a member sent and that did not pass the verification. */
 export function invalidStream(
   endpoint: string,
-  { faults, report, undecided }: Verdict & { ok: false },
+  { problems, report, undecided }: Verdict & { ok: false },
 ): VerificationError {
-  const shown = faults.slice(0, 3).map(({ message }) => message);
+  const shown = problems.slice(0, 3).map(({ message }) => message);
   const more = report.faultCount - shown.length;
   return new VerificationError(
     `The snapshot of ${endpoint} ${undecided ? 'cannot be verified in one pass' : 'is not valid'}: ` +

@@ -3,7 +3,7 @@ import type { Config } from '../config/config.ts';
 import { Interrupted, StorageError } from '../errors.ts';
 import { collectAll } from '../memory.ts';
 import type { StartProgress } from '../progress.ts';
-import type { VerifiedSnapshot } from '../snapshot/verify/verifier.ts';
+import type { VerifiedSnapshot } from '../snapshot/verify/verified.ts';
 import type { BlobStore } from '../store/store.ts';
 import type { StagedUpload } from '../store/upload.ts';
 

@@ -1,11 +1,19 @@
 import { ExitCode, UsageError, WorkerError } from '../errors.ts';
 import { title } from '../member.ts';
 import { assertAgrees, membersToRestore, namesVoters } from '../restore/initial-members.ts';
-import { differenceOf, type KeyEntry, KeyScanner, type LiveKey, LiveKeys, OneKey } from '../snapshot/verify/keys.ts';
+import {
+  countResources,
+  differenceOf,
+  type KeyEntry,
+  KeyScanner,
+  type LiveKey,
+  LiveKeys,
+  OneKey,
+} from '../snapshot/keys.ts';
 import type { SnapshotRecord } from '../snapshot/record.ts';
 import { passBytes, type SnapshotSource } from '../snapshot/source.ts';
 import type { Member } from '../member.ts';
-import type { SnapshotFacts } from '../snapshot/verify/verifier.ts';
+import type { SnapshotFacts } from '../snapshot/verify/verified.ts';
 import { alignColumns, humanSize, paint, printable } from '../text.ts';
 import type { Arguments, Context, Outcome } from './command.ts';
 import { openSource, readVerified } from './operand.ts';
@@ -82,9 +90,14 @@ function describe(
   facts: SnapshotFacts,
   keys: readonly LiveKey[],
 ): Outcome {
-  const { alarms, authEnabled, clusterVersion, storageVersion, compaction, resources, sha256 } = facts;
+  const { alarms, authEnabled, clusterVersion, storageVersion, compaction, sha256 } = facts;
   const { hash, revision, effectiveRevision, totalKeys, liveKeys: live, totalSize } = facts;
   const { members, warnings } = membersOf(record, facts);
+  const resources = countResources(keys).map(({ name, keys: count, bytes }) => ({
+    name: keyText(name),
+    keys: count,
+    bytes,
+  }));
   const largest = keys.toSorted((a, b) => b.size - a.size).slice(0, LARGEST);
   const lines = [
     printable(name),
@@ -112,7 +125,7 @@ function describe(
     'live keys by resource:',
     alignColumns(
       ['RESOURCE', 'KEYS', 'SIZE'],
-      (resources ?? []).map((resource) => [keyText(resource.name), String(resource.keys), humanSize(resource.bytes)]),
+      resources.map((resource) => [resource.name, String(resource.keys), humanSize(resource.bytes)]),
       { numbers: ['KEYS', 'SIZE'] },
     ),
     '',
@@ -142,7 +155,7 @@ function describe(
       },
       ...{ clusterVersion, storageVersion, compaction, authEnabled, alarms, members, warnings },
       record: record ?? null,
-      resources: resources ?? null,
+      resources,
       largest: largest.map(entry),
     },
   };

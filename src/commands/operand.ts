@@ -10,7 +10,7 @@ import {
   readThrough,
   type SnapshotSource,
 } from '../snapshot/source.ts';
-import type { SnapshotFacts } from '../snapshot/verify/verifier.ts';
+import type { SnapshotFacts } from '../snapshot/verify/verified.ts';
 import type { BlobStore } from '../store/store.ts';
 import { printable } from '../text.ts';
 import { type Arguments, type Context, openStore } from './command.ts';
@@ -84,5 +84,5 @@ export async function readVerified(context: Context, source: SnapshotSource): Pr
   if (verdict.ok && isRecorded) return verdict.snapshot.facts;
   const hint = `\`etcd-snapshot verify ${source.name}\` shows all problems.`;
   if (verdict.ok) throw invalidSnapshot(source, 'its sha256 is not that of its record', undefined, hint);
-  throw invalidSnapshot(source, verdict.faults[0].message, verdict.kind, hint);
+  throw invalidSnapshot(source, verdict.problems[0].message, verdict.kind, hint);
 }

@@ -1,8 +1,8 @@
 import type { Connection } from '../etcd/connection.ts';
-import type { LiveKey } from '../snapshot/verify/keys.ts';
+import type { LiveKey } from '../snapshot/keys.ts';
 import type { SnapshotRecord } from '../snapshot/record.ts';
 import { crc32c } from '../snapshot/verify/crc32c.ts';
-import type { SnapshotFacts } from '../snapshot/verify/verifier.ts';
+import type { SnapshotFacts } from '../snapshot/verify/verified.ts';
 
 /** One thing that must be the same in the record, the snapshot and the server that was started from it. */
 export interface Check {

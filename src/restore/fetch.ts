@@ -5,9 +5,9 @@ import { onAbort } from '../abort.ts';
 import { Interrupted, RunTimeout, StorageError } from '../errors.ts';
 import type { Log } from '../log.ts';
 import type { StartProgress } from '../progress.ts';
-import type { FileKind } from '../snapshot/verify/file-kind.ts';
+import type { FileKind } from '../snapshot/file-kind.ts';
 import { invalidSnapshot, readThrough, type SnapshotSource } from '../snapshot/source.ts';
-import type { SnapshotFacts, VerdictWithoutHash } from '../snapshot/verify/verifier.ts';
+import type { SnapshotFacts, VerdictWithoutHash } from '../snapshot/verify/verified.ts';
 import { onDisk, statOf } from '../disk.ts';
 
 /** What is to be known of a snapshot before it is restored: everything, or the first thing that is wrong with it. */
@@ -27,7 +27,7 @@ export type WorkerMessage = { readonly read: number } | { readonly judgement: Ju
 const PROGRAM = new URL(`./verify-worker${extname(import.meta.url)}`, import.meta.url);
 
 export function judgementOf(verdict: VerdictWithoutHash): Judgement {
-  return verdict.ok ? { facts: verdict.snapshot.facts } : { fault: verdict.faults[0].message, kind: verdict.kind };
+  return verdict.ok ? { facts: verdict.snapshot.facts } : { fault: verdict.problems[0].message, kind: verdict.kind };
 }
 
 /**

@@ -4,7 +4,7 @@ import { isDeepStrictEqual } from 'node:util';
 import * as v from 'valibot';
 import { openRegular } from '../files.ts';
 import type { SnapshotSource } from '../snapshot/source.ts';
-import type { SnapshotFacts } from '../snapshot/verify/verifier.ts';
+import type { SnapshotFacts } from '../snapshot/verify/verified.ts';
 import type { MemberParameters } from './member-parameters.ts';
 import { Count, Id, Initial, MemberName, Sha256, Text } from './plan-file.ts';
 

@@ -8,7 +8,7 @@ import { killChild, startChild } from '../exec.ts';
 import { formatInitialCluster } from '../member.ts';
 import type { StartProgress } from '../progress.ts';
 import type { SnapshotRecord } from '../snapshot/record.ts';
-import type { SnapshotFacts } from '../snapshot/verify/verifier.ts';
+import type { SnapshotFacts } from '../snapshot/verify/verified.ts';
 import type { MemberParameters } from './member-parameters.ts';
 
 interface Result {

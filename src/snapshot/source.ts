@@ -7,10 +7,11 @@ import type { StartProgress } from '../progress.ts';
 import type { StoredBlob } from '../store/catalogue.ts';
 import type { BlobStore } from '../store/store.ts';
 import { printable } from '../text.ts';
-import { type FileKind, hintFor } from './verify/file-kind.ts';
+import { type FileKind, hintFor } from './file-kind.ts';
 import { type ClusterIds, laterThan, newestSnapshot } from './inventory.ts';
 import type { SnapshotRecord } from './record.ts';
-import { SnapshotVerifier, type VerdictWithoutHash } from './verify/verifier.ts';
+import type { VerdictWithoutHash } from './verify/verified.ts';
+import { SnapshotVerifier } from './verify/verifier.ts';
 
 /** A snapshot that can be read, wherever it is. */
 export interface SnapshotSource {

@@ -17,7 +17,7 @@ t.test('stores within a budget', async (t) => {
   t.ok(budget.peak <= 100_000);
   const keys = new KeyStore(budget);
   t.equal(keys.reserve(10), -1);
-  table.clear();
+  table.close();
   t.equal(keys.reserve(65_536), 0);
   t.equal(keys.reserve(1), -1);
   t.equal(table.length, 0);

@@ -1,5 +1,6 @@
 import t from 'tap';
-import { SnapshotVerifier, type VerdictWithoutHash } from '../../src/snapshot/verify/verifier.ts';
+import type { VerdictWithoutHash } from '../../src/snapshot/verify/verified.ts';
+import { SnapshotVerifier } from '../../src/snapshot/verify/verifier.ts';
 import { bucket, database, LEAF, META, PAGE, revision, rootEntries, run, sealMeta, setMeta } from '../support/bbolt.ts';
 import { databaseOf, databaseVectors, metasOf } from '../support/databases.ts';
 import { Random } from '../support/random.ts';
@@ -14,7 +15,7 @@ function judge(bytes: Buffer, pieceSize = 32_768): VerdictWithoutHash {
 
 /** The numbers of `snapshot status`, or the kinds of the faults. */
 function numbers(verdict: VerdictWithoutHash): string {
-  if (!verdict.ok) return [...new Set(verdict.faults.map(({ kind }) => kind))].join(' ');
+  if (!verdict.ok) return [...new Set(verdict.problems.map(({ kind }) => kind))].join(' ');
   const { hash, revision: last, totalKeys, totalKeys36, totalSize } = verdict.snapshot.facts;
   return `${hash} ${last} ${totalKeys}/${totalKeys36} ${totalSize}`;
 }
@@ -42,9 +43,9 @@ t.test('copies of databases of running members: the verdict and the numbers of t
     const asSnapshot = verify(bytes);
     t.notOk(asSnapshot.ok, `${name} is no snapshot`);
     if (asSnapshot.ok) continue;
-    t.match(asSnapshot.faults[0], { kind: 'trailer', message: /seems to be a copy of a member's database$/ });
+    t.match(asSnapshot.problems[0], { kind: 'trailer', message: /seems to be a copy of a member's database$/ });
     t.equal(asSnapshot.kind?.lacksChecksum, true);
-    t.equal(asSnapshot.faults.length === 1, verdict.ok, `${name}: that is all, unless the copy is torn`);
+    t.equal(asSnapshot.problems.length === 1, verdict.ok, `${name}: that is all, unless the copy is torn`);
   }
 });
 
@@ -193,10 +194,7 @@ t.test('what is taken for a copy of a database, without the option', async (t) =
     if (!verdict.ok) t.equal(verdict.kind?.lacksChecksum === true, isCopy, name);
   }
   const cut = verify(snapshot.subarray(0, 200 * 512));
-  t.match(
-    cut.report.faults[0]?.message,
-    'it ends after 102400 of 278560 bytes, as an unfinished download or save does',
-  );
+  t.match(cut.report.faults[0]?.message, 'it ends after 102400 of 278560 bytes, like an unfinished download or save');
   const bare = verify(snapshot.subarray(0, -32));
-  t.match(bare.report.faults, [{ kind: 'trailer', message: /seems to be a snapshot that lost its sha256/ }]);
+  t.match(bare.report.faults, [{ kind: 'trailer', message: /seems to be a snapshot without its sha256/ }]);
 });

@@ -1,6 +1,6 @@
 import { gzipSync, zstdCompressSync } from 'node:zlib';
 import t from 'tap';
-import { hintFor, recognize, RECOGNIZED_BYTES } from '../../src/snapshot/verify/file-kind.ts';
+import { hintFor, recognize, RECOGNIZED_BYTES } from '../../src/snapshot/file-kind.ts';
 import { SnapshotVerifier } from '../../src/snapshot/verify/verifier.ts';
 import { databaseOf, databaseVectors } from '../support/databases.ts';
 import { DATABASE, SNAPSHOT } from '../support/fixtures.ts';
@@ -83,7 +83,7 @@ t.test('files that are something else are named, however few of their bytes come
       t.notOk(verdict.ok, name);
       if (verdict.ok) continue;
       t.match(verdict.kind?.name, expected, name);
-      t.strictSame(verdict.faults, [{ kind: 'format', message: `it is ${verdict.kind?.name}` }], 'and nothing else');
+      t.strictSame(verdict.problems, [{ kind: 'format', message: `it is ${verdict.kind?.name}` }], 'and nothing else');
       t.equal(verdict.undecided, false);
       if (unpack === undefined) t.equal(verdict.kind?.unpack, undefined, name);
       else t.match(verdict.kind?.unpack, unpack, name);

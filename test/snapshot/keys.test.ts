@@ -1,14 +1,12 @@
 import t from 'tap';
-import { sampler } from '../../src/snapshot/verify/keys.ts';
+import { countResources, type LiveKey, sampler } from '../../src/snapshot/keys.ts';
 import { compareKeys, isZero } from '../../src/snapshot/verify/page.ts';
-import { Resources } from '../../src/snapshot/verify/resources.ts';
 
 t.test('resources', async (t) => {
-  const resources = new Resources();
-  const nameOf = (key: string): string => {
-    const bytes = Buffer.from(`-${key}-`);
-    return resources.name(resources.classify(bytes, 1, bytes.length - 1));
-  };
+  const liveKey = (key: string, recordSize = 1): LiveKey => ({
+    ...{ key, recordSize, modRevision: 1, version: 1, size: 0, crc: 0 },
+  });
+  const nameOf = (key: string): string | undefined => countResources([liveKey(key)])[0]?.name;
   const names: Record<string, string> = {
     '/registry/pods/default/web-1': 'pods',
     '/registry/pods/default/web-2': 'pods',
@@ -25,10 +23,19 @@ t.test('resources', async (t) => {
     '/registrx/pods/a': '(other)',
     compact_rev_key: '(other)',
     '': '(other)',
-    [`/registry/${'x'.repeat(300)}/a`]: '(other)',
   };
   for (const [key, name] of Object.entries(names)) t.equal(nameOf(key), name, key);
-  t.notOk(resources.full);
+  t.strictSame(
+    countResources([liveKey('/registry/pods/a', 5), liveKey('/registry/secrets/a', 9), liveKey('/registry/pods/b', 6)]),
+    [
+      { name: 'pods', keys: 2, bytes: 11 },
+      { name: 'secrets', keys: 1, bytes: 9 },
+    ],
+  );
+  const many = Array.from({ length: 10_000 }, (_, i) => liveKey(`/registry/kind-${i}/object`));
+  const counts = countResources(many);
+  t.equal(counts.length, 4097, 'resources that no cluster has do not fill the table');
+  t.match(counts[0], { name: '(other)', keys: 10_000 - 4096 });
 });
 
 t.test('bytes of pages', async (t) => {

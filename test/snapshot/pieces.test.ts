@@ -1,5 +1,6 @@
 import t from 'tap';
-import { SnapshotVerifier, type Verdict } from '../../src/snapshot/verify/verifier.ts';
+import type { Verdict } from '../../src/snapshot/verify/verified.ts';
+import { SnapshotVerifier } from '../../src/snapshot/verify/verifier.ts';
 import { Random } from '../support/random.ts';
 import { mutate, mutations, snapshot, snapshotOf, vectors } from '../support/vectors.ts';
 import { verify } from '../support/verify.ts';

@@ -1,6 +1,7 @@
 import t from 'tap';
+import { countResources } from '../../src/snapshot/keys.ts';
 import { mutate, mutations, snapshot, snapshotOf, vectors } from '../support/vectors.ts';
-import { factsOf, verify } from '../support/verify.ts';
+import { factsOf, liveKeysOf, verify } from '../support/verify.ts';
 
 const number = (text: string, pattern: RegExp): string => BigInt(pattern.exec(text)?.[1] ?? '0').toString(16);
 
@@ -23,7 +24,7 @@ t.test('real snapshots: the same numbers as the real tools and the server', asyn
       for (const [tool, text] of Object.entries(vector.statusText)) t.ok(text.includes(facts.hash), tool);
 
       const byPrefix: Record<string, number> = {};
-      for (const { name, keys } of facts.resources ?? []) {
+      for (const { name, keys } of countResources(liveKeysOf(bytes, facts))) {
         const prefix = name === '(other)' ? name : `/registry/${name.split('/')[0]}/`;
         byPrefix[prefix] = (byPrefix[prefix] ?? 0) + keys;
       }
@@ -80,7 +81,7 @@ t.test('corruptions: each answered as recommended', async (t) => {
       t.equal(bytes.length, mutation.resultSize);
       const verdict = verify(bytes);
       t.equal(verdict.report.sha256, mutation.resultSha256, 'the mutation is the one that the tools judged');
-      t.equal(verdict.ok ? 'accept' : 'reject', mutation.recommended, verdict.ok ? '' : verdict.faults[0].message);
+      t.equal(verdict.ok ? 'accept' : 'reject', mutation.recommended, verdict.ok ? '' : verdict.problems[0].message);
       if (!verdict.ok) t.equal(verdict.undecided, false, 'for certain');
       if (verdict.ok) {
         const rejected = Object.entries(mutation.toolsReject).filter(([, rejects]) => rejects);

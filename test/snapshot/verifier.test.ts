@@ -2,7 +2,8 @@ import { createHash, randomBytes } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
-import { SnapshotVerifier, type Verdict } from '../../src/snapshot/verify/verifier.ts';
+import type { Verdict } from '../../src/snapshot/verify/verified.ts';
+import { SnapshotVerifier } from '../../src/snapshot/verify/verifier.ts';
 
 const GOOD = readFileSync(join(import.meta.dirname, '..', 'fixtures', 'etcd-snapshots', 'etcd-3.5.30-k8s.snap'));
 const PAGE = 4096;
@@ -15,7 +16,7 @@ function judge(file: Buffer, piece = 32_768): Verdict {
 
 function kinds(file: Buffer): string[] {
   const verdict = judge(file);
-  return verdict.ok ? [] : verdict.faults.map(({ kind }) => kind);
+  return verdict.ok ? [] : verdict.problems.map(({ kind }) => kind);
 }
 
 /** The database with a change and a trailer that fits it, so that only the structure is wrong. */

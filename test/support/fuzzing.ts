@@ -1,6 +1,7 @@
 import { rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { SnapshotVerifier, type VerdictWithoutHash } from '../../src/snapshot/verify/verifier.ts';
+import type { VerdictWithoutHash } from '../../src/snapshot/verify/verified.ts';
+import { SnapshotVerifier } from '../../src/snapshot/verify/verifier.ts';
 import { PAGE } from './bbolt.ts';
 import { databaseOf, databaseVectors } from './databases.ts';
 import { fuzz, fuzzDatabase, type Fuzzed } from './fuzz.ts';
@@ -96,7 +97,7 @@ function attempt(
     const verdict = isSnapshot ? verifier.finish() : verifier.finishWithoutHash();
     if (verifier.peakMemory > BUDGET) failures.push(`${what}: took ${verifier.peakMemory} bytes`);
     if (performance.now() - start > SLOWEST) failures.push(`${what}: took ${performance.now() - start} ms`);
-    if (!verdict.ok && verdict.faults.length > 100) failures.push(`${what}: ${verdict.faults.length} faults`);
+    if (!verdict.ok && verdict.problems.length > 100) failures.push(`${what}: ${verdict.problems.length} problems`);
     return verdict;
   } catch (error) {
     failures.push(`${what}: threw ${error instanceof Error ? error.stack : String(error)}`);

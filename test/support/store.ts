@@ -2,7 +2,8 @@ import { createHash } from 'node:crypto';
 import { readConfig } from '../../src/config/config.ts';
 import { createLog } from '../../src/log.ts';
 import type { SnapshotRecord } from '../../src/snapshot/record.ts';
-import { SnapshotVerifier, type VerifiedSnapshot } from '../../src/snapshot/verify/verifier.ts';
+import type { VerifiedSnapshot } from '../../src/snapshot/verify/verified.ts';
+import { SnapshotVerifier } from '../../src/snapshot/verify/verifier.ts';
 import type { Deadlines } from '../../src/store/requests.ts';
 import { BlobStore } from '../../src/store/store.ts';
 import type { Committed, StagedUpload } from '../../src/store/upload.ts';
@@ -47,7 +48,7 @@ export function verified(file: Buffer): VerifiedSnapshot {
   const verifier = new SnapshotVerifier();
   verifier.push(file);
   const verdict = verifier.finish();
-  if (!verdict.ok) throw new Error(JSON.stringify(verdict.faults));
+  if (!verdict.ok) throw new Error(JSON.stringify(verdict.problems));
   return verdict.snapshot;
 }
 

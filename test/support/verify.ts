@@ -1,4 +1,6 @@
-import { SnapshotVerifier, type Verdict, type VerifierOptions } from '../../src/snapshot/verify/verifier.ts';
+import { KeyScanner, type LiveKey, LiveKeys } from '../../src/snapshot/keys.ts';
+import type { SnapshotFacts, Verdict } from '../../src/snapshot/verify/verified.ts';
+import { SnapshotVerifier, type VerifierOptions } from '../../src/snapshot/verify/verifier.ts';
 
 /** As an etcd server cuts its snapshots. */
 export const ETCD_PIECE = 32_768;
@@ -12,5 +14,12 @@ export function verify(bytes: Uint8Array, pieceSize = ETCD_PIECE, options?: Veri
 /** The facts of a snapshot that must be sound. */
 export function factsOf(verdict: Verdict) {
   if (verdict.ok) return verdict.snapshot.facts;
-  throw new Error(`rejected: ${JSON.stringify(verdict.faults)}`);
+  throw new Error(`rejected: ${JSON.stringify(verdict.problems)}`);
+}
+
+/** The live keys of a snapshot, as a second pass finds them. */
+export function liveKeysOf(bytes: Uint8Array, { keyPages }: SnapshotFacts): LiveKey[] {
+  const keys = new LiveKeys();
+  new KeyScanner(keyPages, (entry) => keys.visit(entry)).push(bytes);
+  return keys.sorted();
 }

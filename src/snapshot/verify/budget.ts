@@ -1,20 +1,21 @@
 /**
  * Memory of the verifier: typed arrays that grow in chunks, each charged to one budget before it is allocated. Chunks are
- * never copied when a store grows, so there is no peak of twice the size.
+ * never copied when a store grows: there is no peak of twice the size.
  */
 
-/** Rows or keys are allocated in chunks of this many. */
+/** Rows of a table are allocated in chunks of this many. */
 const CHUNK_ROWS = 1024;
 const ROW_BITS = 10;
 
 /** Bytes of one chunk of keys: room for the two longest keys that bbolt allows. */
 const CHUNK_BYTES = 65_536;
 
-/** What a hard limit of memory, in bytes, still has to give. */
+/** A hard limit of memory in bytes. */
 export class Budget {
   readonly limit: number;
   #used = 0;
   #peak = 0;
+  #reclaim = (): boolean => false;
 
   constructor(limit: number) {
     this.limit = limit;
@@ -24,9 +25,14 @@ export class Budget {
     return this.#peak;
   }
 
-  /** Charges `bytes`, or returns false and charges nothing when they are not there. */
+  /** @param reclaim gives back what is needed least, or returns false when nothing is left to give back */
+  onFull(reclaim: () => boolean): void {
+    this.#reclaim = reclaim;
+  }
+
+  /** Charges `bytes`, or returns false and charges nothing when they are not available. */
   take(bytes: number): boolean {
-    if (this.#used + bytes > this.limit) return false;
+    while (this.#used + bytes > this.limit) if (!this.#reclaim()) return false;
     this.#used += bytes;
     if (this.#used > this.#peak) this.#peak = this.#used;
     return true;
@@ -43,6 +49,7 @@ export class Table {
   readonly #words: number;
   #chunks: Uint32Array[] = [];
   #length = 0;
+  #isClosed = false;
 
   constructor(budget: Budget, words: number) {
     this.#budget = budget;
@@ -56,7 +63,7 @@ export class Table {
 
   /** Appends the first `count` rows of `rows`; returns the index of the first one, or -1 when the budget is used up. */
   append(rows: Uint32Array, count: number): number {
-    if (!this.#reserve(this.#length + count)) return -1;
+    if (!this.#reserve(count)) return -1;
     const first = this.#length;
     const words = this.#words;
     for (let done = 0; done < count;) {
@@ -77,13 +84,13 @@ export class Table {
 
   /** Appends a row of a one-word table; returns false when the budget is used up. */
   push(value: number): boolean {
-    if (!this.#reserve(this.#length + 1)) return false;
+    if (!this.#reserve(1)) return false;
     this.#chunks[this.#length >>> ROW_BITS]![this.#length & (CHUNK_ROWS - 1)] = value;
     this.#length++;
     return true;
   }
 
-  get(row: number, word: number): number {
+  get(row: number, word = 0): number {
     return this.#chunks[row >>> ROW_BITS]![(row & (CHUNK_ROWS - 1)) * this.#words + word]!;
   }
 
@@ -91,27 +98,30 @@ export class Table {
     this.#chunks[row >>> ROW_BITS]![(row & (CHUNK_ROWS - 1)) * this.#words + word] = value;
   }
 
-  /** Forgets all rows and gives their memory back. */
-  clear(): void {
-    this.#budget.give(this.#chunks.length * this.#chunkSize());
+  /** Removes all rows and gives their memory back; no more can be added. */
+  close(): void {
+    this.#isClosed = true;
+    this.#budget.give(this.#chunks.length * this.#chunkBytes());
     this.#chunks = [];
     this.#length = 0;
   }
 
   #reserve(rows: number): boolean {
-    while (this.#chunks.length * CHUNK_ROWS < rows) {
-      if (!this.#budget.take(this.#chunkSize())) return false;
-      this.#chunks.push(new Uint32Array(CHUNK_ROWS * this.#words));
+    while (this.#chunks.length * CHUNK_ROWS < this.#length + rows) {
+      if (this.#isClosed || !this.#budget.take(this.#chunkBytes())) return false;
+      // The memory can be that of this table, closed to make room for it.
+      if (this.#isClosed) this.#budget.give(this.#chunkBytes());
+      else this.#chunks.push(new Uint32Array(CHUNK_ROWS * this.#words));
     }
-    return true;
+    return !this.#isClosed;
   }
 
-  #chunkSize(): number {
+  #chunkBytes(): number {
     return CHUNK_ROWS * this.#words * 4;
   }
 }
 
-/** A growing store of keys, each at an offset that fits 32 bits. A pair of keys lies in one chunk. */
+/** A growing store of keys, each at an offset that fits 32 bits. A pair of keys is in one chunk. */
 export class KeyStore {
   readonly #budget: Budget;
   readonly #chunks: Uint8Array[] = [];
@@ -133,7 +143,7 @@ export class KeyStore {
     return offset;
   }
 
-  /** The chunk that holds `offset`; `within` is the place inside it. */
+  /** The chunk with the byte at `offset`, which is at `offset % CHUNK_BYTES` in it. */
   chunk(offset: number): Uint8Array {
     return this.#chunks[Math.floor(offset / CHUNK_BYTES)]!;
   }

@@ -1,8 +1,8 @@
 import { Table } from './budget.ts';
 import type { PageIndex } from './page-index.ts';
 import { type Bytes, FREELIST_FLAG, HEADER_SIZE } from './page.ts';
-import type { Faults } from './problems.ts';
 import type { UsedPages } from './tree.ts';
+import type { Problems } from './verified.ts';
 
 const ID_SIZE = 8;
 
@@ -10,32 +10,32 @@ const ID_SIZE = 8;
 const COUNT_IN_FIRST_ID = 0xffff;
 
 /**
- * The stored list of free pages; etcd on Linux stores none. Reads its run as it passes and judges it once the reachable
- * pages are known.
+ * The stored list of free pages; etcd on Linux stores none. Its run is read as it passes and judged when the reachable pages
+ * are known.
  */
 export class Freelist {
   readonly page: number;
   readonly #pageSize: number;
   readonly #pages: number;
-  readonly #facts: PageIndex;
+  readonly #index: PageIndex;
   readonly #ids: Table;
   #overflow = 0;
-  /** Why the list cannot be read, until its page was seen. */
-  #problem: string | undefined = 'there is no freelist page where the meta pages say';
+  /** Why the list cannot be read; undefined once it was. */
+  #problem: string | undefined = 'the page that the meta pages name is not a freelist';
   #pagesLeft = 0;
   #idsLeft = 0;
   #tooMany = false;
   #impossible = 0;
-  /** Bytes of the page that passes before its first id. */
+  /** Bytes before the first id of the page that passes. */
   #start = 0;
 
-  /** `page` is where the meta pages say, `pages` the high-water mark. */
-  constructor(page: number, pageSize: number, pages: number, facts: PageIndex) {
+  /** `page` is named by the meta pages, `pages` is the high-water mark. */
+  constructor(page: number, pageSize: number, pages: number, index: PageIndex) {
     this.page = page;
     this.#pageSize = pageSize;
     this.#pages = pages;
-    this.#facts = facts;
-    this.#ids = new Table(facts.budget, 1);
+    this.#index = index;
+    this.#ids = new Table(index.budget, 1);
   }
 
   next(source: Bytes, base: number, page: number): void {
@@ -47,31 +47,31 @@ export class Freelist {
       const id = source.view.getUint32(at, true);
       const isPossible = source.view.getUint32(at + 4, true) === 0 && id > 1 && id < this.#pages;
       if (!isPossible) this.#impossible++;
-      else if (!this.#tooMany) this.#tooMany = !this.#facts.push(this.#ids, id);
+      else if (!this.#tooMany) this.#tooMany = !this.#index.push(this.#ids, id);
     }
     this.#start = 0;
     if (this.#pagesLeft === 0 && this.#idsLeft === 0) this.#problem = undefined;
   }
 
   /** Claims the pages of the list itself; they must be claimed before those of the trees. */
-  claim(used: UsedPages, faults: Faults): void {
-    if (this.#problem !== undefined) return faults.add('freelist', this.#problem, this.page);
-    used.claim(this.page, this.#overflow, faults);
+  claim(used: UsedPages, problems: Problems): void {
+    if (this.#problem !== undefined) return problems.add('freelist', this.#problem, this.page);
+    used.claim(this.page, this.#overflow, problems);
   }
 
-  /** Every page must be used or free, and none be both or free twice. */
-  judge(used: UsedPages, faults: Faults): void {
+  /** Every page must be either used or free, and free only once. */
+  judge(used: UsedPages, problems: Problems): void {
     if (this.#problem !== undefined) return;
-    if (this.#tooMany) return faults.add('budget', 'the freelist does not fit the memory for one pass', this.page);
+    if (this.#tooMany) return problems.add('budget', 'the freelist does not fit the memory for one pass', this.page);
     if (this.#impossible > 0) {
-      faults.add('freelist', `the freelist holds ${this.#impossible} impossible page numbers`, this.page);
+      problems.add('freelist', `the freelist has ${this.#impossible} impossible page numbers`, this.page);
     }
     for (let i = 0; i < this.#ids.length; i++) {
-      const id = this.#ids.get(i, 0);
-      if (!used.add(id)) faults.add('freelist', `page ${id} is free, but is used or free twice`, id);
+      const id = this.#ids.get(i);
+      if (!used.add(id)) problems.add('freelist', `page ${id} is in the freelist, and used or listed twice`, id);
     }
     const lost = this.#pages - used.count;
-    if (lost > 0) faults.add('freelist', `${lost} pages are neither used nor free`, this.page);
+    if (lost > 0) problems.add('freelist', `${lost} pages are neither used nor free`, this.page);
   }
 
   #header(view: DataView, base: number, page: number): void {
@@ -86,7 +86,7 @@ export class Freelist {
       this.#start += ID_SIZE;
     }
     if (count > room - (this.#start - HEADER_SIZE) / ID_SIZE) {
-      this.#problem = 'the freelist counts more ids than fit its pages';
+      this.#problem = 'the freelist has more ids than fit its pages';
       return;
     }
     this.#problem = 'the freelist is cut off';

@@ -1,6 +1,5 @@
-import { KeyHash } from './hash-kv.ts';
-import { type FirstField, MessageScanner } from './protobuf.ts';
-import { RESOURCE_HEAD, type Resources } from './resources.ts';
+import { type Budget, Table } from './budget.ts';
+import { MessageScanner } from './protobuf.ts';
 
 /** What the keys of a leaf look like, judged by its first one. */
 const NAMES = 0;
@@ -10,11 +9,11 @@ export const LEASES = 2;
 /** What is wrong with the keys and values of a leaf of revisions or leases, by number; 0 is nothing. */
 export const ENTRY_PROBLEMS = [
   '',
-  'has a key that is no revision',
-  'has a value that is no key-value record',
-  'has a record whose mod_revision is not that of its key',
-  'has a tombstone that is none',
-  'has an entry that is no lease',
+  'has a key that is not a revision',
+  'has a value that is not a key-value record',
+  'has a record with another mod_revision than its key',
+  'has a tombstone with a value',
+  'has an entry that is not a lease',
 ] as const;
 const NO_REVISION = 1;
 const NO_RECORD = 2;
@@ -22,12 +21,20 @@ const MOD_REVISION = 3;
 const NO_TOMBSTONE = 4;
 const NO_LEASE = 5;
 
-/** Words of an entry: the hash of its user key, the last bit set for a tombstone. */
-export const ENTRY_WORDS = 2;
-/** Words of its resource: number, and bytes of the record. */
-export const RESOURCE_WORDS = 2;
-/** Words of its sum, for HashKV: CRC32C of the leaf's data up to its end, and the low half of its main revision. */
-export const SUM_WORDS = 2;
+/** Words of an entry: the hash of its user key, the last two bits of which are the flags below. */
+const ENTRY_WORDS = 2;
+const TOMBSTONE = 1;
+/** A later entry has the same user key. */
+const SUPERSEDED = 2;
+/** Words for HashKV: CRC32C of the leaf's data up to the end of the entry, low half of its main revision, size of its value. */
+export const SUM_WORDS = 3;
+
+/**
+ * HashKV needs a call for the sum of each entry, which costs more than all else if entries are small. It is given up in a
+ * database of many entries that have fewer bytes than this on average; those of Kubernetes have more.
+ */
+const MANY_ENTRIES = 131_072;
+const SMALL_ENTRY = 512;
 
 /** Bytes of a key of the `key` bucket: revision of a put, and of a tombstone. */
 export const REVISION_SIZE = 17;
@@ -46,45 +53,98 @@ const MOD_REVISION_FIELD = 3;
 const LEASE_FIELDS = 0b1110;
 const LEASE_ID_FIELD = 0b10;
 
-/** What is still worth collecting of the entries; each is given up before the one above. */
-export interface Tracking {
-  readonly live: boolean;
-  readonly resources: boolean;
-  readonly sums: boolean;
+/**
+ * The entries of all leaves of revisions, by a number each; those of a leaf are consecutive. None is needed for the verdict: when
+ * the memory is needed, the sums (for HashKV) are given up first, then the entries (for live keys).
+ */
+export class EntryColumns {
+  /** Whether live keys can still be counted. */
+  live = true;
+  /** Whether HashKV can still be computed. */
+  sums = true;
+  readonly #entries: Table;
+  readonly #sums: Table;
+  #bytes = 0;
+
+  constructor(budget: Budget) {
+    this.#entries = new Table(budget, ENTRY_WORDS);
+    this.#sums = new Table(budget, SUM_WORDS);
+    budget.onFull(() => this.#giveUp());
+  }
+
+  /** Keeps the entries of a leaf with so many bytes of data, if there is room; returns the number of the first. */
+  append(leaf: EntryReader, count: number, bytes: number): number {
+    const first = this.#entries.length;
+    this.#bytes += bytes;
+    if (this.sums && first > MANY_ENTRIES && this.#bytes < first * SMALL_ENTRY) this.#giveUp();
+    if (this.live) this.#entries.append(leaf.entries, count);
+    if (this.sums) this.#sums.append(leaf.sums, count);
+    return first;
+  }
+
+  /** The two halves of the hash of an entry's user key, the high one with flags in its last two bits. */
+  low(entry: number): number {
+    return this.#entries.get(entry, 0);
+  }
+  high(entry: number): number {
+    return this.#entries.get(entry, 1);
+  }
+  hasKey(entry: number, low: number, high: number): boolean {
+    return this.low(entry) === low && ((this.high(entry) ^ high) & ~(TOMBSTONE | SUPERSEDED)) === 0;
+  }
+  isTombstone(entry: number): boolean {
+    return (this.high(entry) & TOMBSTONE) !== 0;
+  }
+  supersede(entry: number): void {
+    this.#entries.set(entry, 1, this.high(entry) | SUPERSEDED);
+  }
+  isSuperseded(entry: number): boolean {
+    return (this.high(entry) & SUPERSEDED) !== 0;
+  }
+
+  sum(entry: number): number {
+    return this.#sums.get(entry, 0);
+  }
+  mainLow(entry: number): number {
+    return this.#sums.get(entry, 1);
+  }
+  valueSize(entry: number): number {
+    return this.#sums.get(entry, 2);
+  }
+
+  #giveUp(): boolean {
+    if (this.sums) {
+      this.sums = false;
+      this.#sums.close();
+    } else if (this.live) {
+      this.live = false;
+      this.#entries.close();
+    } else return false;
+    return true;
+  }
 }
 
 /**
  * Reads the entries of one leaf of revisions or leases as their bytes pass (specification: content): judges them and
- * collects what is needed to count live keys. Its stores are valid until `begin`.
+ * collects what `columns` can keep. Its results are valid until `begin`.
  */
-export class EntryReader implements FirstField {
+export class EntryReader {
   kind = NAMES;
   problem = 0;
   entries = new Uint32Array(0);
-  resources = new Uint32Array(0);
   sums = new Uint32Array(0);
 
-  readonly #tracking: Tracking;
-  readonly #names: Resources;
-  readonly #record = new MessageScanner(this);
-  readonly #userKey = new KeyHash();
-  /** The start of a user key that comes in parts. */
-  readonly #head = Buffer.alloc(RESOURCE_HEAD);
-  #headLength = 0;
-  #userKeyLength = 0;
-  #userKeyLeft = 0;
-  #resource = 0;
-  #mainHigh = 0;
-  #mainLow = 0;
+  readonly #columns: EntryColumns;
+  readonly #record = new MessageScanner();
+  #main = 0;
   #isTombstone = false;
 
-  constructor(tracking: Tracking, names: Resources) {
-    this.#tracking = tracking;
-    this.#names = names;
+  constructor(columns: EntryColumns) {
+    this.#columns = columns;
   }
 
-  /** Whether a leaf whose first key has `keySize` bytes may have entries that are read here. */
-  static mayRead(keySize: number): boolean {
+  /** Whether a leaf whose first key has `keySize` bytes can have entries that are read here. */
+  static canRead(keySize: number): boolean {
     return keySize === REVISION_SIZE || keySize === TOMBSTONE_SIZE || keySize === LEASE_KEY_SIZE;
   }
 
@@ -97,59 +157,34 @@ export class EntryReader implements FirstField {
   key(bytes: Buffer, at: number, size: number, index: number, count: number): void {
     if (index === 0) this.#firstKey(bytes, at, size, count);
     if (this.kind === NAMES) return;
-    this.#record.begin();
-    if (this.kind === LEASES) {
-      if (size !== LEASE_KEY_SIZE) this.#fault(NO_LEASE);
-      return;
-    }
-    if (!isRevision(bytes, at, size)) return this.#fault(NO_REVISION);
-    this.#mainHigh = bytes.readUInt32BE(at);
-    this.#mainLow = bytes.readUInt32BE(at + 4);
+    const isValid = this.kind === LEASES ? size === LEASE_KEY_SIZE : isRevision(bytes, at, size);
+    if (!isValid) return this.#fail(this.kind === LEASES ? NO_LEASE : NO_REVISION);
+    this.#record.begin(this.#columns.live && this.kind === REVISIONS);
+    if (this.kind === LEASES) return;
+    this.#main = bytes.readUInt32BE(at) * 2 ** 32 + bytes.readUInt32BE(at + 4);
     this.#isTombstone = size === TOMBSTONE_SIZE;
-    this.#userKeyLength = 0;
   }
 
-  /** The next bytes of the current value. */
+  /** Bytes of the current value. */
   value(bytes: Buffer, from: number, to: number): void {
     if (this.kind !== NAMES) this.#record.feed(bytes, from, to);
   }
 
-  /** The end of the value of element `index`, of `size` bytes; true when `sums` wants to know the sum up to here. */
+  /** The end of the value of element `index`, of `size` bytes; true when `sums` needs the sum up to here. */
   end(index: number, size: number): boolean {
     if (this.kind === NAMES) return false;
-    this.problem = this.kind === LEASES ? this.#judgeLease() : this.#judgeRecord(size);
-    if (this.problem !== 0) this.kind = NAMES;
-    if (this.kind !== REVISIONS || !this.#tracking.live) return false;
-    // The entry that a restore adds to raise the revision has no record: its user key is the empty one, with hash 0.
-    const isBump = size === 0;
-    if (!isBump) this.#userKey.end();
-    this.entries[ENTRY_WORDS * index] = isBump ? 0 : this.#userKey.low;
-    this.entries[ENTRY_WORDS * index + 1] = isBump ? 0 : (this.#userKey.high << 1) | Number(this.#isTombstone);
-    if (!this.#tracking.resources) return false;
-    this.resources[RESOURCE_WORDS * index] = isBump ? 0 : this.#resource;
-    this.resources[RESOURCE_WORDS * index + 1] = size;
-    this.sums[SUM_WORDS * index + 1] = this.#mainLow;
-    return this.#tracking.sums;
-  }
-
-  /** Field 1 of a record: the user key. */
-  beginFirst(length: number): void {
-    this.#userKeyLength = this.#userKeyLeft = length;
-    this.#headLength = 0;
-    if (this.#tracking.live) this.#userKey.begin();
-  }
-
-  partOfFirst(bytes: Buffer, from: number, to: number): void {
-    if (!this.#tracking.live || this.kind !== REVISIONS) return;
-    this.#userKey.update(bytes, from, to);
-    if (!this.#tracking.resources) return;
-    if (to - from === this.#userKeyLength) {
-      this.#resource = this.#names.classify(bytes, from, to);
-      return;
-    }
-    this.#headLength += bytes.copy(this.#head, this.#headLength, from, to);
-    this.#userKeyLeft -= to - from;
-    if (this.#userKeyLeft === 0) this.#resource = this.#names.classify(this.#head, 0, this.#headLength);
+    const problem = this.kind === LEASES ? this.#judgeLease() : this.#judgeRecord(size);
+    if (problem !== 0) this.#fail(problem);
+    if (this.kind !== REVISIONS || !this.#columns.live) return false;
+    const { first } = this.#record;
+    // The entry with which a restore raises the revision has no record: its user key is the empty one, with hash 0.
+    const hasRecord = size > 0;
+    if (hasRecord) first.end();
+    this.entries[ENTRY_WORDS * index] = hasRecord ? first.low : 0;
+    this.entries[ENTRY_WORDS * index + 1] = hasRecord ? (first.high << 2) | (this.#isTombstone ? TOMBSTONE : 0) : 0;
+    this.sums[SUM_WORDS * index + 1] = this.#main;
+    this.sums[SUM_WORDS * index + 2] = size;
+    return this.#columns.sums;
   }
 
   #firstKey(bytes: Buffer, at: number, size: number, count: number): void {
@@ -158,7 +193,6 @@ export class EntryReader implements FirstField {
     this.kind = REVISIONS;
     if (this.entries.length >= ENTRY_WORDS * count) return;
     this.entries = new Uint32Array(ENTRY_WORDS * count);
-    this.resources = new Uint32Array(RESOURCE_WORDS * count);
     this.sums = new Uint32Array(SUM_WORDS * count);
   }
 
@@ -167,11 +201,10 @@ export class EntryReader implements FirstField {
     const record = this.#record;
     const numbers = record.numberFields & KEY_VALUE_FIELDS;
     const strings = record.bytesFields & KEY_VALUE_FIELDS;
-    if (!record.end() || (record.otherFields & KEY_VALUE_FIELDS) !== 0 || this.#userKeyLength === 0) return NO_RECORD;
+    if (!record.end() || (record.otherFields & KEY_VALUE_FIELDS) !== 0 || record.firstLength === 0) return NO_RECORD;
     if (this.#isTombstone) return numbers === 0 && strings === KEY_FIELD ? 0 : NO_TOMBSTONE;
     if ((numbers & ~NUMBER_FIELDS) !== 0 || (strings & ~BYTES_FIELDS) !== 0) return NO_RECORD;
-    const main = this.#mainHigh * 2 ** 32 + this.#mainLow;
-    return record.number(MOD_REVISION_FIELD) === main ? 0 : MOD_REVISION;
+    return record.number(MOD_REVISION_FIELD) === this.#main ? 0 : MOD_REVISION;
   }
 
   #judgeLease(): number {
@@ -181,7 +214,7 @@ export class EntryReader implements FirstField {
   }
 
   /** The first problem is kept; the structure of the leaf is read on without its entries. */
-  #fault(problem: number): void {
+  #fail(problem: number): void {
     this.problem = problem;
     this.kind = NAMES;
   }

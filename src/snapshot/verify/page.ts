@@ -20,7 +20,7 @@ export const BUCKET_ELEMENT = 1;
 /** Bytes of a bucket's header, its root page number and its sequence; an inline bucket's page image follows. */
 export const BUCKET_HEADER_SIZE = 16;
 
-/** Bytes that pass, and the same bytes as numbers. Both end with the call that they are handed to. */
+/** Bytes that pass, and a view of the same bytes. Both are valid during the call only. */
 export interface Bytes {
   readonly bytes: Buffer;
   readonly view: DataView;
@@ -39,7 +39,7 @@ interface LeafElement {
   readonly value: Buffer;
 }
 
-/** The elements of a leaf run that was found sound; `image` holds at least its header, table, keys and values. */
+/** The elements of a valid leaf run; `image` holds at least its header, table, keys and values. */
 export function* leafElements(image: Buffer): Generator<LeafElement> {
   const count = image.readUInt16LE(10);
   for (let i = 0; i < count; i++) {
@@ -54,7 +54,7 @@ export function* leafElements(image: Buffer): Generator<LeafElement> {
   }
 }
 
-/** Order of bbolt's keys: bytewise, unsigned, the shorter one of two with a common start first. */
+/** Order of bbolt's keys: bytewise, unsigned, a prefix first. */
 export function compareKeys(
   a: Uint8Array,
   fromA: number,

@@ -1,11 +1,7 @@
-/** Fields with a number below this are known to a scanner; others are skipped, as a later etcd may add some. */
-const KNOWN_FIELDS = 8;
+import { KeyHash } from './key-hash.ts';
 
-/** WorkerMessage where the bytes of a length-delimited field 1 are, as they pass; a field may come in parts. */
-export interface FirstField {
-  beginFirst(length: number): void;
-  partOfFirst(bytes: Buffer, from: number, to: number): void;
-}
+/** A scanner knows the fields with a number below this; others are skipped, as a later etcd can add some. */
+const KNOWN_FIELDS = 8;
 
 const TAG = 0;
 const VARINT = 1;
@@ -14,16 +10,20 @@ const SKIP = 3;
 const FIRST = 4;
 
 /**
- * Reads one flat protobuf message that may come in parts, and keeps its numbers only. Stricter than protobuf: a known field
- * comes once at most, and there are no groups (etcd writes neither).
+ * Reads one flat protobuf message that can come in parts; keeps its numbers and a hash of a length-delimited field 1. Stricter
+ * than protobuf: a known field comes once at most, and there are no groups (etcd writes neither).
  */
 export class MessageScanner {
   /** The known fields that came, as bits, by wire type: varint, length-delimited, and fixed size. */
   numberFields = 0;
   bytesFields = 0;
   otherFields = 0;
+  /** Bytes of a length-delimited field 1. */
+  firstLength = 0;
+  /** Its hash, once the caller ended it. */
+  readonly first = new KeyHash();
   readonly #numbers = new Float64Array(KNOWN_FIELDS);
-  readonly #first: FirstField;
+  #hashesFirst = false;
   #state = TAG;
   #field = 0;
   #number = 0;
@@ -32,12 +32,9 @@ export class MessageScanner {
   #left = 0;
   #broken = false;
 
-  constructor(first: FirstField) {
-    this.#first = first;
-  }
-
-  begin(): void {
-    this.numberFields = this.bytesFields = this.otherFields = 0;
+  begin(hashesFirst: boolean): void {
+    this.numberFields = this.bytesFields = this.otherFields = this.firstLength = 0;
+    this.#hashesFirst = hashesFirst;
     this.#state = TAG;
     this.#number = 0;
     this.#scale = 1;
@@ -49,11 +46,10 @@ export class MessageScanner {
     let number = this.#number;
     let scale = this.#scale;
     let state = this.#state;
-    if (this.#broken) return;
-    for (let at = from; at < to;) {
+    for (let at = from; at < to && !this.#broken;) {
       if (state >= SKIP) {
         const end = Math.min(to, at + this.#left);
-        if (state === FIRST) this.#first.partOfFirst(bytes, at, end);
+        if (state === FIRST) this.first.update(bytes, at, end);
         this.#left -= end - at;
         at = end;
         if (this.#left === 0) state = TAG;
@@ -61,18 +57,13 @@ export class MessageScanner {
       }
       const byte = bytes[at++]!;
       number += (byte & 0x7f) * scale;
+      // The tenth byte has room for one bit.
+      if (scale === 2 ** 63 && byte > 1) this.#broken = true;
       if (byte >= 0x80) {
         scale *= 128;
-        if (scale <= 2 ** 63) continue;
-        this.#broken = true;
-        return;
-      }
-      if (scale === 2 ** 63 && byte > 1) {
-        this.#broken = true;
-        return;
+        continue;
       }
       state = state === TAG ? this.#tag(number) : state === VARINT ? this.#varint(number) : this.#delimited(number);
-      if (this.#broken) return;
       number = 0;
       scale = 1;
     }
@@ -94,9 +85,9 @@ export class MessageScanner {
   #tag(tag: number): number {
     const type = tag % 8;
     this.#field = Math.floor(tag / 8);
-    if (this.#field === 0 || this.#field >= 2 ** 29) this.#broken = true;
     const known = this.#field < KNOWN_FIELDS ? 1 << this.#field : 0;
-    if (((this.numberFields | this.bytesFields | this.otherFields) & known) !== 0) this.#broken = true;
+    const isSecond = ((this.numberFields | this.bytesFields | this.otherFields) & known) !== 0;
+    if (this.#field === 0 || this.#field >= 2 ** 29 || isSecond) this.#broken = true;
     if (type === 0) {
       this.numberFields |= known;
       return VARINT;
@@ -119,9 +110,10 @@ export class MessageScanner {
 
   #delimited(length: number): number {
     this.#left = length;
-    if (this.#field === 1) this.#first.beginFirst(length);
-    if (length === 0) return TAG;
-    return this.#field === 1 ? FIRST : SKIP;
+    if (this.#field !== 1) return length === 0 ? TAG : SKIP;
+    this.firstLength = length;
+    if (this.#hashesFirst) this.first.begin();
+    return length === 0 ? TAG : this.#hashesFirst ? FIRST : SKIP;
   }
 }
 
@@ -131,7 +123,7 @@ export class MessageScanner {
  */
 export function varintFields(message: Uint8Array): ReadonlyMap<number, bigint> | undefined {
   const fields = new Map<number, bigint>();
-  const numbers: bigint[] = [];
+  let tag: bigint | undefined;
   let number = 0n;
   let shift = 0n;
   for (const byte of message) {
@@ -139,14 +131,14 @@ export function varintFields(message: Uint8Array): ReadonlyMap<number, bigint> |
     shift += 7n;
     if (byte >= 0x80 && shift < 70n) continue;
     if (number >= 2n ** 64n) return undefined;
-    numbers.push(number);
+    if (tag === undefined) {
+      if (number % 8n !== 0n || number === 0n || number > 1000n) return undefined;
+      tag = number;
+    } else {
+      fields.set(Number(tag / 8n), number);
+      tag = undefined;
+    }
     number = shift = 0n;
   }
-  if (shift !== 0n || numbers.length % 2 !== 0) return undefined;
-  for (let i = 0; i < numbers.length; i += 2) {
-    const tag = numbers[i]!;
-    if (tag % 8n !== 0n || tag === 0n || tag > 1000n) return undefined;
-    fields.set(Number(tag / 8n), numbers[i + 1]!);
-  }
-  return fields;
+  return shift === 0n && tag === undefined ? fields : undefined;
 }

@@ -1,7 +1,6 @@
 import { crc32c } from './crc32c.ts';
-import type { EntryColumns } from './entry-columns.ts';
-import { KeyHash } from './hash-kv.ts';
-import { EntryReader, SUM_WORDS } from './leaf-entries.ts';
+import { KeyHash } from './key-hash.ts';
+import { type EntryColumns, EntryReader, SUM_WORDS } from './leaf-entries.ts';
 import {
   BRANCH_FLAG,
   BUCKET_ELEMENT,
@@ -14,17 +13,17 @@ import {
 } from './page.ts';
 
 /** What is wrong inside a run, by number; 0 is nothing. */
-export const PROBLEMS = [
+export const RUN_PROBLEMS = [
   '',
   'has no elements',
   'has more elements than fit',
-  'does not hold its keys and values back to back',
+  'has gaps or overlaps between its keys and values',
   'has a key of an impossible size',
   'has an element with unknown flags',
   'has elements that reach past its end',
   'is longer than its elements need',
-  'is not zero behind its last element',
-  'has keys that do not ascend',
+  'has non-zero bytes after its last element',
+  'has keys that are not in ascending order',
 ] as const;
 const EMPTY = 1;
 const TABLE = 2;
@@ -41,20 +40,20 @@ export const NO_BUCKETS = 0;
 export const ALL_BUCKETS = 1;
 const SOME_BUCKETS = 2;
 
-/** The bytes of larger leaves are not kept: what etcd keeps under names is small. */
+/** Bytes of larger leaves are not kept: what etcd stores under names is small. */
 const MAX_RAW = 1024 * 1024;
 
-/** Where the facts of runs are kept. */
-export interface Keeping {
+/** What a reader must know of the index that keeps its results. */
+interface Index {
   readonly entries: EntryColumns;
-  /** Whether the bytes of a leaf at `page` whose keys are names are worth keeping. */
+  /** Whether the bytes of a leaf at `page` whose keys are names are to be kept. */
   keepsRaw(page: number, buckets: number): boolean;
 }
 
 /**
- * Reads one run of a branch or leaf page, or the image of an inline bucket, as its bytes pass, and keeps only facts
- * (specification: one streaming pass). Nothing is read before the table of elements was found to be gap-free. It is used
- * again for the next run, so its facts are valid until it begins.
+ * Reads one run of a branch or leaf page, or the image of an inline bucket, as its bytes pass (specification: one streaming
+ * pass). Nothing is read before the table of elements was found to be gap-free. A reader is used again for the next run: its
+ * results are valid until then.
  */
 export class RunReader {
   page = 0;
@@ -67,7 +66,7 @@ export class RunReader {
   crc = 0;
   dataLength = 0;
   readonly entries: EntryReader;
-  /** In a branch: the hash of its keys, and the page numbers of their children, 0 for an impossible one. */
+  /** Of a branch: the hash of its keys, and the page numbers of its children, 0 for an impossible one. */
   readonly keysHash = new KeyHash();
   children = new Uint32Array(0);
   raw: Buffer | undefined;
@@ -77,7 +76,7 @@ export class RunReader {
   lastKey: Buffer = Buffer.alloc(64);
   lastKeyLength = 0;
 
-  readonly #keeping: Keeping;
+  readonly #index: Index;
   #runLength = 0;
   #dataEnd = 0;
   /** Where in the run the next byte is. */
@@ -85,33 +84,33 @@ export class RunReader {
   /** Sizes of key and value of each element. */
   #sizes = new Uint32Array(0);
   #element = 0;
-  /** Bytes of the current key that wait in `#partialKey` for the rest, and of the current value still to come. */
+  /** Bytes of the current key in `#partialKey`, which wait for the rest, and of the current value still to come. */
   #partialKey: Buffer = Buffer.alloc(64);
   #keyGot = 0;
   #valueLeft = 0;
   #inValue = false;
-  /** Where the previous key is while its piece is at hand; undefined when it was saved to `lastKey`. */
+  /** The piece with the previous key, and where it is there; undefined when the key was saved to `lastKey`. */
   #previous: Buffer | undefined;
   #previousAt = 0;
   /** Up to where in the current piece the CRC has been computed. */
   #crcFrom = 0;
 
-  constructor(keeping: Keeping) {
-    this.#keeping = keeping;
-    this.entries = new EntryReader(keeping.entries, keeping.entries.names);
+  constructor(index: Index) {
+    this.#index = index;
+    this.entries = new EntryReader(index.entries);
   }
 
-  /** Whether there is nothing more to read: the run ended, or it is broken. */
+  /** Nothing more to read: the run ended, or has a problem. */
   get done(): boolean {
     return this.problem !== 0 || this.#at === this.#runLength;
   }
 
-  /** Begins with the run at offset `base`, whose first page is there as a whole. `pages` is the high-water mark. */
+  /** Begins with the run at offset `base`; all of its first page is in `source`. `pages` is the high-water mark. */
   beginRun(source: Bytes, base: number, page: number, pageSize: number, pages: number): void {
     const overflow = source.view.getUint32(base + 12, true);
     this.#begin(source, base, page, overflow, (overflow + 1) * pageSize);
     if (this.count === 0) this.problem = EMPTY;
-    // bbolt fills several pages with four elements at the most, so that their table is always in the first one.
+    // bbolt fills several pages with four elements at most: their table is always in the first one.
     else if (this.#at > pageSize) this.problem = TABLE;
     else this.#table(source.view, base, pages);
     // Older bbolt allocates one page more than needed when the elements fill their pages exactly.
@@ -120,7 +119,7 @@ export class RunReader {
     this.#firstBytes(source.bytes, base, pageSize);
   }
 
-  /** Reads the whole image of an inline bucket that lies in the leaf at `page`; it has no slack. */
+  /** Reads the whole image of an inline bucket in the leaf at `page`; it has no slack. */
   readInline(source: Bytes, page: number): void {
     const { length } = source.bytes;
     this.#begin(source, 0, page, 0, length);
@@ -162,7 +161,7 @@ export class RunReader {
     this.#previous = undefined;
   }
 
-  /** The table of elements: each one must begin where the one before ended. */
+  /** The table of elements: each one must begin where the previous one ended. */
   #table(view: DataView, base: number, pages: number): void {
     const { count, isBranch } = this;
     if (this.#sizes.length < 2 * count) this.#sizes = new Uint32Array(2 * count);
@@ -172,7 +171,7 @@ export class RunReader {
     let buckets = 0;
     for (let i = 0; i < count && this.problem === 0; i++) {
       const element = HEADER_SIZE + i * ELEMENT_SIZE;
-      // A leaf's element begins with its flags, a branch's ends with its child.
+      // The element of a leaf begins with its flags, that of a branch ends with its child.
       const at = base + element + (isBranch ? 0 : 4);
       const keySize = view.getUint32(at + 4, true);
       const valueSize = isBranch ? 0 : view.getUint32(at + 8, true);
@@ -196,12 +195,12 @@ export class RunReader {
     this.buckets = buckets === 0 ? NO_BUCKETS : buckets === count ? ALL_BUCKETS : SOME_BUCKETS;
   }
 
-  /** Reads the first `length` bytes of a run whose table is sound. */
+  /** Reads the first `length` bytes of a run whose table is valid. */
   #firstBytes(bytes: Buffer, base: number, length: number): void {
     if (this.problem !== 0) return;
     if (this.isBranch) this.keysHash.begin();
-    else if (this.buckets !== NO_BUCKETS || !EntryReader.mayRead(this.#sizes[0] ?? 0)) {
-      if (this.#dataEnd <= MAX_RAW && this.#keeping.keepsRaw(this.page, this.buckets)) {
+    else if (this.buckets !== NO_BUCKETS || !EntryReader.canRead(this.#sizes[0] ?? 0)) {
+      if (this.#dataEnd <= MAX_RAW && this.#index.keepsRaw(this.page, this.buckets)) {
         this.raw = Buffer.allocUnsafeSlow(this.#dataEnd);
         bytes.copy(this.raw, 0, base, base + this.#at);
       }

@@ -1,52 +1,53 @@
 import { Table } from './budget.ts';
-import { KeyHash } from './hash-kv.ts';
+import { KeyHash } from './key-hash.ts';
 import {
-  type PageIndex,
   LOST,
   META,
-  NO_FACT,
+  NO_RUN,
   PAST_END,
+  type PageIndex,
+  type Run,
   UNFINISHED,
   UNTRACKED,
   WRONG_FLAGS,
   WRONG_ID,
 } from './page-index.ts';
-import type { FaultKind, Faults } from './problems.ts';
-import { PROBLEMS } from './run-reader.ts';
+import { RUN_PROBLEMS } from './run-reader.ts';
+import type { ProblemKind, Problems } from './verified.ts';
 
-/** Levels of a tree. Eight would do for the largest database that etcd supports, were its pages nearly empty. */
+/** Levels of a tree. Eight are enough for the largest database that etcd supports, even with nearly empty pages. */
 const MAX_DEPTH = 16;
 
-const REASONS: ReadonlyMap<number, readonly [FaultKind, string]> = new Map([
-  [WRONG_ID, ['tree', 'carries another page number in its header']],
+const REASONS: ReadonlyMap<number, readonly [ProblemKind, string]> = new Map([
+  [WRONG_ID, ['tree', 'has another page number in its header']],
   [WRONG_FLAGS, ['tree', 'is flagged neither as a branch nor as a leaf']],
-  [PAST_END, ['tree', 'reaches past the end of the database']],
+  [PAST_END, ['tree', 'extends past the end of the database']],
   [UNFINISHED, ['tree', 'is cut off by the end of the file']],
-  [META, ['tree', 'is a meta page, no part of a tree']],
-  [UNTRACKED, ['overlap', 'lies inside too many others to be verified in one pass']],
-  [LOST, ['budget', 'could not be verified in one pass within the memory for it']],
+  [META, ['tree', 'is a meta page']],
+  [UNTRACKED, ['overlap', 'is inside too many other runs to be verified in one pass']],
+  [LOST, ['budget', 'could not be verified in one pass within the memory budget']],
 ]);
 
-/** The pages that are part of something, each of one thing only. */
+/** The pages that belong to something: each to one thing only. */
 export class UsedPages {
   readonly #bits: Uint8Array;
   #count = 0;
 
   /** `pages` is the number of pages that passed. */
   constructor(pages: number) {
-    this.#bits = new Uint8Array(Math.ceil(pages / 8));
+    this.#bits = new Uint8Array(UsedPages.size(pages));
   }
 
   get count(): number {
     return this.#count;
   }
 
-  /** Bytes that the set for this many pages takes. */
+  /** Bytes of the set for this many pages. */
   static size(pages: number): number {
     return Math.ceil(pages / 8);
   }
 
-  /** Marks a page that exists; returns false when it is marked already. */
+  /** Marks an existing page; returns false when it is marked already. */
   add(page: number): boolean {
     const bit = 1 << (page & 7);
     if ((this.#bits[page >>> 3]! & bit) !== 0) return false;
@@ -55,11 +56,11 @@ export class UsedPages {
     return true;
   }
 
-  /** Marks a run; a fault says which of its pages was in use already. */
-  claim(page: number, overflow: number, faults: Faults): boolean {
+  /** Marks a run; returns false, with a problem, when one of its pages is in use already. */
+  claim(page: number, overflow: number, problems: Problems): boolean {
     for (let at = page; at <= page + overflow; at++) {
       if (this.add(at)) continue;
-      faults.add('tree', `page ${at} is used twice`, page);
+      problems.add('tree', `page ${at} is used twice`, page);
       return false;
     }
     return true;
@@ -67,77 +68,75 @@ export class UsedPages {
 }
 
 /**
- * Walks trees through the facts only, after the last page (specification: one streaming pass; bbolt's Check). The order of
- * keys holds across the whole tree: each leaf begins behind the end of the one before, and a branch's keys are the first
- * keys of its children, so no key of a child can reach its parent's next key.
+ * Walks trees through the index only, after the last page (specification: one streaming pass; bbolt's Check). The order of
+ * keys holds across the whole tree: each leaf begins after the end of the previous one, and the keys of a branch are the first
+ * keys of its children. No key of a child can reach the next key of its parent.
  */
 export class TreeWalk {
-  readonly #facts: PageIndex;
+  readonly #index: PageIndex;
   readonly #used: UsedPages;
-  readonly #faults: Faults;
+  readonly #problems: Problems;
   #leaves: Table;
 
-  constructor(facts: PageIndex, used: UsedPages, faults: Faults) {
-    this.#facts = facts;
+  constructor(index: PageIndex, used: UsedPages, problems: Problems) {
+    this.#index = index;
     this.#used = used;
-    this.#faults = faults;
-    this.#leaves = new Table(facts.budget, 1);
+    this.#problems = problems;
+    this.#leaves = new Table(index.budget, 1);
   }
 
-  /** The facts of the leaves in order; undefined when the tree is broken, with faults that say how. `name` is for these. */
+  /** The runs of the leaves in order; undefined when the tree is corrupt, with problems. `name` is for these. */
   leaves(root: number, name: string): Table | undefined {
-    this.#leaves = new Table(this.#facts.budget, 1);
-    const before = this.#faults.count;
+    this.#leaves = new Table(this.#index.budget, 1);
+    const before = this.#problems.count;
     this.#visit(root, name, 0);
-    return this.#faults.count === before ? this.#leaves : undefined;
+    return this.#problems.count === before ? this.#leaves : undefined;
   }
 
-  /** The fact of the tree at `page`, or -1 when it is broken. */
+  /** The run of the tree at `page`, or -1 when it is corrupt. */
   #visit(page: number, name: string, depth: number): number {
-    const fact = page < this.#facts.pages.length ? this.#facts.pages.get(page, 0) : undefined;
-    if (fact === undefined) return this.#fault('tree', `page ${page} of ${name} is not there`, page);
-    if (fact >= NO_FACT) {
-      const [kind, reason] = REASONS.get(fact)!;
-      return this.#fault(kind, `page ${page} of ${name} ${reason}`, page);
+    const number = page < this.#index.pages.length ? this.#index.pages.get(page) : undefined;
+    if (number === undefined) return this.#fail('tree', `page ${page} of ${name} is missing`, page);
+    if (number >= NO_RUN) {
+      const [kind, reason] = REASONS.get(number)!;
+      return this.#fail(kind, `page ${page} of ${name} ${reason}`, page);
     }
-    const problem = this.#facts.problem(fact);
-    if (problem !== 0) return this.#fault('page', `page ${page} of ${name} ${PROBLEMS[problem]}`, page);
-    if (!this.#used.claim(page, this.#facts.overflow(fact), this.#faults)) return -1;
-    return this.#facts.isBranch(fact) ? this.#branch(fact, page, name, depth) : this.#leaf(fact, page, name);
-  }
-
-  #leaf(fact: number, page: number, name: string): number {
+    const run = this.#index.run(number);
+    if (run.problem !== 0) return this.#fail('page', `page ${page} of ${name} ${RUN_PROBLEMS[run.problem]}`, page);
+    if (!this.#used.claim(page, run.overflow, this.#problems)) return -1;
+    if (run.isBranch) return this.#branch(number, run, name, depth);
     const { length } = this.#leaves;
-    if (length > 0 && !this.#facts.isBefore(this.#leaves.get(length - 1, 0), fact)) {
-      this.#fault('order', `the keys of page ${page} of ${name} do not follow those of the page before`, page);
+    if (length > 0 && !this.#index.isBefore(this.#leaves.get(length - 1), number)) {
+      this.#fail('order', `the keys of page ${page} of ${name} do not follow those of the previous page`, page);
     }
-    if (this.#facts.push(this.#leaves, fact)) return fact;
-    return this.#fault('budget', `${name} has more leaves than fit the memory for one pass`);
+    if (this.#index.push(this.#leaves, number)) return number;
+    return this.#fail('budget', `${name} has more leaves than fit the memory for one pass`);
   }
 
-  #branch(fact: number, page: number, name: string, depth: number): number {
-    if (depth === MAX_DEPTH) return this.#fault('tree', `${name} has more than ${MAX_DEPTH} levels`, page);
+  #branch(number: number, run: Run, name: string, depth: number): number {
+    const { page, count, crc, dataLength } = run;
+    if (depth === MAX_DEPTH) return this.#fail('tree', `${name} has more than ${MAX_DEPTH} levels`, page);
     const keys = new KeyHash();
     keys.begin();
     let isWhole = true;
-    for (let i = 0; i < this.#facts.count(fact); i++) {
-      const childPage = this.#facts.child(fact, i);
+    for (let i = 0; i < count; i++) {
+      const childPage = this.#index.child(run, i);
       const child =
         childPage === 0
-          ? this.#fault('tree', `page ${page} of ${name} names a child outside the database`, page)
+          ? this.#fail('tree', `page ${page} of ${name} names a child outside the database`, page)
           : this.#visit(childPage, name, depth + 1);
       if (child < 0) isWhole = false;
-      else this.#facts.addFirstKeyTo(keys, child);
+      else this.#index.addFirstKeyTo(keys, child);
     }
     keys.end();
-    if (isWhole && !this.#facts.hasKeysHash(fact, keys)) {
-      this.#fault('order', `the keys of page ${page} of ${name} are not the first keys of its children`, page);
+    if (isWhole && (crc !== keys.low || dataLength !== keys.high)) {
+      this.#fail('order', `the keys of page ${page} of ${name} are not the first keys of its children`, page);
     }
-    return fact;
+    return number;
   }
 
-  #fault(kind: FaultKind, message: string, page?: number): -1 {
-    this.#faults.add(kind, message, page);
+  #fail(kind: ProblemKind, message: string, page?: number): -1 {
+    this.#problems.add(kind, message, page);
     return -1;
   }
 }

@@ -1,112 +1,75 @@
 import { createHash } from 'node:crypto';
-import type { FileKind } from './file-kind.ts';
-import type { KeyPages } from './keys.ts';
-import { summarize, type Summary } from './summary.ts';
 import { readBuckets } from './buckets.ts';
 import { Budget } from './budget.ts';
+import { summarize, type Summary } from './etcd-buckets.ts';
 import { Freelist } from './freelist.ts';
-import { hasTrailer, Header, TRAILER_SIZE } from './header.ts';
-import { type Meta, NO_FREELIST } from './meta.ts';
-import { PageIndex, META } from './page-index.ts';
+import { hasTrailer, Header, type Meta, NO_FREELIST, TRAILER_SIZE } from './header.ts';
+import { META, PageIndex } from './page-index.ts';
 import { type Bytes, bytesOf } from './page.ts';
-import { type Fault, Faults } from './problems.ts';
 import { RunTracker } from './run-tracker.ts';
 import { TreeWalk, UsedPages } from './tree.ts';
+import {
+  Problems,
+  type SnapshotFacts,
+  type Verdict,
+  type VerdictWithoutHash,
+  VerifiedSnapshot,
+  type VerifyReport,
+} from './verified.ts';
+
+/*
+ * Pages → runs → trees → buckets → keys:
+ *
+ *   while the bytes pass                              after the last byte
+ *   ────────────────────                              ───────────────────
+ *   pieces ─┬─► sha256 of all but the trailer ──────► compared with the trailer
+ *           ├─► header.ts: the two meta pages ──────► sizes and meta pages are those that a server writes
+ *           └─► pages, cut here                            │ root page
+ *                 ├─► freelist.ts (rarely stored) ─────────┼──────► every page is used or free
+ *                 └─► run-tracker.ts: a page that          ▼
+ *                     can begin a run             tree.ts: pages, order of keys, each page used once
+ *                       │                                  │ leaves
+ *                       ▼                                  ▼
+ *                     run-reader.ts: elements     buckets.ts: the ten buckets of etcd, hash, total keys
+ *                       │ leaf-entries.ts: keys            │
+ *                       │ of etcd (protobuf.ts)            ▼
+ *                       ▼                         etcd-buckets.ts: members, alarms, versions, revision
+ *                     page-index.ts: what was              │
+ *                     found in each run, ────────►         ▼
+ *                     within budget.ts            live-keys.ts: live keys, HashKV
+ *
+ * The result is in verified.ts.
+ */
 
 const DEFAULT_MEMORY_BUDGET = 256 * 1024 * 1024;
 
 /** Page numbers are kept in 32 bits; a database with more pages would have 16 TiB. */
 const MAX_PAGES = 0xffff_0000n;
 
-/** What is known of a snapshot that passed. Sizes are bytes. */
-export interface SnapshotFacts extends Summary {
-  /** Of the whole file, trailer included. */
-  readonly size: number;
-  /** Of the whole file in lower-case hex, as `sha256sum` prints it. */
-  readonly sha256: string;
-  /** Of the database without the trailer: `TOTAL SIZE` of `etcdctl snapshot status`. */
-  readonly totalSize: number;
-  readonly revision: number;
-  readonly effectiveRevision: number;
-  readonly keyPages: KeyPages;
-}
-
-/** Only a verifier makes one, after every check passed: what demands it cannot be given an unverified snapshot. */
-class Verified {
-  readonly #facts: SnapshotFacts;
-
-  constructor(facts: SnapshotFacts) {
-    this.#facts = Object.freeze({ ...facts });
-  }
-
-  get facts(): SnapshotFacts {
-    return this.#facts;
-  }
-}
-
-export type VerifiedSnapshot = Verified;
-
-/** The JSON document of `verify`: everything that could be computed of a sound or broken snapshot, null what could not. */
-interface VerifyReport {
-  readonly ok: boolean;
-  readonly size: number;
-  readonly sha256: string;
-  /** The last 32 bytes in hex, fewer when there are not so many; none of a database that has no sha256. */
-  readonly trailer: string;
-  /** Whether the sha256 at its end was compared; false only with `--skip-hash-check`. */
-  readonly hashChecked: boolean;
-  readonly hash: string | null;
-  readonly revision: number | null;
-  readonly effectiveRevision: number | null;
-  readonly totalKeys: number | null;
-  readonly liveKeys: number | null;
-  readonly totalSize: number | null;
-  /** At most a hundred; `faultCount` says how many there are. */
-  readonly faults: readonly Fault[];
-  readonly faultCount: number;
-}
-
-/** `S` is what a passed snapshot is given as. */
-export type Verdict<S extends { readonly facts: SnapshotFacts } = VerifiedSnapshot> =
-  { readonly ok: true; readonly snapshot: S; readonly report: VerifyReport } | Rejected;
-
-/** Nothing proves that its bytes are those that etcd wrote: it can be read and restored, and never stored. */
-export type VerdictWithoutHash = Verdict<{ readonly facts: SnapshotFacts }>;
-
-interface Rejected {
-  readonly ok: false;
-  readonly faults: readonly [Fault, ...Fault[]];
-  /** Nothing wrong was found, but one pass was not enough to tell: verify the snapshot another way. */
-  readonly undecided: boolean;
-  /** What it seems to be instead, where that is known. */
-  readonly kind: FileKind | undefined;
-  readonly report: VerifyReport;
-}
-
 export interface VerifierOptions {
-  /** Bytes that all facts together may take, 256 MiB unless told. */
+  /** Bytes of the index, 256 MiB by default. */
   readonly memoryBudget?: number;
 }
 
 /**
- * Judges a snapshot while its bytes pass, in pieces of any size (specification: one streaming pass). It keeps no piece and
- * changes none, and holds facts of pages instead of pages, within a hard budget of memory.
+ * Verifies a snapshot while its bytes pass, in pieces of any size (specification: one streaming pass). It keeps no piece and
+ * changes none, and stays within a hard memory budget.
  */
 export class SnapshotVerifier {
   readonly #sha256 = createHash('sha256');
   readonly #budget: Budget;
   readonly #header = new Header();
   #size = 0;
-  /** The last bytes seen, at most a trailer's length: the trailer, should the stream end here. */
+  /** The last bytes seen, at most the length of a trailer: they are the trailer if the stream ends here. */
   #tail: Buffer = Buffer.alloc(0);
-  /** A page that straddles pieces. */
+  /** A page that is cut by the end of a piece, and how many of its bytes are there. */
   #carry: Bytes = bytesOf(Buffer.alloc(0));
   #carried = 0;
-  /** The next page that passes: the header takes the first two. */
+  /** The next page: the header takes the first two. */
   #page = 2;
   #pages = 0;
-  #facts: PageIndex | undefined;
-  #candidates: RunTracker | undefined;
+  #index: PageIndex | undefined;
+  #runs: RunTracker | undefined;
   #freelist: Freelist | undefined;
   #isFinished = false;
   #verdict: Verdict | undefined;
@@ -115,7 +78,7 @@ export class SnapshotVerifier {
     this.#budget = new Budget(options.memoryBudget ?? DEFAULT_MEMORY_BUDGET);
   }
 
-  /** Bytes that the facts took at the most. */
+  /** Peak of the memory budget in bytes. */
   get peakMemory(): number {
     return this.#budget.peak;
   }
@@ -123,29 +86,29 @@ export class SnapshotVerifier {
   push(piece: Uint8Array): void {
     if (piece.length === 0 || this.#isFinished) return;
     this.#size += piece.length;
-    const { bytes } = bytesOf(piece);
-    this.#hash(bytes);
-    if (this.#header.isComplete) return this.#cut(bytesOf(piece));
-    const taken = this.#header.take(bytes);
+    const source = bytesOf(piece);
+    this.#hash(source.bytes);
+    if (this.#header.isComplete) return this.#cut(source);
+    const taken = this.#header.take(source.bytes);
     if (!this.#header.isComplete) return;
-    this.#beginFacts();
+    this.#beginPages();
     this.#cut(bytesOf(piece.subarray(taken)));
   }
 
-  /** Call once, after the last piece. */
+  /** After the last piece. */
   finish(): Verdict {
-    return (this.#verdict ??= this.#finish(true, (facts) => new Verified(facts)));
+    return (this.#verdict ??= this.#finish(true, (facts) => new VerifiedSnapshot(facts)));
   }
 
   /**
-   * The same instead of `finish`, for a copy of a member's database: its sha256, if there is one, is not looked at. All else is
-   * checked that the newer meta page leads to; what else is in the file may be anything, as a server goes on writing there.
+   * Instead of `finish`, for a copy of a member's database: its sha256, if there is one, is not compared. All else is checked
+   * that the newer meta page leads to; the rest of the file can be anything, as a server goes on writing there.
    */
   finishWithoutHash(): VerdictWithoutHash {
     return this.#finish(false, (facts) => ({ facts }));
   }
 
-  /** The sum covers everything but the trailer, so as many bytes are always held back. */
+  /** The sha256 is of everything but the trailer: as many bytes are always held back. */
   #hash(bytes: Buffer): void {
     const held = this.#tail.length + bytes.length - TRAILER_SIZE;
     if (held <= 0) {
@@ -158,12 +121,11 @@ export class SnapshotVerifier {
     this.#tail = Buffer.concat([this.#tail.subarray(fromTail), bytes.subarray(held - fromTail)]);
   }
 
-  /** Cuts pieces into pages. The trailer makes no page: it is less than one. */
+  /** Cuts pieces into pages. The trailer is not a page: it is shorter than one. */
   #cut(source: Bytes): void {
     const { length } = source.bytes;
     const size = this.#carry.bytes.length;
-    let at = 0;
-    while (at < length && this.#candidates !== undefined && this.#page < this.#pages) {
+    for (let at = 0; at < length && this.#page < this.#pages;) {
       if (this.#carried === 0 && length - at >= size) {
         this.#nextPage(source, at);
         at += size;
@@ -180,52 +142,57 @@ export class SnapshotVerifier {
 
   #nextPage(source: Bytes, base: number): void {
     const page = this.#page++;
-    this.#candidates?.page(source, base, page);
+    this.#runs?.page(source, base, page);
     this.#freelist?.next(source, base, page);
   }
 
-  /** From here on the pages are taken to be what the newer meta page says. */
-  #beginFacts(): void {
+  /** From here on the pages are those of the newer meta page. */
+  #beginPages(): void {
     const { meta, pageSize } = this.#header;
     const rest = bytesOf(this.#header.takeRest());
     if (meta === undefined || pageSize === undefined) return;
     if (meta.highWaterMark > MAX_PAGES || meta.root >= meta.highWaterMark) return;
     this.#carry = bytesOf(Buffer.alloc(pageSize));
     this.#pages = Number(meta.highWaterMark);
-    this.#facts = new PageIndex(this.#budget, Number(meta.root));
-    this.#facts.addPage(META);
-    this.#facts.addPage(META);
-    this.#candidates = new RunTracker(this.#facts, pageSize, this.#pages);
+    this.#index = new PageIndex(this.#budget, Number(meta.root));
+    this.#index.addPage(META);
+    this.#index.addPage(META);
+    this.#runs = new RunTracker(this.#index, pageSize, this.#pages);
     if (meta.freelist !== NO_FREELIST && meta.freelist < meta.highWaterMark) {
-      this.#freelist = new Freelist(Number(meta.freelist), pageSize, this.#pages, this.#facts);
+      this.#freelist = new Freelist(Number(meta.freelist), pageSize, this.#pages, this.#index);
     }
     this.#cut(rest);
   }
 
   #finish<S extends { readonly facts: SnapshotFacts }>(
     hashChecked: boolean,
-    pass: (facts: SnapshotFacts) => S,
+    accept: (facts: SnapshotFacts) => S,
   ): Verdict<S> {
     if (!this.#header.isComplete) {
       this.#header.end();
-      this.#beginFacts();
+      this.#beginPages();
     }
     this.#isFinished = true;
-    const faults = new Faults();
+    const problems = new Problems();
     const { meta } = this.#header;
-    const kind = hashChecked ? this.#header.judge(this.#size, faults) : this.#header.judgeDatabase(this.#size, faults);
-    const isSum = this.#sha256.copy().digest().equals(this.#tail);
-    if (hashChecked && kind === undefined && !isSum) {
-      faults.add('trailer', 'the sha256 at its end does not match the bytes before it');
+    const size = this.#size;
+    const kind = hashChecked ? this.#header.judge(size, problems) : this.#header.judgeDatabase(size, problems);
+    const isHashEqual = this.#sha256.copy().digest().equals(this.#tail);
+    if (hashChecked && kind === undefined && !isHashEqual) {
+      problems.add('trailer', 'the sha256 at its end does not match the bytes before it');
     }
     const sha256 = this.#sha256.update(this.#tail).digest('hex');
-    const content = meta === undefined ? undefined : this.#judgeContent(meta, faults);
-    const totalSize = meta === undefined ? undefined : Number(meta.highWaterMark) * meta.pageSize;
+    const content = meta && this.#judgeContent(meta, problems);
+    const totalSize = meta && Number(meta.highWaterMark) * meta.pageSize;
+    const facts = factsOf(size, sha256, totalSize, content);
+    // Whatever is missing is a problem already. But nothing must pass because of a defect here.
+    if (facts === undefined && problems.count === 0)
+      problems.add('budget', 'its content could not be read in one pass');
     const report: VerifyReport = {
-      ok: faults.count === 0,
-      size: this.#size,
+      ok: problems.count === 0,
+      size,
       sha256,
-      trailer: hashChecked || hasTrailer(this.#size) ? this.#tail.toString('hex') : '',
+      trailer: hashChecked || hasTrailer(size) ? this.#tail.toString('hex') : '',
       hashChecked,
       hash: content?.hash ?? null,
       revision: content?.revision ?? null,
@@ -233,41 +200,45 @@ export class SnapshotVerifier {
       totalKeys: content?.totalKeys ?? null,
       liveKeys: content?.liveKeys ?? null,
       totalSize: totalSize ?? null,
-      faults: faults.listed,
-      faultCount: faults.count,
+      faults: problems.listed,
+      faultCount: problems.count,
     };
-    const [first, ...others] = faults.listed;
-    if (first !== undefined) {
-      return { ok: false, faults: [first, ...others], undecided: !faults.certain, kind, report };
-    }
-    const { revision, effectiveRevision, keyPages } = content ?? {};
-    const isWhole = revision !== undefined && effectiveRevision !== undefined && keyPages !== undefined;
-    if (content === undefined || totalSize === undefined || !isWhole) {
-      // Cannot be, as whatever is missing is a fault. But nothing must pass by a mistake of ours.
-      const fault: Fault = { kind: 'content', message: 'its content could not be read' };
-      const nothing: VerifyReport = { ...report, ok: false, faults: [fault], faultCount: 1 };
-      return { ok: false, faults: [fault], undecided: true, kind, report: nothing };
-    }
-    const facts = { ...content, size: this.#size, sha256, totalSize, revision, effectiveRevision, keyPages };
-    return { ok: true, snapshot: pass(facts), report };
+    const [first, ...others] = problems.listed;
+    return first === undefined && facts !== undefined
+      ? { ok: true, snapshot: accept(facts), report }
+      : { ok: false, problems: [first!, ...others], undecided: !problems.certain, kind, report };
   }
 
-  /** Everything that hangs on the trees; undefined when they are broken. */
-  #judgeContent(meta: Meta, faults: Faults): Summary | undefined {
-    const facts = this.#facts;
-    if (facts === undefined) return undefined;
-    if (facts.exhausted || !facts.take(UsedPages.size(facts.pages.length))) {
-      faults.add('budget', `its structure takes more than ${this.#budget.limit} bytes of memory to verify in one pass`);
+  /** The content of the trees; undefined when they are corrupt. */
+  #judgeContent(meta: Meta, problems: Problems): Summary | undefined {
+    const index = this.#index;
+    if (index === undefined) return undefined;
+    const { length } = index.pages;
+    if (index.isExhausted || !index.take(UsedPages.size(length))) {
+      const { limit } = this.#budget;
+      problems.add('budget', `its structure takes more than ${limit} bytes of memory to verify in one pass`);
       return undefined;
     }
-    const used = new UsedPages(facts.pages.length);
+    const used = new UsedPages(length);
     used.add(0);
     used.add(1);
-    this.#freelist?.claim(used, faults);
-    const walk = new TreeWalk(facts, used, faults);
-    const buckets = readBuckets(facts, Number(meta.root), walk, faults);
+    this.#freelist?.claim(used, problems);
+    const walk = new TreeWalk(index, used, problems);
+    const buckets = readBuckets(index, Number(meta.root), walk, problems);
     if (buckets === undefined) return undefined;
-    this.#freelist?.judge(used, faults);
-    return summarize(facts, buckets, meta.pageSize, faults);
+    this.#freelist?.judge(used, problems);
+    return summarize(index, buckets, meta.pageSize, problems);
   }
+}
+
+function factsOf(
+  size: number,
+  sha256: string,
+  totalSize: number | undefined,
+  content: Summary | undefined,
+): SnapshotFacts | undefined {
+  if (totalSize === undefined || content === undefined) return undefined;
+  const { revision, effectiveRevision, keyPages } = content;
+  if (revision === undefined || effectiveRevision === undefined || keyPages === undefined) return undefined;
+  return { ...content, size, sha256, totalSize, revision, effectiveRevision, keyPages };
 }

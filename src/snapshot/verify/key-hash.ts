@@ -1,13 +1,13 @@
 import { randomBytes } from 'node:crypto';
 
-/** A key of this process, so that nobody can prepare user keys or page keys that collide. */
+/** Secret of this process: nobody can prepare user keys or page keys that collide. */
 const SECRET = randomBytes(8);
 const K0 = SECRET.readInt32LE(0);
 const K1 = SECRET.readInt32LE(4);
 
 /**
- * Keyed 64-bit hash of bytes that may come in parts, after HalfSipHash-1-3. It stands for keys that are too many to be kept:
- * two different ones agree with a probability of 2^-64 (2^-63 where a caller needs one bit).
+ * Keyed 64-bit hash of bytes that can come in parts, after HalfSipHash-1-3. It replaces keys that are too many to be kept: two
+ * different ones have the same hash with a probability of 2^-64 (2^-62 where a caller needs two bits).
  */
 export class KeyHash {
   /** The result, after `end`. */
@@ -35,30 +35,9 @@ export class KeyHash {
     this.#length += to - from;
     let at = from;
     for (; this.#bits !== 0 && at < to; at++) this.#add(bytes[at]!);
-    // The same as `#mix` with each word, but with the state in registers.
-    let v0 = this.#v0;
-    let v1 = this.#v1;
-    let v2 = this.#v2;
-    let v3 = this.#v3;
     for (; at + 4 <= to; at += 4) {
-      const word = bytes[at]! | (bytes[at + 1]! << 8) | (bytes[at + 2]! << 16) | (bytes[at + 3]! << 24);
-      v3 ^= word;
-      v0 = (v0 + v1) | 0;
-      v1 = rotate(v1, 5) ^ v0;
-      v0 = rotate(v0, 16);
-      v2 = (v2 + v3) | 0;
-      v3 = rotate(v3, 8) ^ v2;
-      v0 = (v0 + v3) | 0;
-      v3 = rotate(v3, 7) ^ v0;
-      v2 = (v2 + v1) | 0;
-      v1 = rotate(v1, 13) ^ v2;
-      v2 = rotate(v2, 16);
-      v0 ^= word;
+      this.#mix(bytes[at]! | (bytes[at + 1]! << 8) | (bytes[at + 2]! << 16) | (bytes[at + 3]! << 24));
     }
-    this.#v0 = v0;
-    this.#v1 = v1;
-    this.#v2 = v2;
-    this.#v3 = v3;
     for (; at < to; at++) this.#add(bytes[at]!);
   }
 

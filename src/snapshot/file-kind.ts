@@ -1,4 +1,4 @@
-import { quoteShell } from '../../text.ts';
+import { quoteShell } from '../text.ts';
 
 /** What a file is that is no snapshot. Plain data, as it is handed from thread to thread. */
 export interface FileKind {

@@ -1,15 +1,6 @@
-import { crc32c } from './crc32c.ts';
-import { type Bytes, bytesOf, leafElements } from './page.ts';
-
-/** Where the entries of the `key` bucket are in a snapshot that was verified. */
-export interface KeyPages {
-  /** Bytes. */
-  readonly pageSize: number;
-  /** Page number and overflow of each leaf, in pairs, in the order of the file. */
-  readonly runs: Uint32Array;
-  /** The one leaf of a bucket that is so small that it is kept in its parent. */
-  readonly image: Uint8Array | undefined;
-}
+import { crc32c } from './verify/crc32c.ts';
+import { bytesOf, leafElements } from './verify/page.ts';
+import type { KeyPages } from './verify/verified.ts';
 
 /** One revision of a user key (specification: content). Its buffers are valid during the call only. */
 export interface KeyEntry {
@@ -22,11 +13,13 @@ export interface KeyEntry {
   readonly sub: number;
   /** How often the key was written since it was created. */
   readonly version: number;
+  /** Bytes of the stored record: user key, value, and some bytes of bookkeeping. */
+  readonly recordSize: number;
 }
 
 /**
- * Reads the entries of a snapshot's `key` bucket while its bytes pass a second time: the first time told which pages count.
- * They come in the order of the file, which is not that of their revisions.
+ * Reads the entries of a verified snapshot's `key` bucket while its bytes pass a second time. They come in the order of the
+ * file, which is not that of their revisions.
  */
 export class KeyScanner {
   readonly #pages: KeyPages;
@@ -45,7 +38,7 @@ export class KeyScanner {
   }
 
   push(piece: Uint8Array): void {
-    const { bytes }: Bytes = bytesOf(piece);
+    const { bytes } = bytesOf(piece);
     const { runs, pageSize } = this.#pages;
     const end = this.#offset + bytes.length;
     while (this.#run < runs.length) {
@@ -72,6 +65,7 @@ export class KeyScanner {
         key,
         value,
         version,
+        recordSize: message.length,
         isTombstone: revision.length > REVISION_SIZE,
         main: Number(revision.readBigUInt64BE(0)),
         sub: Number(revision.readBigUInt64BE(9)),
@@ -116,8 +110,10 @@ export interface LiveKey {
   readonly version: number;
   /** Bytes of the value. */
   readonly size: number;
-  /** CRC32C of the value, to tell whether two are the same. */
+  /** CRC32C of the value, to compare two. */
   readonly crc: number;
+  /** Bytes of the stored record. */
+  readonly recordSize: number;
 }
 
 interface LastEntry extends LiveKey {
@@ -131,13 +127,13 @@ export class LiveKeys {
 
   visit(entry: KeyEntry): void {
     const key = entry.key.toString('latin1');
-    // The entry that a restore with a higher revision leaves behind has no key.
+    // The entry with which a restore raises the revision has no key.
     if (key === '') return;
     const before = this.#last.get(key);
     if (before !== undefined && !isLater(entry, before.modRevision, before.sub)) return;
-    const { main, sub, version, isTombstone, value } = entry;
-    const found = { key, modRevision: main, sub, version, isTombstone, size: value.length, crc: crc32c(value) };
-    this.#last.set(key, found);
+    const { main, sub, version, recordSize, isTombstone, value } = entry;
+    const size = value.length;
+    this.#last.set(key, { key, modRevision: main, sub, version, recordSize, isTombstone, size, crc: crc32c(value) });
   }
 
   /** By key, in the order of their bytes. */
@@ -147,9 +143,41 @@ export class LiveKeys {
   }
 }
 
+/** Live keys of one Kubernetes resource, such as `pods` or `apps.example.com/widgets`; `(other)` are those of none. */
+export interface ResourceCount {
+  readonly name: string;
+  readonly keys: number;
+  /** Of the stored records. */
+  readonly bytes: number;
+}
+
+/** A cluster has some hundreds; further names are counted as `(other)`. */
+const MAX_RESOURCES = 4096;
+const OTHER = '(other)';
+
 /**
- * Chooses about `wanted` of `count` keys, all over the key space: by a hash of the key, so that all revisions of a key are
- * chosen or none.
+ * A key of the API server under its default prefix: the resource is the first segment, and also the second where the first is
+ * `services` or an API group, which has a dot (specification: content). The last segment is the name of the object.
+ */
+const RESOURCE = /^\/registry\/((?:services|[^/]*\.[^/]*)\/[^/]*|[^/]+)\//;
+
+/** Counts keys by resource, the largest resource first. */
+export function countResources(keys: readonly LiveKey[]): ResourceCount[] {
+  const counts = new Map<string, { keys: number; bytes: number }>();
+  for (const { key, recordSize } of keys) {
+    let name = RESOURCE.exec(key)?.[1] ?? OTHER;
+    if (!counts.has(name) && counts.size >= MAX_RESOURCES) name = OTHER;
+    const count = counts.get(name) ?? { keys: 0, bytes: 0 };
+    counts.set(name, { keys: count.keys + 1, bytes: count.bytes + recordSize });
+  }
+  return Array.from(counts, ([name, count]) => ({ name, ...count })).toSorted(
+    (a, b) => b.bytes - a.bytes || (a.name < b.name ? -1 : 1),
+  );
+}
+
+/**
+ * Chooses about `wanted` of `count` keys from the whole key space: by a hash of the key, to choose all revisions of a key or
+ * none.
  */
 export function sampler(wanted: number, count: number): (key: Buffer) => boolean {
   const limit = count > wanted ? (2 ** 32 / count) * wanted : Infinity;
