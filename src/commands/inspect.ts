@@ -93,11 +93,7 @@ function describe(
   const { alarms, authEnabled, clusterVersion, storageVersion, compaction, sha256 } = facts;
   const { hash, revision, effectiveRevision, totalKeys, liveKeys: live, totalSize } = facts;
   const { members, warnings } = membersOf(record, facts);
-  const resources = countResources(keys).map(({ name, keys: count, bytes }) => ({
-    name: keyText(name),
-    keys: count,
-    bytes,
-  }));
+  const resources = countResources(keys);
   const largest = keys.toSorted((a, b) => b.size - a.size).slice(0, LARGEST);
   const lines = [
     printable(name),

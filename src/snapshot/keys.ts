@@ -170,7 +170,7 @@ export function countResources(keys: readonly LiveKey[]): ResourceCount[] {
     const count = counts.get(name) ?? { keys: 0, bytes: 0 };
     counts.set(name, { keys: count.keys + 1, bytes: count.bytes + recordSize });
   }
-  return Array.from(counts, ([name, count]) => ({ name, ...count })).toSorted(
+  return Array.from(counts, ([name, count]) => ({ name: Buffer.from(name, 'latin1').toString(), ...count })).toSorted(
     (a, b) => b.bytes - a.bytes || (a.name < b.name ? -1 : 1),
   );
 }
