@@ -17,11 +17,11 @@ import { UnsafeError } from './errors.ts';
 import { kindOf } from './files.ts';
 import { printable } from './text.ts';
 
-// Root works next to users who own the directories around its own: etcd's user owns the data directory. What a path leads to can
-// change between two system calls, so directories are opened once, and everything in them is reached through the open
-// directory, whatever is renamed meanwhile. Node has no openat; Linux has the same under /proc/self/fd.
+// Root works in directories that belong to other users: etcd's user owns the data directory. They can replace what is at a path
+// between two system calls, so a directory is opened once, and its entries are reached through the open directory, even if
+// something is renamed. Node has no openat; Linux has the same under /proc/self/fd.
 
-/** Other systems have no such path; there only one user is expected. */
+/** Other systems lack this path; only one user is expected there. */
 const HAS_PROC = existsSync('/proc/self/fd');
 
 const { O_DIRECTORY, O_NOFOLLOW, O_NONBLOCK, O_RDONLY } = constants;
@@ -37,17 +37,17 @@ export class HeldDirectory {
     this.name = name;
   }
 
-  /** One that somebody named: links on the way are theirs. @throws the error of the system call */
+  /** A directory that the operator named: symbolic links in the path are followed. @throws the error of the system call */
   static open(path: string): HeldDirectory {
     return new HeldDirectory(openSync(path, O_RDONLY | O_DIRECTORY), path);
   }
 
-  /** A path that leads here, and for children of this process, too (children.ts). */
+  /** A path of the open directory, also valid for child processes (exec.ts). */
   get path(): string {
     return pathOf(this.#fd, this.name);
   }
 
-  /** In the directory above it. */
+  /** Its name in its parent directory. */
   get ownName(): string {
     return basename(this.name);
   }
@@ -62,8 +62,8 @@ export class HeldDirectory {
   }
 
   /**
-   * A directory for work that nobody else can reach: made now, or by an earlier run of this user.
-   * @throws UnsafeError when anything else has its name; the error of the system call
+   * A directory that other users cannot access, created now or by an earlier run of this user.
+   * @throws UnsafeError if something else has its name; the error of the system call
    */
   makePrivate(name: string): HeldDirectory {
     try {
@@ -77,20 +77,20 @@ export class HeldDirectory {
     return found;
   }
 
-  /** The same with a random end of its name, made now. */
+  /** The same with a random suffix, always new. */
   makeTemporary(prefix: string): HeldDirectory {
     const found = this.findPrivate(basename(mkdtempSync(this.at(prefix))));
     if (found !== undefined) return found;
     throw new UnsafeError(`${this.#shown(prefix)}… was removed at once.`, 'Who else works there?');
   }
 
-  /** The same if it is there. */
+  /** The same if it exists. */
   findPrivate(name: string): HeldDirectory | undefined {
     const shown = this.#shown(name);
     const refused = (why: string): UnsafeError =>
       new UnsafeError(
-        `${printable(shown)} is there, and ${why}, so it is not used.`,
-        'Look who made it; remove it, and run again. Nothing was done.',
+        `${printable(shown)} exists and ${why}, so it is not used.`,
+        'Find out who created it; remove it, and run again. Nothing was done.',
       );
     try {
       const stats = lstatSync(this.at(name));
@@ -107,7 +107,7 @@ export class HeldDirectory {
     }
   }
 
-  /** Removes what is in it, and nothing that a link leads to. */
+  /** Removes its content. Links are removed, not followed. */
   async empty(): Promise<void> {
     for (const name of await readdir(this.path)) await removeTree(this.at(name));
   }
@@ -117,7 +117,7 @@ export class HeldDirectory {
   }
 }
 
-/** A path or a text with paths, in which directories that are held have their names again. */
+/** A text in which paths of held directories are replaced by their names. */
 export function withNames(text: string): string {
   return text.replaceAll(/\/proc\/self\/fd\/\d+/g, (path) => {
     try {
@@ -129,9 +129,9 @@ export function withNames(text: string): string {
 }
 
 interface Visitor {
-  /** Before what is in a directory is visited. */
+  /** Before the content of a directory. */
   enter?(entry: Visited): Promise<unknown>;
-  /** After that. */
+  /** After it. */
   leave?(entry: Visited): Promise<unknown>;
 }
 
@@ -144,9 +144,9 @@ export interface Visited {
 }
 
 /**
- * Visits a directory and everything in it, each opened before it is looked at, so that what was looked at is what is changed.
- * @param path leads through held directories, where others can rename something
- * @throws UnsafeError for all but directories and regular files that have one name: what a link leads to is somebody else's
+ * Visits a directory and its whole content. Each entry is opened before it is checked, so that what is changed is what was checked.
+ * @param path through held directories, if other users can rename something
+ * @throws UnsafeError for everything but directories and regular files with one name: the target of a link belongs to others
  */
 export async function visitTree(path: string, visitor: Visitor): Promise<void> {
   const before = await lstat(path);
@@ -177,12 +177,12 @@ export async function visitTree(path: string, visitor: Visitor): Promise<void> {
 
 function foreign(path: string, kind: string): UnsafeError {
   return new UnsafeError(
-    `${printable(withNames(path))} is ${kind}, which neither etcd nor its tool puts there.`,
-    'Look who made it, and remove it, or restore to another directory.',
+    `${printable(withNames(path))} is ${kind}, which neither etcd nor its tool creates.`,
+    'Find out who created it, and remove it, or restore to another directory.',
   );
 }
 
-/** Removes a file, or a directory with all in it, if it is there. Links are removed, not followed. */
+/** Removes a file, or a directory with its content, if it exists. Links are removed, not followed. */
 export async function removeTree(path: string, attempts = 5): Promise<void> {
   try {
     if (!(await lstat(path)).isDirectory()) return await unlink(path);
@@ -196,7 +196,7 @@ export async function removeTree(path: string, attempts = 5): Promise<void> {
     return await rmdir(path);
   } catch (error) {
     if (isCode(error, 'ENOENT')) return;
-    // The last file of a program that was killed may still appear.
+    // A killed program may still create a last file.
     if (attempts === 1 || !isCode(error, 'ENOTEMPTY')) throw error;
     await sleep(100);
     await removeTree(path, attempts - 1);

@@ -4,7 +4,7 @@ import { messageOf, UsageError } from './errors.ts';
 import { secretLook } from './secret.ts';
 import { printable } from './text.ts';
 
-/** Bytes. No file that a person writes by hand is larger. */
+/** Bytes. No file that is written by hand is larger. */
 const MAX_TEXT = 1024 * 1024;
 
 /**
@@ -17,7 +17,7 @@ export async function openRegular(
   links: 'follow' | 'refuse' = 'follow',
 ): Promise<{ readonly file: FileHandle; readonly stats: Stats }> {
   const noFollow = links === 'refuse' ? constants.O_NOFOLLOW : 0;
-  // Looked at before as well, because to open a device can start something, and a socket cannot be opened.
+  // Checked before opening as well: opening a device can have effects, and a socket cannot be opened.
   const before = await (links === 'refuse' ? lstat(path) : stat(path).catch(async (error) => whyMissing(path, error)));
   if (!before.isFile()) throw notRegular(before);
   const file = await open(path, constants.O_RDONLY | constants.O_NONBLOCK | noFollow);
@@ -34,7 +34,7 @@ export async function openRegular(
 /**
  * Reads a small file that an option or a variable names.
  * @param what names it in the message, such as `client key`
- * @throws UsageError that says why it cannot be read; the value is not shown where it is no path but the secret itself
+ * @throws UsageError with the reason; the value is not shown if it is no path, because it may be the secret itself
  */
 export async function readNamed(path: string, what: string, hint: string, maxSize = MAX_TEXT): Promise<Buffer> {
   const problem = pathProblem(path);
@@ -59,7 +59,7 @@ export function whyUnreadable(error: unknown): string {
     case 'ENOENT':
       return 'does not exist';
     case 'EACCES':
-      return 'may not be read by this user';
+      return 'cannot be read by this user (permission denied)';
     case 'ENOTREG':
     case 'EDANGLING':
       return messageOf(error);
@@ -73,8 +73,8 @@ export function whyUnreadable(error: unknown): string {
 }
 
 /**
- * Why a value cannot be the path that it should be, in words that follow its name. Such a value is not shown: it may be the
- * secret itself that belongs into the file. Undefined = it can be one.
+ * Why a value cannot be a path, in words that follow its name; undefined if it can. Such a value is not shown, because it may be
+ * the secret itself instead of the path of its file.
  */
 export function pathProblem(value: string): string | undefined {
   const look = secretLook(value);
@@ -96,7 +96,7 @@ function notRegular(stats: Stats): Error {
   return Object.assign(new Error(`is not a regular file but ${kindOf(stats)}`), { code: 'ENOTREG' });
 }
 
-/** What something is. */
+/** The kind of a directory entry, for messages. */
 export function kindOf(stats: Stats): string {
   if (stats.isFile()) return 'a file';
   if (stats.isDirectory()) return 'a directory';

@@ -2,23 +2,23 @@ import { createPrivateKey, type KeyObject, X509Certificate } from 'node:crypto';
 import { UsageError } from './errors.ts';
 import { printable } from './text.ts';
 
-/** Bytes of DER that say what they are: an archive begins with version 3, signed data and encrypted keys with an id. */
+/** DER bytes of formats: an archive begins with version 3, signed data and encrypted keys with an object id. */
 const PKCS12 = '\x02\x01\x03\x30';
 const PKCS7 = '\x2a\x86\x48\x86\xf7\x0d\x01\x07\x02';
 const PBES = '\x2a\x86\x48\x86\xf7\x0d\x01\x05\x0d';
 
-/** The first certificate of a file, PEM or DER. @throws UsageError that says what the file is instead */
+/** The first certificate of a file, PEM or DER. @throws UsageError with the kind of the file */
 export function certificateIn(bytes: Buffer, path: string, variable: string): X509Certificate {
   return parse(bytes, path, variable, 'a PEM certificate', () => new X509Certificate(bytes));
 }
 
-/** All certificates of a file as PEM, which is all that gRPC takes. @throws UsageError */
+/** All certificates of a file as PEM, the only format that gRPC accepts. @throws UsageError */
 export function certificatesIn(bytes: Buffer, path: string, variable: string): Buffer {
   const first = certificateIn(bytes, path, variable);
   return isPem(bytes) ? bytes : Buffer.from(first.toString());
 }
 
-/** The private key of a file, PEM or DER. @throws UsageError that says what the file is instead */
+/** The private key of a file, PEM or DER. @throws UsageError with the kind of the file */
 export function privateKeyIn(bytes: Buffer, path: string, variable: string): KeyObject {
   const expected = bytes.includes('ENCRYPTED') ? 'a private key without a passphrase' : 'a PEM private key';
   return parse(bytes, path, variable, expected, () => {
@@ -27,14 +27,14 @@ export function privateKeyIn(bytes: Buffer, path: string, variable: string): Key
       try {
         return createPrivateKey({ key: bytes, format: 'der', type });
       } catch {
-        // It may be of the next type.
+        // Try the next type.
       }
     }
     return createPrivateKey({ key: bytes, format: 'der', type: 'sec1' });
   });
 }
 
-/** @throws UsageError when a certificate is past its end, or not valid yet */
+/** @throws UsageError if a certificate has expired or is not valid yet */
 export function assertValid(certificate: X509Certificate, what: string, now: Date, hint: string): void {
   const { validFromDate, validToDate } = certificate;
   if (validToDate >= now && validFromDate <= now) return;
@@ -58,7 +58,7 @@ function isPem(bytes: Buffer): boolean {
   return bytes.includes('-----BEGIN ');
 }
 
-/** What a file with a certificate or a key seems to be, and what makes a PEM file of it. */
+/** The kind of a file that should have a certificate or a key, and how to make a PEM file of it. */
 function kindOf(bytes: Buffer, file: string): readonly [kind: string, remedy?: string] | undefined {
   const text = bytes.toString('latin1');
   const label = /-----BEGIN ([A-Z0-9 ]+)-----/.exec(text)?.[1];
@@ -76,17 +76,17 @@ function kindOf(bytes: Buffer, file: string): readonly [kind: string, remedy?: s
     const format = label === undefined ? '-inform der ' : '';
     return ['a PKCS#7 bundle (.p7b)', `Convert it: openssl pkcs7 ${format}-in ${file} -print_certs -out new.pem`];
   }
-  if (/ENCRYPTED/.test(text)) return ['encrypted', `Take its passphrase off: openssl pkey -in ${file} -out new.key`];
+  if (/ENCRYPTED/.test(text)) return ['encrypted', `Remove its passphrase: openssl pkey -in ${file} -out new.key`];
   if (text.slice(0, 60).includes(PBES)) {
-    return ['an encrypted DER key', `Take its passphrase off: openssl pkey -inform der -in ${file} -out new.key`];
+    return ['an encrypted DER key', `Remove its passphrase: openssl pkey -inform der -in ${file} -out new.key`];
   }
-  if (label?.endsWith('CERTIFICATE REQUEST')) return ['a request for a certificate (CSR), which is not signed yet'];
+  if (label?.endsWith('CERTIFICATE REQUEST')) return ['a certificate signing request (CSR), which is not signed yet'];
   if (label?.endsWith('PUBLIC KEY')) return ['a public key'];
   if (label?.endsWith('PRIVATE KEY')) return ['a private key'];
   if (label?.endsWith('CERTIFICATE')) return ['a certificate'];
   if (isCertificate(bytes)) return ['a DER certificate'];
   if (text.startsWith('\x30\x82') || text.startsWith('\x30\x81')) {
-    return ['some other DER file', `See what it is: openssl asn1parse -inform der -in ${file}`];
+    return ['another DER file', `Show its content: openssl asn1parse -inform der -in ${file}`];
   }
   if (/^[A-Za-z0-9+/=\s]+$/.test(text)) {
     return [

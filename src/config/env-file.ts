@@ -5,11 +5,8 @@ import type { Environment } from './variable-reader.ts';
 
 interface EnvFile {
   readonly variables: Environment;
-  /** What the operator should know, each with its hint. */
   readonly warnings: readonly (readonly [sentence: string, hint: string])[];
 }
-
-const NOTHING: EnvFile = { variables: {}, warnings: [] };
 
 const HINT = 'An env file has lines NAME=VALUE, in UTF-8.';
 
@@ -25,7 +22,7 @@ export async function readEnvironment(
   user: number | undefined,
 ): Promise<EnvFile> {
   const { variables, warnings } = await readEnvFile(named, user);
-  // It names a file of this machine that the run overwrites: an env file must not choose it.
+  // The run overwrites this file: an env file must not choose it.
   const { SNAPSHOT_TERMINATION_LOG: misplaced, ...accepted } = variables;
   const isSet = Object.entries(ofProcess).filter(([, value]) => value !== undefined && value !== '');
   return {
@@ -39,16 +36,16 @@ export async function readEnvironment(
   };
 }
 
-/** What a shell gives for `<(command)`, and what stands for no file: named on purpose, so they may be no regular files. */
+/** The path that a shell passes for `<(command)`, and that of an empty file: the only ones that may be no regular files. */
 const STREAMS = /^\/dev\/(null|stdin|fd\/\d+)$/;
 
 /**
  * The variables of a file.
- * @param named with `--env-file`; undefined = `.env` in the working directory, if nobody else can have put it there
- * @param user whose file that may be besides root's; undefined where files have no owners
- * @throws UsageError when the named file cannot be read, or is of another kind
+ * @param named with `--env-file`; undefined = `.env` in the working directory, unless another user can have put it there
+ * @param user that owns the default file, if root does not; undefined on systems without owners of files
+ * @throws UsageError if the named file cannot be read, or is of another kind
  */
-export async function readEnvFile(named: string | undefined, user: number | undefined): Promise<EnvFile> {
+async function readEnvFile(named: string | undefined, user: number | undefined): Promise<EnvFile> {
   if (named === undefined) return readDefault(user);
   const bytes = STREAMS.test(named) ? await readFile(named) : await readNamed(named, 'env file', HINT);
   const { variables, problem } = await parse(bytes);
@@ -57,7 +54,7 @@ export async function readEnvFile(named: string | undefined, user: number | unde
   return { variables, warnings: isEmpty ? [[`The env file ${named} sets no variable.`, HINT]] : [] };
 }
 
-/** Who may write to the working directory, or to the file, could otherwise choose where secrets are sent. */
+/** Another user who can write to the directory or the file could choose where secrets are sent. */
 async function readDefault(user: number | undefined): Promise<EnvFile> {
   try {
     const { file, stats } = await openRegular('.env', 'refuse');
@@ -72,13 +69,13 @@ async function readDefault(user: number | undefined): Promise<EnvFile> {
     }
   } catch (error) {
     const isMissing = error instanceof Error && 'code' in error && error.code === 'ENOENT';
-    return isMissing ? NOTHING : ignored(whyUnreadable(error));
+    return isMissing ? { variables: {}, warnings: [] } : ignored(whyUnreadable(error));
   }
 }
 
 function ignored(why: string): EnvFile {
   const sentence = `The file .env of the working directory is ignored: it ${why}.`;
-  return { ...NOTHING, warnings: [[sentence, 'Name it with --env-file to use it.']] };
+  return { variables: {}, warnings: [[sentence, 'Name it with --env-file to use it.']] };
 }
 
 async function parse(bytes: Buffer): Promise<{ readonly variables: Environment; readonly problem?: string }> {
@@ -88,10 +85,10 @@ async function parse(bytes: Buffer): Promise<{ readonly variables: Environment; 
   return problem === undefined ? { variables } : { variables, problem };
 }
 
-/** What a file is instead of an env file, in words that follow its name. */
+/** The kind of a file that is no env file, in words that follow its name. */
 function kindOf(bytes: Buffer, hasVariables: boolean): string | undefined {
   const text = bytes.toString();
-  // Its lines look like variables, but the values are base64.
+  // Its lines look like variables, but the values of a Secret are base64.
   if (/^apiVersion:/m.test(text) && /^kind:/m.test(text)) return 'is a Kubernetes manifest';
   if (hasVariables || text.trim() === '') return undefined;
   if (bytes.includes(0)) return 'is in UTF-16';

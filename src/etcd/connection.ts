@@ -133,7 +133,7 @@ export class Connection {
     return this.ask('KV', 'range', request, ANSWER_MS, request.serializable !== true);
   }
 
-  /** Bytes that the database may have; undefined before etcd 3.6. @throws EtcdError */
+  /** Limit of the database size in bytes; undefined before etcd 3.6. @throws EtcdError */
   async quota(): Promise<number | undefined> {
     const token = await this.#currentToken();
     try {

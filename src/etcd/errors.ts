@@ -43,7 +43,7 @@ const CALL_ERRORS: readonly Row[] = [
     'authentication is on and no user was named',
     'Set SNAPSHOT_ETCD_USERNAME and _PASSWORD, which are sent to endpoints that are named and to https only, or use a client certificate whose common name is a user with the role root.',
   ],
-  [/permission denied/i, 'the user lacks the role root', 'Grant it: etcdctl user grant-role USER root.'],
+  [/permission denied/i, 'the user lacks the role root', 'Grant the role root: etcdctl user grant-role USER root.'],
   [
     /invalid user ID or password/,
     'it refused the user name or the password',

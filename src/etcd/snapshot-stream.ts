@@ -4,7 +4,7 @@ import type { Connection, SnapshotCall } from './connection.ts';
 import { etcdError } from './errors.ts';
 import type { SnapshotMessage } from './messages.ts';
 
-/** Milliseconds that a stream may stay without progress. */
+/** Milliseconds without progress until a stream is cancelled. */
 const STALL_MS = 30_000;
 
 /** Tolerated messages without bytes in a row; a server that lost its database file sends them without end. */

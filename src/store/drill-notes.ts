@@ -16,8 +16,8 @@ export interface DrillNote {
 }
 
 /**
- * The prefix of all notes. Each drill writes a new one, because neither the role of a writer nor an immutability policy may
- * permit overwriting. Notes are no snapshots and are not listed.
+ * The prefix of all notes. Each drill writes a new one, because the rights or an immutability policy can forbid overwriting. Notes
+ * are no snapshots and are not listed.
  */
 export function drillNotePrefix(prefix: string): string {
   return `${prefix}etcd-snapshot-drills/`;

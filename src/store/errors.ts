@@ -25,16 +25,170 @@ interface Failure extends Endpoint {
   readonly minutesOff: number;
   /** Milliseconds that the service asked us to wait, if it did. */
   readonly waitMs: number | undefined;
-  readonly credential: string;
 }
 
-type Text = string | ((failure: Failure) => string);
-type Row = readonly [code: RegExp, message: Text, hint: Text, when?: (failure: Failure) => boolean];
+/** Names in braces are filled with the values of `valuesOf`. */
+type Row = readonly [code: RegExp, message: string, hint: string, when?: (failure: Failure) => boolean];
 
 export const UNTRUSTED = /SELF_SIGNED|UNABLE_TO_VERIFY|UNABLE_TO_GET_ISSUER|^CERT_|ALTNAME/;
 export const BROKEN =
   /^(ECONN|EPIPE|ETIMEDOUT|ENOTFOUND|EAI_AGAIN|EHOSTUNREACH|ENETUNREACH|ERR_STREAM_PREMATURE_CLOSE|REQUEST_SEND_ERROR)/;
-const UNAUTHENTICATED = /^(AuthenticationFailed|InvalidAuthenticationInfo)$/;
+
+const isSas = ({ source }: Failure): boolean => source === 'sas' || source === 'connection-string';
+// Azurite answers a wrong key with the code that Azure uses for its firewall; only the text tells them apart.
+const isUnauthenticated = ({ code, text }: Failure): boolean =>
+  /^(AuthenticationFailed|InvalidAuthenticationInfo)$/.test(code) || /failed to authenticate/i.test(text);
+
+const CLOCK = "The clock of this host differs from Azure's by {minutesOff} minutes.";
+const CLOCK_HINT = 'Repair the time synchronisation of this host (chrony, systemd-timesyncd).';
+const SAS_HINT = 'Make a SAS token for the container with the rights rcwl, and d for retention.';
+const FIREWALL_HINT =
+  '{credentialHint} If it is right, allow the address in the storage firewall, or use the private endpoint.';
+
+/** The first row that fits says what failed and what to do (specification: errors and the sentence for the user). */
+const ERRORS = {
+  network: [
+    [
+      UNTRUSTED,
+      'The TLS certificate of {asked} is not trusted: {reason}.',
+      'Set NODE_EXTRA_CA_CERTS to the CA of your endpoint, or of the proxy that opens TLS.',
+    ],
+    [
+      /^(ENOTFOUND|EAI_AGAIN)$/,
+      'Host {unresolved} cannot be resolved.',
+      'Check {hostVariable}, SNAPSHOT_AZURE_CLOUD, DNS (the private zone) and proxy.',
+    ],
+    [
+      /^PARSE_ERROR$/,
+      '{server} sent an invalid answer while {doing}.',
+      'Check the endpoint, and whether a proxy changes its answers.',
+    ],
+    [/^407$/, 'The proxy requires a user name and a password.', 'Put them into the URL of HTTPS_PROXY.'],
+    [/^EPROTO$/, '{server} does not speak TLS.', 'Check protocol and port of the endpoint.'],
+    [/^TryTimeout$/, '{server} gave {text} while {doing}.', 'Check the network and proxy.'],
+    [BROKEN, '{server} cannot be reached while {doing}: {text}.', 'Check the network, proxy and endpoint.'],
+  ],
+  token: [
+    [
+      /./,
+      'The identity endpoint at {asked} gave no token: {sentence}',
+      'Assign the managed identity to this machine, or check SNAPSHOT_AZURE_MANAGED_IDENTITY_CLIENT_ID.',
+      ({ source }) => source === 'managed-identity',
+    ],
+    [
+      /^AADSTS7000215$/,
+      'Entra ID refused the client secret.',
+      'SNAPSHOT_AZURE_PRINCIPAL_PASSWORD must be the secret value, not its id.',
+    ],
+    [/^AADSTS7000222$/, 'The client secret has expired.', 'Make a new one and set SNAPSHOT_AZURE_PRINCIPAL_PASSWORD.'],
+    [/^AADSTS700016$/, 'The application is not known in this tenant.', 'Check {appId} and {tenant}.'],
+    [/^AADSTS7000112$/, 'The application is disabled.', 'Enable it in Entra ID (Enterprise applications).'],
+    [/^AADSTS(90002|900023)$/, 'The tenant does not exist at {asked}.', 'Check {tenant} and SNAPSHOT_AZURE_CLOUD.'],
+    [
+      /^AADSTS700027$/,
+      'Entra ID does not know the certificate: the application has no such certificate.',
+      'Upload the certificate of SNAPSHOT_AZURE_PRINCIPAL_CERTIFICATE_FILE to the application.',
+    ],
+    [/^AADSTS700024$/, CLOCK, CLOCK_HINT, ({ minutesOff }) => minutesOff > 0],
+    [
+      /^AADSTS700024$/,
+      'Entra ID refused a certificate or token that is not valid at this time.',
+      'Check the clock of this host.',
+    ],
+    [
+      /^AADSTS(70021|700211|700212|700213)$/,
+      'Entra ID does not know the service account: no federated credential of the identity matches it.',
+      'Compare issuer, subject and audience of the federated credential with those of the cluster; check {appId}.',
+    ],
+    [
+      /./,
+      'Entra ID at {asked} gave the {credential} no token: {sentence}',
+      'Look up the number in the documentation of Entra ID; without one, a proxy answered instead.',
+    ],
+  ],
+  service: [
+    // Azure accepts requests that were signed up to 15 minutes ago.
+    [/./, CLOCK, CLOCK_HINT, (failure) => failure.minutesOff >= 15 && isUnauthenticated(failure)],
+    [
+      /./,
+      'Azure refused the {credential} for account {account}: it is wrong, rotated or expired.',
+      '{credentialHint}',
+      isUnauthenticated,
+    ],
+    [
+      /^AuthorizationFailure$/,
+      'Account {account} does not accept this network address.',
+      FIREWALL_HINT,
+      ({ text }) => /not authorized to perform this operation/i.test(text),
+    ],
+    [
+      // An answer without a body does not say which of the two it is.
+      /^AuthorizationFailure$/,
+      'Azure refused the {credential} or this network address for account {account}.',
+      FIREWALL_HINT,
+    ],
+    [
+      /^AuthorizationPermissionMismatch$/,
+      'The {credential} has no permission for this on container {container} ({doing}).',
+      SAS_HINT,
+      isSas,
+    ],
+    [
+      /^AuthorizationPermissionMismatch$/,
+      'The {credential} has no permission for this on container {container} ({doing}).',
+      'Give it the role Storage Blob Data Contributor on the container (a new assignment takes minutes to act).',
+    ],
+    [
+      /^Authorization(ResourceType|Service)Mismatch$/,
+      'The {credential} is not for containers and their blobs.',
+      SAS_HINT,
+    ],
+    [
+      /^AuthorizationSourceIPMismatch$/,
+      'The {credential} is not valid for this network address.',
+      'Make a SAS token for the address that Azure sees, or for any.',
+    ],
+    [
+      /^AuthorizationProtocolMismatch$/,
+      'The {credential} allows https only.',
+      'Name the endpoint with https, or make a SAS token that allows http as well.',
+    ],
+    [
+      /^KeyBasedAuthenticationNotPermitted$/,
+      'Account {account} forbids access by key.',
+      'Use a service principal or another identity: see SNAPSHOT_AZURE_AUTH.',
+    ],
+    [/^AccountIsDisabled$/, 'Account {account} is disabled.', 'Enable the account or its subscription in the portal.'],
+    [
+      /^ContainerNotFound$/,
+      'Container {container} does not exist in account {account}.',
+      'Check SNAPSHOT_AZURE_CONTAINER_NAME.',
+    ],
+    [
+      /^ContainerBeingDeleted$/,
+      'Container {container} is being deleted in Azure, and still is after several tries.',
+      'Wait a few minutes, or use another container.',
+    ],
+    [
+      /^ResourceNotFound$/,
+      'Account {account} does not exist at {host}.',
+      'Check SNAPSHOT_AZURE_ACCOUNT_NAME and the endpoint.',
+    ],
+    [/^BlobNotFound$/, 'The blob does not exist.', 'List the snapshots with `etcd-snapshot list`.'],
+    [/^ConditionNotMet$/, 'The blob was changed by somebody else while {doing}.', 'Run the command again.'],
+    [
+      /./,
+      'Azure failed while {doing}.',
+      'Azure is too busy and asks to wait {waitSeconds} s: run the command after that.',
+      ({ waitMs }) => waitMs !== undefined,
+    ],
+    [
+      /./,
+      'Azure failed while {doing}.',
+      'Look up the code in the documentation of Azure Blob Storage; without a request id it came from a proxy.',
+    ],
+  ],
+} satisfies Record<string, readonly Row[]>;
 
 const TENANT_HINT = 'Check that it belongs to the tenant of the subscription of the account.';
 const CREDENTIAL_HINTS: Readonly<Record<CredentialSource, string>> = {
@@ -46,201 +200,34 @@ const CREDENTIAL_HINTS: Readonly<Record<CredentialSource, string>> = {
   'workload-identity': TENANT_HINT,
   'managed-identity': TENANT_HINT,
 };
-const SAS_HINT = 'Make a SAS token for the container with the rights rcwl, and d for retention.';
 
-const server = ({ asked, host }: Failure): string =>
-  asked === host ? `Azure at ${host}` : `The token endpoint at ${asked}`;
-const refused = ({ credential, account }: Failure): string =>
-  `Azure refused the ${credential} for account ${account}: it is wrong, rotated or expired.`;
-const credentialHint = ({ source }: Failure): string => CREDENTIAL_HINTS[source];
-const clockOff = ({ minutesOff }: Failure): string =>
-  `The clock of this host differs from Azure's by ${minutesOff} minutes.`;
-const CLOCK_HINT = 'Repair the time synchronisation of this host (chrony, systemd-timesyncd).';
-const appId = ({ source }: Failure): string =>
-  source === 'workload-identity' ? 'AZURE_CLIENT_ID' : 'SNAPSHOT_AZURE_PRINCIPAL_APPID';
-const tenant = ({ source }: Failure): string =>
-  source === 'workload-identity' ? 'AZURE_TENANT_ID' : 'SNAPSHOT_AZURE_PRINCIPAL_TENANT';
-const firstSentence = ({ text }: Failure): string => `${text.split(/(?<=\w)\.(?=\s|$)|[\r\n]/)[0]}.`;
-
-/** The first row that fits says what failed and what to do (specification: errors and the sentence for the user). */
-const ERRORS = {
-  network: [
-    [
-      UNTRUSTED,
-      // Node's advice follows the semicolon.
-      ({ asked, text }) => `The TLS certificate of ${asked} is not trusted: ${text.split(';')[0]}.`,
-      'Set NODE_EXTRA_CA_CERTS to the CA of your endpoint, or of the proxy that opens TLS.',
-    ],
-    [
-      /^(ENOTFOUND|EAI_AGAIN)$/,
-      // The host may be that of a proxy.
-      ({ asked, text }) => `Host ${/(?:ENOTFOUND|EAI_AGAIN) (\S+)/.exec(text)?.[1] ?? asked} cannot be resolved.`,
-      ({ asked, host }) =>
-        `Check ${asked === host ? 'SNAPSHOT_AZURE_ACCOUNT_NAME' : 'SNAPSHOT_AZURE_AUTHORITY_HOST'}, ` +
-        'SNAPSHOT_AZURE_CLOUD, DNS (the private zone) and proxy.',
-    ],
-    [
-      /^PARSE_ERROR$/,
-      (failure) => `${server(failure)} sent an invalid answer while ${failure.doing}.`,
-      'Check the endpoint, and whether a proxy changes its answers.',
-    ],
-    [/^407$/, 'The proxy requires a user name and a password.', 'Put them into the URL of HTTPS_PROXY.'],
-    [/^EPROTO$/, (failure) => `${server(failure)} does not speak TLS.`, 'Check protocol and port of the endpoint.'],
-    [
-      /^TryTimeout$/,
-      (failure) => `${server(failure)} gave ${failure.text} while ${failure.doing}.`,
-      'Check the network and proxy.',
-    ],
-    [
-      BROKEN,
-      (failure) => `${server(failure)} cannot be reached while ${failure.doing}: ${failure.text}.`,
-      'Check the network, proxy and endpoint.',
-    ],
-  ],
-  token: [
-    [
-      /./,
-      (failure) => `The identity endpoint at ${failure.asked} gave no token: ${firstSentence(failure)}`,
-      'Assign the managed identity to this machine, or check SNAPSHOT_AZURE_MANAGED_IDENTITY_CLIENT_ID.',
-      ({ source }) => source === 'managed-identity',
-    ],
-    [
-      /^AADSTS7000215$/,
-      'Entra ID refused the client secret.',
-      'SNAPSHOT_AZURE_PRINCIPAL_PASSWORD must be the secret value, not its id.',
-    ],
-    [/^AADSTS7000222$/, 'The client secret has expired.', 'Make a new one and set SNAPSHOT_AZURE_PRINCIPAL_PASSWORD.'],
-    [
-      /^AADSTS700016$/,
-      'The application is not known in this tenant.',
-      (failure) => `Check ${appId(failure)} and ${tenant(failure)}.`,
-    ],
-    [/^AADSTS7000112$/, 'The application is disabled.', 'Enable it in Entra ID (Enterprise applications).'],
-    [
-      /^AADSTS(90002|900023)$/,
-      ({ asked }) => `The tenant does not exist at ${asked}.`,
-      (failure) => `Check ${tenant(failure)} and SNAPSHOT_AZURE_CLOUD.`,
-    ],
-    [
-      /^AADSTS700027$/,
-      'Entra ID does not know the certificate: the application has no such certificate.',
-      'Upload the certificate of SNAPSHOT_AZURE_PRINCIPAL_CERTIFICATE_FILE to the application.',
-    ],
-    [/^AADSTS700024$/, clockOff, CLOCK_HINT, ({ minutesOff }) => minutesOff > 0],
-    [
-      /^AADSTS700024$/,
-      'Entra ID refused a certificate or token that is not valid at this time.',
-      'Check the clock of this host.',
-    ],
-    [
-      /^AADSTS(70021|700211|700212|700213)$/,
-      'Entra ID does not know the service account: no federated credential of the identity matches it.',
-      (failure) =>
-        'Compare issuer, subject and audience of the federated credential with those of the cluster; ' +
-        `check ${appId(failure)}.`,
-    ],
-    [
-      /./,
-      (failure) => `Entra ID at ${failure.asked} gave the ${failure.credential} no token: ${firstSentence(failure)}`,
-      'Look up the number in the documentation of Entra ID; without one, a proxy answered instead.',
-    ],
-  ],
-  service: [
-    // Azurite answers a wrong key with the code that Azure uses for its firewall; only the text tells them apart.
-    [
-      /./,
-      clockOff,
-      CLOCK_HINT,
-      // Azure accepts requests that were signed up to 15 minutes ago.
-      (failure) => failure.minutesOff >= 15 && isUnauthenticated(failure),
-    ],
-    [/./, refused, credentialHint, isUnauthenticated],
-    [
-      /^AuthorizationFailure$/,
-      ({ account, credential, text }) =>
-        // An answer without a body does not say which of the two it is.
-        /not authorized to perform this operation/i.test(text)
-          ? `Account ${account} does not accept this network address.`
-          : `Azure refused the ${credential} or this network address for account ${account}.`,
-      (failure) =>
-        `${credentialHint(failure)} ` +
-        'If it is right, allow the address in the storage firewall, or use the private endpoint.',
-    ],
-    [
-      /^AuthorizationPermissionMismatch$/,
-      ({ credential, container, doing }) =>
-        `The ${credential} has no permission for this on container ${container} (${doing}).`,
-      ({ source }) =>
-        ['sas', 'connection-string'].includes(source)
-          ? SAS_HINT
-          : 'Give it the role Storage Blob Data Contributor on the container (a new assignment takes minutes to act).',
-    ],
-    [
-      /^Authorization(ResourceType|Service)Mismatch$/,
-      ({ credential }) => `The ${credential} is not for containers and their blobs.`,
-      SAS_HINT,
-    ],
-    [
-      /^AuthorizationSourceIPMismatch$/,
-      ({ credential }) => `The ${credential} is not valid for this network address.`,
-      'Make a SAS token for the address that Azure sees, or for any.',
-    ],
-    [
-      /^AuthorizationProtocolMismatch$/,
-      ({ credential }) => `The ${credential} allows https only.`,
-      'Name the endpoint with https, or make a SAS token that allows http as well.',
-    ],
-    [
-      /^KeyBasedAuthenticationNotPermitted$/,
-      ({ account }) => `Account ${account} forbids access by key.`,
-      'Use a service principal or another identity: see SNAPSHOT_AZURE_AUTH.',
-    ],
-    [
-      /^AccountIsDisabled$/,
-      ({ account }) => `Account ${account} is disabled.`,
-      'Enable the account or its subscription in the portal.',
-    ],
-    [
-      /^ContainerNotFound$/,
-      ({ container, account }) => `Container ${container} does not exist in account ${account}.`,
-      'Check SNAPSHOT_AZURE_CONTAINER_NAME.',
-    ],
-    [
-      /^ContainerBeingDeleted$/,
-      ({ container }) => `Container ${container} is being deleted in Azure, and still is after several tries.`,
-      'Wait a few minutes, or use another container.',
-    ],
-    [
-      /^ResourceNotFound$/,
-      ({ account, host }) => `Account ${account} does not exist at ${host}.`,
-      'Check SNAPSHOT_AZURE_ACCOUNT_NAME and the endpoint.',
-    ],
-    [/^BlobNotFound$/, 'The blob does not exist.', 'List the snapshots with `etcd-snapshot list`.'],
-    [
-      /^ConditionNotMet$/,
-      ({ doing }) => `The blob was changed by somebody else while ${doing}.`,
-      'Run the command again.',
-    ],
-    [
-      /./,
-      ({ doing }) => `Azure failed while ${doing}.`,
-      ({ waitMs }) =>
-        waitMs === undefined
-          ? 'Look up the code in the documentation of Azure Blob Storage; without a request id it came from a proxy.'
-          : `Azure is too busy and asks to wait ${Math.ceil(waitMs / 1000)} s: run the command after that.`,
-    ],
-  ],
-} satisfies Record<string, readonly Row[]>;
-
-function isUnauthenticated({ code, text }: Failure): boolean {
-  return UNAUTHENTICATED.test(code) || /failed to authenticate/i.test(text);
+function valuesOf(failure: Failure): Readonly<Record<string, unknown>> {
+  const { source, host, asked, text, waitMs = 0 } = failure;
+  const isStore = asked === host;
+  const isWorkload = source === 'workload-identity';
+  return {
+    ...failure,
+    credential: CREDENTIAL_NAMES[source],
+    credentialHint: CREDENTIAL_HINTS[source],
+    server: isStore ? `Azure at ${host}` : `The token endpoint at ${asked}`,
+    hostVariable: isStore ? 'SNAPSHOT_AZURE_ACCOUNT_NAME' : 'SNAPSHOT_AZURE_AUTHORITY_HOST',
+    appId: isWorkload ? 'AZURE_CLIENT_ID' : 'SNAPSHOT_AZURE_PRINCIPAL_APPID',
+    tenant: isWorkload ? 'AZURE_TENANT_ID' : 'SNAPSHOT_AZURE_PRINCIPAL_TENANT',
+    sentence: `${text.split(/(?<=\w)\.(?=\s|$)|[\r\n]/)[0]}.`,
+    // Node's advice follows the semicolon.
+    reason: text.split(';')[0],
+    // The host may be that of a proxy.
+    unresolved: /(?:ENOTFOUND|EAI_AGAIN) (\S+)/.exec(text)?.[1] ?? asked,
+    waitSeconds: Math.ceil(waitMs / 1000),
+  };
 }
 
 function explain(failure: Failure): [message: string, hint: string] {
   const rows: readonly Row[] = [...ERRORS.network, ...ERRORS[failure.asked === failure.host ? 'service' : 'token']];
   const row = rows.find(([code, , , when]) => code.test(failure.code) && when?.(failure) !== false);
-  const [, message, hint] = row ?? [undefined, 'Azure failed.', 'Run the command again.'];
-  const fill = (text: Text): string => (typeof text === 'string' ? text : text(failure));
+  const [, message, hint] = row ?? [undefined, 'Azure failed while {doing}.', 'Run the command again.'];
+  const values = valuesOf(failure);
+  const fill = (text: string): string => text.replaceAll(/\{(\w+)\}/g, (_, name: string) => String(values[name]));
   return [fill(message), fill(hint)];
 }
 
@@ -272,7 +259,6 @@ export function storageError(endpoint: Endpoint, doing: string, error: unknown, 
     asked: hostOf(error) ?? endpoint.host,
     minutesOff: serverTime === undefined ? 0 : Math.floor(Math.abs(Date.now() - serverTime) / 60_000),
     waitMs: retryAfterMs(error),
-    credential: CREDENTIAL_NAMES[endpoint.source],
   });
   const from = requestId === undefined ? code : `${code}, request ${excerpt(requestId, 64)}`;
   return new StorageError(code, `${excerpt(message, 500)} [${from}]`, hint, error);

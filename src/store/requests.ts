@@ -31,7 +31,7 @@ export interface Deadlines {
    */
   readonly firstRetryMs: number;
   /**
-   * For the answer to a first small request. Silence may be a lost packet, a slow name server or a slow proxy, so each try
+   * For the answer to the first small request. Silence can be a lost packet, a slow name server or a slow proxy, so each try
    * gets twice the time of the one before, until `retryMs` is over.
    */
   readonly firstTryMs: number;

@@ -11,8 +11,8 @@ import { codeOf, isMissing } from './errors.ts';
 import { isGone, type Requests } from './requests.ts';
 
 /**
- * How long a commit may go on after the run was aborted, because the result of an aborted one is unknown; then how long the
- * rollback may. The sum is below SHUTDOWN_GRACE_MS (main.ts).
+ * How long a commit continues after an abort of the run, because the result of an aborted commit is unknown; then the limit for the
+ * rollback. The sum is below SHUTDOWN_GRACE_MS (main.ts).
  */
 const COMMIT_GRACE_MS = 700;
 const ROLLBACK_GRACE_MS = 800;
