@@ -65,7 +65,7 @@ t.test('the quorum in words', (t) => {
     [5, 4, '5 members, 4 healthy, quorum 3: the cluster survives 1 more failure'],
     [5, 5, '5 members, 5 healthy, quorum 3: the cluster survives 2 failures'],
     [3, 0, '3 members, 0 healthy, quorum 2: quorum is lost, 2 members must come back before the cluster works again'],
-    [3, 1, '3 members, 1 healthy, quorum 2: the cluster works, but too few of its members can be asked from here'],
+    [3, 1, '3 members, 1 healthy, quorum 2: the cluster works, but too few of its members can be reached from here'],
   ] as const) {
     t.equal(quorumInWords(quorumOf(voters, healthy)), words);
   }
