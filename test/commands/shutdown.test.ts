@@ -1,5 +1,5 @@
 import type { ChildProcess } from 'node:child_process';
-import { chmodSync, existsSync, mkdirSync, readdirSync, readFileSync, readlinkSync, writeFileSync } from 'node:fs';
+import { chmodSync, existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
@@ -7,7 +7,16 @@ import { Azurite } from '../support/azurite.ts';
 import { EtcdCluster, findEtcd } from '../support/etcd.ts';
 import { Lifetime } from '../support/lifetime.ts';
 import { noNamespaces, SilentNameServer, withFiles } from '../support/namespace.ts';
-import { collect, type Finished, launch, mustRun, temporaryFolder, type Variables } from '../support/process.ts';
+import {
+  collect,
+  type Finished,
+  isRunning,
+  launch,
+  mustRun,
+  openFiles,
+  temporaryFolder,
+  type Variables,
+} from '../support/process.ts';
 import { until } from '../support/until.ts';
 import { MAIN, startWorker } from '../support/worker.ts';
 
@@ -266,20 +275,5 @@ function foldersOf(parent: string, pid: number): string[] {
 
 /** Of a process, to servers. */
 function connections(pid: number): number {
-  try {
-    const sockets = readdirSync(`/proc/${pid}/fd`).filter(
-      (fd) => Number(fd) > 2 && readlinkSync(`/proc/${pid}/fd/${fd}`).startsWith('socket:'),
-    );
-    return sockets.length;
-  } catch {
-    return 0;
-  }
-}
-
-function isRunning(pid: number): boolean {
-  try {
-    return !/^State:\s+Z/m.test(readFileSync(`/proc/${pid}/status`, 'utf8'));
-  } catch {
-    return false;
-  }
+  return openFiles(pid).filter(({ path, target }) => !/\/[012]$/.test(path) && target.startsWith('socket:')).length;
 }

@@ -5,7 +5,17 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import t, { type Test } from 'tap';
 import { findEtcd } from '../support/etcd.ts';
 import { SNAPSHOT, unfitFor } from '../support/fixtures.ts';
-import { collect, Daemon, type Finished, freePort, launch, run, temporaryFolder } from '../support/process.ts';
+import {
+  collect,
+  Daemon,
+  type Finished,
+  freePort,
+  isRunning,
+  launch,
+  run,
+  temporaryFolder,
+} from '../support/process.ts';
+import { until } from '../support/until.ts';
 import { asOther, memberOfOther, noSecondUser, openTo, ownerOf, precious, stateOf } from '../support/users.ts';
 import { errorOf, jsonOf, MAIN, runWorker, startWorker, withTools } from '../support/worker.ts';
 
@@ -194,15 +204,6 @@ async function muteTools(
   return { variables: { PATH: `${bin}:/usr/bin:/bin` }, pid };
 }
 
-async function isGone(pid: number): Promise<boolean> {
-  for (const end = Date.now() + 10_000; Date.now() < end; await sleep(20)) {
-    // A process that nobody waits for is gone, too.
-    const stat = existsSync(`/proc/${pid}/stat`) ? readFileSync(`/proc/${pid}/stat`, 'utf8') : ') Z';
-    if (/\) Z/.test(stat)) return true;
-  }
-  return false;
-}
-
 /** What a drill must leave alone. */
 async function strangersIn(t: Test, room: string): Promise<() => void> {
   const target = await precious(`${room.split('/').at(-1)}-target`);
@@ -236,7 +237,8 @@ t.test('a drill that is killed takes its etcd with it, and the next one cleans u
   t.ok(existsSync(join(room, own)), 'another drill leaves one that runs alone');
   worker.kill('SIGKILL');
   await ended;
-  t.ok(await isGone(etcd), 'etcd ends with the drill');
+  await until(() => !isRunning(etcd));
+  t.pass('etcd ends with the drill');
   t.ok(existsSync(join(room, own, 'data/member/snap/db')), 'its directory is left');
 
   const next = await runWorker(args, bare);
@@ -263,7 +265,8 @@ t.test(
     t.notOk(/\) Z/.test(readFileSync(`/proc/${etcd}/stat`, 'utf8')), 'it runs on');
     const next = await runWorker(args, bare);
     t.equal(next.code, 0, next.stderr);
-    t.ok(await isGone(etcd), 'until the next drill');
+    await until(() => !isRunning(etcd));
+    t.pass('until the next drill');
     t.strictSame(await readdir(room), []);
   },
 );

@@ -7,7 +7,6 @@ import {
   openSync,
   readdirSync,
   readFileSync,
-  readlinkSync,
   rmdirSync,
   rmSync,
   statfsSync,
@@ -22,7 +21,7 @@ import { setImmediate as turn, setTimeout as sleep } from 'node:timers/promises'
 import t, { type Test } from 'tap';
 import { createLog } from '../../src/log.ts';
 import { type SpoolOptions, SpoolQueue } from '../../src/spool/queue.ts';
-import { launch } from '../support/process.ts';
+import { launch, openFiles } from '../support/process.ts';
 import { Random } from '../support/random.ts';
 
 const KIB = 1024;
@@ -95,15 +94,9 @@ async function isWaiting(promise: Promise<unknown>): Promise<boolean> {
 
 /** Open files below `dir` that have no name any more, as paths that reach them. */
 function unlinkedFiles(dir: string, pid: number | 'self' = 'self'): string[] {
-  const fds = `/proc/${pid}/fd`;
-  return readdirSync(fds).flatMap((fd) => {
-    try {
-      const target = readlinkSync(join(fds, fd));
-      return target.startsWith(dir) && target.endsWith(' (deleted)') ? [join(fds, fd)] : [];
-    } catch {
-      return []; // closed meanwhile, as the one that lists this directory
-    }
-  });
+  return openFiles(pid)
+    .filter(({ target }) => target.startsWith(dir) && target.endsWith(' (deleted)'))
+    .map(({ path }) => path);
 }
 
 /** The spool file, when there is exactly one. */

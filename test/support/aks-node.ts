@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import type { Authority } from './certificates.ts';
 import type { EtcdTools } from './etcd.ts';
 import { Host } from './host.ts';
-import { type Finished, freePort, type Variables } from './process.ts';
+import { type Finished, freePort, isRunning, type Variables } from './process.ts';
 import { until } from './until.ts';
 import { MAIN, withTools } from './worker.ts';
 
@@ -130,13 +130,5 @@ export class AksNode {
     } catch {
       return undefined; // it does not run
     }
-  }
-}
-
-function isRunning(pid: number): boolean {
-  try {
-    return process.kill(pid, 0);
-  } catch {
-    return false;
   }
 }

@@ -1,6 +1,6 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtempSync, readdirSync, readlinkSync, rmSync, statfsSync } from 'node:fs';
+import { mkdtempSync, readdirSync, readFileSync, readlinkSync, rmSync, statfsSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -89,12 +89,13 @@ export async function collect(child: ChildProcess): Promise<Finished> {
   return { code, signal, stdout, stderr, ms: performance.now() - start };
 }
 
-/** The paths of what a process has open, on Linux. */
-export function openFiles(pid: number | undefined): string[] {
+/** What a process has open, on Linux: the path through `/proc`, which reaches it also without a name, and where it leads. */
+export function openFiles(pid: number | 'self' | undefined): { path: string; target: string }[] {
   const fds = `/proc/${pid}/fd`;
   return listDirectory(fds).flatMap((fd) => {
+    const path = join(fds, fd);
     try {
-      return [readlinkSync(join(fds, fd))];
+      return [{ path, target: readlinkSync(path) }];
     } catch {
       return []; // closed in between
     }
@@ -106,6 +107,15 @@ function listDirectory(path: string): string[] {
     return readdirSync(path);
   } catch {
     return [];
+  }
+}
+
+/** Whether there is such a process, and it has not ended without anybody waiting for it. */
+export function isRunning(pid: number): boolean {
+  try {
+    return !/^State:\s+Z/m.test(readFileSync(`/proc/${pid}/status`, 'utf8'));
+  } catch {
+    return false;
   }
 }
 
