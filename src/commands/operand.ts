@@ -66,7 +66,7 @@ export function assertOfCluster({ name, record }: SnapshotSource, { clusterId }:
   throw new UsageError(`${printable(name)} ${whose}.`, 'Omit --cluster-id where a snapshot is named.');
 }
 
-/** Of an option that may be repeated. @throws UsageError */
+/** The values of an option that can be repeated. @throws UsageError */
 export function readClusterIds(option: unknown): string[] {
   const ids = option === undefined ? [] : [option].flat().map(String);
   const wrong = ids.find((id) => !isClusterId(id));

@@ -10,17 +10,17 @@ import { invalidSnapshot, readThrough, type SnapshotSource } from '../snapshot/s
 import type { SnapshotFacts, VerdictWithoutHash } from '../snapshot/verify/verified.ts';
 import { onDisk, statOf } from '../disk.ts';
 
-/** What is to be known of a snapshot before it is restored: everything, or the first thing that is wrong with it. */
+/** The result of verifying a snapshot before it is restored: its facts, or the first problem. */
 export type Judgement =
   { readonly facts: SnapshotFacts } | { readonly fault: string; readonly kind: FileKind | undefined };
 
-/** What the thread is told: the file has so many bytes by now, and whether these are all. */
+/** Sent to the worker thread: the size of the file so far, and whether it is complete. */
 export interface FileSize {
   readonly size: number;
   readonly isWhole: boolean;
 }
 
-/** What it tells: the bytes that it read since, and at last what it found. */
+/** Sent by the worker thread: how many more bytes it read, and at the end what it found. */
 export type WorkerMessage = { readonly read: number } | { readonly judgement: Judgement };
 
 /** Its file has the ending of this one: `.ts` as source, `.js` as built. */
@@ -30,17 +30,14 @@ export function judgementOf(verdict: VerdictWithoutHash): Judgement {
   return verdict.ok ? { facts: verdict.snapshot.facts } : { fault: verdict.problems[0].message, kind: verdict.kind };
 }
 
-/**
- * Verifies a file while it grows, in a thread of its own: the main one has its hands full with the download. What is judged is
- * what the disk gives back. Whoever began it ends it.
- */
+/** Verifies a file while it grows, as the disk returns it, in a worker thread: the main thread is busy with the download. */
 export class FileVerification {
   readonly #path: string;
   readonly #worker: Worker;
   readonly #judgement = Promise.withResolvers<Judgement>();
   readonly #stopWatching: () => void;
 
-  /** @param onRead is told how many more bytes were read */
+  /** @param onRead gets the number of bytes that were read since its last call */
   constructor(path: string, memoryBudget: number, onRead: (bytes: number) => void, signal: AbortSignal) {
     this.#path = path;
     this.#worker = new Worker(PROGRAM, { workerData: { path, memoryBudget }, execArgv: [] });
@@ -49,12 +46,11 @@ export class FileVerification {
       else this.#judgement.resolve(told.judgement);
     });
     this.#worker.on('error', (error) => this.#judgement.reject(error));
-    // It may fail while nobody waits for it yet.
+    // It can fail before `finish` waits for it.
     this.#judgement.promise.catch(() => {});
     this.#stopWatching = onAbort(signal, () => this.#judgement.reject(signal.reason));
   }
 
-  /** The file has so many bytes by now. */
   grewTo(size: number): void {
     this.#tell({ size, isWhole: false });
   }
@@ -65,7 +61,7 @@ export class FileVerification {
     return onDisk(`Reading ${this.#path}`, this.#judgement.promise);
   }
 
-  /** In any state. */
+  /** Can be called in any state. */
   async end(): Promise<void> {
     this.#stopWatching();
     await this.#worker.terminate();
@@ -89,17 +85,17 @@ interface Fetched {
   readonly facts: SnapshotFacts;
 }
 
-/** Bytes of a download that are here already, from a run that was interrupted. */
+/** Bytes that an interrupted run has downloaded already. */
 export async function bytesAt(source: SnapshotSource, dir: string): Promise<number> {
   const part = partOf(source, dir);
   return part === undefined ? source.size : ((await statOf(part))?.size ?? 0);
 }
 
 /**
- * Brings a stored snapshot here, verifying it while it comes; a file is verified where it is. What an interrupted run
- * downloaded into `dir` is used, and verified like the rest.
- * @throws VerificationError when it is not sound or not what its record says, after which nothing of it is kept;
- *   StorageError, UsageError for the disk, the abort's reason
+ * Downloads a stored snapshot and verifies it on the way; a local file is verified where it is. A download that an interrupted
+ * run left in `dir` is resumed, and verified completely.
+ * @throws VerificationError when it is invalid or does not match its record, after which it is removed; StorageError,
+ *   UsageError for the disk, the abort's reason
  */
 export async function fetchVerified(source: SnapshotSource, dir: string, options: FetchOptions): Promise<Fetched> {
   const part = partOf(source, dir);
@@ -115,16 +111,16 @@ export async function fetchVerified(source: SnapshotSource, dir: string, options
     await unlink(part);
     return { file: part, facts: soundOf(source, judgement) };
   }
-  options.log.warn('what an interrupted run had downloaded is not sound; it is downloaded again');
+  options.log.warn('resumed download is not valid: downloading it again');
   return fetchVerified(source, dir, options);
 }
 
-/** Whether the next run can go on with what this one downloaded before it failed. */
+/** Whether the next run can resume the download after this error. */
 export function isResumable(error: unknown): boolean {
   return error instanceof StorageError || error instanceof Interrupted || error instanceof RunTimeout;
 }
 
-/** Where a download is kept, by what its bytes are; undefined for a file, which is not downloaded. */
+/** The file of a download, named after the blob's ETag; undefined for a local file. */
 function partOf({ etag }: SnapshotSource, dir: string): string | undefined {
   return etag === undefined ? undefined : join(dir, `snapshot-${etag.replaceAll(/\W/g, '')}.db`);
 }
@@ -144,7 +140,7 @@ async function download(source: SnapshotSource, part: string, options: FetchOpti
   const verification = new FileVerification(part, memoryBudget, onRead, signal);
   try {
     let { size: here } = await file.stat();
-    if (here > 0) log.info('an interrupted download is resumed', { from: here, size: source.size });
+    if (here > 0) log.info('resuming an interrupted download', { from: here, size: source.size });
     verification.grewTo(here);
     if (here < source.size) {
       for await (const piece of source.read(here)) {
@@ -174,6 +170,6 @@ function soundOf(source: SnapshotSource, judgement: Judgement): SnapshotFacts {
   const { fault, kind } =
     'fault' in judgement ? judgement : { fault: 'its sha256 is not that of its record', kind: undefined };
   const hint =
-    'Nothing was restored. Take another: `etcd-snapshot list` shows what there is, `etcd-snapshot verify` all faults.';
+    'Nothing was restored. Use another: `etcd-snapshot list` shows them, `etcd-snapshot verify` shows all problems.';
   throw invalidSnapshot(source, fault, kind, hint);
 }

@@ -44,9 +44,10 @@ etcd-snapshot restore --plan --from-plan {plan}
 `;
 
 const BACKUP_STEP = `
-[anywhere] Check the workloads, add the old cluster id to the configuration of the backups, then take a backup
+[anywhere] Check the workloads, configure the old cluster id for backups, then take a backup
 kubectl get nodes,pods --all-namespaces
-# the restored cluster has a new id: set {previous} for good in the Secret or the environment of the backups
+# the restored cluster has a new id: set {previous} permanently
+# in the Secret or the environment of the backups
 {previous} etcd-snapshot backup
 `;
 
@@ -66,7 +67,8 @@ mkdir -p ${STOPPED}
 mv ${MANIFESTS}/*.yaml ${STOPPED}/
 crictl ps   # repeat until no kube-apiserver is left
 
-[on each of {names}] Stop etcd; continue only when it is stopped everywhere: old data must never meet restored data
+[on each of {names}] Stop etcd; continue only when it is stopped on all of them
+# a member with old data must never meet a restored one
 ${control.stop}
 
 [on each of {names}] Swap in the restored data; the old data stays next to it, in old-…
@@ -81,7 +83,7 @@ etcd-snapshot health
 [on each of {names}] Start the control plane
 ${control.startRest}
 
-[on every node, then anywhere] Restart everything that watched the old cluster: its cached state is wrong now
+[on every node, then anywhere] Restart everything that watched the old cluster and has cached its state
 systemctl restart kubelet
 kubectl -n kube-system rollout restart daemonset,deployment
 ${BACKUP_STEP}
@@ -105,31 +107,36 @@ function serverTemplate(names: {
   const { program, server, agent, port, stop } = names;
   const config = `/etc/rancher/${program}/config.yaml`;
   return `${FIRST_STEP}
-[{first}, or another of them: it becomes the first] Write the snapshot to a file; {condition}
+[{first}, or another of them: it becomes the first] Write the snapshot to a file
+# {condition}
 etcd-snapshot restore --from-plan {plan} --download {file}
-# if no container can run here: do this on another host, and copy the file; it contains all Secrets
+# if no container can run here: do this on another host, and copy the file
+# the file contains all Secrets
 
-[on each of {names}] Stop ${program}; continue only when nothing listens anywhere: old data must never meet restored data
+[on each of {names}] Stop ${program}; continue only when nothing listens on any of them
+# a member with old data must never meet a restored one
 systemctl stop ${server}
 ${stop}ss -Hltn 'sport = :2379 or sport = :2380'   # repeat until it prints nothing
 
-[{first}, the first] Restore; the command ends by itself, and the old data stays in {database}/etcd-old-…
+[{first}, the first] Restore; the old data stays in {database}/etcd-old-…
+# the command ends by itself
 # ${config} must contain no server: line during this step
 ${program} server --cluster-reset --cluster-reset-restore-path={file} --data-dir={dataDir}
-# on a new host add --token=… with the token of the old cluster; with etcd-s3 configured add --etcd-s3=false
+# on a new host add --token=… with the token of the old cluster;
+# with etcd-s3 configured add --etcd-s3=false
 # to repeat this step, first remove the file reset-flag in {database}
 
 [{first}, the first] Start it; continue only when it is healthy, alone
 systemctl start ${server}
 etcd-snapshot health
 
-[{joining}] Let it join the first; continue only when all are healthy, because one member joins at a time
+[{joining}] Let it join the first; continue only when all are healthy: one joins at a time
 # ${config} must contain server: {joinHost}:${port}, or it starts a cluster of its own
 [ -e {aside} ] || mv {database} {aside}
 systemctl start ${server}
 etcd-snapshot health
 
-[on every agent, then anywhere] Restart everything that watched the old cluster: its cached state is wrong now
+[on every agent, then anywhere] Restart everything that watched the old cluster and has cached its state
 systemctl restart ${agent}
 kubectl -n kube-system rollout restart daemonset,deployment
 ${BACKUP_STEP}# remove nodes that no longer exist, and on {first}, the first, the file with all Secrets:
