@@ -1,9 +1,10 @@
 import type { Stats } from 'node:fs';
 import { lstat, open, stat, statfs } from 'node:fs/promises';
+import { dirname, resolve } from 'node:path';
 import { geteuid } from 'node:process';
 import { type Visited, visitTree, withNames } from './directories.ts';
 import { UsageError, WorkerError } from './errors.ts';
-import { humanSize } from './text.ts';
+import { humanSize, printable } from './text.ts';
 
 const ANOTHER_DISK = 'Free some, or use a directory on another disk.';
 const AS_ROOT = 'Run as root, with the capabilities CHOWN, DAC_OVERRIDE and FOWNER.';
@@ -43,6 +44,15 @@ export async function statOf(path: string, links: 'follow' | 'refuse' = 'follow'
     throw error;
   });
   return onDisk(`Reading ${path}`, status);
+}
+
+/** The status of a path's parent directory. @throws UsageError when it does not exist */
+export async function assertParent(path: string): Promise<Stats> {
+  const dir = dirname(resolve(path));
+  const parent = await statOf(dir);
+  if (parent?.isDirectory() === true) return parent;
+  const what = `${printable(dir)} for ${printable(path)}`;
+  throw new UsageError(`The directory ${what} does not exist.`, 'Check the path; in a container, mount it.');
 }
 
 /** @throws UsageError when the file system of a directory has fewer bytes free */

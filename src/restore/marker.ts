@@ -37,7 +37,6 @@ const MarkerSchema = v.strictObject({
 /** What a restored directory was made from, and for which member. */
 export type Marker = v.InferOutput<typeof MarkerSchema>;
 
-/** @param made the digest of the plan, the tool, and by how much the revision was raised */
 export function markerOf(
   { name, record }: SnapshotSource,
   { sha256, revision, liveKeys, members }: SnapshotFacts,

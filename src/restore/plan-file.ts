@@ -9,7 +9,7 @@ import { formatInitialCluster, type InitialMember } from '../member.ts';
 import { snapshotName, takenAtOf } from '../snapshot/record.ts';
 import { printable } from '../text.ts';
 import { isPeerUrl } from '../url.ts';
-import { onDisk, statOf, sync } from '../disk.ts';
+import { assertParent, onDisk, statOf, sync } from '../disk.ts';
 import { factsOf, isLayout, type Layout, LAYOUTS } from '../layouts.ts';
 
 // Values that become parts of commands, units and file names are as narrow as etcd and Azure allow, to refuse a hostile one
@@ -247,15 +247,13 @@ function digestOf(document: object): string {
 
 /** @throws UsageError unless a new plan can be written to the path: two plans of one restore must not be mixed up */
 export async function assertNoFile(path: string): Promise<void> {
-  if ((await onDisk(`Reading ${path}`, statOf(path))) !== undefined) {
+  if ((await statOf(path)) !== undefined) {
     throw new UsageError(
       `${printable(path)} already exists, and is not overwritten.`,
       'Show that plan with --plan --from-plan, or choose another file for the new plan.',
     );
   }
-  const parent = dirname(resolve(path));
-  if ((await onDisk(`Reading ${parent}`, statOf(parent)))?.isDirectory() === true) return;
-  throw new UsageError(`The directory ${printable(parent)} does not exist.`, 'Check the path of --output.');
+  await assertParent(path);
 }
 
 /** The whole file appears in one step. @throws UsageError when something is there already */

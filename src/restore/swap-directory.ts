@@ -41,7 +41,7 @@ export async function swapIn(dataDir: string, restored: string, now: Date, signa
   const [current, incoming] = [to.at('member'), from.at('member')];
   // Checked before anything is changed, and by handOver again when nobody else can change it any more.
   await onDisk(`Reading ${incoming}`, visitTree(incoming, {}));
-  const isThere = (await onDisk(`Reading ${current}`, statOf(current, 'refuse'))) !== undefined;
+  const isThere = (await statOf(current, 'refuse')) !== undefined;
   const old = isThere ? await unusedName(to, now) : undefined;
   const swap = async (): Promise<void> => {
     // Follows a link to the old data: the owner is that of the data.

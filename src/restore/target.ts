@@ -4,7 +4,7 @@ import { chmod, lchown, mkdir, readdir, readFile, rename, rmdir, writeFile } fro
 import { basename, dirname, join, resolve } from 'node:path';
 import * as v from 'valibot';
 import { HeldDirectory, removeTree } from '../directories.ts';
-import { assertSpace, handOver, onDisk, statOf, sync } from '../disk.ts';
+import { assertParent, assertSpace, handOver, onDisk, statOf, sync } from '../disk.ts';
 import { UsageError } from '../errors.ts';
 import { kindOf } from '../files.ts';
 import { printable } from '../text.ts';
@@ -222,16 +222,6 @@ async function assertFree({ path, final, parent }: WorkPlace): Promise<void> {
       `Use a directory inside it, such as ${join(path, 'restored')}.`,
     );
   }
-}
-
-/** The parent directory of a path. @throws UsageError when it does not exist */
-export async function assertParent(path: string): Promise<Stats> {
-  const parent = await statOf(dirname(path));
-  if (parent?.isDirectory() === true) return parent;
-  throw new UsageError(
-    `The directory ${dirname(path)} for ${path} does not exist.`,
-    'Check the path; in a container, mount it.',
-  );
 }
 
 /** Of restored data. */
