@@ -8,7 +8,7 @@ import { secretLook } from './secret.ts';
 import { hintAboutFile, isFileName } from './snapshot/source.ts';
 import { nearest, printable, withoutQuery } from './text.ts';
 
-/** Options whose values are keys of etcd, which may be any text. */
+/** Options whose values are keys of etcd: any text. */
 const KEY_OPTIONS = new Set(['keys', 'get']);
 
 export interface CommandLine {
@@ -147,7 +147,7 @@ function isUrl(text: string): boolean {
   return /^[a-z][a-z0-9+.-]*:\/\//i.test(text);
 }
 
-/** A word of the command line in a message: nothing of it that may be secret. */
+/** A word of the command line as a message can show it, without what can be secret. */
 function shown(word: string): string {
   return secretLook(word) === undefined ? withoutQuery(word) : '(not shown)';
 }

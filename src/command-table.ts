@@ -24,7 +24,7 @@ export interface Command {
   /** Each command is loaded only when it runs: what they all need takes longer to load than a small backup takes. */
   readonly load: () => Promise<(context: Context, args: Arguments) => Promise<Outcome>>;
   readonly needs: (args: Arguments) => Needs;
-  /** Its arguments; those in brackets may be left out. */
+  /** Its arguments; those in brackets are optional. */
   readonly operands: readonly string[];
   /** One line for the list of commands. */
   readonly summary: string;

@@ -39,7 +39,7 @@ export function startChild(
   });
   running.add(child);
   const forget = (): unknown => running.delete(child);
-  // Closed, and not only ended: something that it started may still hold its outputs.
+  // Closed, and not only ended: something that it started can still hold its outputs.
   child.once('close', forget).once('error', forget);
   return child;
 }

@@ -9,12 +9,12 @@ import { printable } from './text.ts';
 
 /* This process: its streams, its priority, its memory. */
 
-/** How long the last lines may take to be written, where their reader is slow. */
+/** How long to wait for the last lines, where their reader is slow. */
 const FLUSH_MS = 500;
 
 const MIB = 1024 * 1024;
 
-/** @throws the abort's reason where it comes before all is written. A reader may leave early, as `head` does. */
+/** @throws the abort's reason if it comes before all is written. A reader can leave early, as `head` does. */
 export async function writeToStdout(text: string | Buffer, signal: AbortSignal): Promise<void> {
   await new Promise<void>((resolve, reject) => {
     signal.addEventListener('abort', () => reject(signal.reason));
@@ -78,7 +78,7 @@ export function lowerPriority(log: Log): void {
   }
 }
 
-/** Bytes that the verifier may take, in a container with a limit; the rest of the program needs some, too. */
+/** Bytes of memory for the verifier; in a container with a limit, the rest of the program needs some, too. */
 export function memoryBudget(): number {
   const limit = process.constrainedMemory();
   const left = limit > 0 ? limit - 160 * MIB : Infinity;

@@ -34,7 +34,7 @@ export async function compareWithOthers(
 
 /**
  * Compares the HashKV computed from a snapshot with that of other members at the same revision. Only answers with the same
- * compaction can be compared: a member may have compacted again since the snapshot. Each member has one vote, also the
+ * compaction can be compared: a member can have compacted again since the snapshot. Each member has one vote, also the
  * source of the snapshot; a member that the cluster knows to be corrupt has none.
  * @param others no two of them with the same id
  */

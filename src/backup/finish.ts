@@ -93,7 +93,7 @@ function assertListed(catalogue: readonly StoredBlob[], fresh: NewSnapshot): Rec
     throw new StorageError('BlobNotFound', `The new blob ${name} is not listed.`, 'Find out who deleted it.');
   }
   if (isSame(listed, fresh) && isRecorded(listed) && listed.record.uploadId === fresh.uploadId) return listed;
-  const why = listed.problem ?? 'it was changed by somebody since it was stored';
+  const why = listed.problem ?? 'it was changed since it was stored';
   throw new StorageError(
     'ConditionNotMet',
     `The new blob ${name} does not count as a snapshot: ${why}.`,

@@ -64,7 +64,7 @@ export async function membersToRecord(
     if (name !== member.name) {
       warnings.add(
         `The name of member ${member.id} has control characters or is too long; the record has it as ${name}.`,
-        'Start that member with another name. To restore this snapshot give --name and --initial-cluster.',
+        'Give that member another name. A restore of this snapshot needs --initial-cluster.',
       );
     }
     return { id: member.id, name, peerURLs: member.peerURLs, isLearner: member.isLearner };
@@ -76,7 +76,7 @@ function warnAboutPromotions({ unwrittenPromotions }: Content, members: readonly
   if (promoted.length === 0) return;
   warnings.add(
     `etcd's database lists ${promoted.map(({ id, name }) => printable(name || id)).join(', ')} as learners although they vote: etcd before 3.5.20 did not write the promotion.`,
-    'Upgrade to the newest 3.5 before 3.6, which may not start with it (etcd issue 19557).',
+    'Upgrade to the newest 3.5 before 3.6, which can refuse to start with it (etcd issue 19557).',
   );
 }
 

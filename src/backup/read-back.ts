@@ -23,7 +23,7 @@ export interface ReadBack {
 /**
  * Reads the whole stored blob back, unless that is off, and compares its sha256 with that of etcd's stream. A blob that reads
  * back differently twice, or whose read-back is interrupted by a signal, is rolled back. One that cannot be read stays: it
- * may be valid.
+ * can be valid.
  * @throws StorageError, which says whether the blob stays; Interrupted, which names it where its rollback was not confirmed
  */
 export async function readBackStored(
@@ -38,7 +38,7 @@ export async function readBackStored(
   // The upload's blocks and the verifier's facts are dead by now, and what reads needs memory of its own.
   collectAll();
   try {
-    // A second time before the blob is rolled back: the reading itself may be at fault.
+    // A second time before the blob is rolled back: the reading itself can be at fault.
     if ((await sha256Of(store, stored, startProgress)) === sha256) return { state: 'done' };
     if ((await sha256Of(store, stored, startProgress)) === sha256) return { state: 'done' };
   } catch (error) {

@@ -23,7 +23,7 @@ import { statusTable } from './tables.ts';
 const LARGEST = 10;
 
 /**
- * What is in a snapshot, for the decision which one to restore. It is verified first; then its keys are read in a second
+ * Shows the content of a snapshot, for the decision which one to restore. It is verified first; then its keys are read in a second
  * pass. Values are never shown, except that of one key requested by its exact name.
  */
 export async function inspect(context: Context, { operands, options }: Arguments): Promise<Outcome> {

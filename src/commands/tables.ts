@@ -32,7 +32,7 @@ export function ageText({ takenAt, storedAt }: StoredBlob, now: Date): string {
   return humanAge(now.getTime() - (takenAt ?? storedAt).getTime());
 }
 
-/** What becomes of a snapshot and why, for one cell of a table. */
+/** Whether a snapshot stays, and why, for one cell of a table. */
 export function decisionText({ keep, reasons }: Decision<StoredBlob>): string {
   return `${keep ? 'keep' : 'remove'}: ${reasons.join(', ')}`;
 }

@@ -7,7 +7,7 @@ import type { RetentionPlan } from './retention-plan.ts';
 
 /** What became of a plan. */
 export interface Retention {
-  /** `off`: no rule is set; `held`: nothing may be deleted in this run; `planned`: only shown. */
+  /** `off`: no rule is set; `held`: nothing is deleted in this run; `planned`: only shown. */
   readonly state: 'applied' | 'off' | 'held' | 'planned' | 'incomplete';
   /** How many snapshots of this cluster are left; null where nobody could count. */
   readonly kept: number | null;

@@ -99,7 +99,7 @@ function ofFormerCluster<T extends CataloguedBlob>(
   return new Set(border < 0 ? [] : sameId.slice(border));
 }
 
-/** Whether a snapshot that was taken and stored before the other has the higher revision. Two that overlap may differ. */
+/** Whether a snapshot that was taken and stored before the other has the higher revision. Two that overlap can differ. */
 function isHigherBefore(one: Recorded<CataloguedBlob>, other: Recorded<CataloguedBlob>): boolean {
   const isBefore = momentOf(other) - momentOf(one) > CLOCK_SKEW_MS && one.storedAt < other.storedAt;
   return isBefore && one.record.revision > other.record.revision;

@@ -14,12 +14,12 @@ import { decideRetention, FORMER, type Decision, hasRule } from './decide.ts';
 export interface RetentionPlan<T> {
   /** The snapshot whose cluster "this cluster" is; undefined when there is none with a record. */
   readonly current: Recorded<T> | undefined;
-  /** What casts doubt on it, compared with earlier ones, in sentences: if there is any, nothing may be deleted. */
+  /** What casts doubt on it, compared with earlier ones, in sentences: if there is any, nothing is deleted. */
   readonly anomalies: readonly string[];
   /** No rule is set. */
   readonly isOff: boolean;
   readonly decisions: readonly Decision<T>[];
-  /** Snapshots of this cluster and of its earlier lives. */
+  /** Snapshots of this cluster, and of its previous ids. */
   readonly own: readonly Recorded<T>[];
   /** Those of them whose date is wrong. */
   readonly futureDated: readonly Recorded<T>[];

@@ -125,7 +125,7 @@ const Metadata = v.pipe(
   v.check(({ totalkeys, totalsize }) => totalkeys <= totalsize, 'has more keys than bytes'),
 );
 
-/** Metadata names are lower-case ASCII, for Azure does not keep their case; values are ASCII. */
+/** Metadata names are lower-case ASCII, because Azure does not keep their case; values are ASCII. */
 export function toMetadata(record: SnapshotRecord): Record<string, string> {
   return {
     sha256: record.sha256,

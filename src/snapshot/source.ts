@@ -139,7 +139,7 @@ export async function readThrough(source: SnapshotSource, options: ReadOptions):
   const verifier = new SnapshotVerifier(options);
   await passBytes(source, `verifying ${source.name}`, options, verifier);
   if (!source.skipHashCheck) return verifier.finish();
-  // No checksum would tell that the pages are of different times.
+  // No checksum would show that the pages are of different times.
   await source.assertUnchanged();
   return verifier.finishWithoutHash();
 }

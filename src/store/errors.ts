@@ -162,7 +162,7 @@ const ERRORS = {
     [
       /^ContainerNotFound$/,
       'Container {container} does not exist in account {account}.',
-      'Check SNAPSHOT_AZURE_CONTAINER_NAME.',
+      'Check SNAPSHOT_AZURE_CONTAINER_NAME; the first `etcd-snapshot backup` creates the container.',
     ],
     [
       /^ContainerBeingDeleted$/,

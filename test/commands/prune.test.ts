@@ -111,6 +111,13 @@ t.test('without a rule nothing is deleted, and it says so', async (t) => {
   t.match((await runWorker(['list'], variables)).stdout, / -\n\n.*; no retention rule is set/, 'list shows a dash');
   t.equal((await azurite.names(container)).length, 2);
   const empty = await fill();
+  t.match(
+    (await runWorker(['list'], empty.variables)).stdout,
+    /no snapshot in container \S+ yet\. .*: etcd-snapshot backup\n$/,
+  );
+  const absent = await runWorker(['list'], azurite.variables('absent'));
+  t.equal(absent.code, 12);
+  t.match(errorOf(absent).hint, 'the first `etcd-snapshot backup` creates the container');
   t.match(await prune([], { ...empty.variables, SNAPSHOT_KEEP_LAST: '1' }), { clusterId: null, decisions: [] });
 });
 

@@ -6,7 +6,7 @@ import { Azurite } from '../support/azurite.ts';
 import { EtcdCluster, findEtcd } from '../support/etcd.ts';
 import { SNAPSHOT } from '../support/fixtures.ts';
 import { FaultProxy } from '../support/fault-proxy.ts';
-import { launch, mustRun, openFiles, temporaryFolder } from '../support/process.ts';
+import { launch, mustRun, openFiles, run, temporaryFolder } from '../support/process.ts';
 import { until } from '../support/until.ts';
 import { errorOf, jsonOf as json, MAIN, runWorker } from '../support/worker.ts';
 
@@ -54,6 +54,17 @@ t.test('verify FILE needs no configuration and changes nothing', async (t) => {
   t.match(stdout, /\n\S+sound\.db is valid\.\n$/, 'and no colour in a pipe');
   t.match(await json(['verify', sound], {}), { ok: true, liveKeys: 352, totalSize: 278_528, faults: [] });
   t.ok((await readFile(sound)).equals(SNAPSHOT));
+});
+
+t.test('the verdict is coloured on a terminal, unless NO_COLOR is set', async (t) => {
+  const command = `'${process.execPath}' -- '${MAIN}' verify '${sound}'`;
+  const onTerminal = async (variables: Record<string, string>) => {
+    return (await run('script', ['-qec', command, '/dev/null'], { TERM: 'xterm', ...variables })).stdout;
+  };
+  t.match(await onTerminal({}), `\u001b[32m${sound} is valid.\u001b[0m`);
+  const plain = await onTerminal({ NO_COLOR: '1' });
+  t.match(plain, /\n\S+sound\.db is valid\.\r\n/);
+  t.notMatch(plain, '\u001b[32m');
 });
 
 t.test('verify tells all faults, then their count', async (t) => {
