@@ -4,7 +4,7 @@ const SAMPLE_MS = 10;
 
 /**
  * How long a process takes to end. What a run promises of its end must also hold in tests on a busy machine: the time for
- * which the process, or this one, was ready to run and had no core does not count. Linux tells it.
+ * which the process, or this one, was ready to run and had no core does not count (Linux has it in `schedstat`).
  */
 export class Lifetime {
   readonly #start = performance.now();
