@@ -28,10 +28,7 @@ const services = new protobuf.Root().loadSync(join(ROOT, 'node_modules', 'etcd3'
 rmSync(DIST, { recursive: true, force: true });
 const { metafile } = await build({
   absWorkingDir: ROOT,
-  entryPoints: {
-    main: 'src/entry.ts',
-    'verify-worker': 'src/restore/verify-worker.ts',
-  },
+  entryPoints: { main: 'src/entry.ts' },
   outdir: DIST,
   chunkNames: '[name]-[hash]',
   bundle: true,

@@ -1,4 +1,4 @@
-#!/usr/bin/env -S node --max-semi-space-size=1 --no-concurrent-array-buffer-sweeping --expose-gc --
+#!/usr/bin/env -S node --max-semi-space-size=1 --
 // The flags are those of the Dockerfile. The dashes keep Node from taking our --env-file for its own.
 // This file runs on any Node, and loads the rest only where that can run: as `engines` in package.json says.
 const [major = 0, minor = 0] = process.versions.node.split('.').map(Number);

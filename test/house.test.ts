@@ -14,7 +14,6 @@ const FLOORS = [
     'abort.ts',
     'errors.ts',
     'log.ts',
-    'memory.ts',
     'exec.ts',
     'process.ts',
     'progress.ts',

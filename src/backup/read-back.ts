@@ -1,7 +1,6 @@
 import { createHash } from 'node:crypto';
 import type { Config } from '../config/config.ts';
 import { Interrupted, StorageError } from '../errors.ts';
-import { collectAll } from '../memory.ts';
 import type { StartProgress } from '../progress.ts';
 import type { VerifiedSnapshot } from '../snapshot/verify/verified.ts';
 import type { BlobStore } from '../store/store.ts';
@@ -35,8 +34,6 @@ export async function readBackStored(
   if (mode === 'off') return { state: 'off' };
   const { name, upload, snapshot } = stored;
   const { sha256 } = snapshot.facts;
-  // The upload's blocks and the verifier's facts are dead by now, and what reads needs memory of its own.
-  collectAll();
   try {
     // A second time before the blob is rolled back: the reading itself can be at fault.
     if ((await sha256Of(store, stored, startProgress)) === sha256) return { state: 'done' };

@@ -2,7 +2,7 @@ import { UsageError } from '../errors.ts';
 import type { ClusterIds } from '../snapshot/inventory.ts';
 import { isClusterId } from '../snapshot/record.ts';
 import {
-  invalidSnapshot,
+  factsOf,
   isFileName,
   openBlob,
   openFile,
@@ -80,9 +80,5 @@ export function readClusterIds(option: unknown): string[] {
 /** Reads a whole snapshot. @throws VerificationError when it is corrupt, or does not match its record */
 export async function readVerified(context: Context, source: SnapshotSource): Promise<SnapshotFacts> {
   const verdict = await readThrough(source, context);
-  const isRecorded = source.record === undefined || source.record.sha256 === verdict.report.sha256;
-  if (verdict.ok && isRecorded) return verdict.snapshot.facts;
-  const hint = `\`etcd-snapshot verify ${source.name}\` shows all problems.`;
-  if (verdict.ok) throw invalidSnapshot(source, 'its sha256 is not that of its record', undefined, hint);
-  throw invalidSnapshot(source, verdict.problems[0].message, verdict.kind, hint);
+  return factsOf(source, verdict, `\`etcd-snapshot verify ${source.name}\` shows all problems.`);
 }

@@ -1,6 +1,6 @@
 import { quoteShell } from '../text.ts';
 
-/** What a file is that is no snapshot. Plain data, as it is handed from thread to thread. */
+/** The format of a file that is not a snapshot. */
 export interface FileKind {
   /** Follows `it is`. */
   readonly name: string;

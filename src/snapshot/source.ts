@@ -10,7 +10,7 @@ import { printable } from '../text.ts';
 import { type FileKind, hintFor } from './file-kind.ts';
 import { type ClusterIds, laterThan, newestSnapshot } from './inventory.ts';
 import type { SnapshotRecord } from './record.ts';
-import type { VerdictWithoutHash } from './verify/verified.ts';
+import type { SnapshotFacts, VerdictWithoutHash } from './verify/verified.ts';
 import { SnapshotVerifier } from './verify/verifier.ts';
 
 /** A snapshot that can be read, wherever it is. */
@@ -144,14 +144,27 @@ export async function readThrough(source: SnapshotSource, options: ReadOptions):
   return verifier.finishWithoutHash();
 }
 
-/** The error to end with. @param hint where nothing better is known */
+/**
+ * The facts of a valid snapshot.
+ * @param hint for an error without a better one
+ * @throws VerificationError when it is corrupt, or does not match its record
+ */
+export function factsOf(source: SnapshotSource, verdict: VerdictWithoutHash, hint: string): SnapshotFacts {
+  const { record } = source;
+  const isRecorded = record === undefined || record.sha256 === verdict.report.sha256;
+  if (verdict.ok && isRecorded) return verdict.snapshot.facts;
+  if (verdict.ok) throw invalidSnapshot(source, 'its sha256 is not that of its record', undefined, hint);
+  throw invalidSnapshot(source, verdict.problems[0].message, verdict.kind, hint);
+}
+
+/** @param hint if there is no better one for `kind` */
 export function invalidSnapshot(
   source: SnapshotSource,
-  fault: string,
+  problem: string,
   kind: FileKind | undefined,
   hint: string,
 ): VerificationError {
-  const message = `${printable(source.name)} is not a valid snapshot: ${fault}.`;
+  const message = `${printable(source.name)} is not a valid snapshot: ${problem}.`;
   return new VerificationError(message, hintOnInvalid(source, kind) ?? hint);
 }
 

@@ -2,7 +2,6 @@ import type { Readable } from 'node:stream';
 import { finished } from 'node:stream/promises';
 import type { BlobClient, BlobDownloadResponseParsed } from '@azure/storage-blob';
 import { StorageError } from '../errors.ts';
-import { collectYoung } from '../memory.ts';
 import { isGone, type Requests } from './requests.ts';
 
 /**
@@ -49,7 +48,6 @@ export async function* download(
     for (let at = ahead; ; at += RANGE_SIZE) {
       const piece = await pending.shift();
       if (piece === undefined) return;
-      collectYoung();
       yield piece;
       if (at < size) pending.push(request(at, piece));
     }

@@ -1,77 +1,99 @@
-import { appendFile, writeFile } from 'node:fs/promises';
+import { mkdtempSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
 import { Interrupted } from '../../src/errors.ts';
-import { FileVerification, type Judgement } from '../../src/restore/fetch.ts';
-import { KeyScanner } from '../../src/snapshot/keys.ts';
-import type { SnapshotFacts } from '../../src/snapshot/verify/verified.ts';
+import { createLog } from '../../src/log.ts';
+import { fetchVerified } from '../../src/restore/fetch.ts';
+import type { SnapshotRecord } from '../../src/snapshot/record.ts';
+import type { SnapshotSource } from '../../src/snapshot/source.ts';
 import { SNAPSHOT } from '../support/fixtures.ts';
 import { temporaryFolder } from '../support/process.ts';
 import { snapshot, vectors } from '../support/vectors.ts';
-import { factsOf, verify } from '../support/verify.ts';
+import { factsOf, liveKeysOf, verify } from '../support/verify.ts';
 
-const dir = temporaryFolder('verification');
-const BUDGET = 64 * 1024 * 1024;
-const { signal } = new AbortController();
+const home = temporaryFolder('fetch');
+const PART = 'snapshot-0x1.db';
 
-function begin(path: string, onRead: (bytes: number) => void = () => {}, until = signal): FileVerification {
-  return new FileVerification(path, BUDGET, onRead, until);
+/** A stored snapshot of these bytes, and from where on it was read. */
+function stored(bytes: Buffer, record?: Partial<SnapshotRecord>): { source: SnapshotSource; reads: number[] } {
+  const reads: number[] = [];
+  const source: SnapshotSource = {
+    ...{ name: 'stored', size: bytes.length, etag: '"0x1"', skipHashCheck: false },
+    record: record as SnapshotRecord | undefined,
+    async *read(from = 0) {
+      reads.push(from);
+      for (let at = from; at < bytes.length; at += 7777) yield bytes.subarray(at, at + 7777);
+    },
+    assertUnchanged: async () => {},
+  };
+  return { source, reads };
 }
 
-function found(judgement: Judgement): SnapshotFacts {
-  if ('facts' in judgement) return judgement.facts;
-  throw new Error(judgement.fault);
+function fetchTo(dir: string, source: SnapshotSource, signal = new AbortController().signal) {
+  const progress: [string, number][] = [];
+  const startProgress = (doing: string) => {
+    const line: [string, number] = [doing, 0];
+    progress.push(line);
+    return { advance: (bytes: number) => void (line[1] += bytes), end: () => {} };
+  };
+  const log = createLog('json', 'error', () => {});
+  const fetched = fetchVerified(source, dir, { memoryBudget: 64 * 1024 * 1024, startProgress, log, signal });
+  return { fetched, progress };
 }
 
-t.test('what the thread finds is what the verifier finds', async (t) => {
+const directory = (): string => mkdtempSync(join(home, 'work-'));
+
+t.test('a download is verified from the disk, with the facts of the verifier', async (t) => {
   for (const vector of vectors().filter(({ serverVersion }) => serverVersion.startsWith('3.6.'))) {
     const bytes = snapshot(vector);
-    const file = join(dir, vector.name);
-    await writeFile(file, bytes);
-    const verification = begin(file);
-    const judgement = await verification.finish(bytes.length).finally(async () => verification.end());
-    const { keyPages: theirs, ...others } = found(judgement);
-    const { keyPages: own, ...wanted } = factsOf(verify(bytes));
-    t.strictSame(others, wanted, vector.name);
-    t.strictSame(theirs.runs, own.runs);
-    const keys = { theirs: 0, own: 0 };
-    new KeyScanner(theirs, () => keys.theirs++).push(bytes);
-    new KeyScanner(own, () => keys.own++).push(bytes);
-    t.equal(keys.theirs, keys.own);
+    const dir = directory();
+    const { fetched, progress } = fetchTo(dir, stored(bytes).source);
+    const { file, facts } = await fetched;
+    t.equal(file, join(dir, PART));
+    t.ok(readFileSync(file).equals(bytes));
+    t.strictSame({ ...facts, keyPages: undefined }, { ...factsOf(verify(bytes)), keyPages: undefined }, vector.name);
+    t.strictSame(liveKeysOf(bytes, facts), liveKeysOf(bytes, factsOf(verify(bytes))));
+    t.strictSame(progress, [
+      ['downloading stored', bytes.length],
+      ['verifying stored', bytes.length],
+    ]);
   }
 });
 
-t.test('a file that grows', async (t) => {
-  const file = join(dir, 'growing.db');
-  await writeFile(file, SNAPSHOT.subarray(0, 5000));
-  let read = 0;
-  const verification = begin(file, (bytes) => (read += bytes));
-  t.teardown(async () => verification.end());
-  verification.grewTo(5000);
-  for (let at = 5000; at < SNAPSHOT.length; at += 7777) {
-    await appendFile(file, SNAPSHOT.subarray(at, at + 7777));
-    verification.grewTo(Math.min(at + 7777, SNAPSHOT.length));
-  }
-  const judgement = await verification.finish(SNAPSHOT.length);
-  t.equal(found(judgement).sha256, factsOf(verify(SNAPSHOT)).sha256);
-  t.equal(read, SNAPSHOT.length, 'all was read, once');
+t.test('an interrupted download is resumed, and downloaded again when it is corrupt', async (t) => {
+  const resumed = directory();
+  writeFileSync(join(resumed, PART), SNAPSHOT.subarray(0, 5000));
+  writeFileSync(join(resumed, 'snapshot-0x0.db'), 'of another snapshot');
+  const { source, reads } = stored(SNAPSHOT);
+  await fetchTo(resumed, source).fetched;
+  t.strictSame(reads, [5000]);
+  t.strictSame(readdirSync(resumed), [PART]);
+
+  const corrupt = directory();
+  writeFileSync(join(corrupt, PART), Buffer.alloc(5000));
+  const again = stored(SNAPSHOT);
+  const { file } = await fetchTo(corrupt, again.source).fetched;
+  t.strictSame(again.reads, [5000, 0]);
+  t.ok(readFileSync(file).equals(SNAPSHOT));
+
+  const longer = directory();
+  writeFileSync(join(longer, PART), Buffer.concat([SNAPSHOT, Buffer.alloc(512)]));
+  const whole = stored(SNAPSHOT);
+  t.ok(readFileSync((await fetchTo(longer, whole.source).fetched).file).equals(SNAPSHOT));
+  t.strictSame(whole.reads, [0]);
 });
 
-t.test('what cannot be verified', async (t) => {
-  const short = join(dir, 'short.db');
-  await writeFile(short, SNAPSHOT.subarray(0, -100));
-  const shorter = begin(short);
-  t.match(await shorter.finish(SNAPSHOT.length), { fault: /bytes/ }, 'the disk has less than was written');
-  await shorter.end();
-
-  const missing = begin(join(dir, 'missing.db'));
-  await t.rejects(missing.finish(1), { name: 'UsageError', message: /missing\.db failed: it does not exist/ });
-  await missing.end();
+t.test('nothing is kept of what cannot be verified', async (t) => {
+  const dir = directory();
+  const short = stored(SNAPSHOT.subarray(0, -100));
+  await t.rejects(fetchTo(dir, short.source).fetched, { name: 'VerificationError', message: /it ends after/ });
+  const other = stored(SNAPSHOT, { sha256: 'other' });
+  await t.rejects(fetchTo(dir, other.source).fetched, { name: 'VerificationError', message: /sha256 is not that of/ });
+  t.strictSame(readdirSync(dir), []);
 
   const controller = new AbortController();
-  const interrupted = begin(short, () => {}, controller.signal);
-  interrupted.grewTo(1000);
   controller.abort(new Interrupted('SIGTERM'));
-  await t.rejects(interrupted.finish(1000), controller.signal.reason as Error);
-  await interrupted.end();
+  const { fetched } = fetchTo(dir, stored(SNAPSHOT).source, controller.signal);
+  await t.rejects(fetched, controller.signal.reason as Error);
+  t.ok(readFileSync(join(dir, PART)).equals(SNAPSHOT), 'the download of an interrupted run is kept');
 });
