@@ -242,7 +242,7 @@ t.test('storage', async (t) => {
 t.test('service principal', async (t) => {
   const good = await runWorker([], PRINCIPAL);
   t.equal(good.code, 0, good.stderr);
-  t.match(good.stderr, /accessed with the service principal/);
+  t.match(good.stderr, /accessing Azure with the service principal/);
   showsNoSecret(t, good, PRINCIPAL);
   const wrong = { SNAPSHOT_AZURE_PRINCIPAL_PASSWORD: 'another-password' };
   await fails(t, 'wrong secret', wrong, 12, /refused the client secret/, PRINCIPAL);

@@ -296,7 +296,7 @@ t.test('no output holds a secret, whichever credential fails', { buffered: true 
     const { code, stdout, stderr } = await runWorker(['list'], { ...everything, SNAPSHOT_AZURE_AUTH: source });
     t.equal(code, 12, source);
     t.match(stderr, /Azure failed while listing the container. \[Teapot/);
-    t.match(stderr, /what was behind the error[^\n]*mycluster/, 'the service was asked, and said with what');
+    t.match(stderr, /cause of the error[^\n]*mycluster/, 'the service was asked, and said with what');
     for (const secret of secrets) {
       for (const form of [secret, encodeURIComponent(secret), Buffer.from(secret).toString('base64')]) {
         t.notOk(`${stdout}${stderr}`.includes(form), `${source} shows no secret`);
