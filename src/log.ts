@@ -42,7 +42,7 @@ function renderText(level: LogLevel, message: string, fields: LogFields, mask: M
   const { hint, problems, ...others } = fields;
   const parts = Array.isArray(problems) ? problems.map(String) : [];
   // Without the parts, which follow one per line.
-  const head = parts.length === 0 ? message : message.slice(0, message.indexOf(': ') + 1);
+  const head = parts.length === 0 ? message : message.slice(0, message.indexOf(': '));
   const details = Object.entries(others).map(([name, value]) => ` ${name}=${renderValue(value, mask)}`);
   return [
     `${new Date().toISOString().slice(11, 19)} ${level}: ${printable(mask(head))}${details.join('')}`,

@@ -109,6 +109,14 @@ t.test('messages are two lines for people', async (t) => {
     SNAPSHOT_LOG_LEVEL: 'info',
   });
   t.match(stderr, /^\d\d:\d\d:\d\d error: The configuration has one problem: .* exitCode=2\nhint: .*\n$/);
+  const several = await runWorker(['health'], {
+    SNAPSHOT_ETCD_USERNAME: 'root',
+    SNAPSHOT_LOG_FORMAT: 'text',
+  });
+  t.match(
+    several.stderr,
+    /error: The configuration has 2 problems exitCode=2\n {2}SNAPSHOT_ETCD_ENDPOINTS is .*\n {2}SNAPSHOT_ETCD_PASSWORD is .*\nhint: /,
+  );
 });
 
 t.test('configuration', async (t) => {
