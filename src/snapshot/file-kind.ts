@@ -4,13 +4,13 @@ import { quoteShell } from '../text.ts';
 export interface FileKind {
   /** Follows `it is`. */
   readonly name: string;
-  /** The command that makes a snapshot of it, with FILE for its name; undefined when there is none in it. */
+  /** The command that makes a snapshot of it, with FILE for its name; undefined when it contains none. */
   readonly unpack?: string;
   /** It is a database whose pages can be verified, but not its checksum. */
   readonly lacksChecksum?: boolean;
 }
 
-/** So many of the first bytes are enough. */
+/** This many of the first bytes are enough. */
 export const RECOGNIZED_BYTES = 512;
 
 export const DATABASE_WITHOUT_CHECKSUM: FileKind = {
@@ -18,7 +18,7 @@ export const DATABASE_WITHOUT_CHECKSUM: FileKind = {
   lacksChecksum: true,
 };
 
-/** Kinds with a mark of their own at a fixed offset; the longer marks first where two begin alike. */
+/** Kinds with a mark at a fixed offset; the longer one first where two have the same start. */
 const MARKED: readonly (readonly [mark: Buffer, offset: number, kind: FileKind])[] = [
   [hex('1f8b'), 0, packed('gzip', 'gzip -dc FILE >snapshot.db')],
   [hex('28b52ffd'), 0, packed('zstd', 'zstd -dc FILE >snapshot.db')],
@@ -39,7 +39,7 @@ const MARKED: readonly (readonly [mark: Buffer, offset: number, kind: FileKind])
   [text('SQLite format 3\0'), 0, { name: 'an SQLite database, as k3s has it without etcd' }],
 ];
 
-/** What these first bytes of a file are the beginning of, or undefined where that is not known; never a bbolt database. */
+/** The format of a file with these first bytes, undefined if unknown; never a bbolt database. */
 export function recognize(bytes: Uint8Array): FileKind | undefined {
   const head = Buffer.from(bytes.buffer, bytes.byteOffset, Math.min(bytes.length, RECOGNIZED_BYTES));
   if (head.length === 0) return { name: 'empty' };
@@ -51,7 +51,7 @@ export function recognize(bytes: Uint8Array): FileKind | undefined {
   return recognizeBinary(head) ?? recognizeText(head);
 }
 
-/** What to do with it, in a sentence. @param isStored it is a blob, and not a file of this machine */
+/** A hint for the operator. @param isStored it is a blob, not a local file */
 export function hintFor({ unpack, lacksChecksum }: FileKind, name: string, isStored: boolean): string {
   const download = isStored ? 'Download it with another tool, such as `az storage blob download`. Then: ' : '';
   const file = isStored ? 'FILE' : quoteShell(name);
@@ -89,7 +89,7 @@ function recognizeText(head: Buffer): FileKind | undefined {
   const begin = whole.trimStart();
   if (/^<(!doctype\s+html|html)/i.test(begin)) return { name: 'an HTML page, such as one of an error or of a login' };
   if (begin.startsWith('<')) return { name: 'an XML document, such as an error of the storage' };
-  // A piece of text may be cut within a character.
+  // The text can be cut within a character.
   if (!/^[\t\n\r\x20-\x7e\x80-\xff]+$/.test(whole)) return undefined;
   if (/^[[{]/.test(begin)) return { name: 'a JSON document' };
   if (/^[A-Za-z0-9+/]{60,}/.test(begin) && /^[A-Za-z0-9+/\s]+=*\s*$/.test(begin)) {

@@ -30,7 +30,7 @@ const SUPERSEDED = 2;
 export const SUM_WORDS = 3;
 
 /**
- * HashKV needs a call for the sum of each entry, which costs more than all else if entries are small. It is given up in a
+ * HashKV needs a call for the sum of each entry, which costs more than all else if entries are small. It is dropped in a
  * database of many entries that have fewer bytes than this on average; those of Kubernetes have more.
  */
 const MANY_ENTRIES = 131_072;
@@ -55,7 +55,7 @@ const LEASE_ID_FIELD = 0b10;
 
 /**
  * The entries of all leaves of revisions, by a number each; those of a leaf are consecutive. None is needed for the verdict: when
- * the memory is needed, the sums (for HashKV) are given up first, then the entries (for live keys).
+ * the memory is needed, the sums (for HashKV) are dropped first, then the entries (for live keys).
  */
 export class EntryColumns {
   /** Whether live keys can still be counted. */
@@ -69,14 +69,14 @@ export class EntryColumns {
   constructor(budget: Budget) {
     this.#entries = new Table(budget, ENTRY_WORDS);
     this.#sums = new Table(budget, SUM_WORDS);
-    budget.onFull(() => this.#giveUp());
+    budget.onFull(() => this.#drop());
   }
 
-  /** Keeps the entries of a leaf with so many bytes of data, if there is room; returns the number of the first. */
+  /** Keeps the entries of a leaf with `bytes` of data, if there is room; returns the number of the first. */
   append(leaf: EntryReader, count: number, bytes: number): number {
     const first = this.#entries.length;
     this.#bytes += bytes;
-    if (this.sums && first > MANY_ENTRIES && this.#bytes < first * SMALL_ENTRY) this.#giveUp();
+    if (this.sums && first > MANY_ENTRIES && this.#bytes < first * SMALL_ENTRY) this.#drop();
     if (this.live) this.#entries.append(leaf.entries, count);
     if (this.sums) this.#sums.append(leaf.sums, count);
     return first;
@@ -112,7 +112,7 @@ export class EntryColumns {
     return this.#sums.get(entry, 2);
   }
 
-  #giveUp(): boolean {
+  #drop(): boolean {
     if (this.sums) {
       this.sums = false;
       this.#sums.close();
@@ -222,7 +222,7 @@ export class EntryReader {
 
 /**
  * A key of the `key` bucket: main and sub revision, big-endian and not negative, and perhaps the mark of a tombstone. A main
- * revision that a number cannot hold exactly, which no etcd reaches, is none.
+ * revision that a number cannot hold exactly, which no etcd reaches, is not a revision.
  */
 function isRevision(bytes: Buffer, at: number, size: number): boolean {
   if (size !== REVISION_SIZE && (size !== TOMBSTONE_SIZE || bytes[at + 17] !== TOMBSTONE_MARK)) return false;
