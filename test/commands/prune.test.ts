@@ -136,7 +136,7 @@ t.test('snapshots of an earlier life stay until its id is named', async (t) => {
   });
   const wrong = await runWorker(['prune', '--cluster-id', 'a0,a1'], rules);
   t.equal(wrong.code, 2);
-  t.match(errorOf(wrong).message, '--cluster-id a0,a1 is no cluster id');
+  t.match(errorOf(wrong).message, '--cluster-id a0,a1 is not a cluster id');
   const named = await prune([], { ...rules, SNAPSHOT_PREVIOUS_CLUSTER_IDS: 'a0' });
   t.strictSame(named.removed, [before[1], before[2]]);
   t.strictSame(
