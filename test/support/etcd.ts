@@ -92,7 +92,9 @@ export class EtcdCluster {
           ...(tls === undefined ? [] : tlsFlags(tls)),
           ...flags,
         ];
-        const ready = async (): Promise<boolean> => isHealthy(client, tls);
+        // With this flag the client URL serves gRPC only.
+        const http = flags.indexOf('--listen-client-http-urls');
+        const ready = async (): Promise<boolean> => isHealthy((http >= 0 && flags[http + 1]) || client, tls);
         const start: Member['start'] = async (version, isReady = ready, more = []) =>
           Daemon.start(version.etcd, [...args, ...unsynced(version), ...more], isReady);
         return { name, endpoint: client, start, daemon: await start(tools) };
