@@ -1,5 +1,4 @@
-import type { SnapshotRecord } from '../snapshot/record.ts';
-import { printable } from '../text.ts';
+import type { RecordedMember, SnapshotRecord } from '../snapshot/record.ts';
 
 /** A key count below this share of the previous one has collapsed. */
 const KEYS_LEFT = 1 / 2;
@@ -29,11 +28,8 @@ export function findAnomalies(
     ];
   }
   const anomalies: string[] = [];
-  for (const { id, name } of current.members) {
-    const before = previous.members.find((member) => member.id === id)?.name ?? '';
-    if (name !== '' && before !== '' && name !== before) {
-      anomalies.push(`member ${id} is ${printable(name)}, but was ${printable(before)} (was the cluster rebuilt?)`);
-    }
+  if (areOthers(current.members, previous.members)) {
+    anomalies.push('all members have other names than before, under the same ids (was the cluster rebuilt?)');
   }
   if (current.revision < previous.revision) {
     anomalies.push(`the revision went back from ${previous.revision} to ${current.revision}`);
@@ -50,4 +46,14 @@ export function findAnomalies(
 function comparableKeys(previous: SnapshotRecord, current: SnapshotRecord): [previous: number, current: number] {
   if (previous.liveKeys === undefined || current.liveKeys === undefined) return [previous.totalKeys, current.totalKeys];
   return [previous.liveKeys, current.liveKeys];
+}
+
+/**
+ * Whether two lists of members with the same ids are of two clusters: all have other names. etcd derives ids from addresses, so
+ * a rebuilt cluster gets the same. A single member may have been renamed.
+ */
+export function areOthers(members: readonly RecordedMember[], before: readonly RecordedMember[]): boolean {
+  const names = new Map(before.map(({ id, name }) => [id, name]));
+  const known = members.filter(({ id, name }) => name !== '' && (names.get(id) ?? '') !== '');
+  return known.length > 1 && known.every(({ id, name }) => name !== names.get(id));
 }

@@ -9,6 +9,7 @@ import {
   newestFirst,
   type Recorded,
 } from '../snapshot/inventory.ts';
+import { areOthers } from './anomalies.ts';
 
 const DAY_MS = 86_400_000;
 
@@ -74,7 +75,7 @@ export function decideRetention<T extends CataloguedBlob>(
 
 /**
  * Snapshots with the id of this cluster that are not part of its history. etcd derives the id from peer URLs and token, so a
- * cluster that is rebuilt on the same addresses gets the same id; but its revisions begin again, or its members have new names.
+ * cluster that is rebuilt on the same addresses gets the same id; but its revisions begin again, or all its members have other names.
  * All that is older than such a difference is of the former cluster, unless its id is listed as one that this cluster had.
  * @param own the newest first
  */
@@ -86,13 +87,11 @@ function ofFormerCluster<T extends CataloguedBlob>(
   if (clusterId === undefined || previousIds.includes(clusterId)) return new Set();
   const ordered = fresh === undefined ? own : [fresh, ...own.filter((snapshot) => snapshot !== fresh)];
   const sameId = ordered.filter(({ record }) => record.clusterId === clusterId);
-  const names = new Map<string, string>();
   let lowest: Recorded<T> | undefined;
-  const border = sameId.findIndex((snapshot) => {
-    const named = snapshot.record.members.filter(({ name }) => name !== '');
-    const isRenamed = named.some(({ id, name }) => names.has(id) && names.get(id) !== name);
-    if (isRenamed || (lowest !== undefined && isHigherBefore(snapshot, lowest))) return true;
-    for (const { id, name } of named) names.set(id, name);
+  const border = sameId.findIndex((snapshot, index) => {
+    const { members } = sameId[index - 1]?.record ?? snapshot.record;
+    if (areOthers(members, snapshot.record.members)) return true;
+    if (lowest !== undefined && isHigherBefore(snapshot, lowest)) return true;
     if (lowest === undefined || snapshot.record.revision < lowest.record.revision) lowest = snapshot;
     return false;
   });

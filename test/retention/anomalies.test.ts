@@ -44,8 +44,26 @@ t.test('suspicious', (t) => {
   t.match(anomalies({}, { clusterId: 'c2' }), ['the cluster id is c1, but the snapshots here are of cluster c2']);
   const members = (...names: string[]): SnapshotRecord['members'] =>
     names.map((name, index) => ({ id: `m${index}`, name, peerURLs: [], isLearner: false }));
-  t.match(anomalies({ members: members('x') }, { members: members('a') }), [/^member m0 is x, but was a/]);
-  t.strictSame(anomalies({ members: members('a', 'b') }, { members: members('', 'b', 'c') }), [], 'one had no name');
+  t.match(anomalies({ members: members('x', 'y') }, { members: members('a', 'b', 'c') }), [
+    /^all members have other names/,
+  ]);
+  for (const [now, before] of [
+    [
+      ['x', 'b'],
+      ['a', 'b'],
+    ],
+    [['x'], ['a']],
+    [
+      ['a', 'b'],
+      ['', 'b', 'c'],
+    ],
+    [
+      ['x', 'y'],
+      ['', 'b'],
+    ],
+  ] as const) {
+    t.strictSame(anomalies({ members: members(...now) }, { members: members(...before) }), [], now.join());
+  }
   t.equal(anomalies({ revision: 1, liveKeys: 1, totalSize: 1 }, {}).length, 3);
   t.end();
 });

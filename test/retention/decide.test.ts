@@ -233,8 +233,10 @@ t.test('a former cluster with the same id: what it left stays, and counts for no
   t.notOk(decide(rebuilt, { last: 1 })['5@120']?.keep);
   t.strictSame(ids(rebuilt, ['c1', 'c1']), ['3', '4', '5', '900'], 'unless its id is listed as an earlier one');
 
-  const renamed = [at(HOUR, 30, ['x', 'y']), at(2 * HOUR, 20, ['x', '']), at(3 * HOUR, 10), at(4 * HOUR, 5)];
+  const renamed = [at(HOUR, 30, ['x', 'y']), at(2 * HOUR, 20, ['x', 'y']), at(3 * HOUR, 10), at(4 * HOUR, 5)];
   t.strictSame(ids(renamed), ['20'], 'the same members under other names');
+  const one = [at(HOUR, 30, ['x', 'b']), at(2 * HOUR, 20), at(3 * HOUR, 10, ['a'])];
+  t.strictSame(ids(one), ['10', '20'], 'one member under another name');
   const joined = [at(HOUR, 30, ['a', 'b', 'c']), at(2 * HOUR, 20, ['a', '']), at(3 * HOUR, 10, ['a'])];
   t.strictSame(ids(joined), ['10', '20'], 'members that join, also before they have a name');
 
