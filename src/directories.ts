@@ -1,4 +1,5 @@
 import {
+  closeSync,
   constants,
   existsSync,
   fstatSync,
@@ -8,6 +9,7 @@ import {
   openSync,
   readlinkSync,
   type Stats,
+  statfsSync,
 } from 'node:fs';
 import { lstat, open, readdir, rmdir, unlink } from 'node:fs/promises';
 import { basename } from 'node:path';
@@ -26,6 +28,15 @@ const HAS_PROC = existsSync('/proc/self/fd');
 
 const { O_DIRECTORY, O_NOFOLLOW, O_NONBLOCK, O_RDONLY } = constants;
 
+/** Linux: opens what cannot be read, too, to reach what is in it. Node has no name for it. */
+const O_PATH = 0o10000000;
+
+/** As many symbolic links as Linux follows in a path. */
+const MAX_LINKS = 40;
+
+/** File system type of /proc, whose links lead elsewhere than their text says. */
+const PROC = 0x9fa0;
+
 /** A directory that stays open until the process ends. */
 export class HeldDirectory {
   /** For messages. */
@@ -37,9 +48,12 @@ export class HeldDirectory {
     this.name = name;
   }
 
-  /** A directory that the operator named: symbolic links in the path are followed. @throws the error of the system call */
+  /**
+   * One that an option or a variable names. Links in its path are followed if they belong to root or to this user.
+   * @throws UnsafeError for a link of another user, who could lead root anywhere; the error of the system call
+   */
   static open(path: string): HeldDirectory {
-    return new HeldDirectory(openSync(path, O_RDONLY | O_DIRECTORY), path);
+    return new HeldDirectory(HAS_PROC ? openTrusted(path) : openSync(path, O_RDONLY | O_DIRECTORY), path);
   }
 
   /** A path of the open directory, also valid for child processes (exec.ts). */
@@ -108,13 +122,58 @@ export class HeldDirectory {
   }
 
   /** Removes its content. Links are removed, not followed. */
-  async empty(): Promise<void> {
-    for (const name of await readdir(this.path)) await removeTree(this.at(name));
+  async empty(isKept: (name: string) => boolean = () => false): Promise<void> {
+    for (const name of await readdir(this.path)) if (!isKept(name)) await removeTree(this.at(name));
   }
 
   #shown(name: string): string {
     return `${this.name.replace(/\/$/, '')}/${name}`;
   }
+}
+
+/** Opens each directory of a path inside the one before it, and looks at each link before it is followed. */
+function openTrusted(path: string): number {
+  let held = openSync(path.startsWith('/') ? '/' : '.', O_PATH | O_DIRECTORY);
+  const enter = (next: string, flags: number): void => {
+    const before = held;
+    held = openSync(next, O_PATH | O_DIRECTORY | flags);
+    closeSync(before);
+  };
+  try {
+    const rest = path.split('/');
+    for (let links = 0, name = rest.shift(); name !== undefined; name = rest.shift()) {
+      if (name === '') continue;
+      const at = `/proc/self/fd/${held}/${name}`;
+      const target = trustedLink(at, path);
+      if (target === undefined) enter(at, O_NOFOLLOW);
+      else if (statfsSync(`/proc/self/fd/${held}`).type === PROC) enter(at, 0);
+      else {
+        if (++links > MAX_LINKS) throw Object.assign(new Error('too many symbolic links'), { code: 'ELOOP' });
+        if (target.startsWith('/')) enter('/', 0);
+        rest.unshift(...target.split('/'));
+      }
+    }
+    return openSync(`/proc/self/fd/${held}`, O_RDONLY | O_DIRECTORY);
+  } finally {
+    closeSync(held);
+  }
+}
+
+/**
+ * Where a link leads; undefined for anything else. Stricter than the kernel (protected_symlinks), which looks at links in sticky
+ * directories only.
+ */
+function trustedLink(at: string, path: string): string | undefined {
+  const stats = lstatSync(at, { bigint: true });
+  if (!stats.isSymbolicLink()) return undefined;
+  const target = readlinkSync(at);
+  const { ino, ctimeNs } = lstatSync(at, { bigint: true });
+  const isOurs = stats.uid === 0n || stats.uid === BigInt(geteuid?.() ?? 0);
+  if (isOurs && ino === stats.ino && ctimeNs === stats.ctimeNs) return target;
+  throw new UnsafeError(
+    `${printable(withNames(at))}, a part of ${printable(path)}, is a symbolic link of another user (uid ${stats.uid}).`,
+    'Check where it leads, and give the path without the link. Nothing was done.',
+  );
 }
 
 /** A text in which paths of held directories are replaced by their names. */
@@ -203,7 +262,8 @@ export async function removeTree(path: string, attempts = 5): Promise<void> {
   }
 }
 
-function pathOf(fd: number, path: string): string {
+/** A path to an open file, which stays the same file whatever is put in the place of its name. */
+export function pathOf(fd: number, path: string): string {
   return HAS_PROC ? `/proc/self/fd/${fd}` : path;
 }
 

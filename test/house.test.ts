@@ -21,7 +21,7 @@ const FLOORS = [
     'text.ts',
     'config/variables.ts',
   ],
-  ['directories.ts', 'disk.ts', 'files.ts', 'member.ts', 'pem.ts', 'url.ts', 'snapshot/file-kind.ts'],
+  ['directories.ts', 'directory-lock.ts', 'disk.ts', 'files.ts', 'member.ts', 'pem.ts', 'url.ts', 'snapshot/file-kind.ts'],
   ['config/', 'layouts.ts'],
   ['snapshot/verify/'],
   ['snapshot/record.ts', 'snapshot/inventory.ts', 'snapshot/keys.ts'],

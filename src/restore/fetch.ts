@@ -1,11 +1,12 @@
 import { type FileHandle, open, readdir, unlink } from 'node:fs/promises';
 import { join } from 'node:path';
+import { pathOf, withNames } from '../directories.ts';
 import { onDisk, statOf } from '../disk.ts';
-import { Interrupted, RunTimeout, StorageError } from '../errors.ts';
+import { Interrupted, RunTimeout, StorageError, UnsafeError } from '../errors.ts';
 import type { Log } from '../log.ts';
 import type { StartProgress } from '../progress.ts';
 import { factsOf, openFile, readThrough, type SnapshotSource } from '../snapshot/source.ts';
-import type { SnapshotFacts } from '../snapshot/verify/verified.ts';
+import type { SnapshotFacts, VerdictWithoutHash } from '../snapshot/verify/verified.ts';
 
 const HINT =
   'Nothing was restored. Use another: `etcd-snapshot list` shows them, `etcd-snapshot verify` shows all problems.';
@@ -42,9 +43,7 @@ export async function fetchVerified(source: SnapshotSource, dir: string, options
   }
   await removeOthers(dir, part);
   const resumed = (await bytesAt(source, dir)) > 0;
-  await download(source, part, options);
-  const written = await openFile(part, options.signal);
-  const verdict = await readThrough({ ...written, name: source.name }, options);
+  const verdict = await download(source, part, options);
   try {
     return { file: part, facts: factsOf(source, verdict, HINT) };
   } catch (error) {
@@ -72,8 +71,27 @@ async function removeOthers(dir: string, part: string): Promise<void> {
   }
 }
 
-async function download(source: SnapshotSource, part: string, { startProgress, log }: FetchOptions): Promise<void> {
+/** @returns the verdict on what the disk returns of the file that was written, which is still the one of this name */
+async function download(source: SnapshotSource, part: string, options: FetchOptions): Promise<VerdictWithoutHash> {
   const file = await onDisk(`Creating ${part}`, open(part, 'a', 0o600));
+  try {
+    await append(source, file, part, options);
+    const written = await openFile(pathOf(file.fd, part), options.signal);
+    const verdict = await readThrough({ ...written, name: source.name }, options);
+    await assertSameFile(file, part);
+    return verdict;
+  } finally {
+    await file.close();
+  }
+}
+
+/** Downloads what the file lacks. */
+async function append(
+  source: SnapshotSource,
+  file: FileHandle,
+  part: string,
+  { startProgress, log }: FetchOptions,
+): Promise<void> {
   const progress = startProgress(`downloading ${source.name}`, source.size);
   try {
     const { size: from } = await file.stat();
@@ -88,8 +106,17 @@ async function download(source: SnapshotSource, part: string, { startProgress, l
     await onDisk(`Writing ${part}`, file.sync());
   } finally {
     progress.end();
-    await file.close();
   }
+}
+
+/** @throws UnsafeError unless the name still leads to the file that was written and verified */
+async function assertSameFile(file: FileHandle, part: string): Promise<void> {
+  const [own, named] = [await file.stat(), await statOf(part, 'refuse')];
+  if (named?.dev === own.dev && named.ino === own.ino) return;
+  throw new UnsafeError(
+    `${withNames(part)} was removed or replaced while it was verified.`,
+    'Check who else works in that directory, and run it again.',
+  );
 }
 
 async function writeAll(file: FileHandle, piece: Buffer): Promise<void> {

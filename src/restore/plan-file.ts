@@ -1,8 +1,9 @@
 import { createHash, randomBytes } from 'node:crypto';
 import { link, open, unlink } from 'node:fs/promises';
-import { dirname, join, resolve } from 'node:path';
+import { basename, dirname, join, resolve } from 'node:path';
 import * as v from 'valibot';
 import { TYPES } from '../config/variables.ts';
+import { HeldDirectory } from '../directories.ts';
 import { UsageError } from '../errors.ts';
 import { readNamed } from '../files.ts';
 import { formatInitialCluster, type InitialMember } from '../member.ts';
@@ -245,29 +246,33 @@ function digestOf(document: object): string {
   return createHash('sha256').update(JSON.stringify(document)).digest('hex');
 }
 
-/** @throws UsageError unless a new plan can be written to the path: two plans of one restore must not be mixed up */
-export async function assertNoFile(path: string): Promise<void> {
-  if ((await statOf(path)) !== undefined) {
-    throw new UsageError(
-      `${printable(path)} already exists, and is not overwritten.`,
-      'Show that plan with --plan --from-plan, or choose another file for the new plan.',
-    );
-  }
+/**
+ * @returns the directory that is to hold the plan
+ * @throws UsageError unless a new plan can be written to the path: two plans of one restore must not be mixed up; UnsafeError
+ */
+export async function assertNoFile(path: string): Promise<HeldDirectory> {
   await assertParent(path);
+  const parent = await onDisk(`Opening ${dirname(path)}`, () => HeldDirectory.open(dirname(path)));
+  if ((await statOf(parent.at(basename(path)), 'refuse')) === undefined) return parent;
+  throw new UsageError(
+    `${printable(path)} already exists, and is not overwritten.`,
+    'Show that plan with --plan --from-plan, or choose another file for the new plan.',
+  );
 }
 
 /** The whole file appears in one step. @throws UsageError when something is there already */
 export async function writePlan(path: string, document: object): Promise<void> {
-  const part = `${path}.${randomBytes(4).toString('hex')}.part`;
-  const file = await onDisk(`Creating ${part}`, open(part, 'wx', 0o644));
+  const parent = await assertNoFile(path);
+  const part = parent.at(`${basename(path)}.${randomBytes(4).toString('hex')}.part`);
+  const file = await onDisk(`Creating ${path}`, open(part, 'wx', 0o644));
   try {
-    await onDisk(`Writing ${part}`, file.writeFile(`${JSON.stringify(document, undefined, 2)}\n`));
-    await onDisk(`Writing ${part}`, file.sync());
+    await onDisk(`Writing ${path}`, file.writeFile(`${JSON.stringify(document, undefined, 2)}\n`));
+    await onDisk(`Writing ${path}`, file.sync());
     // Unlike a rename, a link never replaces a file.
-    await onDisk(`Creating ${path}`, link(part, path));
+    await onDisk(`Creating ${path}`, link(part, parent.at(basename(path))));
   } finally {
     await file.close();
     await unlink(part);
   }
-  await onDisk(`Writing ${path}`, sync(dirname(resolve(path))));
+  await onDisk(`Writing ${path}`, sync(parent.path));
 }

@@ -4,8 +4,9 @@ import { chmod, lchown, mkdir, readdir, readFile, rename, rmdir, writeFile } fro
 import { basename, dirname, join, resolve } from 'node:path';
 import * as v from 'valibot';
 import { HeldDirectory, removeTree } from '../directories.ts';
+import { isLock, lockDirectory } from '../directory-lock.ts';
 import { assertParent, assertSpace, handOver, onDisk, statOf, sync } from '../disk.ts';
-import { UsageError } from '../errors.ts';
+import { UnsafeError, UsageError } from '../errors.ts';
 import { kindOf } from '../files.ts';
 import { printable } from '../text.ts';
 import { assertUnused } from './in-use.ts';
@@ -30,6 +31,7 @@ export class WorkPlace {
   readonly path: string;
   readonly #parent: HeldDirectory;
   #work: HeldDirectory | undefined;
+  #unlock: (() => void) | undefined;
 
   private constructor(path: string, parent: HeldDirectory) {
     this.path = path;
@@ -52,16 +54,26 @@ export class WorkPlace {
     return this.#parent.stats();
   }
 
-  /** The work directory; an interrupted run can have left it. @throws UnsafeError, UsageError */
+  /** The work directory, locked; an interrupted run can have left it. @throws UnsafeError, UsageError */
   async work(): Promise<HeldDirectory> {
     const create = (): HeldDirectory => this.#parent.makePrivate(this.#workName);
-    return (this.#work ??= await onDisk(`Creating ${this.path}${WORK}`, create));
+    return (this.#work ??= await this.#lock(await onDisk(`Creating ${this.path}${WORK}`, create)));
   }
 
   /** The work directory, if it exists. */
   async leftover(): Promise<HeldDirectory | undefined> {
     const find = (): HeldDirectory | undefined => this.#parent.findPrivate(this.#workName);
-    return (this.#work ??= await onDisk(`Reading ${this.path}${WORK}`, find));
+    const found = this.#work ?? (await onDisk(`Reading ${this.path}${WORK}`, find));
+    return found && (this.#work ??= await this.#lock(found));
+  }
+
+  async #lock(work: HeldDirectory): Promise<HeldDirectory> {
+    this.#unlock = await onDisk(`Locking ${this.path}${WORK}`, lockDirectory(work));
+    if (this.#unlock !== undefined) return work;
+    throw new UnsafeError(
+      `Another run is restoring to ${printable(this.path)}.`,
+      'Wait for its end, or use another file or directory. Nothing was done.',
+    );
   }
 
   /** Moves what was made to the path. */
@@ -72,10 +84,12 @@ export class WorkPlace {
 
   async removeWork(): Promise<void> {
     if (this.#work === undefined) return;
+    await this.#work.empty(isLock);
     await this.#work.empty();
     // Fails where somebody replaced it: then it is theirs.
     await rmdir(this.#parent.at(this.#workName)).catch(() => {});
     await sync(this.#parent.path);
+    this.#unlock?.();
     this.#work = undefined;
   }
 
@@ -183,7 +197,7 @@ export class Target {
 
 /** Removes what a killed run left: incomplete data, and a WAL without its data. Its download is kept. */
 async function removeLeftovers(data: WorkPlace, wal: WorkPlace | undefined): Promise<void> {
-  await (await wal?.leftover())?.empty();
+  await (await wal?.leftover())?.empty(isLock);
   const work = await data.leftover();
   if (work === undefined) return;
   const journal = await readJournal(work.at(JOURNAL));

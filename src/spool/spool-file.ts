@@ -1,6 +1,6 @@
 import { createCipheriv, createDecipheriv, randomBytes } from 'node:crypto';
 import { type FileHandle, open, statfs, unlink } from 'node:fs/promises';
-import { join } from 'node:path';
+import { HeldDirectory } from '../directories.ts';
 import { ExitCode, messageOf, WorkerError } from '../errors.ts';
 
 /** Confidential, as a snapshot holds every Secret, and authenticated: other bytes than the written ones are never returned. */
@@ -81,7 +81,7 @@ export class SpoolFile {
     const { dir, bytes } = options;
     const room = await roomIn(options);
     if (room < bytes) throw new Error(`it needs up to ${bytes} bytes and has ${room}${leaving(options)}`);
-    const path = join(dir, `.etcd-snapshot-${randomBytes(16).toString('hex')}.spool`);
+    const path = HeldDirectory.open(dir).at(`.etcd-snapshot-${randomBytes(16).toString('hex')}.spool`);
     // Fails if the path exists, also as a symbolic link.
     const handle = await open(path, 'wx+', 0o600);
     try {

@@ -314,7 +314,7 @@ t.test('the snapshot itself, as a file', async (t) => {
 });
 
 async function hasDownloaded(work: string): Promise<boolean> {
-  const [part] = await readdir(work).catch(() => []);
+  const part = (await readdir(work).catch(() => [])).find((name) => name.startsWith('snapshot-'));
   return part !== undefined && (await stat(join(work, part))).size > 0;
 }
 
@@ -346,8 +346,8 @@ t.test('a download that is cut is resumed, one that was killed goes on', async (
   worker.kill('SIGTERM');
   t.equal((await ended).code, 143);
   await t.rejects(stat(target), { code: 'ENOENT' });
-  const [part = ''] = await readdir(`${target}.restoring`);
-  t.match(part, /^snapshot-/, 'the download is kept');
+  const part = (await readdir(`${target}.restoring`)).find((name) => name.startsWith('snapshot-')) ?? '';
+  t.not(part, '', 'the download is kept');
   const partFile = join(`${target}.restoring`, part);
   t.equal((await stat(partFile)).mode & 0o777, 0o600);
 
