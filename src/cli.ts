@@ -106,6 +106,13 @@ function assertOption(option: string, command: string, accepted: Options): void 
 function assertValues(command: string, { operands: wanted }: Command, { operands, options }: Arguments): void {
   const texts = Object.entries(options).filter(([name]) => !KEY_OPTIONS.has(name));
   const values = texts.flatMap(([name, value]) => [value].flat().map((text) => [`--${name}`, String(text)] as const));
+  const empty = values.find(([, text]) => text === '');
+  if (empty !== undefined) {
+    throw new UsageError(
+      `${empty[0]} is empty.`,
+      'Give it a value, or omit it. A shell variable that is not set is empty.',
+    );
+  }
   const url = operands.find(isUrl);
   if (url !== undefined) {
     throw new UsageError(

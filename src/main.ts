@@ -68,7 +68,11 @@ export async function main(): Promise<never> {
     commandLine = parseCommandLine(argv.slice(2));
     run.json = commandLine.json;
     if (commandLine.ask !== undefined) {
-      await print(run, `${commandLine.ask === 'help' ? commandLine.help : version()}\n`, signal);
+      await print(run, `${commandLine.ask === 'help' ? commandLine.help : version()}\n`, signal).catch(
+        (error: unknown) => {
+          throw unwritten(error, 'nothing.');
+        },
+      );
       endProcess(ExitCode.done, false);
     }
     run.end = await execute(run, commandLine, controller);

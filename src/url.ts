@@ -45,6 +45,11 @@ export function isLoopback(hostname: string): boolean {
   return /^(localhost|127(\.\d+){3}|\[::1\]|\[::ffff:7f[0-9a-f]{2}:[0-9a-f]+\])$/.test(hostname);
 }
 
+/** Whether it is the address of no machine, at which programs listen on all of theirs. @param hostname of a URL, with its brackets */
+export function isUnspecified(hostname: string): boolean {
+  return /^(0\.0\.0\.0|\[::\]|\[::ffff:0:0\])$/.test(hostname);
+}
+
 /** The host of a URL without brackets, and its port: the URL class drops the default port of the protocol. */
 export function addressOf(url: string): { readonly host: string; readonly port: number } {
   const { protocol, hostname, port } = new URL(url);

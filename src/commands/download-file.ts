@@ -2,8 +2,8 @@ import { createHash } from 'node:crypto';
 import { link } from 'node:fs/promises';
 import { dirname, resolve } from 'node:path';
 import { UsageError } from '../errors.ts';
-import { openRegular, whyUnreadable } from '../files.ts';
-import { assertParent, assertSpace, onDisk, statOf } from '../disk.ts';
+import { kindOf, openRegular, whyUnreadable } from '../files.ts';
+import { assertSpace, onDisk, statOf } from '../disk.ts';
 import { bytesAt, fetchVerified, isResumable } from '../restore/fetch.ts';
 import { readPlan } from '../restore/plan-file.ts';
 import { assertPlanned } from '../restore/plan.ts';
@@ -37,9 +37,9 @@ export async function download(context: Context, { operands: [operand], options 
   }
   const file = resolve(String(options['download']));
   const plan = typeof options['from-plan'] === 'string' ? await readPlan(options['from-plan']) : undefined;
-  await assertParent(file);
-  const there = await statOf(file);
-  if (there?.isDirectory() === true) throw new UsageError(`${printable(file)} is a directory.`, NEW);
+  const place = await WorkPlace.open(file);
+  const there = await statOf(place.final, 'refuse');
+  if (there?.isFile() === false) throw new UsageError(`${printable(file)} is ${kindOf(there)}.`, NEW);
   // A plan contains the checksum, so Azure is not needed.
   if (there !== undefined && plan !== undefined && operand === undefined) return doneBefore(file, plan.snapshot);
   const source = await openNamedOrNewest(context, operand ?? plan?.snapshot.name, options);
@@ -49,7 +49,6 @@ export async function download(context: Context, { operands: [operand], options 
   if (plan !== undefined && source.record !== undefined) assertPlanned(plan, source.name, source.record.sha256);
   if (there !== undefined) return doneBefore(file, { name: source.name, sha256: source.record?.sha256 });
 
-  const place = await WorkPlace.open(file);
   const { path: work } = await place.work();
   try {
     await assertSpace(work, source.size - (await bytesAt(source, work)));

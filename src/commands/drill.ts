@@ -47,7 +47,8 @@ export async function drill(context: Context, { operands: [operand], options }: 
   let server: DrillServer | undefined;
   try {
     await assertSpace(dir, (etag === undefined ? size : 2 * size) + 2 * WAL_SIZE);
-    const { file, facts } = await watch.time('fetch', fetchVerified(source, dir, context));
+    const { file, facts, warning: unchecked } = await watch.time('fetch', fetchVerified(source, dir, context));
+    if (unchecked !== undefined) warnings.add(...unchecked);
     const warning = record === undefined ? checkVersion(tool, versionsOf(facts)) : recordWarning;
     if (warning !== undefined) warnings.add(warning);
 

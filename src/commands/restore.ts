@@ -1,11 +1,12 @@
-import { onDisk } from '../disk.ts';
+import { join } from 'node:path';
+import { onDisk, statOf } from '../disk.ts';
 import { UsageError } from '../errors.ts';
 import { Warnings } from '../log.ts';
 import { formatInitialCluster } from '../member.ts';
 import { bytesAt, fetchVerified, isResumable } from '../restore/fetch.ts';
 import { assertNoQuorum } from '../restore/in-use.ts';
 import { assertAgrees, namesVoters } from '../restore/initial-members.ts';
-import { type Marker, markerOf, readMarker, sameParameters, writeMarker } from '../restore/marker.ts';
+import { assertNewCluster, type Marker, markerOf, readMarker, sameParameters, writeMarker } from '../restore/marker.ts';
 import { isGivenByHand, type MemberParameters, memberFor } from '../restore/member-parameters.ts';
 import {
   type Directories,
@@ -60,30 +61,26 @@ export async function restore(context: Context, args: Arguments): Promise<Outcom
   for (const warning of directories.warnings) warnings.add(warning);
   await ensurePlace(directories);
   const owner = await ownerFor(directories, options['owner-from']);
-  const target = await Target.prepare(directories.dataDir, options['wal-dir'], signal);
+  const target = await Target.prepare(directories.dataDir, directories.walDir, signal);
   for (const warning of target.warnings) warnings.add(warning, 'Make sure that etcd is stopped there.');
   try {
     await target.assertSpace(size - (await bytesAt(source, target.work)), size);
 
-    const { file, facts } = await watch.time('fetch', fetchVerified(source, target.work, context));
+    const { file, facts, warning: unchecked } = await watch.time('fetch', fetchVerified(source, target.work, context));
     if (request.plan !== undefined) assertPlanned(request.plan, name, facts.sha256);
     if (isKnown && !isGivenByHand(request)) assertAgrees(record, facts);
     const versionWarning = record === undefined ? checkVersion(tool, versionsOf(facts)) : recordWarning;
     if (versionWarning !== undefined) warnings.add(versionWarning);
     const { member, warnings: ofMember } = early ?? memberFor(request, facts);
     for (const warning of ofMember) warnings.add(warning);
-    if (skipHashCheck) {
-      warnings.add(
-        `The sha256 of ${printable(name)} was not checked.`,
-        'Every page is valid, but a changed byte of a value would not be noticed.',
-      );
-    }
+    if (unchecked !== undefined) warnings.add(...unchecked);
 
     const { freshDataDir, freshWalDir: walDirToMake } = target;
     const run = { file, size, skipHashCheck, member, dataDir: freshDataDir, walDir: walDirToMake, bump };
     await watch.time('restore', runRestore(tool, run, context));
     // The tool read the file itself: this proves that it read what was verified.
     await source.assertUnchanged();
+    await assertNewCluster(walDirToMake ?? join(freshDataDir, 'member/wal'), directories.oldWals);
     const marker = markerOf(source, facts, member, { plan: request.plan?.digest ?? null, tool: tool.name, bump });
     await onDisk(`Writing ${freshDataDir}`, writeMarker(freshDataDir, marker));
     await watch.time('place', target.place(owner));
@@ -91,7 +88,7 @@ export async function restore(context: Context, args: Arguments): Promise<Outcom
     log.info('data directory restored', { dataDir, tool: tool.name, member: member.name });
 
     const durationsMs = watch.durations();
-    const next = nextStep({ dataDir, place: directories.place });
+    const next = nextStep(directories);
     const took = `${humanSize(size)} in ${humanSeconds(durationsMs.total)}`;
     return outcomeOf(marker, { dataDir, walDir, next, took, durationsMs, findings: warnings.sentences });
   } catch (error) {
@@ -113,18 +110,18 @@ async function chooseSource(context: Context, args: Arguments, request: RestoreR
 /** What an earlier run with the same plan restored, whether it was swapped in since or not. */
 async function doneByPlan(
   { plan, name, config }: RestoreRequest,
-  { dataDir, place }: Directories,
+  directories: Directories,
 ): Promise<Outcome | undefined> {
   if (plan === undefined) return undefined;
   const isOurs = ({ plan: digest, member }: Marker): boolean =>
     digest === plan.digest && member.name === (name ?? config?.name);
-  const waiting = await readMarker(dataDir);
-  if (waiting !== undefined && !waiting.isUsed && isOurs(waiting.marker)) {
-    return earlier(waiting.marker, dataDir, nextStep({ dataDir, place }));
-  }
+  const waiting = await waitingIn(directories);
+  if (waiting !== undefined && isOurs(waiting)) return earlier(waiting, directories, nextStep(directories));
+  const { dataDir, place } = directories;
   const swapped = place === undefined || place === dataDir ? undefined : await readMarker(place);
   if (place === undefined || swapped === undefined || !isOurs(swapped.marker)) return undefined;
-  return earlier(swapped.marker, place, 'start etcd; to restore again create a new plan');
+  const next = 'start etcd; to restore again create a new plan';
+  return earlier(swapped.marker, { dataDir: place, walDir: undefined }, next);
 }
 
 /** What an earlier run restored from the same snapshot with the same parameters. */
@@ -132,14 +129,21 @@ async function doneBefore(
   { record }: SnapshotSource,
   member: MemberParameters,
   bump: number,
-  { dataDir, place }: Directories,
+  directories: Directories,
 ): Promise<Outcome | undefined> {
-  const found = await readMarker(dataDir);
-  if (found === undefined || found.isUsed || record === undefined) return undefined;
-  const { marker } = found;
+  const marker = await waitingIn(directories);
+  if (marker === undefined || record === undefined) return undefined;
   const isSame = marker.snapshot.sha256 === record.sha256 && marker.revision === marker.snapshot.revision + bump;
   if (!isSame || !sameParameters(member, marker.member)) return undefined;
-  return earlier(marker, dataDir, nextStep({ dataDir, place }));
+  return earlier(marker, directories, nextStep(directories));
+}
+
+/** Of restored data in the target that no etcd has used yet, and that has a separate WAL directory if one is given. */
+async function waitingIn({ dataDir, walDir }: Directories): Promise<Marker | undefined> {
+  const found = await readMarker(dataDir);
+  if (found === undefined || found.isUsed) return undefined;
+  const hasOwnWal = (await statOf(join(dataDir, 'member/wal'))) !== undefined;
+  return hasOwnWal === (walDir === undefined) ? found.marker : undefined;
 }
 
 function bumpOf(options: RestoreOptions, { name, canBump }: RestoreTool, warnings: Warnings): number {
@@ -152,8 +156,12 @@ function bumpOf(options: RestoreOptions, { name, canBump }: RestoreTool, warning
   return 0;
 }
 
-function earlier(marker: Marker, dataDir: string, next: string): Outcome {
-  const done = { dataDir, next, walDir: null, took: undefined, durationsMs: { total: 0 }, findings: [] };
+function earlier(
+  marker: Marker,
+  { dataDir, walDir = null }: { readonly dataDir: string; readonly walDir?: string | null | undefined },
+  next: string,
+): Outcome {
+  const done = { dataDir, next, walDir, took: undefined, durationsMs: { total: 0 }, findings: [] };
   return outcomeOf(marker, done);
 }
 

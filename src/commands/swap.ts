@@ -2,7 +2,7 @@ import { join } from 'node:path';
 import { statOf } from '../disk.ts';
 import { UsageError } from '../errors.ts';
 import { Warnings } from '../log.ts';
-import { type Identity, identityOf, type Marker, readMarker } from '../restore/marker.ts';
+import { assertNewCluster, type Identity, identityOf, type Marker, readMarker } from '../restore/marker.ts';
 import { readMemberConfig } from '../restore/member-config.ts';
 import { assertDirectory } from '../restore/plan-file.ts';
 import { ownCommand } from '../restore/runbooks.ts';
@@ -42,7 +42,9 @@ export async function swap({ log, signal }: Context, { operands, options }: Argu
     return alreadyDone(place, inPlace);
   }
   if (incoming !== undefined) assertMember(incoming, name, restored);
-  const old = await identityOf(join(place, 'member'));
+  const wal = join(place, 'member/wal');
+  await assertNewCluster(join(restored, 'member/wal'), [wal]);
+  const old = await identityOf(wal);
   const { dataDir, aside, warnings: ofSwap } = await swapIn(place, restored, new Date(), signal);
   for (const warning of ofSwap) warnings.add(warning, 'Make sure that etcd was stopped there.');
   if (aside === undefined) {

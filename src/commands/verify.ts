@@ -1,5 +1,5 @@
 import { VerificationError } from '../errors.ts';
-import { invalidSnapshot, readThrough } from '../snapshot/source.ts';
+import { checksumWarning, invalidSnapshot, readThrough } from '../snapshot/source.ts';
 import { paint, printable } from '../text.ts';
 import type { Arguments, Context, Outcome } from './command.ts';
 import { openSource } from './operand.ts';
@@ -10,6 +10,8 @@ export async function verify(context: Context, { operands: [operand = ''], optio
   const source = await openSource(context, operand, options);
   const verdict = await readThrough(source, context);
   const { report } = verdict;
+  const warning = checksumWarning(source, verdict);
+  if (warning !== undefined) context.log.warn(warning[0], { hint: warning[1] });
   const faults: { kind: string; page?: number; message: string }[] = [...report.faults];
   if (source.problem !== undefined) faults.push({ kind: 'record', message: source.problem });
   if (source.record !== undefined && source.record.sha256 !== report.sha256) {

@@ -1,5 +1,5 @@
 import { invalidStream } from '../backup/pump.ts';
-import { parseOrigin } from '../url.ts';
+import { isUnspecified, parseOrigin } from '../url.ts';
 import { UsageError } from '../errors.ts';
 import type { Connection } from '../etcd/connection.ts';
 import type { ClusterHealth } from '../etcd/cluster-health.ts';
@@ -123,7 +123,9 @@ function urls(options: Readonly<Record<string, unknown>>, name: string, defaultP
     ?.split(',')
     .map((value) => {
       const parsed = parseOrigin(value.trim(), ['http:', 'https:'], defaultPort);
-      if ('origin' in parsed) return parsed.origin;
-      throw new UsageError(`--${name} ${parsed.problem}.`, `For example: https://10.0.0.8:${defaultPort}`);
+      const isNowhere = 'origin' in parsed && isUnspecified(new URL(parsed.origin).hostname);
+      if ('origin' in parsed && !isNowhere) return parsed.origin;
+      const problem = 'problem' in parsed ? parsed.problem : 'must be an address at which other members reach it';
+      throw new UsageError(`--${name} ${problem}.`, `For example: https://10.0.0.8:${defaultPort}`);
     });
 }

@@ -5,7 +5,7 @@ import { onDisk, statOf } from '../disk.ts';
 import { Interrupted, RunTimeout, StorageError, UnsafeError } from '../errors.ts';
 import type { Log } from '../log.ts';
 import type { StartProgress } from '../progress.ts';
-import { factsOf, openFile, readThrough, type SnapshotSource } from '../snapshot/source.ts';
+import { checksumWarning, factsOf, openFile, readThrough, type SnapshotSource } from '../snapshot/source.ts';
 import type { SnapshotFacts, VerdictWithoutHash } from '../snapshot/verify/verified.ts';
 
 const HINT =
@@ -22,6 +22,8 @@ interface FetchOptions {
 interface Fetched {
   readonly file: string;
   readonly facts: SnapshotFacts;
+  /** Of a file whose sha256 was not checked. */
+  readonly warning?: ReturnType<typeof checksumWarning>;
 }
 
 /** Bytes of a download that an interrupted run left here. */
@@ -39,7 +41,9 @@ export async function bytesAt(source: SnapshotSource, dir: string): Promise<numb
 export async function fetchVerified(source: SnapshotSource, dir: string, options: FetchOptions): Promise<Fetched> {
   const part = partOf(source, dir);
   if (part === undefined) {
-    return { file: source.name, facts: factsOf(source, await readThrough(source, options), HINT) };
+    const verdict = await readThrough(source, options);
+    const facts = factsOf(source, verdict, HINT);
+    return { file: source.name, facts, warning: checksumWarning(source, verdict) };
   }
   await removeOthers(dir, part);
   const resumed = (await bytesAt(source, dir)) > 0;

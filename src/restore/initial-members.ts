@@ -208,6 +208,10 @@ function isOld(member: InitialMember, set: readonly InitialMember[], { mayListOl
 }
 
 function repeated(set: readonly InitialMember[]): string | undefined {
+  const twice = set.find(({ peerURLs }) =>
+    peerURLs.some((url, i) => peerURLs.slice(0, i).some((one) => sameUrls([one], [url]))),
+  );
+  if (twice !== undefined) return `${printable(twice.name)} has the same peer URL twice`;
   const [first, second] = clashIn(set) ?? [];
   if (first === undefined || second === undefined) return undefined;
   return `${printable(first.name)} and ${printable(second.name)} have the same ${first.name === second.name ? 'name' : 'peer URL'}`;

@@ -2,9 +2,11 @@ import { open, readdir, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { isDeepStrictEqual } from 'node:util';
 import * as v from 'valibot';
+import { UnsafeError } from '../errors.ts';
 import { openRegular } from '../files.ts';
 import type { SnapshotSource } from '../snapshot/source.ts';
 import type { SnapshotFacts } from '../snapshot/verify/verified.ts';
+import { printable } from '../text.ts';
 import type { MemberParameters } from './member-parameters.ts';
 import { Count, Id, Initial, MemberName, Sha256, Text } from './plan-file.ts';
 
@@ -111,10 +113,9 @@ const HEAD = 4096;
 /** Type of the record with the identity. */
 const METADATA = 1n;
 
-/** The identity in the newest file of the WAL; every file begins with it. Undefined where it cannot be read. */
-export async function identityOf(memberDir: string): Promise<Identity | undefined> {
+/** The identity in the newest file of a WAL directory; every file begins with it. Undefined where it cannot be read. */
+export async function identityOf(wal: string): Promise<Identity | undefined> {
   try {
-    const wal = join(memberDir, 'wal');
     const newest = (await readdir(wal))
       .filter((name) => name.endsWith('.wal'))
       .toSorted()
@@ -125,6 +126,24 @@ export async function identityOf(memberDir: string): Promise<Identity | undefine
     return identityIn(buffer.subarray(0, bytesRead));
   } catch {
     return undefined;
+  }
+}
+
+/**
+ * Refuses restored data that has the cluster id of the data that it replaces, as a second restore of a snapshot has: etcd derives
+ * the ids from the members and the token. A member that keeps its old data would join the restored cluster with it.
+ * @param wal WAL directory of the restored data; `old` those that the member has now
+ * @throws UnsafeError
+ */
+export async function assertNewCluster(wal: string, old: readonly string[]): Promise<void> {
+  const restored = await identityOf(wal);
+  for (const path of old) {
+    const found = await identityOf(path);
+    if (restored === undefined || found?.clusterId !== restored.clusterId) continue;
+    throw new UnsafeError(
+      `${printable(path)} is of cluster ${found.clusterId}, as the restored data is: the member has data of an earlier restore of this snapshot.`,
+      'Give another --initial-cluster-token, the same on all members, or restore from a plan, which has a random token.',
+    );
   }
 }
 

@@ -85,6 +85,10 @@ export interface Directories {
   readonly dataDir: string;
   /** The data directory of the member's etcd; undefined = unknown. */
   readonly place: string | undefined;
+  /** A separate WAL directory to make. */
+  readonly walDir: string | undefined;
+  /** WAL directories of the data that the member has now, where there is any. */
+  readonly oldWals: readonly string[];
   readonly warnings: readonly string[];
 }
 
@@ -109,27 +113,36 @@ export function directoriesOf(options: RestoreOptions, { plan, config, name }: R
     ? [`Member ${member} has the data directory ${own} in its own configuration, not ${plan.dataDir}.`]
     : [];
   const given = options['data-dir'];
-  if (given === undefined && place !== undefined) return { dataDir: join(place, 'restored'), place, warnings };
-  if (given === undefined) {
+  if (given === undefined && place === undefined) {
     throw new UsageError(
       'No target directory given (--data-dir).',
       'Give --data-dir with a directory that does not exist yet.',
     );
   }
-  const dataDir = assertDirectory(given, '--data-dir');
-  if (own !== undefined && dataDir !== own && !dataDir.startsWith(`${own}/`)) {
+  const dataDir = given === undefined ? join(place ?? '', 'restored') : assertDirectory(given, '--data-dir');
+  if (given !== undefined && own !== undefined && dataDir !== own && !dataDir.startsWith(`${own}/`)) {
     throw new UsageError(
       `The member has the data directory ${own} in its own configuration, but --data-dir is ${dataDir}.`,
       `Omit --data-dir, or give --data-dir ${quoteShell(join(own, 'restored'))}.`,
     );
   }
-  return { dataDir, place, warnings };
+  const walDir = options['wal-dir'] === undefined ? undefined : assertDirectory(options['wal-dir'], '--wal-dir');
+  if (walDir !== undefined && (`${walDir}/`.startsWith(`${dataDir}/`) || dataDir.startsWith(`${walDir}/`))) {
+    throw new UsageError(
+      `--wal-dir ${walDir} and the data directory ${dataDir} are the same, or one is in the other.`,
+      'Give --wal-dir with a directory outside the data directory.',
+    );
+  }
+  const homes = new Set([dirname(dataDir), place ?? dirname(dataDir)]);
+  const oldWals = [...[...homes].map((home) => join(home, 'member/wal')), ...(config?.walDir ? [config.walDir] : [])];
+  return { dataDir, place, walDir, oldWals, warnings };
 }
 
-/** A directory `restored` in the data directory is swapped in; any other is a data directory itself. */
-export function nextStep({ dataDir, place }: Pick<Directories, 'dataDir' | 'place'>): string {
+/** A directory `restored` in the data directory is swapped in; any other, or one with a separate WAL, is a data directory itself. */
+export function nextStep({ dataDir, place, walDir }: Pick<Directories, 'dataDir' | 'place' | 'walDir'>): string {
   const path = resolve(dataDir);
   const home = place ?? dirname(path);
+  if (walDir !== undefined) return `start etcd with --data-dir ${quoteShell(path)} --wal-dir ${quoteShell(walDir)}`;
   if (path === join(home, 'restored')) return ownCommand('restore', '--swap', '--data-dir', home);
   return `start etcd with --data-dir ${quoteShell(path)}`;
 }

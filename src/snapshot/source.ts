@@ -144,6 +144,19 @@ export async function readThrough(source: SnapshotSource, options: ReadOptions):
   return verifier.finishWithoutHash();
 }
 
+/** What the operator should know of a file that was verified without its sha256, with a hint; undefined = nothing. */
+export function checksumWarning(
+  { name, skipHashCheck }: SnapshotSource,
+  verdict: VerdictWithoutHash,
+): readonly [sentence: string, hint: string] | undefined {
+  if (!skipHashCheck || !verdict.ok || verdict.checksum === 'valid') return undefined;
+  const [why, hint] =
+    verdict.checksum === 'missing'
+      ? ['there is none at its end', 'Every page is valid, but a changed byte of a value would not be noticed.']
+      : ['it does not match', 'The file was changed after it was written: use another snapshot if there is one.'];
+  return [`The sha256 of ${printable(name)} was not checked: ${why}.`, hint];
+}
+
 /**
  * The facts of a valid snapshot.
  * @param hint for an error without a better one
