@@ -1,6 +1,9 @@
+import { existsSync } from 'node:fs';
 import t from 'tap';
 import { parseCommandLine } from '../src/cli.ts';
 import { UsageError } from '../src/errors.ts';
+import { collect, launch } from './support/process.ts';
+import { errorOf as errorOfRun, MAIN } from './support/worker.ts';
 
 const COMMANDS = Object.keys({
   ...{ backup: 0, list: 0, prune: 0, verify: 0, inspect: 0, health: 0, doctor: 0, drill: 0, restore: 0 },
@@ -62,4 +65,28 @@ t.test('what was probably meant', (t) => {
     t.match(errorOf(...words), message, words.join(' '));
   }
   t.end();
+});
+
+t.test('an option that needs a value is refused without one, as of a shell variable that is not set', (t) => {
+  for (const words of [
+    ['restore', './x.db', '--data-dir', ''],
+    ['restore', './x.db', '--data-dir', '/x', '--initial-cluster-token='],
+    ['restore', '--download', ''],
+    ['prune', '--cluster-id', 'c1', '--cluster-id', ''],
+    ['replace-member', 'm1', '--name', ''],
+    ['list', '--env-file', ''],
+  ]) {
+    t.match(errorOf(...words), /^--(data-dir|initial-cluster-token|download|cluster-id|name|env-file) is empty\./);
+  }
+  t.equal(parseCommandLine(['inspect', './x.db', '--keys', '']).name, 'inspect', 'every key begins with nothing');
+  t.end();
+});
+
+t.test('help that cannot be written', { skip: !existsSync('/dev/full') }, async (t) => {
+  for (const option of ['--help', '--version']) {
+    const words = [process.execPath, '--', MAIN, option];
+    const finished = await collect(launch('sh', ['-c', '"$@" >/dev/full', 'sh', ...words], {}, import.meta.dirname));
+    t.equal(finished.code, 1);
+    t.match(errorOfRun(finished).message, /could not be written to standard output: .*ENOSPC/);
+  }
 });

@@ -6,7 +6,7 @@ import t from 'tap';
 import { Azurite } from '../support/azurite.ts';
 import { databaseOf, databasePath, databaseVectors, idleCopy, Writer } from '../support/databases.ts';
 import { EtcdCluster, findEtcd } from '../support/etcd.ts';
-import { SNAPSHOT } from '../support/fixtures.ts';
+import { SNAPSHOT, unfitFor } from '../support/fixtures.ts';
 import { temporaryFolder } from '../support/process.ts';
 import { contentOf, metadataOf, type Restored } from '../support/restored.ts';
 import { tools as oracles } from '../support/tools.ts';
@@ -100,6 +100,28 @@ for (const tools of findEtcd()) {
     t.strictSame(after.keys, truth, 'every key, with its value');
   });
 }
+
+t.test('what a file without a checked sha256 does not prove is a warning', { skip: unfitFor(newest) }, async (t) => {
+  const wrong = Buffer.from(SNAPSHOT);
+  wrong[wrong.length - 1] = (wrong.at(-1) ?? 0) ^ 1;
+  for (const [name, bytes, says] of [
+    ['wrong', wrong, /The sha256 of .* was not checked: it does not match/],
+    ['missing', SNAPSHOT.subarray(0, -32), /The sha256 of .* was not checked: there is none at its end/],
+    ['valid', SNAPSHOT, undefined],
+  ] as const) {
+    const file = join(dir, `${name}.db`);
+    await writeFile(file, bytes);
+    const verify = await runWorker(['verify', file, SKIP], {});
+    t.equal(verify.code, 0, verify.stderr);
+    const drill = await jsonOf<{ findings: string[] }>(['drill', file, SKIP], withTools(newest));
+    const args = ['restore', file, SKIP, '--name', 'm1', '--data-dir', join(dir, `restored-${name}`)];
+    const restored = await jsonOf<Restored>(args, withTools(newest));
+    for (const text of [verify.stderr, drill.findings.join('\n'), restored.findings.join('\n')]) {
+      if (says === undefined) t.notMatch(text, 'sha256', name);
+      else t.match(text, says, name);
+    }
+  }
+});
 
 t.test('the option is for files only', async (t) => {
   const name = 'kubernetes-etcd-snapshot_20260101_000000.db';

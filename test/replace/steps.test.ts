@@ -85,6 +85,10 @@ t.test('a request that cannot be carried out is refused before anything is asked
     ['m1', { name: 'm9', 'peer-urls': NEW, 'data-dir': 'here' }, /not an absolute path/],
     ['m1', { name: 'm9', 'peer-urls': NEW, 'data-dir': '/var/$(x)' }, /not an absolute path/],
     ['m1', { name: 'm9', 'peer-urls': NEW, 'client-urls': 'here' }, /--client-urls must be a URL/],
+    ['m1', { name: 'm9', 'peer-urls': 'http://0.0.0.0:2380' }, /--peer-urls must be an address at which/],
+    ['m1', { name: 'm9', 'peer-urls': `${NEW},https://[::]:2380` }, /--peer-urls must be an address at which/],
+    ['m1', { name: 'm9', 'peer-urls': 'https://[::ffff:0.0.0.0]:2380' }, /--peer-urls must be an address at which/],
+    ['m1', { name: 'm9', 'peer-urls': NEW, 'client-urls': 'http://[0::0]:2379' }, /--client-urls must be an address/],
   ] as const) {
     t.throws(() => readReplacement(failed, options), { exitCode: 2, message });
   }

@@ -173,6 +173,8 @@ t.test('sets that no cluster can have', (t) => {
   for (const [set, message] of [
     ['a=https://h1:2380,b=https://h1:2380', /a and b have the same peer URL/],
     ['a=https://h1:2380,b=https://h2:2380,b=https://H1:2380', /a and b have the same peer URL/],
+    ['a=https://h1:2380,a=https://h1:2380', /a has the same peer URL twice/],
+    ['a=https://h1:2380,b=https://h2:2380,a=https://H1:2380', /a has the same peer URL twice/],
     ['a=http://localhost:2380,b=https://h2:2380', /peer URL of a cannot be reached/],
     ['a=https://h1:2380,b=http://127.0.0.1:2380', /peer URL of b cannot be reached/],
     ['a=https://h1:2380,b=http://127.8.0.1:2380', /peer URL of b cannot be reached/],

@@ -98,3 +98,25 @@ t.test('all other paths lead where the kernel follows them', { skip }, async (t)
     t.throws(() => HeldDirectory.open(path), { code });
   }
 });
+
+t.test('a target that exists is refused before anything is read', async (t) => {
+  // Nobody answers there.
+  const nowhere = {
+    ...withTools(tools),
+    SNAPSHOT_AZURE_ACCOUNT_NAME: 'nobody',
+    SNAPSHOT_AZURE_ACCOUNT_KEY: Buffer.alloc(64).toString('base64'),
+    SNAPSHOT_AZURE_CONTAINER_NAME: 'nothing',
+    SNAPSHOT_AZURE_BLOB_ENDPOINT: 'http://127.0.0.1:9',
+  };
+  const [dangling, folder] = [join(dir, 'dangling'), join(dir, 'folder')];
+  await symlink(join(dir, 'to-nothing'), dangling);
+  await mkdir(folder);
+  for (const target of [dangling, folder]) {
+    const plan = await runWorker(['restore', STORED, '--plan', '--layout', 'kubeadm', '--output', target], nowhere);
+    t.equal(plan.code, 2, plan.stderr);
+    t.match(errorOf(plan).message, `${target} already exists`);
+    const download = await runWorker(['restore', STORED, '--download', target], nowhere);
+    t.equal(download.code, 2, download.stderr);
+    t.match(errorOf(download).message, target === dangling ? 'is a symbolic link' : 'is a directory');
+  }
+});

@@ -204,7 +204,7 @@ export class SnapshotVerifier {
       faultCount: problems.count,
     };
     const [first, ...others] = problems.listed;
-    const checksum = isHashEqual ? 'valid' : hasTrailer(this.#size) ? 'wrong' : 'missing';
+    const checksum = isHashEqual ? 'valid' : hasTrailer(size) ? 'wrong' : 'missing';
     return first === undefined && facts !== undefined
       ? { ok: true, snapshot: accept(facts), report, checksum }
       : { ok: false, problems: [first!, ...others], undecided: !problems.certain, kind, report };
