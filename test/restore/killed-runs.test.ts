@@ -154,7 +154,8 @@ t.test(
     const real = join(place, 'real');
     await jsonOf(['restore', snapshot, '--name', 'm1', '--data-dir', join(place, 'data')], bare);
     await rename(join(place, 'data/member'), join(real, 'member'));
-    await jsonOf(['restore', snapshot, '--name', 'm1', '--data-dir', join(real, 'restored')], bare);
+    const again = ['restore', snapshot, '--name', 'm1', '--initial-cluster-token', 'another'];
+    await jsonOf([...again, '--data-dir', join(real, 'restored')], bare);
     const etcd = await startEtcd(real, join(real, 'member/wal'));
     t.teardown(async () => etcd.stop());
     const command = ['restore', '--swap', '--data-dir', join(place, 'link')];
