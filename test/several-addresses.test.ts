@@ -23,7 +23,7 @@ t.test('a host with several addresses: what each of them said', { skip: noNamesp
   for (const [args, message] of [
     [['backup'], /pushing metrics to both:\d+ failed.*ECONNREFUSED/],
     [['list'], /"error".*ECONNREFUSED/],
-    [['backup'], /etcd at http:\/\/both:\d+ .*refused/],
+    [['backup'], /etcd at http:\/\/both:\d+: connection refused/],
   ] as const) {
     const [command = '', ...rest] = withFiles({ '/etc/hosts': hosts }, [process.execPath, '--', MAIN, ...args]);
     const { stderr } = await run(command, rest, variables);

@@ -96,7 +96,7 @@ export function etcdError(endpoint: string, error: unknown): WorkerError {
 
 /** Texts of gRPC if the other side speaks another protocol, or closes the connection at once. */
 const MAY_BE_PROTOCOL =
-  /Failed to connect|disconnected before secure|wrong version|Protocol error|Connection dropped|EPROTO/;
+  /Failed to connect|disconnected before secure|wrong version|Protocol error|Connection dropped|ECONNRESET|socket hang up|EPROTO/;
 
 /** The error for a server that speaks TLS although its endpoint has http, or the other way round; undefined if it does not. */
 export async function wrongProtocol(endpoint: string, error: unknown): Promise<EtcdError | undefined> {

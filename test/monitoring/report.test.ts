@@ -268,7 +268,10 @@ t.test('time', async (t) => {
   showsNoSecret(t, late);
   if (pushgateway === undefined) return;
   const timedOut = { ...WORKING, SNAPSHOT_AZURE_BLOB_ENDPOINT: stuck.url, SNAPSHOT_TIMEOUT: '3' };
-  await worker(t, [], timedOut, 12);
+  // What is left of the time for an end by force may not be enough for a push on a busy machine.
+  for (let runs = 0; runs === 0 || (runs < 5 && (await valueOf('backup_last_run_exit_code')) !== 12); runs++) {
+    await worker(t, [], timedOut, 12);
+  }
   t.equal(await valueOf('backup_last_run_exit_code'), 12);
   t.match(words(), /Timed out after 3 s \(SNAPSHOT_TIMEOUT\)/);
 });
