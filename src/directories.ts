@@ -56,7 +56,7 @@ export class HeldDirectory {
     return new HeldDirectory(HAS_PROC ? openTrusted(path) : openSync(path, O_RDONLY | O_DIRECTORY), path);
   }
 
-  /** A path of the open directory, also valid for child processes (exec.ts). */
+  /** A path of the open directory, also valid for child processes (child-processes.ts). */
   get path(): string {
     return pathOf(this.#fd, this.name);
   }

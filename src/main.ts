@@ -14,12 +14,12 @@ import {
   UsageError,
   WorkerError,
 } from './errors.ts';
-import { endProcess } from './exec.ts';
 import { createLog, type Log } from './log.ts';
 import type { Sample } from './monitoring/metrics.ts';
 import { writeTerminationMessage } from './monitoring/termination-message.ts';
 import {
   confirmOnTerminal,
+  endProcess,
   flush,
   hasColours,
   hasNodeTakenEnvFile,
@@ -230,7 +230,7 @@ async function reportResult(
   const command = commandLine?.needs.reports;
   const monitoring = readMonitoring(env);
   if (command === undefined || (monitoring.pushgatewayUrl ?? monitoring.pingUrl) === undefined) return;
-  const { reportEnd } = await import('./monitoring/report.ts');
+  const { reportEnd } = await import('./monitoring/pushgateway-and-ping.ts');
   const { exitCode, measured = [] } = end;
   const report = { command, exitCode, at: new Date(), measured, version: version() };
   await reportEnd(report, monitoring, { signal, env: process.env, log });

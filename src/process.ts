@@ -2,17 +2,21 @@ import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
 import { constants, getPriority, setPriority } from 'node:os';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { killChildren } from './child-processes.ts';
 import { messageOf } from './errors.ts';
 import type { Log } from './log.ts';
 import { CLEAR_LINE, noProgress, progressLine, type StartProgress } from './progress.ts';
 import { printable } from './text.ts';
 
-/* This process: its streams, its priority, its memory. */
+/* This process: its streams, its priority, its memory, and how it ends. */
 
 /** How long to wait for the last lines, where their reader is slow. */
 const FLUSH_MS = 500;
 
 const MIB = 1024 * 1024;
+
+/** Requests that wait in a worker thread: for a name server, or for a file system. */
+const IN_A_THREAD = /^(FSReq|GetAddrInfoReq|GetNameInfoReq)/;
 
 /** @throws the abort's reason if it comes before all is written. A reader can leave early, as `head` does. */
 export async function writeToStdout(text: string | Buffer, signal: AbortSignal): Promise<void> {
@@ -99,4 +103,20 @@ export function hasNodeTakenEnvFile(): boolean {
 export function version(): string {
   const manifest: unknown = JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8'));
   return (manifest as { version: string }).version;
+}
+
+/**
+ * Ends the process and its children now. `process.exit` waits for threads, which can wait for a name server, a FIFO or a
+ * network file system that never answers, and no signal helps where the process is the first of its container. Therefore,
+ * where threads can be at work, the process becomes another program, which has no threads and only exits.
+ * @param isForced whether something was still under way
+ */
+export function endProcess(exitCode: number, isForced: boolean): never {
+  killChildren();
+  if (isForced || process.getActiveResourcesInfo().some((name) => IN_A_THREAD.test(name))) {
+    const libraries = process.env['LD_LIBRARY_PATH'];
+    const env = libraries === undefined ? {} : { LD_LIBRARY_PATH: libraries };
+    process.execve?.(process.execPath, [process.execPath, '-e', `process.exit(${exitCode})`], env);
+  }
+  process.exit(exitCode);
 }

@@ -14,7 +14,7 @@ const FLOORS = [
     'abort.ts',
     'errors.ts',
     'log.ts',
-    'exec.ts',
+    'child-processes.ts',
     'process.ts',
     'progress.ts',
     'secret.ts',
@@ -31,7 +31,7 @@ const FLOORS = [
     'url.ts',
     'snapshot/file-kind.ts',
   ],
-  ['config/', 'layouts.ts'],
+  ['config/', 'installer-layouts.ts'],
   ['snapshot/verify/'],
   ['snapshot/record.ts', 'snapshot/inventory.ts', 'snapshot/keys.ts'],
   ['retention/decide.ts', 'retention/anomalies.ts', 'retention/retention-plan.ts'],
@@ -118,13 +118,13 @@ t.test('what a snapshot is knows no network, no clock and no file', (t) => {
 });
 
 /** The process and its children: how it is started, what it is given, how they end. */
-const OF_THE_PROCESS = new Set(['entry.ts', 'main.ts', 'exec.ts', 'process.ts']);
+const OF_THE_PROCESS = new Set(['entry.ts', 'main.ts', 'child-processes.ts', 'process.ts']);
 
 t.test('only main.ts and what starts and ends the process touch it', (t) => {
   const files = readdirSync(SRC, { recursive: true, encoding: 'utf8' });
   for (const file of files.filter((name) => name.endsWith('.ts') && !OF_THE_PROCESS.has(name))) {
     t.notMatch(readFileSync(join(SRC, file), 'utf8'), /\bprocess\.|console\./, file);
-    if (!file.endsWith('exec.ts'))
+    if (!file.endsWith('child-processes.ts'))
       t.notMatch(readFileSync(join(SRC, file), 'utf8'), /\bspawn\(/, `${file} starts children`);
   }
   t.end();

@@ -1,6 +1,6 @@
 import { rmSync } from 'node:fs';
 import { dirname, join } from 'node:path';
-import { BUMP, findTool } from '../../src/restore/tool.ts';
+import { BUMP, findTool } from '../../src/restore/etcd-tool.ts';
 import { mustRun } from '../../test/support/process.ts';
 import { type Bench, type Contender, interleave, nameOfSize, program, roomIn, say, worker } from '../bench.ts';
 import { GB, markdown, ratios, spread } from '../figures.ts';

@@ -4,14 +4,14 @@ import { dirname, resolve } from 'node:path';
 import { UsageError } from '../errors.ts';
 import { kindOf, openRegular, whyUnreadable } from '../files.ts';
 import { assertSpace, onDisk, statOf } from '../disk.ts';
-import { bytesAt, fetchVerified, isResumable } from '../restore/fetch.ts';
+import { bytesAt, fetchVerified, isResumable } from '../restore/fetch-and-verify.ts';
 import { readPlan } from '../restore/plan-file.ts';
 import { assertPlanned } from '../restore/plan.ts';
-import { WorkPlace } from '../restore/target.ts';
+import { WorkPlace } from '../restore/target-directory.ts';
 import { Stopwatch } from '../progress.ts';
 import { printable } from '../text.ts';
 import type { Arguments, Context, Outcome } from './command.ts';
-import { openNamedOrNewest } from './operand.ts';
+import { openNamedOrNewest } from './snapshot-operand.ts';
 import { statusTable } from './tables.ts';
 
 /** All other options belong to the restore of a member. */

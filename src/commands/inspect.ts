@@ -13,10 +13,10 @@ import {
 import type { SnapshotRecord } from '../snapshot/record.ts';
 import { passBytes, type SnapshotSource } from '../snapshot/source.ts';
 import type { Member } from '../member.ts';
-import type { SnapshotFacts } from '../snapshot/verify/verified.ts';
+import type { SnapshotFacts } from '../snapshot/verify/verified-snapshot.ts';
 import { alignColumns, humanSize, paint, printable } from '../text.ts';
 import type { Arguments, Context, Outcome } from './command.ts';
-import { openSource, readVerified } from './operand.ts';
+import { openSource, readVerified } from './snapshot-operand.ts';
 import { statusTable } from './tables.ts';
 
 /** How many of the largest keys are shown. */

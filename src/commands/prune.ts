@@ -12,7 +12,7 @@ import { planRetention, type RetentionPlan } from '../retention/retention-plan.t
 import type { StoredBlob } from '../store/catalogue.ts';
 import { alignColumns } from '../text.ts';
 import { type Arguments, type Context, openStore, type Outcome } from './command.ts';
-import { readClusterIds } from './operand.ts';
+import { readClusterIds } from './snapshot-operand.ts';
 import { ageText, decisionText, explanations } from './tables.ts';
 
 /** Retention on its own: deletes what no rule keeps, or only shows it. "This cluster" is that of the newest snapshot. */

@@ -5,10 +5,12 @@ import { hasQuorum, quorumInWords } from '../etcd/quorum.ts';
 import { Warnings } from '../log.ts';
 import { title } from '../member.ts';
 import { Deadline, unfinished } from '../replace/deadline.ts';
-import { plan, readReplacement, removedMembers, type Replacement } from '../replace/replacement.ts';
-import { type Settings, settingsInWords, settingsOf } from '../replace/settings.ts';
+import { removedMembers } from '../replace/removed-members.ts';
+import { readReplacement, type Replacement } from '../replace/replacement-options.ts';
+import { type Settings, settingsInWords, settingsOf } from '../replace/member-settings.ts';
 import {
   bestConnection,
+  describeSteps,
   failedMember,
   isId,
   isReplacement,
@@ -17,7 +19,7 @@ import {
   nextStep,
   type Step,
 } from '../replace/steps.ts';
-import { factsOf, inferLayout, type Layout, namedLayout } from '../layouts.ts';
+import { factsOf, inferLayout, type Layout, namedLayout } from '../installer-layouts.ts';
 import { newestFirst } from '../snapshot/inventory.ts';
 import type { RecordedMember } from '../snapshot/record.ts';
 import { printable } from '../text.ts';
@@ -70,7 +72,7 @@ export async function replaceMember(context: Context, { operands, options }: Arg
     const { cluster, step } = next;
     // Throws for settings that cannot be written, before anything is changed.
     settingsAfter(step, cluster, replacement);
-    const [words = ''] = plan(step, cluster, replacement);
+    const [words = ''] = describeSteps(step, cluster, replacement);
     if (options['dry-run'] === true) return dryRun(step, cluster, replacement, context, options);
     if (step.kind === 'done' || (step.kind === 'start' && !waits)) return result(step, cluster, replacement, done);
     if (step.kind === 'start' || step.kind === 'catch up') {
@@ -217,7 +219,7 @@ function dryRun(
   const storage = config.storage === undefined ? ' (configure storage for it, or give --no-backup)' : '';
   const backsUp = isChange && options['no-backup'] !== true;
   const first = backsUp ? [`take a backup, verified and read back${storage}`] : [];
-  const steps = [...first, ...plan(step, cluster, replacement)];
+  const steps = [...first, ...describeSteps(step, cluster, replacement)];
   const settings = settingsAfter(step, cluster, replacement);
   const list = steps.map((words, index) => `${index + 1}. ${printable(words)}`);
   return {

@@ -3,7 +3,7 @@ import { onDisk, statOf } from '../disk.ts';
 import { UsageError } from '../errors.ts';
 import { Warnings } from '../log.ts';
 import { formatInitialCluster } from '../member.ts';
-import { bytesAt, fetchVerified, isResumable } from '../restore/fetch.ts';
+import { bytesAt, fetchVerified, isResumable } from '../restore/fetch-and-verify.ts';
 import { assertNoQuorum } from '../restore/in-use.ts';
 import { assertAgrees, namesVoters } from '../restore/initial-members.ts';
 import { assertNewCluster, type Marker, markerOf, readMarker, sameParameters, writeMarker } from '../restore/marker.ts';
@@ -18,14 +18,14 @@ import {
   type RestoreRequest,
 } from '../restore/options.ts';
 import { assertPlanned } from '../restore/plan.ts';
-import { ensurePlace, ownerFor, Target } from '../restore/target.ts';
-import { BUMP, checkVersion, findTool, type RestoreTool, runRestore, versionsOf } from '../restore/tool.ts';
+import { ensurePlace, ownerFor, Target } from '../restore/target-directory.ts';
+import { BUMP, checkVersion, findTool, type RestoreTool, runRestore, versionsOf } from '../restore/etcd-tool.ts';
 import type { SnapshotSource } from '../snapshot/source.ts';
 import { Stopwatch } from '../progress.ts';
 import { humanSeconds, humanSize, printable } from '../text.ts';
 import type { Arguments, Context, Outcome } from './command.ts';
 import { download } from './download-file.ts';
-import { openNamedOrNewest } from './operand.ts';
+import { openNamedOrNewest } from './snapshot-operand.ts';
 import { showPlan } from './show-plan.ts';
 import { swap } from './swap.ts';
 

@@ -1,13 +1,13 @@
 import { UsageError } from '../errors.ts';
 import { Warnings } from '../log.ts';
 import { assertNoQuorum } from '../restore/in-use.ts';
-import { inferLayout, type Layout, namedLayout } from '../layouts.ts';
+import { inferLayout, type Layout, namedLayout } from '../installer-layouts.ts';
 import { readMemberConfig } from '../restore/member-config.ts';
 import { assertDirectory, assertNoFile, type Plan, readPlan, writePlan } from '../restore/plan-file.ts';
 import { makePlan, planJson, planText } from '../restore/plan.ts';
 import { printable } from '../text.ts';
 import type { Arguments, Context, Outcome } from './command.ts';
-import { openNamedOrNewest, readVerified } from './operand.ts';
+import { openNamedOrNewest, readVerified } from './snapshot-operand.ts';
 
 interface PlanOptions {
   readonly layout?: string;

@@ -2,7 +2,7 @@ import type { Config } from '../config/config.ts';
 import { ExitCode, messageOf, UsageError, VerificationError, WorkerError } from '../errors.ts';
 import type { MemberStatus } from '../etcd/messages.ts';
 import { makePlan } from '../restore/plan.ts';
-import { checkVersion, findTool } from '../restore/tool.ts';
+import { checkVersion, findTool } from '../restore/etcd-tool.ts';
 import type { SnapshotRecord } from '../snapshot/record.ts';
 import { DEFAULT_RESERVE, SpoolFile } from '../spool/spool-file.ts';
 import { humanSize } from '../text.ts';

@@ -4,7 +4,7 @@ import { HeldDirectory } from '../directories.ts';
 import { hasLock, isLock, lockDirectory } from '../directory-lock.ts';
 import { messageOf, UnsafeError } from '../errors.ts';
 import type { Log } from '../log.ts';
-import { killWorkersIn } from '../exec.ts';
+import { killWorkersIn } from '../child-processes.ts';
 import { onDisk } from '../disk.ts';
 
 const PREFIX = 'etcd-drill-';

@@ -2,7 +2,7 @@ import { X509Certificate } from 'node:crypto';
 import type { TlsFiles } from '../config/config.ts';
 import { UsageError } from '../errors.ts';
 import { readNamed } from '../files.ts';
-import { findCertificates } from '../layouts.ts';
+import { findCertificates } from '../installer-layouts.ts';
 import { assertValid, certificatesIn, privateKeyIn } from '../pem.ts';
 
 /** PEM bytes of the CA, the client certificate (with its chain) and its key. */

@@ -7,7 +7,7 @@ import { arithmetic, hasQuorum, quorumInWords, quorumOf, spareOf } from '../etcd
 import { isCorrupt } from '../etcd/select-member.ts';
 import { hasStarted, type Member, title } from '../member.ts';
 import { printable } from '../text.ts';
-import type { Replacement } from './replacement.ts';
+import type { Replacement } from './replacement-options.ts';
 
 /** The next step. Its member is the failed one to `remove`, and the new one for all other kinds. */
 export type Step =
@@ -35,6 +35,36 @@ export function nextStep(cluster: ClusterHealth, replacement: Replacement, wasRe
   if (failed !== undefined) return { kind: 'remove', member: failed };
   if (replacement.asVoter) assertRoomForVoter(cluster);
   return { kind: 'add' };
+}
+
+const ORDER = ['remove', 'add', 'start', 'catch up', 'promote', 'done'] as const;
+
+/** The remaining steps in words, each with its effect on the quorum. */
+export function describeSteps(
+  step: Step,
+  { quorum }: ClusterHealth,
+  { name, peerURLs, asVoter }: Replacement,
+): string[] {
+  const isAhead = (kind: Step['kind']): boolean => ORDER.indexOf(kind) >= ORDER.indexOf(step.kind);
+  const isLearner = step.kind === 'remove' || step.kind === 'add' ? !asVoter : step.member.isLearner;
+  const { healthy } = quorum;
+  let { voters } = quorum;
+  const steps: string[] = [];
+  if (step.kind === 'remove') {
+    if (!step.member.isLearner) voters--;
+    steps.push(`remove member ${title(step.member)}: ${arithmetic(quorumOf(voters, healthy))}`);
+  }
+  if (isAhead('add')) {
+    if (!isLearner) voters++;
+    const role = isLearner ? 'learner, which has no vote yet' : 'voting member';
+    steps.push(`add ${name} at ${peerURLs.join()} as a ${role}: ${arithmetic(quorumOf(voters, healthy))}`);
+  }
+  if (isAhead('start')) steps.push(`start the etcd of ${name} with its settings`);
+  if (isAhead('catch up')) steps.push(`wait until ${name} has the data of the cluster and is healthy`);
+  if (isAhead('promote') && isLearner) {
+    steps.push(`promote ${name} to a voting member: ${arithmetic(quorumOf(voters + 1, healthy + 1))}`);
+  }
+  return steps;
 }
 
 /** @param failed id or name @throws UnsafeError where several members have that name */

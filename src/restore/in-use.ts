@@ -10,7 +10,7 @@ import { proveQuorum } from '../etcd/quorum.ts';
 import type { Warnings } from '../log.ts';
 import { printable } from '../text.ts';
 import { statOf } from '../disk.ts';
-import { runProgram } from './tool.ts';
+import { runProgram } from './etcd-tool.ts';
 
 /** Exit code that we make `flock` use for a lock conflict. */
 const TAKEN = 75;

@@ -11,7 +11,7 @@ import { snapshotName, takenAtOf } from '../snapshot/record.ts';
 import { printable } from '../text.ts';
 import { isPeerUrl } from '../url.ts';
 import { assertParent, onDisk, statOf, sync } from '../disk.ts';
-import { factsOf, isLayout, type Layout, LAYOUTS } from '../layouts.ts';
+import { factsOf, isLayout, type Layout, LAYOUTS } from '../installer-layouts.ts';
 
 // Values that become parts of commands, units and file names are as narrow as etcd and Azure allow, to refuse a hostile one
 // before it is quoted. Messages follow the name of the value: "dataDir is not …".

@@ -1,6 +1,6 @@
 import { basename } from 'node:path';
 import { UsageError, VerificationError } from '../errors.ts';
-import { factsOf, type Layout } from '../layouts.ts';
+import { factsOf, type Layout } from '../installer-layouts.ts';
 import { formatInitialCluster, parseInitialCluster } from '../member.ts';
 import type { SnapshotRecord } from '../snapshot/record.ts';
 import { humanSize, printable } from '../text.ts';

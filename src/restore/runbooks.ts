@@ -1,4 +1,4 @@
-import type { Layout } from '../layouts.ts';
+import type { Layout } from '../installer-layouts.ts';
 import type { InitialMember } from '../member.ts';
 import { quoteShell } from '../text.ts';
 import type { LeftOut } from './initial-members.ts';

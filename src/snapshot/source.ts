@@ -10,7 +10,8 @@ import { printable } from '../text.ts';
 import { type FileKind, hintFor } from './file-kind.ts';
 import { type ClusterIds, laterThan, newestSnapshot } from './inventory.ts';
 import type { SnapshotRecord } from './record.ts';
-import type { SnapshotFacts, VerdictWithoutHash } from './verify/verified.ts';
+import type { VerdictWithoutHash } from './verify/verdict.ts';
+import type { SnapshotFacts } from './verify/verified-snapshot.ts';
 import { SnapshotVerifier } from './verify/verifier.ts';
 
 /** A snapshot that can be read, wherever it is. */

@@ -4,7 +4,7 @@ import { onAbort } from '../abort.ts';
 import { CREDENTIAL_NAMES } from '../config/azure.ts';
 import { Interrupted, StorageError } from '../errors.ts';
 import { type SnapshotRecord, toMetadata } from '../snapshot/record.ts';
-import type { VerifiedSnapshot } from '../snapshot/verify/verified.ts';
+import type { VerifiedSnapshot } from '../snapshot/verify/verified-snapshot.ts';
 import { BlockBuffer } from './block-buffer.ts';
 import { storable } from './catalogue.ts';
 import { codeOf, isMissing } from './errors.ts';

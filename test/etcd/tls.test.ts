@@ -3,7 +3,7 @@ import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import t from 'tap';
 import { certificateWarnings, loadTls } from '../../src/etcd/tls.ts';
-import { findCertificates } from '../../src/layouts.ts';
+import { findCertificates } from '../../src/installer-layouts.ts';
 import { makeAuthority } from '../support/certificates.ts';
 import { EtcdCluster, findEtcd } from '../support/etcd.ts';
 import { mustRun, temporaryFolder } from '../support/process.ts';

@@ -6,7 +6,7 @@ import { parseCommandLine } from '../../src/cli.ts';
 import { type Config, readConfig, unknownVariables } from '../../src/config/config.ts';
 import { ExitCode } from '../../src/errors.ts';
 import { TERMINATION_LOG } from '../../src/monitoring/termination-message.ts';
-import { findCertificates, LAYOUTS } from '../../src/layouts.ts';
+import { findCertificates, LAYOUTS } from '../../src/installer-layouts.ts';
 import { findJudge, judge, without } from '../support/judges.ts';
 import {
   build,

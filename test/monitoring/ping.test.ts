@@ -1,6 +1,6 @@
 import { join } from 'node:path';
 import t from 'tap';
-import { ping } from '../../src/monitoring/report.ts';
+import { ping } from '../../src/monitoring/pushgateway-and-ping.ts';
 import { makeAuthority, trust } from '../support/certificates.ts';
 import { ConnectProxy } from '../support/connect-proxy.ts';
 import { Listener } from '../support/listener.ts';

@@ -4,9 +4,9 @@ import type { MemberStatus } from '../../src/etcd/messages.ts';
 import { type ClusterHealth, judge, type Probe } from '../../src/etcd/cluster-health.ts';
 import { quorumInWords, quorumOf, spareOf } from '../../src/etcd/quorum.ts';
 import { Deadline } from '../../src/replace/deadline.ts';
-import { plan, readReplacement } from '../../src/replace/replacement.ts';
-import { settingsInWords, settingsOf } from '../../src/replace/settings.ts';
-import { looksRemoved, nextStep } from '../../src/replace/steps.ts';
+import { readReplacement } from '../../src/replace/replacement-options.ts';
+import { settingsInWords, settingsOf } from '../../src/replace/member-settings.ts';
+import { describeSteps, looksRemoved, nextStep } from '../../src/replace/steps.ts';
 import { Random } from '../support/random.ts';
 
 interface Fake {
@@ -231,7 +231,7 @@ t.test('an earlier run removed the member', async (t) => {
 t.test('the plan says what each step does to the quorum', (t) => {
   const cluster = survey([fake(1), fake(2), fake(3, { isUp: false })]);
   const learner = request('m3', 'm9', NEW);
-  t.strictSame(plan(nextStep(cluster, learner, false), cluster, learner), [
+  t.strictSame(describeSteps(nextStep(cluster, learner, false), cluster, learner), [
     `remove member m3 (${fake(3).id}): 2 members, 2 healthy, quorum 2`,
     `add m9 at ${NEW} as a learner, which has no vote yet: 2 members, 2 healthy, quorum 2`,
     'start the etcd of m9 with its settings',
@@ -239,7 +239,7 @@ t.test('the plan says what each step does to the quorum', (t) => {
     'promote m9 to a voting member: 3 members, 3 healthy, quorum 2',
   ]);
   const voter = request('m3', 'm9', NEW, true);
-  t.strictSame(plan(nextStep(cluster, voter, false), cluster, voter).slice(1, 3), [
+  t.strictSame(describeSteps(nextStep(cluster, voter, false), cluster, voter).slice(1, 3), [
     `add m9 at ${NEW} as a voting member: 3 members, 2 healthy, quorum 2`,
     'start the etcd of m9 with its settings',
   ]);

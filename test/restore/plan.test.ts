@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto';
 import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
-import { inferLayout, isLayout, type Layout, LAYOUTS } from '../../src/layouts.ts';
+import { inferLayout, isLayout, type Layout, LAYOUTS } from '../../src/installer-layouts.ts';
 import {
   directoriesOf,
   isOneOfSeveral,

@@ -1,5 +1,5 @@
 import t from 'tap';
-import type { VerdictWithoutHash } from '../../src/snapshot/verify/verified.ts';
+import type { VerdictWithoutHash } from '../../src/snapshot/verify/verdict.ts';
 import { SnapshotVerifier } from '../../src/snapshot/verify/verifier.ts';
 import { bucket, database, LEAF, META, PAGE, revision, rootEntries, run, sealMeta, setMeta } from '../support/bbolt.ts';
 import { databaseOf, databaseVectors, metasOf } from '../support/databases.ts';

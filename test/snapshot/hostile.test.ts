@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs';
 import t from 'tap';
-import type { Verdict } from '../../src/snapshot/verify/verified.ts';
+import type { Verdict } from '../../src/snapshot/verify/verdict.ts';
 import { SnapshotVerifier } from '../../src/snapshot/verify/verifier.ts';
 import { BRANCH, bucket, database, type Entry, LEAF, PAGE, revision, rootEntries, run } from '../support/bbolt.ts';
 import { PROMOTED } from '../support/fixtures.ts';

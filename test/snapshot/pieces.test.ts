@@ -1,5 +1,5 @@
 import t from 'tap';
-import type { Verdict } from '../../src/snapshot/verify/verified.ts';
+import type { Verdict } from '../../src/snapshot/verify/verdict.ts';
 import { SnapshotVerifier } from '../../src/snapshot/verify/verifier.ts';
 import { Random } from '../support/random.ts';
 import { mutate, mutations, snapshot, snapshotOf, vectors } from '../support/vectors.ts';

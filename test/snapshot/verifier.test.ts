@@ -2,7 +2,7 @@ import { createHash, randomBytes } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
-import type { Verdict } from '../../src/snapshot/verify/verified.ts';
+import type { Verdict } from '../../src/snapshot/verify/verdict.ts';
 import { SnapshotVerifier } from '../../src/snapshot/verify/verifier.ts';
 
 const GOOD = readFileSync(join(import.meta.dirname, '..', 'fixtures', 'etcd-snapshots', 'etcd-3.5.30-k8s.snap'));

@@ -1,6 +1,6 @@
 import { rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import type { VerdictWithoutHash } from '../../src/snapshot/verify/verified.ts';
+import type { VerdictWithoutHash } from '../../src/snapshot/verify/verdict.ts';
 import { SnapshotVerifier } from '../../src/snapshot/verify/verifier.ts';
 import { PAGE } from './bbolt.ts';
 import { databaseOf, databaseVectors } from './databases.ts';

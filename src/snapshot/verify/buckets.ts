@@ -1,11 +1,11 @@
-import { Table } from './budget.ts';
+import { Table } from './memory-budget.ts';
 import { combine, crc32c } from './crc32c.ts';
 import { ENTRY_PROBLEMS, LEASES, REVISIONS } from './leaf-entries.ts';
 import type { PageIndex } from './page-index.ts';
 import { BUCKET_HEADER_SIZE, bytesOf, HEADER_SIZE, LEAF_FLAG, leafElements } from './page.ts';
 import { ALL_BUCKETS, NO_BUCKETS, RUN_PROBLEMS, RunReader } from './run-reader.ts';
 import type { TreeWalk } from './tree.ts';
-import type { Problems } from './verified.ts';
+import type { Problems } from './verdict.ts';
 
 /** Every etcd creates these, test builds one more (specification: content). */
 const NAMES: readonly string[] = [

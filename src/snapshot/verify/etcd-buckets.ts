@@ -5,7 +5,8 @@ import { countLiveKeys, type HashKV, hashKV } from './live-keys.ts';
 import type { PageIndex } from './page-index.ts';
 import { leafElements } from './page.ts';
 import { varintFields } from './protobuf.ts';
-import type { KeyPages, Problems } from './verified.ts';
+import type { Problems } from './verdict.ts';
+import type { KeyPages } from './verified-snapshot.ts';
 
 interface Alarm {
   /** Lower-case hex without padding. */

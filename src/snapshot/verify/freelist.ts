@@ -1,8 +1,8 @@
-import { Table } from './budget.ts';
+import { Table } from './memory-budget.ts';
 import type { PageIndex } from './page-index.ts';
 import { type Bytes, FREELIST_FLAG, HEADER_SIZE } from './page.ts';
 import type { UsedPages } from './tree.ts';
-import type { Problems } from './verified.ts';
+import type { Problems } from './verdict.ts';
 
 const ID_SIZE = 8;
 

@@ -1,5 +1,5 @@
 import { DATABASE_WITHOUT_CHECKSUM, type FileKind, recognize, RECOGNIZED_BYTES } from '../file-kind.ts';
-import type { Problems } from './verified.ts';
+import type { Problems } from './verdict.ts';
 
 /** Bytes of the sha256 that an etcd server appends to the database. */
 export const TRAILER_SIZE = 32;

@@ -1,4 +1,4 @@
-import { type Budget, Table } from './budget.ts';
+import { type Budget, Table } from './memory-budget.ts';
 import { MessageScanner } from './protobuf.ts';
 
 /** What the keys of a leaf look like, judged by its first one. */

@@ -1,4 +1,4 @@
-import type { Budget, Table } from './budget.ts';
+import type { Budget, Table } from './memory-budget.ts';
 import { combine, crc32c } from './crc32c.ts';
 import { type EntryColumns, REVISION_SIZE, TOMBSTONE_SIZE } from './leaf-entries.ts';
 import type { PageIndex, Run } from './page-index.ts';

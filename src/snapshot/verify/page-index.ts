@@ -1,4 +1,4 @@
-import { type Budget, KeyStore, Table } from './budget.ts';
+import { type Budget, KeyStore, Table } from './memory-budget.ts';
 import type { KeyHash } from './key-hash.ts';
 import { EntryColumns, REVISIONS } from './leaf-entries.ts';
 import { compareKeys } from './page.ts';

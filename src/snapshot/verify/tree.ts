@@ -1,4 +1,4 @@
-import { Table } from './budget.ts';
+import { Table } from './memory-budget.ts';
 import { KeyHash } from './key-hash.ts';
 import {
   LOST,
@@ -13,7 +13,7 @@ import {
   WRONG_ID,
 } from './page-index.ts';
 import { RUN_PROBLEMS } from './run-reader.ts';
-import type { ProblemKind, Problems } from './verified.ts';
+import type { ProblemKind, Problems } from './verdict.ts';
 
 /** Levels of a tree. Eight are enough for the largest database that etcd supports, even with nearly empty pages. */
 const MAX_DEPTH = 16;

@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
 import { readBuckets } from './buckets.ts';
-import { Budget } from './budget.ts';
+import { Budget } from './memory-budget.ts';
 import { summarize, type Summary } from './etcd-buckets.ts';
 import { Freelist } from './freelist.ts';
 import { hasTrailer, Header, type Meta, NO_FREELIST, TRAILER_SIZE } from './header.ts';
@@ -8,14 +8,8 @@ import { META, PageIndex } from './page-index.ts';
 import { type Bytes, bytesOf } from './page.ts';
 import { RunTracker } from './run-tracker.ts';
 import { TreeWalk, UsedPages } from './tree.ts';
-import {
-  Problems,
-  type SnapshotFacts,
-  type Verdict,
-  type VerdictWithoutHash,
-  VerifiedSnapshot,
-  type VerifyReport,
-} from './verified.ts';
+import { Problems, type Verdict, type VerdictWithoutHash, type VerifyReport } from './verdict.ts';
+import { type SnapshotFacts, VerifiedSnapshot } from './verified-snapshot.ts';
 
 /*
  * Pages → runs → trees → buckets → keys:
@@ -36,9 +30,9 @@ import {
  *                       ▼                         etcd-buckets.ts: members, alarms, versions, revision
  *                     page-index.ts: what was              │
  *                     found in each run, ────────►         ▼
- *                     within budget.ts            live-keys.ts: live keys, HashKV
+ *                     within memory-budget.ts     live-keys.ts: live keys, HashKV
  *
- * The result is in verified.ts.
+ * The result is in verdict.ts, and the permit to store the snapshot in verified-snapshot.ts.
  */
 
 const DEFAULT_MEMORY_BUDGET = 256 * 1024 * 1024;

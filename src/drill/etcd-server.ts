@@ -8,10 +8,10 @@ import { onAbort } from '../abort.ts';
 import { UsageError, VerificationError } from '../errors.ts';
 import { Connection } from '../etcd/connection.ts';
 import { proveQuorum } from '../etcd/quorum.ts';
-import { killChild, startChild } from '../exec.ts';
+import { killChild, startChild } from '../child-processes.ts';
 import { statOf } from '../disk.ts';
 import type { MemberParameters } from '../restore/member-parameters.ts';
-import { abortReason, CHILD_ENVIRONMENT, isExecutable, type RestoreTool } from '../restore/tool.ts';
+import { abortReason, CHILD_ENVIRONMENT, isExecutable, type RestoreTool } from '../restore/etcd-tool.ts';
 
 interface RootToken {
   /** The value of etcd's `--auth-token` with which it accepts the token. */

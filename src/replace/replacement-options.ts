@@ -1,58 +1,6 @@
-import { invalidStream } from '../backup/pump.ts';
-import { isUnspecified, parseOrigin } from '../url.ts';
 import { UsageError } from '../errors.ts';
-import type { Connection } from '../etcd/connection.ts';
-import type { ClusterHealth } from '../etcd/cluster-health.ts';
-import { arithmetic, quorumOf } from '../etcd/quorum.ts';
-import { snapshotPieces } from '../etcd/snapshot-stream.ts';
-import { title } from '../member.ts';
 import { printable } from '../text.ts';
-import { SnapshotVerifier } from '../snapshot/verify/verifier.ts';
-import type { Step } from './steps.ts';
-
-/**
- * Ids of all members that were ever removed. They are in the database of every member, but no RPC returns them (all of etcd's
- * errors for a removed id are those for an unknown one), so a snapshot is streamed, verified and discarded.
- * @param memoryBudget bytes
- * @throws EtcdError, VerificationError
- */
-export async function removedMembers(
-  connection: Connection,
-  memoryBudget: number,
-  signal: AbortSignal,
-): Promise<readonly string[]> {
-  const verifier = new SnapshotVerifier({ memoryBudget });
-  for await (const piece of snapshotPieces(connection, signal)) verifier.push(piece);
-  const verdict = verifier.finish();
-  if (verdict.ok) return verdict.snapshot.facts.removedMembers;
-  throw invalidStream(connection.endpoint, verdict);
-}
-
-const ORDER = ['remove', 'add', 'start', 'catch up', 'promote', 'done'] as const;
-
-/** The remaining steps in words, each with its effect on the quorum. */
-export function plan(step: Step, { quorum }: ClusterHealth, { name, peerURLs, asVoter }: Replacement): string[] {
-  const isAhead = (kind: Step['kind']): boolean => ORDER.indexOf(kind) >= ORDER.indexOf(step.kind);
-  const isLearner = step.kind === 'remove' || step.kind === 'add' ? !asVoter : step.member.isLearner;
-  const { healthy } = quorum;
-  let { voters } = quorum;
-  const steps: string[] = [];
-  if (step.kind === 'remove') {
-    if (!step.member.isLearner) voters--;
-    steps.push(`remove member ${title(step.member)}: ${arithmetic(quorumOf(voters, healthy))}`);
-  }
-  if (isAhead('add')) {
-    if (!isLearner) voters++;
-    const role = isLearner ? 'learner, which has no vote yet' : 'voting member';
-    steps.push(`add ${name} at ${peerURLs.join()} as a ${role}: ${arithmetic(quorumOf(voters, healthy))}`);
-  }
-  if (isAhead('start')) steps.push(`start the etcd of ${name} with its settings`);
-  if (isAhead('catch up')) steps.push(`wait until ${name} has the data of the cluster and is healthy`);
-  if (isAhead('promote') && isLearner) {
-    steps.push(`promote ${name} to a voting member: ${arithmetic(quorumOf(voters + 1, healthy + 1))}`);
-  }
-  return steps;
-}
+import { isUnspecified, parseOrigin } from '../url.ts';
 
 /** What the command line requests. */
 export interface Replacement {

@@ -4,11 +4,11 @@ import { access, constants } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import { onAbort } from '../abort.ts';
 import { EtcdError, RunTimeout, UnsafeError, UsageError } from '../errors.ts';
-import { killChild, startChild } from '../exec.ts';
+import { killChild, startChild } from '../child-processes.ts';
 import { formatInitialCluster } from '../member.ts';
 import type { StartProgress } from '../progress.ts';
 import type { SnapshotRecord } from '../snapshot/record.ts';
-import type { SnapshotFacts } from '../snapshot/verify/verified.ts';
+import type { SnapshotFacts } from '../snapshot/verify/verified-snapshot.ts';
 import type { MemberParameters } from './member-parameters.ts';
 
 interface Result {

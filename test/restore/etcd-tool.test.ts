@@ -1,5 +1,5 @@
 import t from 'tap';
-import { checkVersion } from '../../src/restore/tool.ts';
+import { checkVersion } from '../../src/restore/etcd-tool.ts';
 
 t.test('a tool and what it may restore', (t) => {
   const tool = (version: string) => ({ path: '/x', name: `etcdutl ${version}`, version, canBump: true });

@@ -4,7 +4,7 @@ import { formatInitialCluster, title } from '../member.ts';
 import { misshapenPart } from '../restore/initial-members.ts';
 import type { Member } from '../member.ts';
 import { quoteShell, quoteSystemd } from '../text.ts';
-import type { Replacement } from './replacement.ts';
+import type { Replacement } from './replacement-options.ts';
 import { isReplacement } from './steps.ts';
 
 /** Values by the names of etcd's flags. */

@@ -1,25 +1,6 @@
 import { type ChildProcess, spawn, type SpawnOptions, spawnSync, type StdioOptions } from 'node:child_process';
 import { readdirSync, readFileSync, type Stats, statSync } from 'node:fs';
 
-/** Requests that wait in a worker thread: for a name server, or for a file system. */
-const IN_A_THREAD = /^(FSReq|GetAddrInfoReq|GetNameInfoReq)/;
-
-/**
- * Ends the process and its children now. `process.exit` waits for threads, which can wait for a name server, a FIFO or a
- * network file system that never answers, and no signal helps where the process is the first of its container. Therefore,
- * where threads can be at work, the process becomes another program, which has no threads and only exits.
- * @param isForced whether something was still under way
- */
-export function endProcess(exitCode: number, isForced: boolean): never {
-  killChildren();
-  if (isForced || process.getActiveResourcesInfo().some((name) => IN_A_THREAD.test(name))) {
-    const libraries = process.env['LD_LIBRARY_PATH'];
-    const env = libraries === undefined ? {} : { LD_LIBRARY_PATH: libraries };
-    process.execve?.(process.execPath, [process.execPath, '-e', `process.exit(${exitCode})`], env);
-  }
-  process.exit(exitCode);
-}
-
 const running = new Set<ChildProcess>();
 
 /**
@@ -55,7 +36,7 @@ export function killChild({ pid }: ChildProcess): void {
 }
 
 /** The same for all that run. */
-function killChildren(): void {
+export function killChildren(): void {
   for (const child of running) killChild(child);
 }
 

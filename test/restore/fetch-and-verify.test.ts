@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import t from 'tap';
 import { Interrupted } from '../../src/errors.ts';
 import { createLog } from '../../src/log.ts';
-import { fetchVerified } from '../../src/restore/fetch.ts';
+import { fetchVerified } from '../../src/restore/fetch-and-verify.ts';
 import type { SnapshotRecord } from '../../src/snapshot/record.ts';
 import type { SnapshotSource } from '../../src/snapshot/source.ts';
 import { SNAPSHOT } from '../support/fixtures.ts';

@@ -1,5 +1,5 @@
 import t from 'tap';
-import { Budget, KeyStore, Table } from '../../src/snapshot/verify/budget.ts';
+import { Budget, KeyStore, Table } from '../../src/snapshot/verify/memory-budget.ts';
 
 t.test('stores within a budget', async (t) => {
   const budget = new Budget(100_000);

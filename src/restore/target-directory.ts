@@ -11,7 +11,7 @@ import { kindOf } from '../files.ts';
 import { printable } from '../text.ts';
 import { assertUnused } from './in-use.ts';
 import type { Directories } from './options.ts';
-import { WAL_SIZE } from './tool.ts';
+import { WAL_SIZE } from './etcd-tool.ts';
 
 /** Suffix of the work directory. */
 const WORK = '.restoring';
