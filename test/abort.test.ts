@@ -1,7 +1,7 @@
 import t from 'tap';
 import { onAbort, unlessAborted } from '../src/abort.ts';
 
-t.test('an abort is noticed, whether it comes before or after one listens', async (t) => {
+t.test('an abort is noticed before and after the listener is added', async (t) => {
   let calls = 0;
   const count = (): void => void calls++;
   onAbort(AbortSignal.abort(), count);
@@ -15,7 +15,7 @@ t.test('an abort is noticed, whether it comes before or after one listens', asyn
   t.equal(calls, 2, 'after, and once');
 });
 
-t.test('work that does not know of the signal is not waited for', async (t) => {
+t.test('work that ignores the signal is not awaited', async (t) => {
   const reason = new Error('enough');
   const late: string[] = [];
   const dispose = (result: string): void => void late.push(result);

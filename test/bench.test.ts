@@ -7,7 +7,7 @@ const targets: Target[] = [
   { what: 'small, MiB', limit: 160, rounds: [150, 161, 155], judged: 161, digits: 0 },
 ];
 
-t.test('a figure is told with its spread and judged against its limit', (t) => {
+t.test('a figure is shown with its spread and compared with its limit', (t) => {
   t.strictSame(rowsOf(targetTable(targets, undefined)), [
     ['quick', '≤ 1.00', '0.90 (0.80–1.10)', 'met', '–', '–'],
     ['small, MiB', '≤ 160', '161 (150–161)', '**not met**', '–', '–'],

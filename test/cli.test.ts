@@ -40,7 +40,7 @@ t.test('help', (t) => {
   t.end();
 });
 
-t.test('what was probably meant', (t) => {
+t.test('the most similar known word', (t) => {
   for (const [words, message] of [
     [['bakcup'], /no command bakcup\. Did you mean backup\?/],
     [['rest'], /no command rest\. Did you mean restore\?/],

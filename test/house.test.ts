@@ -105,7 +105,7 @@ t.test('each SDK has one door', (t) => {
   t.end();
 });
 
-t.test('what a snapshot is knows no network, no clock and no file', (t) => {
+t.test('the code that decides what a snapshot is uses no network, clock or file', (t) => {
   const files = readdirSync(join(SRC, 'snapshot'), { recursive: true, encoding: 'utf8' })
     .filter((file) => file.endsWith('.ts') && file !== 'source.ts')
     .map((file) => join('snapshot', file));
@@ -162,7 +162,7 @@ t.test('the etcd versions that the tests run on', (t) => {
   t.end();
 });
 
-t.test('the tools that judge what stands beside the program', (t) => {
+t.test('the tools that check manifests and workflows', (t) => {
   const required = (process.env['REQUIRED_TOOLS'] ?? '').split(' ').filter((name) => name !== '');
   for (const name of required) t.ok(findJudge(name), `${name} is there`);
   t.end();

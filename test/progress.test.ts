@@ -52,7 +52,7 @@ t.test('it is narrower than the terminal, whatever is worked on', (t) => {
   t.end();
 });
 
-t.test('nothing is shown where nobody watches', (t) => {
+t.test('no progress without a terminal', (t) => {
   const progress = noProgress('x', 1);
   progress.advance(1);
   progress.end();

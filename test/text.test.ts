@@ -25,7 +25,7 @@ t.test('colours are for terminals, and what comes from outside has none', (t) =>
   t.end();
 });
 
-t.test('ages', (t) => {
+t.test('ages in words', (t) => {
   const second = 1000;
   for (const [seconds, age] of [
     ...([

@@ -129,7 +129,7 @@ t.test('the book’s Secret file works unchanged, with all of its variables and 
   t.equal((await azurite.names('book')).length, 3);
 });
 
-t.test('workers that begin in the same second do not get into each other’s way', async (t) => {
+t.test('workers that begin in the same second do not disturb each other', async (t) => {
   const variables = { ...single.variables, ...azurite.variables('together') };
   await backup(variables);
   for (let round = 0; round < 3; round++) {
@@ -196,7 +196,7 @@ t.test('retention keeps the last, of this cluster, with a record', async (t) => 
   t.match(human.stdout, /20200101_000000\.db .*no record/);
 });
 
-t.test('a member that misbehaves is left for the next one, and its bytes are not mixed in', async (t) => {
+t.test('after a failing member the next one is used, and their bytes are not mixed', async (t) => {
   const cluster = await EtcdCluster.start({ tools, dir: join(dir, 'failover') });
   t.teardown(async () => cluster.stop());
   await cluster.fill(200, 50_000);
@@ -317,7 +317,7 @@ t.test(
   },
 );
 
-t.test('a real etcd that lost its database file sends empty messages for ever, and is left', async (t) => {
+t.test('an etcd that lost its database file sends only empty messages, and is not used', async (t) => {
   const old = findEtcd().find(({ version }) => version.startsWith('3.4.'));
   if (old === undefined) {
     t.comment('no etcd 3.4 here; later ones read through the open file');
@@ -332,7 +332,7 @@ t.test('a real etcd that lost its database file sends empty messages for ever, a
   t.match(stderr, /sends messages without data|connection broke/);
 });
 
-t.test('a snapshot that is suspicious beside the one before is kept, and nothing is deleted', async (t) => {
+t.test('a snapshot that is suspicious compared with the previous one is kept, and nothing is deleted', async (t) => {
   const variables = { ...single.variables, ...azurite.variables('anomaly'), SNAPSHOT_KEEP_LAST: '1' };
   const first = await backup(variables);
   const blob = azurite.container('anomaly').getBlobClient(first.name);
@@ -353,7 +353,7 @@ t.test('a snapshot that is suspicious beside the one before is kept, and nothing
   t.equal((await backup(variables)).retention.removed.length, 2, 'the next run has a sound one to compare with');
 });
 
-t.test('a member whose data differ is no source, and is named', async (t) => {
+t.test('a member with different data is not used, and is named', async (t) => {
   const cluster = await EtcdCluster.start({ tools, dir: join(dir, 'corrupt'), size: 3 });
   t.teardown(async () => cluster.stop());
   await cluster.fill(20, 5000);

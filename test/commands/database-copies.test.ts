@@ -206,7 +206,7 @@ t.test('a file that is something else is named, with what to do', async (t) => {
   t.strictSame(report.faults, [{ kind: 'format', message: 'it is compressed with gzip' }]);
 });
 
-t.test('a torn copy is refused, and the hint says why that may be', async (t) => {
+t.test('a torn copy is refused, and the hint gives the possible reason', async (t) => {
   const torn = databaseVectors().filter(({ scenario }) => scenario === 'torn');
   const file = join(dir, 'torn.db');
   for (const each of torn) {

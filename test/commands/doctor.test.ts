@@ -167,7 +167,7 @@ t.test('what is wrong with etcd, and the worst of it in the exit code', async (t
   );
 });
 
-t.test('each right on its own', async (t) => {
+t.test('each permission on its own', async (t) => {
   const single = await cluster(t, 'rights');
   const container = azurite.container('rights');
   await container.create();
@@ -195,7 +195,7 @@ t.test('each right on its own', async (t) => {
   }
 });
 
-t.test('where no blob can be deleted, nothing is left behind', async (t) => {
+t.test('without the permission to delete, nothing is left behind', async (t) => {
   const single = await cluster(t, 'immutable');
   const container = azurite.container('immutable');
   await container.create();

@@ -87,7 +87,7 @@ t.test('files of clusters with authentication, leases and an unfinished compacti
   t.strictSame(await readdir(room), []);
 });
 
-t.test('whatever differs is found out', { skip }, async (t) => {
+t.test('every difference is detected', { skip }, async (t) => {
   const room = await makeRoom();
   // A tool that restores something else than it was given, as a lost or mixed-up disk would.
   const bin = join(dir, 'bin');
@@ -136,7 +136,7 @@ t.test('whatever differs is found out', { skip }, async (t) => {
   t.strictSame(await readdir(room), []);
 });
 
-t.test('an etcd that never answers is ended in time, and by a signal', { skip }, async (t) => {
+t.test('waiting for an etcd that never answers ends in time, and on a signal', { skip }, async (t) => {
   const room = await makeRoom();
   const bin = join(dir, 'mute');
   await mkdir(bin);

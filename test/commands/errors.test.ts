@@ -86,7 +86,7 @@ t.test('it works before anything is broken, and shows no secret', async (t) => {
   showsNoSecret(t, finished, WORKING);
 });
 
-t.test('the command line', async (t) => {
+t.test('command lines', async (t) => {
   for (const args of [['bakcup'], ['backup', 'now'], ['--jsn']]) {
     const finished = await runWorker(args, WORKING);
     t.equal(finished.code, 2, args.join(' '));
@@ -275,7 +275,7 @@ t.test('service principal', async (t) => {
   ]);
 });
 
-t.test('with --json an error is one document on stdout, also beside a result', async (t) => {
+t.test('with --json an error is one document on stdout, also together with a result', async (t) => {
   const dead = { SNAPSHOT_ETCD_ENDPOINTS: `https://127.0.0.1:${await freePort()}` };
   for (const [args, more, code] of [
     [['backup'], { SNAPSHOT_KEEP_LAST: 'many' }, 2],
@@ -296,7 +296,7 @@ t.test('with --json an error is one document on stdout, also beside a result', a
   t.match(JSON.parse(doctor.stdout), { ok: false, checks: Array, error: { code: exitCode, message, hint } });
 });
 
-t.test('the whole run has an end', async (t) => {
+t.test('the whole run has a time limit', async (t) => {
   const proxy = await FaultProxy.start(azurite.url, ({ method }) => (method === 'PUT' ? 'hang' : 'pass'));
   t.teardown(async () => proxy.stop());
   const slow = { SNAPSHOT_TIMEOUT: '10s', SNAPSHOT_AZURE_BLOB_ENDPOINT: proxy.url };

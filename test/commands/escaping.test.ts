@@ -71,7 +71,7 @@ function isClean(t: Test, what: string, { stdout, stderr }: Finished, shown: Reg
   t.match(`${stdout}${stderr}${message}`, shown, what);
 }
 
-t.test('text from outside is escaped by code point', (t) => {
+t.test('untrusted text is escaped by code point', (t) => {
   for (const [what, text] of Object.entries(HOSTILE)) t.notMatch(printable(text), UNPRINTABLE, what);
   for (const text of HARMLESS) t.equal(printable(text), text);
   t.equal(printable('\u001b[1m'), '\\u{1b}[1m');
@@ -105,7 +105,7 @@ t.test('names of blobs and what their records say: list, prune, inspect, verify,
   }
 });
 
-t.test('what a member says of itself and others: health, doctor, backup', async (t) => {
+t.test('hostile answers of a member: health, doctor, backup', async (t) => {
   const members = Object.values(HOSTILE).map((name, index) => ({
     ID: String(index + 1),
     name,

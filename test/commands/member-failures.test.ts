@@ -208,7 +208,7 @@ t.test('a member is removed from the cluster while it streams', async (t) => {
   t.ok(attempts.length === 1 || /./.test(attempts[0]?.failure ?? ''));
 });
 
-t.test('etcd compacts and defragments meanwhile, and is written to at full load', async (t) => {
+t.test('etcd compacts, defragments and is written to at full load during the backup', async (t) => {
   const field = await Field.prepare(t);
   let load: Promise<void> | undefined;
   const { attempts } = await field.backup(t, async (index) => {
@@ -221,7 +221,7 @@ t.test('etcd compacts and defragments meanwhile, and is written to at full load'
   t.equal(attempts.length, 1);
 });
 
-t.test('in the middle of an upgrade', async (t) => {
+t.test('during an upgrade', async (t) => {
   for (const [index, newer] of versions.entries()) {
     const older = versions[index - 1];
     if (older === undefined) continue;

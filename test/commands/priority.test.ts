@@ -14,7 +14,7 @@ const cluster = await EtcdCluster.start({ tools, dir: join(dir, 'etcd') });
 const azurite = await Azurite.start(join(dir, 'azurite'));
 t.teardown(async () => Promise.all([cluster.stop(), azurite.stop()]));
 
-t.test('a backup gives way to others, what somebody waits for does not', async (t) => {
+t.test('a backup runs with a lower priority; commands that somebody waits for do not', async (t) => {
   let asked = Promise.withResolvers<void>();
   const proxy = await FaultProxy.start(azurite.url, () => {
     asked.resolve();

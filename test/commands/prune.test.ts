@@ -121,7 +121,7 @@ t.test('without a rule nothing is deleted, and it says so', async (t) => {
   t.match(await prune([], { ...empty.variables, SNAPSHOT_KEEP_LAST: '1' }), { clusterId: null, decisions: [] });
 });
 
-t.test('snapshots of an earlier life stay until its id is named', async (t) => {
+t.test('snapshots of a previous cluster id stay until it is named', async (t) => {
   const { variables, container, names } = await fill(0, 1);
   const client = azurite.container(container);
   const before = [];
@@ -161,7 +161,7 @@ t.test('a suspicious newest snapshot holds retention', async (t) => {
   t.equal((await azurite.names(container)).length, names.length + 1);
 });
 
-t.test('snapshots from the future stay, are a finding, and push out nothing', async (t) => {
+t.test('snapshots dated in the future stay, cause a warning, and count for no rule', async (t) => {
   const { variables, container, names } = await fill(0, 1, 2);
   const ahead = await putSnapshot(azurite.container(container), daysAgo(-400));
   const result = await prune([], { ...variables, SNAPSHOT_KEEP_LAST: '2' });
@@ -209,7 +209,7 @@ t.test('a leased blob is left to who holds the lease; one with snapshots goes, a
   t.equal((await client.getBlobClient(leased).getProperties()).leaseState, 'leased');
 });
 
-t.test('a lost answer, and a blob that somebody else deleted, are no fault', async (t) => {
+t.test('a lost answer, and a blob that somebody else deleted, are no failure', async (t) => {
   const { names, ...result } = await refused(t, 5, ({ index }) => {
     if (index === 0) return 'lose-answer';
     return index === 2 ? { status: 404, code: 'BlobNotFound' } : 'pass';
@@ -239,7 +239,7 @@ t.test('more blobs than the service lists at once, and a reader that leaves earl
   t.equal(code, 0);
 });
 
-t.test('without the right to delete it stops at once', async (t) => {
+t.test('without the permission to delete it stops at once', async (t) => {
   let asked = 0;
   const { stderr, ...result } = await refused(
     t,

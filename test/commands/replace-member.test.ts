@@ -169,7 +169,7 @@ t.test('what is refused of a cluster in which one has failed, and what is asked'
   );
 });
 
-t.test('two members: the failure of one cannot be mended so', async (t) => {
+t.test('two members: the failure of one cannot be repaired by a replacement', async (t) => {
   const cluster = await prepare(t, 2);
   await cluster.stopMember('m2');
   const args = ['replace-member', 'm2', '--name', 'm3', '--peer-urls', await cluster.freeUrl(), '--yes', '--no-backup'];
@@ -250,7 +250,7 @@ t.test('interrupted after the removal and after the addition, at a terminal', { 
   await replacement.finish(t, settings, '--no-backup');
 });
 
-t.test('interrupted after the removal, and gone on with by the id', async (t) => {
+t.test('interrupted after the removal, and continued by the id', async (t) => {
   const cluster = await prepare(t, 4);
   await cluster.loseMember('m4');
   const id = (await membersOf(cluster)).get('m4')?.split(', ')[0] ?? '';

@@ -221,7 +221,7 @@ t.test('a swap in the wrong place', { skip }, async (t) => {
   t.match(await m3.shell(alone), { code: 0, stdout: /^WARNING: No old data in \/var/ });
 });
 
-t.test('without a sign of a layout, and without a plan that can be made', async (t) => {
+t.test('without a known layout, and without a possible plan', async (t) => {
   const empty = { PATH: '/usr/bin:/bin', ...azurite.variables('unplanned') };
   const client = azurite.container('unplanned');
   await client.createIfNotExists();

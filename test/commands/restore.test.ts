@@ -185,7 +185,7 @@ t.test('what is refused, before anything is done', { skip: unfit }, async (t) =>
   }
 });
 
-t.test('a member is restored beside its old data, swapped in, and back again', { skip }, async (t) => {
+t.test('a member is restored next to its old data, swapped in, and swapped back', { skip }, async (t) => {
   const folder = join(dir, 'swap');
   const cluster = await EtcdCluster.start({ tools: newest, dir: folder });
   t.teardown(async () => cluster.stop());
@@ -318,7 +318,7 @@ async function hasDownloaded(work: string): Promise<boolean> {
   return part !== undefined && (await stat(join(work, part))).size > 0;
 }
 
-t.test('a download that is cut is resumed, one that was killed goes on', async (t) => {
+t.test('a download is resumed after a broken connection and after a kill', async (t) => {
   const folder = join(dir, 'cut');
   await mkdir(folder);
   const big = await EtcdCluster.start({ tools: newest, dir: join(dir, 'big') });

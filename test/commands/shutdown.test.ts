@@ -198,7 +198,7 @@ t.test('a reader of standard output that does not read', async (t) => {
   }
 });
 
-t.test('programs that ignore SIGTERM, and what they have started', async (t) => {
+t.test('programs that ignore SIGTERM, and their children', async (t) => {
   const bin = join(dir, 'bin');
   mkdirSync(bin);
   const pids = join(dir, 'pids');
@@ -226,7 +226,7 @@ t.test('programs that ignore SIGTERM, and what they have started', async (t) => 
   }
 });
 
-t.test('what nobody catches is reported, masked', async (t) => {
+t.test('uncaught errors are reported and masked', async (t) => {
   const secret = 'a-secret-that-no-output-may-show';
   for (const fault of [`throw new Error('${secret}')`, `void Promise.reject(new Error('${secret}'))`]) {
     writeFileSync(terminationLog, '');

@@ -121,7 +121,7 @@ t.test('interrupted while blocks are stored, and while they are committed', asyn
   }
 });
 
-t.test('interrupted, and the withdrawal hangs: the last words name what may stay', async (t) => {
+t.test('interrupted, and the rollback hangs: the termination message names the blob that can stay', async (t) => {
   for (const [moment, interrupts] of [
     ['the answer to the storing is lost', ({ method }: Seen) => method === 'PUT'],
     ['reading it back', ({ method }: Seen) => method === 'GET'],
@@ -147,7 +147,7 @@ t.test('interrupted, and the withdrawal hangs: the last words name what may stay
   }
 });
 
-t.test('interrupted while retention is applied: what is proven stays', async (t) => {
+t.test('interrupted while retention is applied: the backup stays', async (t) => {
   let reached = false;
   const place = await behind(t, ({ url }) => {
     reached ||= url.searchParams.get('comp') === 'list';
@@ -176,7 +176,7 @@ t.test('interrupted while etcd streams', async (t) => {
   t.equal(member.cancelled, 1, 'etcd’s read transaction ends');
 });
 
-t.test('what was stored and cannot be read back is named: there may be a sound backup', async (t) => {
+t.test('a stored blob that cannot be read back is named: it can be a valid backup', async (t) => {
   for (const [fault, why] of [
     [
       { status: 404, code: 'BlobNotFound' },
@@ -196,7 +196,7 @@ t.test('what was stored and cannot be read back is named: there may be a sound b
   }
 });
 
-t.test('a blob that reads back differently is no success, and is withdrawn', async (t) => {
+t.test('a blob that reads back differently is rolled back, and the run fails', async (t) => {
   const isReadBack = ({ method, url }: Seen): boolean => method === 'GET' && url.searchParams.get('comp') === null;
   const always = await behind(t, (seen) => (isReadBack(seen) ? 'flip' : 'pass'));
   const { code, stdout, stderr } = await runWorker([], always.variables);

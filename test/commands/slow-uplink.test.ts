@@ -58,7 +58,7 @@ async function backup(t: Test, variables: Variables): Promise<{ open: () => void
 
 type Ended = Promise<{ spilledBytes: number }>;
 
-t.test('an uplink that carries nothing does not keep etcd waiting: the rest goes through the spool', async (t) => {
+t.test('a blocked uplink does not block etcd: the rest goes through the spool', async (t) => {
   const before = await snapshotsSent();
   const { open, ended } = await backup(t, { SNAPSHOT_SPOOL_DIR: spool });
   await until(async () => (await snapshotsSent()) > before);
@@ -78,7 +78,7 @@ t.test('without a spool etcd waits, and the log says so', async (t) => {
   t.equal((await ended).spilledBytes, 0);
 });
 
-t.test('an uplink that keeps up leaves the disk alone', async (t) => {
+t.test('with a fast uplink nothing is written to the disk', async (t) => {
   const small = await EtcdCluster.start({ tools, dir: join(dir, 'small') });
   t.teardown(async () => small.stop());
   // What fits into the memory of the queue is never too much for the uplink.

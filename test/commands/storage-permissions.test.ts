@@ -47,7 +47,7 @@ async function backup(t: Test, variables: Variables, code: number): Promise<Fini
   return { ...finished, json: finished.stdout === '' ? undefined : JSON.parse(finished.stdout) };
 }
 
-t.test('a container that is there needs nobody who may create it', async (t) => {
+t.test('an existing container needs no permission to create it', async (t) => {
   await azurite.container('there').create();
   const variables = { ...withRights('there', 'rcwdl'), SNAPSHOT_KEEP_LAST: '1' };
   t.match((await backup(t, variables, 0)).json, { readBack: 'done', retention: { state: 'applied', kept: 1 } });
@@ -59,7 +59,7 @@ t.test('a container that is there needs nobody who may create it', async (t) => 
   );
 });
 
-t.test('who may only write stores a backup, and cannot prove it', async (t) => {
+t.test('with write permissions only the backup is stored, and cannot be read back', async (t) => {
   await azurite.container('only-write').create();
   for (const rights of ['w', 'cw']) {
     const full = await backup(t, { ...withRights('only-write', rights), SNAPSHOT_BLOB_PREFIX: `${rights}/` }, 12);
@@ -88,7 +88,7 @@ t.test('who may only write stores a backup, and cannot prove it', async (t) => {
   t.equal((await azurite.names('only-write')).length, 5, 'all of them are stored');
 });
 
-t.test('who may not list proves the backup, and compares it with nothing', async (t) => {
+t.test('without the permission to list the backup is read back, and compared with nothing', async (t) => {
   await azurite.container('no-list').create();
   const variables = withRights('no-list', 'rcwd');
   t.match((await backup(t, variables, 0)).json, {
@@ -102,7 +102,7 @@ t.test('who may not list proves the backup, and compares it with nothing', async
   });
 });
 
-t.test('who may not delete keeps everything, and the backup is good', async (t) => {
+t.test('without the permission to delete everything stays, and the backup succeeds', async (t) => {
   await azurite.container('no-delete').create();
   const variables = { ...withRights('no-delete', 'rcwl'), SNAPSHOT_KEEP_LAST: '1' };
   t.match((await backup(t, variables, 0)).json, { retention: { state: 'applied', kept: 1 } });
@@ -111,7 +111,7 @@ t.test('who may not delete keeps everything, and the backup is good', async (t) 
   t.match(errorOf(second).message, /stored and proven, but retention is incomplete: .* \(deleting /);
 });
 
-t.test('who may only read lists, verifies and plans', async (t) => {
+t.test('with read permissions only: list, verify and dry run', async (t) => {
   await azurite.container('no-write').create();
   await putSnapshot(azurite.container('no-write'), new Date('2026-01-01T00:00:00Z'));
   const variables = { ...withRights('no-write', 'rl'), SNAPSHOT_KEEP_LAST: '1' };

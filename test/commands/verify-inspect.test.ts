@@ -67,7 +67,7 @@ t.test('the verdict is coloured on a terminal, unless NO_COLOR is set', async (t
   t.notMatch(plain, '\u001b[32m');
 });
 
-t.test('verify tells all faults, then their count', async (t) => {
+t.test('verify lists all problems, then their count', async (t) => {
   const finished = await runWorker(['verify', broken], {});
   t.equal(finished.code, 11);
   const lines = finished.stdout.trim().split('\n');
@@ -203,7 +203,7 @@ t.test('a stored blob that is not what its record says', async (t) => {
   t.match(report.faults, [{ kind: 'record' }]);
 });
 
-t.test('a download that is cut is resumed; one that is changed is found out', async (t) => {
+t.test('a download is resumed after a broken connection; changed bytes are detected', async (t) => {
   const verdict = async (t: Test, fault: 'cut' | 'flip'): Promise<number | null> => {
     const proxy = await FaultProxy.start(azurite.url, ({ method, index }) =>
       method === 'GET' && (fault === 'flip' || index < 3) ? fault : 'pass',

@@ -134,7 +134,7 @@ t.test('NO_PROXY with what is not understood', async (t) => {
   t.match(worker.stderr, /NO_PROXY takes whole host names .*ignored: 10.0.0.0\/8/);
 });
 
-t.test('a spool that does not exist is told before anything else', async (t) => {
+t.test('a missing spool directory is reported first', async (t) => {
   for (const spool of [join(dir, 'nowhere'), authority.ca]) {
     const variables = { ...BY_KEY, SNAPSHOT_ETCD_ENDPOINTS: 'http://127.0.0.1:1', SNAPSHOT_SPOOL_DIR: spool };
     const { exitCode, message } = errorOf(await runWorker([], variables));
@@ -150,7 +150,7 @@ async function failure(variables: Variables): Promise<StorageError> {
     .catch((error: unknown) => error as StorageError) as Promise<StorageError>;
 }
 
-t.test('nobody is followed to another host', async (t) => {
+t.test('redirects to another host are not followed', async (t) => {
   const elsewhere = await Listener.start(200, authority);
   t.teardown(async () => elsewhere.stop());
   const location = `${elsewhere.origin}/stolen?x=1`;

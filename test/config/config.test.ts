@@ -64,7 +64,7 @@ t.test("the book's variables, all seven at once", (t) => {
   t.end();
 });
 
-t.test('all faults are told at once, with variable, problem and example', (t) => {
+t.test('all problems are reported at once, with variable, reason and example', (t) => {
   const message = faultsOf({
     SNAPSHOT_ETCD_ENDPOINTS: '10.0.0.1:2379,ftp://x,https://ok:2379/path',
     SNAPSHOT_AZURE_ACCOUNT_NAME: 'Not_An_Account',
@@ -283,7 +283,7 @@ t.test('secrets cannot be printed', (t) => {
   t.end();
 });
 
-t.test('no fault shows the value of a secret', (t) => {
+t.test('no error shows the value of a secret', (t) => {
   const message = faultsOf({
     SNAPSHOT_AZURE_ACCOUNT_KEY: 'visible?',
     SNAPSHOT_AZURE_CONNECTION_STRING: 'AccountName=a;AccountKey=visible?',

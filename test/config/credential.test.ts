@@ -76,7 +76,7 @@ t.test('the first complete one is used, and the others are named', (t) => {
   t.end();
 });
 
-t.test('what is missing is named', (t) => {
+t.test('missing variables are named', (t) => {
   const missing = (env: Env): string[] => [...faultsOf(env).matchAll(/(\w+) is not set/g)].map(([, name = '']) => name);
   t.strictSame(missing({}), ['SNAPSHOT_AZURE_ACCOUNT_NAME', 'SNAPSHOT_AZURE_ACCOUNT_KEY'], 'nothing set');
   t.strictSame(missing({ SNAPSHOT_AZURE_ACCOUNT_KEY: KEY }), ['SNAPSHOT_AZURE_ACCOUNT_NAME']);
@@ -253,7 +253,7 @@ t.test('the blob endpoint', (t) => {
   t.end();
 });
 
-t.test('a proxy that is no URL is told before the SDK fails over it', (t) => {
+t.test('a proxy that is not a URL is reported before the SDK fails with it', (t) => {
   const key = { ...ACCOUNT, SNAPSHOT_AZURE_ACCOUNT_KEY: KEY };
   for (const value of ['proxy.example.org:3128', '10.0.0.1:3128', '"http://10.0.0.1:3128"', 'socks5://10.0.0.1']) {
     const message = faultsOf({ ...key, HTTPS_PROXY: value });

@@ -103,7 +103,7 @@ t.test('which file gets the termination message only the environment of the proc
   t.match(readFileSync(victim, 'utf8'), /\(exit code 2\)$/);
 });
 
-t.test('a named file that is no env file', async (t) => {
+t.test('a named file that is not an env file', async (t) => {
   const place = join(dir, 'named');
   const utf16 = Buffer.from(`\ufeff${SETS_ENDPOINT}`, 'utf16le');
   for (const [what, text, message] of [
@@ -185,7 +185,7 @@ t.test('NODE_TLS_REJECT_UNAUTHORIZED=0 is refused, wherever it is set', async (t
   t.notMatch(other.stderr, 'NODE_TLS');
 });
 
-t.test('an old Node is told in one sentence', async (t) => {
+t.test('an old Node gets one sentence', async (t) => {
   const old = (
     await mustRun('sh', ['-c', 'for n in /usr/bin/node /usr/local/bin/node; do test -x $n && $n --version; done; true'])
   )

@@ -18,7 +18,7 @@ function read(value: string): readonly string[] | string {
   }
 }
 
-t.test('a wrong endpoint is named, with what is wrong with it', (t) => {
+t.test('a wrong endpoint is named, with the reason', (t) => {
   const table: Record<string, RegExp> = {
     '10.0.0.5:2379': /"10.0.0.5:2379", which must be a URL that begins with http:\/\/ or https:\/\//,
     'https://10.0.0.5:2379,etcd-2:2379': /one problem.*"etcd-2:2379", which must be a URL/,
@@ -94,7 +94,7 @@ for (const tools of findEtcd()) {
   });
 }
 
-t.test('what a member says of itself is bounded', async (t) => {
+t.test('answers of a member are bounded', async (t) => {
   const table: Record<string, [string, string]> = {
     long: ['9'.repeat(20_000), '9'.repeat(64)],
     'a line feed': ['3.5.0\r\nx-evil: 1', '3.5.0??x-evil??1'],

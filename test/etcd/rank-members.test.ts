@@ -37,7 +37,7 @@ t.test('a follower before the leader, followers as they were configured', (t) =>
   t.end();
 });
 
-t.test('what may hold less or worse than the others is a fallback', (t) => {
+t.test('a member that can have less or corrupt data is a fallback', (t) => {
   const leader = member('a', { isLeader: true });
   t.strictSame(order(member('slow', { raftAppliedIndex: 98_000 }), leader), ['a leader', 'slow fallback']);
   t.strictSame(order(member('busy', { raftAppliedIndex: 99_500 }), leader), ['busy follower', 'a leader']);
@@ -63,7 +63,7 @@ t.test('a learner is never a source', (t) => {
   t.end();
 });
 
-t.test('without quorum every member will do', (t) => {
+t.test('without quorum every member can be used', (t) => {
   const lost = { hasLeader: false };
   t.strictSame(order(member('a', lost), member('b', lost)), ['a follower', 'b follower']);
   t.match(rankMembers([member('a', lost)])[0]?.reason, 'a cluster without a leader');

@@ -41,13 +41,13 @@ async function stream(
   return { bytes: Buffer.concat(pieces), error, member };
 }
 
-t.test('a sound stream gives the bytes that etcdctl would save', async (t) => {
+t.test('a valid stream has the bytes that etcdctl would save', async (t) => {
   const { bytes, error } = await stream(t, sound);
   t.equal(error, undefined);
   t.ok(bytes.equals(SNAPSHOT));
 });
 
-t.test('a member that sends empty messages for ever is left', async (t) => {
+t.test('a member that sends only empty messages is not used', async (t) => {
   const { error, member } = await stream(t, async (send, call) => {
     await send({ remaining_bytes: 100_000, blob: DATABASE.subarray(0, 4096) });
     while (!call.cancelled) await send({ remaining_bytes: 100_000, blob: Buffer.alloc(0) });
@@ -71,7 +71,7 @@ t.test('slow empty messages are no progress either', async (t) => {
   t.match(error, { exitCode: 10, message: /made no progress for 0.4 s/ });
 });
 
-t.test('a member that falls silent is left', async (t) => {
+t.test('a silent member is not used any longer', async (t) => {
   const { error, member } = await stream(
     t,
     async (send, call) => {
@@ -108,7 +108,7 @@ t.test('a stream that ends early with OK is not complete', async (t) => {
   }
 });
 
-t.test('a broken connection is an error of etcd', async (t) => {
+t.test('a broken connection is an etcd error', async (t) => {
   const { error } = await stream(t, async (send, call) => {
     await send({ remaining_bytes: 100_000, blob: DATABASE.subarray(0, 4096) });
     call.emit('error', { code: 14, details: 'etcdserver: server stopped' });

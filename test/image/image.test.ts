@@ -109,7 +109,7 @@ t.test('it brings the tools that restore, and nothing else is needed for that', 
   t.strictSame(readdirSync(room), ['restored']);
 });
 
-t.test('whoever needs no key of the node needs no root', async (t) => {
+t.test('commands that need no key of the node need no root', async (t) => {
   const nobody = ['--user', '65532:65532'];
   const { stdout: tool } = await inContainer(...nobody, '--entrypoint', 'etcdutl', IMAGE, 'version');
   const room = folderOnDisk('anyone');

@@ -55,7 +55,7 @@ t.test('a schedule of every minute', async (t) => {
   t.match(stdout, 'event/', 'because of the runs by hand, as the docs say');
 });
 
-t.test('what becomes of each exit code', async (t) => {
+t.test('the effect of each exit code', async (t) => {
   const refused = `https://198.18.0.1:9`;
   const twice = { backoffLimit: 1 };
   await Promise.all([

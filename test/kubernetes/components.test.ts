@@ -58,7 +58,7 @@ t.test('backup, drill and prune with a private CA', async (t) => {
   t.equal(left.length, 1, 'retention did its work');
 });
 
-t.test('a drill of a damaged snapshot, and one without any: no further attempt', async (t) => {
+t.test('a drill of a corrupt snapshot, and one without any snapshot: no further attempt', async (t) => {
   const container = site.azurite.container('components');
   const name = (await site.azurite.names('components')).find((blob) => blob.endsWith('.db')) ?? '';
   const blob = container.getBlockBlobClient(name);

@@ -90,7 +90,7 @@ t.test('the scheduler does not choose a node without the room that the manifest 
   await site.shell('kubectl delete job unschedulable --namespace kube-system');
 });
 
-t.test('a snapshot for which there is room goes through the spool', async (t) => {
+t.test('a snapshot with enough disk space goes through the spool', async (t) => {
   await fillDisk(BEFORE);
   const { least, pressure } = await backup('spooled', {});
   t.ok(least > 0.2 && least < BEFORE - 0.03, `${(least * 100).toFixed(1)} % were free at the least`);
@@ -99,7 +99,7 @@ t.test('a snapshot for which there is room goes through the spool', async (t) =>
   t.ok(free() > BEFORE - 0.03, 'nothing of it is left');
 });
 
-t.test('one for which there is none does not drive the node into pressure', async (t) => {
+t.test('a snapshot without enough disk space causes no disk pressure', async (t) => {
   await fill(230 * MB);
   const { least, pressure, log } = await backup('waiting', {});
   t.ok(least > 0.2, `${(least * 100).toFixed(1)} % were free at the least`);

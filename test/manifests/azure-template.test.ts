@@ -41,7 +41,7 @@ function rights(deployment: Deployment): string[] {
   );
 }
 
-t.test('everything in it is used, hangs together, and has a name of its own', (t) => {
+t.test('everything in it is used, consistent, and has a unique name', (t) => {
   const { resources, outputs, used } = deploy(template, EVERYTHING);
   const { copy, ...variables } = template.variables;
   for (const name of Object.keys(template.parameters)) t.ok(used.has(`parameter ${name}`), name);

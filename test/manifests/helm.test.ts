@@ -409,7 +409,7 @@ t.test('names fit, or are refused', { skip }, async (t) => {
   t.match(await refusal({ clusters: [{ name: 'Main' }] }), "'Main' does not match pattern");
 });
 
-t.test('misspelt and impossible values are refused, and the message says where', { skip }, async (t) => {
+t.test('misspelt and impossible values are refused, and the message names them', { skip }, async (t) => {
   const cases: [object, RegExp | string][] = [
     [{ sechedule: '* * * * *' }, "additional properties 'sechedule' not allowed"],
     [{ image: { repo: 'x' } }, "at '/image': additional properties 'repo'"],

@@ -130,7 +130,7 @@ t.test('names, labels and namespaces agree', COMPLETE, (t) => {
   t.end();
 });
 
-t.test('what each container is told, the worker understands', COMPLETE, (t) => {
+t.test('the worker understands the arguments and variables of each container', COMPLETE, (t) => {
   for (const { where, work } of everyWork()) {
     const names = (work.container.env ?? []).map(({ name }) => name);
     const args = (work.container.args ?? []).join(' ');
@@ -174,7 +174,7 @@ const FINAL: Record<string, number[]> = {
   restore: [ExitCode.usage, ExitCode.verification, ExitCode.noSuchSnapshot, ExitCode.unsafe],
 };
 
-t.test('times fit together, and what trying again does not mend is not tried again', COMPLETE, (t) => {
+t.test('time limits match, and permanent failures are not retried', COMPLETE, (t) => {
   for (const { where, work } of everyWork()) {
     const { cron, job, pod, container } = work;
     t.strictSame(deadlineProblems(job, configOf(work).timeout), [], where);

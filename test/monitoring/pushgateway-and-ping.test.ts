@@ -75,7 +75,7 @@ async function valueOf(name: string, label = ''): Promise<number | undefined> {
   return all.length === 1 ? all[0]?.[1] : undefined;
 }
 
-t.test('a backup is told, with what it measured', { skip }, async (t) => {
+t.test('a backup is reported with its measurements', { skip }, async (t) => {
   const start = Date.now() / 1000;
   const { stdout } = await worker(t, ['--json'], WORKING, 0);
   const result = JSON.parse(stdout) as { [key: string]: number } & {
@@ -114,7 +114,7 @@ t.test('a backup is told, with what it measured', { skip }, async (t) => {
   t.strictSame(switchboard.asked.splice(0), [`GET /${TOKEN}?rid=1`], 'one ping');
 });
 
-t.test('a drill is told, and leaves what is known of the backup', { skip: skip || unfitFor(tools) }, async (t) => {
+t.test('a drill is reported, and the metrics of the backup stay', { skip: skip || unfitFor(tools) }, async (t) => {
   const before = await pushed();
   const { stdout } = await worker(t, ['drill', '--json'], WORKING, 0);
   const { recoveryMs, durationsMs } = JSON.parse(stdout) as { recoveryMs: number; durationsMs: Record<string, number> };
@@ -186,7 +186,7 @@ t.test('what is no backup or drill of a known cluster is not pushed', { skip }, 
   t.strictSame(switchboard.asked, []);
 });
 
-t.test('a snapshot that is suspicious is told, and there is a backup', { skip }, async (t) => {
+t.test('a suspicious snapshot is reported, and the backup stays', { skip }, async (t) => {
   await cluster.etcdctl('del', '--prefix', '/registry/pods/default/pod-');
   await worker(t, [], { ...WORKING, SNAPSHOT_KEEP_LAST: '5' }, 3);
   t.equal(await valueOf('backup_last_run_exit_code'), 3);
@@ -197,7 +197,7 @@ t.test('a snapshot that is suspicious is told, and there is a backup', { skip },
   t.strictSame(switchboard.asked.splice(0), [`GET /${TOKEN}?rid=1`]);
 });
 
-t.test('where nobody listens, the backup is as good', async (t) => {
+t.test('an unreachable monitoring does not fail the backup', async (t) => {
   const silent = await Listener.start('hang');
   const refusing = await Listener.start(400);
   t.teardown(async () => Promise.all([silent.stop(), refusing.stop()]));
@@ -295,7 +295,7 @@ t.test('the ping goes through the proxy, as Azure does; the Pushgateway does not
   t.equal(gateway.asked.length, 1);
 });
 
-t.test('last words that cannot be left are no fault of the backup', async (t) => {
+t.test('a termination message that cannot be written does not fail the backup', async (t) => {
   for (const place of [join(dir, 'nowhere'), dir]) {
     const { stderr } = await worker(t, ['list'], { ...WORKING, SNAPSHOT_TERMINATION_LOG: place }, 0);
     t.match(stderr, /cannot write termination message to .*(ENOENT|EISDIR)/);

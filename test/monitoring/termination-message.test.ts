@@ -6,7 +6,7 @@ import { mustRun, temporaryFolder } from '../support/process.ts';
 
 const dir = temporaryFolder('termination-message');
 
-t.test('the last words are one line of 4096 bytes at most, and of whole characters', (t) => {
+t.test('the termination message is one line of at most 4096 bytes, with whole characters', (t) => {
   const file = join(dir, 'log');
   const left = (words: string): string => {
     writeToExisting(file, words);
@@ -28,7 +28,7 @@ t.test('the last words are one line of 4096 bytes at most, and of whole characte
   t.end();
 });
 
-t.test('nothing that stands in the place of the file holds the run up', async (t) => {
+t.test('a FIFO, directory or link in place of the file does not block the run', async (t) => {
   const pipe = join(dir, 'pipe');
   await mustRun('mkfifo', [pipe]);
   t.throws(() => writeToExisting(pipe, 'nobody reads this'), { code: 'ENXIO' });

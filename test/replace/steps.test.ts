@@ -182,7 +182,7 @@ t.test('what does not fit the cluster', (t) => {
   t.end();
 });
 
-t.test('members that have failed besides', (t) => {
+t.test('other members that have failed', (t) => {
   const five = [fake(1), fake(2), fake(3), fake(4, { isUp: false }), fake(5, { isUp: false })];
   t.throws(() => nextStep(survey(five), request('m4', 'm9', NEW), false), {
     exitCode: 20,
@@ -308,7 +308,7 @@ t.test('no sequence of failures and commands, right or wrong, loses quorum by a 
   for (const kind of ['remove', 'add', 'start', 'promote', 'done', 'refused']) t.ok((ends[kind] ?? 0) > 50, kind);
 });
 
-t.test('deadline retries what can pass, and only after a step', async (t) => {
+t.test('the deadline retries temporary errors, and only after a step', async (t) => {
   const { signal } = new AbortController();
   const lost = new UnsafeError('no quorum', '');
   const deadline = new Deadline(signal, 10_000);

@@ -1,7 +1,7 @@
 import t from 'tap';
 import { checkVersion } from '../../src/restore/etcd-tool.ts';
 
-t.test('a tool and what it may restore', (t) => {
+t.test('a tool and the versions that it can restore', (t) => {
   const tool = (version: string) => ({ path: '/x', name: `etcdutl ${version}`, version, canBump: true });
   const fit = (ofTool: string, members: string | undefined, data = members) =>
     checkVersion(tool(ofTool), { data, members });

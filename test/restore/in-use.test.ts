@@ -88,7 +88,7 @@ for (const tools of findEtcd()) {
   });
 }
 
-t.test('what is not known is no "no"', async (t) => {
+t.test('unknown is not the same as no', async (t) => {
   const withExpired = await FakeMember.start(async () => {}, '1', '1', [], { tls: expired });
   t.teardown(() => withExpired.stop());
   const files = (ca: string): Variables => ({

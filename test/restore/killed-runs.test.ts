@@ -175,7 +175,7 @@ t.test(
   },
 );
 
-t.test('what is not known is said', { skip }, async (t) => {
+t.test('unknown values are reported', { skip }, async (t) => {
   const place = await memberOfOther(join(dir, 'unknown'));
   const finished = await inBareContainer(['restore', '--swap', '--data-dir', place, '--json']);
   t.equal(finished.code, 0, finished.stderr);

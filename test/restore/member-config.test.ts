@@ -123,7 +123,7 @@ t.test('a systemd unit', (t) => {
   t.end();
 });
 
-t.test('what a file does not say', async (t) => {
+t.test('what a file does not contain', async (t) => {
   const shell = (program: string): string =>
     `    - name: etcd\n      command: [${program}, -ec, "exec etcd --name=m1"]\n`;
   const later = '    - name: etcd\n      command: [etcd, --name=$(ETCD_NAME), --data-dir=/d]\n';

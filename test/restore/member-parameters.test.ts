@@ -83,7 +83,7 @@ t.test('members whose names etcd did not write down', (t) => {
   t.end();
 });
 
-t.test('what a member is told', (t) => {
+t.test('the parameters of a member', (t) => {
   const known = { members: MEMBERS, sha256: SHA256 };
   const config = { name: 'b', dataDir: '/d', initialCluster: 'b=https://10.0.0.1:2380' };
   const unset = { initialClusterToken: undefined, initialAdvertisePeerUrls: undefined, walDir: undefined };

@@ -97,7 +97,7 @@ t.test('a plan of the first format', async (t) => {
   await t.rejects(readPlan(file), { message: /digest does not match/ });
 });
 
-t.test('a plan that was edited is found out', async (t) => {
+t.test('an edited plan is refused', async (t) => {
   const file = join(dir, 'edited.json');
   const document = planJson(PLAN, file);
   const forgeries: Record<string, object> = {
@@ -483,7 +483,7 @@ const NOTHING: RestoreRequest = {
   ...{ initialClusterToken: undefined, initialAdvertisePeerUrls: undefined },
 };
 
-t.test('options that contradict each other', async (t) => {
+t.test('contradicting options', async (t) => {
   const planFile = join(dir, 'good.json');
   await writeFile(planFile, JSON.stringify(planJson(PLAN, planFile)));
   const config = join(dir, 'etcd.default');

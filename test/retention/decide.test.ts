@@ -92,7 +92,7 @@ t.test('ISO weeks', (t) => {
   t.end();
 });
 
-t.test('no rule, nothing goes', (t) => {
+t.test('without a rule nothing is deleted', (t) => {
   const five = [1, 2, 3, 4, 5].map((day) => snapshot(NOW.getTime() - day * DAY));
   t.strictSame(removed(five, {}), []);
   t.ok(Object.values(decide(five, {})).every(({ reasons }) => reasons[0] === 'no rule is set'));
@@ -110,7 +110,7 @@ t.test('foreign blobs neither go nor count', (t) => {
   t.end();
 });
 
-t.test('a snapshot from the future stays, and does not push out good ones', (t) => {
+t.test('a snapshot dated in the future stays, and does not push out good ones', (t) => {
   const good = [1, 2, 3].map((day) => snapshot(NOW.getTime() - day * DAY));
   // By our clock, and by that of the service: ours may be the one that is wrong.
   const ahead = snapshot('2027-01-01T00:00:00Z');
@@ -129,7 +129,7 @@ t.test('a snapshot from the future stays, and does not push out good ones', (t) 
   t.end();
 });
 
-t.test('two workers that have just stored theirs never remove both', (t) => {
+t.test('two workers that have just stored a snapshot never delete both', (t) => {
   const at = NOW.getTime();
   for (const [apart, dated] of [
     [0, 0],
@@ -154,7 +154,7 @@ t.test('two workers that have just stored theirs never remove both', (t) => {
   t.end();
 });
 
-t.test('named earlier lives make one history with this cluster', (t) => {
+t.test('previous cluster ids make one history with this cluster', (t) => {
   const earlier = [5, 6, 7].map((day) => snapshot(NOW.getTime() - day * DAY, 'c0'));
   const own = [1, 2].map((day) => snapshot(NOW.getTime() - day * DAY));
   t.strictSame(removed([...earlier, ...own], { last: 3 }), []);

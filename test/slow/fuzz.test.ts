@@ -7,7 +7,7 @@ const MUTATIONS = Number(process.env['FUZZ_MUTATIONS'] ?? 20_000);
 
 t.setTimeout(1_800_000);
 
-t.test('damaged at random, many times', async (t) => {
+t.test('random mutations, many times', async (t) => {
   const outcome = await fuzzing(FIRST, MUTATIONS, Infinity);
   t.strictSame(outcome.failures, []);
   t.comment(outcome);

@@ -60,7 +60,7 @@ t.test('the copies have what copies of databases have', async (t) => {
   }
 });
 
-t.test('the same however they are cut into pieces', async (t) => {
+t.test('the same result in pieces of any size', async (t) => {
   for (const { name, bytes, highWaterMarks } of VECTORS) {
     const short = bytes.subarray(0, (highWaterMarks[0] + 1) * PAGE);
     const expected = numbers(judge(short));
@@ -99,7 +99,7 @@ t.test('the newer meta page counts if it is intact, and else the other one', asy
   }
 });
 
-t.test('a damaged meta page 0 does not hide the page size, and an intact one decides it', async (t) => {
+t.test('a corrupt meta page 0 does not hide the page size, and a valid one decides it', async (t) => {
   for (const pageSize of [1024, 16_384, 65_536]) {
     const bytes = database(2, [run(2, LEAF, rootEntries(), pageSize)], pageSize);
     t.ok(judge(bytes).ok, `${pageSize}`);
@@ -113,7 +113,7 @@ t.test('a damaged meta page 0 does not hide the page size, and an intact one dec
   }
 });
 
-t.test('what is not reachable may be anything', async (t) => {
+t.test('unreachable pages can contain anything', async (t) => {
   const random = new Random(11);
   for (const { name, bytes, highWaterMarks } of WHOLE) {
     const whole = numbers(judge(bytes));
@@ -173,7 +173,7 @@ t.test('snapshots: the option leaves out the sha256, and nothing else', async (t
   t.notOk(judge(damaged).ok, 'a damaged page');
 });
 
-t.test('what is taken for a copy of a database, without the option', async (t) => {
+t.test('files that look like a copy of a database, without the option', async (t) => {
   const snapshot = snapshotOf('etcd-3.5.30-k8s');
   const flipped = Buffer.from(snapshot);
   flipped[100_000] = (flipped[100_000] ?? 0) ^ 1;

@@ -1,7 +1,7 @@
 import t from 'tap';
 import { fuzzing } from '../support/fuzzing.ts';
 
-t.test('damaged at random: never thrown, never slow, nothing accepted that a real tool refuses', async (t) => {
+t.test("random mutations: no exception, not slow, nothing accepted that etcd's tool refuses", async (t) => {
   const outcome = await fuzzing(1, 1500, 15);
   t.strictSame(outcome.failures, []);
   t.comment(outcome);

@@ -23,14 +23,14 @@ const entries = (first: number, count: number, size = 100): Entry[] =>
 /** The key by which a branch knows a child. */
 const childKey = (main: number, child: number): Entry => ({ key: revision(main, 0, '', Buffer.alloc(0)).key, child });
 
-t.test('a database built by hand is sound', async (t) => {
+t.test('a database built by hand is valid', async (t) => {
   const facts = factsOf(verify(withKeys(run(3, LEAF, entries(2, 10)))));
   t.equal(facts.liveKeys, 10);
   t.equal(facts.revision, 11);
   t.equal(facts.totalKeys, 10);
 });
 
-t.test('any page size of bbolt, and pieces that are smaller than a page', async (t) => {
+t.test('every page size of bbolt, and pieces smaller than a page', async (t) => {
   for (const pageSize of [1024, 16_384, 65_536]) {
     const leaf = run(4, LEAF, entries(2, 8, 60), pageSize);
     const big = run(4 + leaf.length / pageSize, LEAF, entries(10, 4, 2 * pageSize), pageSize);
@@ -45,7 +45,7 @@ t.test('any page size of bbolt, and pieces that are smaller than a page', async 
   }
 });
 
-t.test('memory: what is needed least is given up first, the structure never', async (t) => {
+t.test('memory: HashKV and live keys are dropped first, the structure never', async (t) => {
   const bytes = snapshotOf('etcd-3.4.23-deep');
   const whole = factsOf(verify(bytes));
   const seen: string[] = [];
@@ -78,7 +78,7 @@ t.test('memory: what is needed least is given up first, the structure never', as
 const image = (id: number, end: number): Buffer =>
   run(id, LEAF, [{ key: Buffer.from('x'), value: Buffer.alloc((end - id) * PAGE - 33, 1) }]).subarray(0, PAGE);
 
-t.test('pages in the value of a key: sound, whatever they look like', async (t) => {
+t.test('values that look like pages are valid', async (t) => {
   t.ok(verify(snapshotOf('etcd-3.5.16-pageimages')).ok);
   // Thirty runs begin in the value and reach to the end of the database; a sound run of three pages is among their pages.
   const images = 30;
@@ -96,7 +96,7 @@ t.test('pages in the value of a key: sound, whatever they look like', async (t) 
   t.equal(facts.liveKeys, 3);
 });
 
-t.test('free pages full of runs: sound, unless more are open than can be followed', async (t) => {
+t.test('free pages full of runs: valid, unless too many are open at once', async (t) => {
   const withOpen = (count: number): Buffer => {
     const end = 4 + count + 3;
     const stale = Array.from({ length: count }, (_, i) => image(4 + i, end));
@@ -258,7 +258,7 @@ t.test('raft makes voting members of learners, never the reverse', async (t) => 
   t.strictSame(unwrittenPromotions, [real[0]?.id, real[2]?.id]);
 });
 
-t.test('sizes are not believed', async (t) => {
+t.test('sizes are checked, not trusted', async (t) => {
   const base = database(2, [run(2, LEAF, rootEntries({ key: bucket(3) })), run(3, LEAF, entries(2, 5))]);
   const fields: Record<string, [number, number]> = {
     'overflow of the largest size': [12, 4],
@@ -282,7 +282,7 @@ t.test('sizes are not believed', async (t) => {
   t.notOk(verify(meta).ok, 'a page size of 16 MiB');
 });
 
-t.test('many faults are counted, a hundred told', async (t) => {
+t.test('many problems are counted, a hundred listed', async (t) => {
   const children = Array.from({ length: 150 }, (_, i) => childKey(2 + i, 4 + i));
   const lost = Array.from({ length: 150 }, () => Buffer.alloc(PAGE));
   const { report } = verify(withKeys(run(3, BRANCH, children.slice(0, 120)), ...lost));

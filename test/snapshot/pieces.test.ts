@@ -28,7 +28,7 @@ function verifyRandomly(bytes: Buffer, random: Random): Verdict {
   return verifier.finish();
 }
 
-t.test('real snapshots: the same however they are cut, and no piece is changed or kept', async (t) => {
+t.test('real snapshots: the same result in pieces of any size, and no piece is changed or kept', async (t) => {
   const random = new Random(1);
   for (const vector of vectors()) {
     const bytes = snapshot(vector);
@@ -38,7 +38,7 @@ t.test('real snapshots: the same however they are cut, and no piece is changed o
   }
 });
 
-t.test('broken snapshots: the same faults however they are cut', async (t) => {
+t.test('corrupt snapshots: the same problems in pieces of any size', async (t) => {
   const random = new Random(2);
   for (const mutation of mutations()) {
     const bytes = mutate(snapshotOf(mutation.base), mutation);
@@ -53,7 +53,7 @@ t.test('single bytes', async (t) => {
   }
 });
 
-t.test('the verdict is final', async (t) => {
+t.test('after finish the verifier accepts nothing more', async (t) => {
   const verifier = new SnapshotVerifier();
   verifier.push(snapshotOf('etcd-3.5.16-empty'));
   const verdict = verifier.finish();

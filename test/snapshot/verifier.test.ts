@@ -26,7 +26,7 @@ function resealed(change: (database: Buffer) => Buffer | undefined): Buffer {
   return Buffer.concat([database, createHash('sha256').update(database).digest()]);
 }
 
-t.test('a real snapshot passes, in pieces of any size, and its bytes are left alone', (t) => {
+t.test('a real snapshot is valid in pieces of any size, and its bytes are not changed', (t) => {
   const before = createHash('sha256').update(GOOD).digest('hex');
   for (const piece of [1, 7, 31, 32, 33, 4096, 32_768, GOOD.length]) {
     const verdict = judge(GOOD, piece);
@@ -38,7 +38,7 @@ t.test('a real snapshot passes, in pieces of any size, and its bytes are left al
   t.end();
 });
 
-t.test('a byte changed anywhere is found', (t) => {
+t.test('a changed byte is detected anywhere', (t) => {
   for (let round = 0; round < 200; round++) {
     const changed = Buffer.from(GOOD);
     const at = randomBytes(4).readUInt32LE() % changed.length;

@@ -442,7 +442,7 @@ t.test('a process that is killed leaves nothing', async (t) => {
   t.strictSame(readdirSync(dir), []);
 });
 
-t.test('closing frees everything and wakes whoever waits, in any state', async (t) => {
+t.test('closing frees everything and ends every wait, in any state', async (t) => {
   const states: Record<string, (queue: SpoolQueue) => Promise<Promise<unknown>[]>> = {
     fresh: async () => [],
     'bytes in memory': async (queue) => {

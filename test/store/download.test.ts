@@ -99,7 +99,7 @@ t.test('from a later byte on', async (t) => {
   t.equal(proxy.seen.length, before, 'where nothing is missing, nothing is asked for');
 });
 
-t.test('a peer that sends nothing any more is left and asked again', async (t) => {
+t.test('a request to a silent server is sent again', async (t) => {
   const rule = ({ index }: { index: number }): Fault => (index % 2 === 0 ? { stallAfter: 3 * MB } : 'pass');
   const { store } = await behind(t, rule, { tryMs: 1000, firstTryMs: 1000 });
   t.ok((await readAll(store, 'small.db', small.etag, small.bytes.length)).equals(small.bytes));
@@ -122,7 +122,7 @@ t.test('answers that are shorter than asked for are completed', async (t) => {
   t.ok((await readAll(store, 'small.db', small.etag, small.bytes.length)).equals(small.bytes));
 });
 
-t.test('an answer of other bytes is refused', async (t) => {
+t.test('an answer with other bytes is refused', async (t) => {
   const { store } = await behind(t, () => 'other-range');
   const reading = readAll(store, 'small.db', small.etag, small.bytes.length);
   await t.rejects(reading, { exitCode: 12, code: 'UnexpectedRange', message: /answered with bytes 1-/ });
@@ -131,7 +131,7 @@ t.test('an answer of other bytes is refused', async (t) => {
   await t.rejects(tooLong, { exitCode: 12, code: 'UnexpectedRange' }, 'nor is a blob of another size the same');
 });
 
-t.test('a peer that answers with nothing is not asked for ever', async (t) => {
+t.test('a server with empty answers is not asked forever', async (t) => {
   let asked = 0;
   const nothing: RequestListener = (_, response) => {
     asked++;
@@ -146,7 +146,7 @@ t.test('a peer that answers with nothing is not asked for ever', async (t) => {
   t.equal(asked, 1);
 });
 
-t.test('a blob that is replaced or deleted in the middle is found out', async (t) => {
+t.test('a blob that is replaced or deleted during the download is detected', async (t) => {
   const changes: Record<string, [change: (name: string) => Promise<unknown>, code: string, message: RegExp]> = {
     'replaced.db': [
       async (name) => container.getBlockBlobClient(name).upload('theirs', 6),
@@ -205,7 +205,7 @@ t.test('ranges are asked for in parallel, and come in order whichever is answere
   t.equal(proxy.seen.length, Math.ceil(bytes.length / RANGE_SIZE));
 });
 
-t.test('a range that fails ends the reading behind those before it, and the requests beside it', async (t) => {
+t.test('a failed range ends the download after the ranges before it, and cancels the parallel requests', async (t) => {
   const { etag, bytes } = await makeBlob('refused.db', 24 * MB);
   const { store, proxy } = await behind(t, ({ from }) =>
     from === 2 * RANGE_SIZE ? 'other-range' : from > 2 * RANGE_SIZE ? { stallAfter: MB } : 'pass',

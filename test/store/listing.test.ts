@@ -115,7 +115,7 @@ t.test('blobs without what every blob has', async (t) => {
   }
 });
 
-t.test('metadata may be anything', async (t) => {
+t.test('metadata can be anything', async (t) => {
   const name = nameOf(new Date('2026-01-02T00:00:00.000Z'));
   for (const metadata of [
     '<Metadata />',

@@ -117,7 +117,7 @@ t.test('every refusal of the blob service has its sentence', { buffered: true },
   await refused(t, { status: 418 }, /Azure failed while listing/, /without a request id it came from a proxy/);
 });
 
-t.test('an answer without a body leaves open what is refused', { buffered: true }, async (t) => {
+t.test('an answer without a body does not say what is refused', { buffered: true }, async (t) => {
   const blobs = await service([{ status: 403, code: 'AuthorizationFailure' }]);
   const error = await failure({ ...KEY, SNAPSHOT_AZURE_BLOB_ENDPOINT: blobs.url }, async (store) => store.isFree('x'));
   t.match(
@@ -126,7 +126,7 @@ t.test('an answer without a body leaves open what is refused', { buffered: true 
   );
 });
 
-t.test('what passes is tried again, after as long as the service asks', { buffered: true }, async (t) => {
+t.test('temporary errors are retried, after the time that the service asks for', { buffered: true }, async (t) => {
   const tried = async (...answers: BlobAnswer[]): Promise<readonly number[]> => {
     const blobs = await service([...answers, EMPTY_LIST]);
     t.strictSame(await (await openStore({ ...KEY, SNAPSHOT_AZURE_BLOB_ENDPOINT: blobs.url })).list(), []);
@@ -153,7 +153,7 @@ t.test('what passes is tried again, after as long as the service asks', { buffer
   t.match(error.hint, /asks to wait 3600 s/);
 });
 
-t.test('nobody asks again at once, whatever the service says', { buffered: true }, async (t) => {
+t.test('no request is repeated at once, whatever the service says', { buffered: true }, async (t) => {
   const past = new Date(Date.now() - 60_000).toUTCString();
   for (const retryAfter of ['0', '000', past, '-1', '0.0', 'soon', 'Thu, 01 Jan 1970 00:00:00 GMT']) {
     for (const status of [429, 503]) {
@@ -243,7 +243,7 @@ t.test('every refusal of a token has its sentence', { buffered: true }, async (t
   ]);
 });
 
-t.test('a managed identity that nobody answers is given up soon', { buffered: true }, async (t) => {
+t.test('a managed identity without an answer fails soon', { buffered: true }, async (t) => {
   const blobs = await service([EMPTY_LIST]);
   const silent = await startSilentServer(t);
   const finished = await runWorker(['list'], {

@@ -108,7 +108,7 @@ t.test('nothing is visible before the commit', async (t) => {
   t.strictSame(await azurite.names(place.container), []);
 });
 
-t.test('a verdict over other bytes commits nothing', async (t) => {
+t.test('a verdict about other bytes commits nothing', async (t) => {
   const place = await bench(t, () => 'pass');
   const upload = place.store.startUpload('snapshot.db');
   await write(upload, SNAPSHOT);
@@ -116,7 +116,7 @@ t.test('a verdict over other bytes commits nothing', async (t) => {
   t.strictSame(await azurite.names(place.container), []);
 });
 
-t.test('transient faults are tried again', async (t) => {
+t.test('temporary errors are retried', async (t) => {
   const faults: Fault[] = [
     { status: 503, code: 'ServerBusy' },
     { status: 500 },
@@ -149,7 +149,7 @@ function lostAnswer(then: (repetition: number) => Fault | Promise<Fault>): Fault
   };
 }
 
-t.test('a lost answer to a commit is recognised as our own', async (t) => {
+t.test('after a lost answer to a commit the blob is recognized as our own', async (t) => {
   const busy = { status: 503, code: 'ServerBusy' };
   const repetitions: ((repetition: number) => Fault)[] = [
     () => 'pass',
@@ -248,7 +248,7 @@ t.test('two uploads of one name: one is stored, the other says so, and nothing i
   }
 });
 
-t.test('blocks that another tool left under the name are told', async (t) => {
+t.test('blocks that another tool left under the name are reported', async (t) => {
   const place = await bench(t, () => 'pass');
   await azurite.container(place.container).getBlockBlobClient('snapshot.db').stageBlock('AAAA', 'theirs', 6);
   await t.rejects(store(place, BIG), { exitCode: 12, message: /Another worker wrote to the name snapshot\.db/ });
@@ -313,7 +313,7 @@ t.test('an abort ends hanging requests at once', async (t) => {
   await t.rejects(write(upload, Buffer.concat([BIG, BIG])), { message: /^Azure failed while storing/ });
 });
 
-t.test('a store that never answered may be slow; one that says no is reported soon', async (t) => {
+t.test('a store without an answer gets more time; a refusal is reported soon', async (t) => {
   t.ok(DEADLINES.retryMs >= 60_000 && DEADLINES.firstRetryMs < 10_000);
   const deadlines = { firstTryMs: 100, firstRetryMs: 200, retryMs: 20_000 };
   const lost = await bench(t, ({ index }) => (index < 3 ? 'hang' : 'pass'), true, deadlines);
@@ -345,7 +345,7 @@ t.test('a store that never answered may be slow; one that says no is reported so
   }
 });
 
-t.test('once a store has refused something, it is waited for', async (t) => {
+t.test('after a refusal the store is retried', async (t) => {
   const line = { bytesPerSecond: 3_000_000 };
   const slow = await bench(t, ({ method }) => (method === 'PUT' ? line : 'pass'), true, { firstRetryMs: 2000 });
   t.equal(await slow.store.isFree('snapshot.db'), true);
@@ -353,7 +353,7 @@ t.test('once a store has refused something, it is waited for', async (t) => {
   t.equal(slow.proxy.seen.filter((operation) => operation === 'PUT block').length, 2, 'no block was sent twice');
 });
 
-t.test('withdrawing removes our blob, and no other', async (t) => {
+t.test('a rollback removes our blob, and no other', async (t) => {
   const place = await bench(t, () => 'pass');
   const upload = await store(place, SNAPSHOT);
   const stranger = place.store.startUpload('snapshot.db');
@@ -369,7 +369,7 @@ t.test('withdrawing removes our blob, and no other', async (t) => {
   t.equal(await upload.rollback(), true, 'and once more');
 });
 
-t.test('a withdrawal ends soon after the run was aborted', async (t) => {
+t.test('a rollback ends soon after the run was aborted', async (t) => {
   const place = await bench(t, ({ method }) => (method === 'DELETE' ? 'hang' : 'pass'));
   const upload = await store(place, SNAPSHOT);
   const withdrawing = upload.rollback();
