@@ -33,7 +33,7 @@ import {
 import { maskedJson, masker } from './secret.ts';
 import { printableLines, withColours } from './text.ts';
 
-/** An aborted run has this long to end by itself, which includes the rollback of a blob that is not proven yet. */
+/** An aborted run has this long to end by itself, which includes the rollback of a blob that is not read back yet. */
 const SHUTDOWN_GRACE_MS = 1_700;
 
 /** Everything that is needed to report the end of a run, however it ends. */

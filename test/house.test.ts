@@ -8,8 +8,8 @@ import { run } from './support/process.ts';
 const ROOT = join(import.meta.dirname, '..');
 const SRC = join(ROOT, 'src');
 
-/** The floors of the house, the lowest first. A file may import from its own floor and those below. */
-const FLOORS = [
+/** The layers, the lowest first. A file can import from its own layer and those below. */
+const LAYERS = [
   [
     'abort.ts',
     'errors.ts',
@@ -44,11 +44,11 @@ const FLOORS = [
   ['entry.ts'],
 ];
 
-/** Rooms of one floor that must not know each other. */
-const NEIGHBOURS = new Set(['etcd', 'store', 'spool', 'monitoring']);
+/** Directories of one layer that must not import each other. */
+const NEIGHBORS = new Set(['etcd', 'store', 'spool', 'monitoring']);
 
-/** Packages that only one room may open. */
-const DOORS: Record<string, RegExp> = {
+/** Packages that only one directory can import. */
+const IMPORTERS: Record<string, RegExp> = {
   '@azure/': /^store\//,
   etcd3: /^etcd\//,
   'protobufjs/': /^etcd\//,
@@ -74,33 +74,36 @@ function imports(): Import[] {
   });
 }
 
-/** A file that stands on a floor of its own. */
+/** A file that is listed by its name. */
 function isNamed(file: string): boolean {
-  return FLOORS.flat().includes(file);
+  return LAYERS.flat().includes(file);
 }
 
-function floorOf(file: string): number {
-  return FLOORS.findIndex((rooms) =>
-    rooms.some((room) => (room.endsWith('/') ? file.startsWith(room) && !isNamed(file) : file === room)),
+function layerOf(file: string): number {
+  return LAYERS.findIndex((paths) =>
+    paths.some((path) => (path.endsWith('/') ? file.startsWith(path) && !isNamed(file) : file === path)),
   );
 }
 
 t.test('imports go down only', (t) => {
   for (const { from, to } of imports().filter(({ to }) => to.endsWith('.ts'))) {
-    t.not(floorOf(from), -1, `${from} stands on a floor`);
-    t.ok(floorOf(to) <= floorOf(from), `${from} imports ${to}`);
-    const [room = ''] = from.split('/');
+    t.not(layerOf(from), -1, `${from} is in a layer`);
+    t.ok(layerOf(to) <= layerOf(from), `${from} imports ${to}`);
+    const [path = ''] = from.split('/');
     const [target = ''] = to.split('/');
-    if (NEIGHBOURS.has(room) && target !== room) t.notOk(NEIGHBOURS.has(target), `${from} knows its neighbour ${to}`);
+    if (NEIGHBORS.has(path) && target !== path)
+      t.notOk(NEIGHBORS.has(target), `${from} imports from its neighbor ${to}`);
   }
   t.end();
 });
 
-t.test('each SDK has one door', (t) => {
+t.test('each SDK is imported in one directory', (t) => {
   const packages = imports().filter(({ to }) => !to.endsWith('.ts') && !to.startsWith('node:'));
   for (const { from, to } of packages) {
-    const door = Object.entries(DOORS).find(([name]) => to === name || (name.endsWith('/') && to.startsWith(name)));
-    t.match(from, door?.[1] ?? /^no door$/, `${from} imports ${to}`);
+    const importer = Object.entries(IMPORTERS).find(
+      ([name]) => to === name || (name.endsWith('/') && to.startsWith(name)),
+    );
+    t.match(from, importer?.[1] ?? /^no directory$/, `${from} imports ${to}`);
   }
   t.end();
 });

@@ -40,7 +40,7 @@ export async function finishBackup(
 ): Promise<PostBackupResult> {
   const { name, readBack } = fresh;
   if (readBack.refusal !== undefined) return notListed(fresh.anomalies, 'held', readBack.refusal);
-  const state = readBack.state === 'done' ? 'stored and proven' : 'stored';
+  const state = readBack.state === 'done' ? 'stored and read back' : 'stored';
   const backup = `The backup ${name} is ${state}, but`;
   try {
     const catalogue = await store.list(fresh);
@@ -83,8 +83,8 @@ function warnAboutClock(here: Date, atService: Date, warnings: Warnings): void {
 }
 
 /**
- * The blob that was proven, as the service lists it: by its upload id and its etag, whatever its date is.
- * @throws StorageError when it is not there any more, or is no longer what was proven
+ * The blob that was read back, as the service lists it: by its upload id and its etag, whatever its date is.
+ * @throws StorageError when it is not there any more, or is no longer what was read back
  */
 function assertListed(catalogue: readonly StoredBlob[], fresh: NewSnapshot): Recorded<StoredBlob> {
   const { name } = fresh;

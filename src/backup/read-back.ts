@@ -41,9 +41,9 @@ export async function readBackStored(
   } catch (error) {
     if (error instanceof Interrupted) throw await upload.rollbackAfter(error);
     if (!(error instanceof StorageError)) throw error;
-    const notProven = storedButNotProven(name, error);
-    if (error.isForbidden) return { state: 'not permitted', refusal: notProven };
-    throw notProven;
+    const notReadBack = storedButNotReadBack(name, error);
+    if (error.isForbidden) return { state: 'not permitted', refusal: notReadBack };
+    throw notReadBack;
   }
   const isRemoved = await upload.rollback();
   throw new StorageError(
@@ -54,14 +54,14 @@ export async function readBackStored(
 }
 
 /** A reader of the failure must not conclude that there is no backup. */
-function storedButNotProven(name: string, error: StorageError): StorageError {
+function storedButNotReadBack(name: string, error: StorageError): StorageError {
   const [why, hint] = error.isForbidden
     ? [
         `Reading it back is not permitted. [${error.code}]`,
-        'Give this identity the right to read, or set SNAPSHOT_READ_BACK=off to do without the proof.',
+        'Give this identity the permission to read, or set SNAPSHOT_READ_BACK=off to skip this.',
       ]
     : [error.message, error.hint];
-  return new StorageError(error.code, `The backup ${name} was stored, but not proven. ${why}`, hint, error);
+  return new StorageError(error.code, `The backup ${name} was stored, but not read back. ${why}`, hint, error);
 }
 
 async function sha256Of(

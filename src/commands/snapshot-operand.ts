@@ -37,7 +37,7 @@ export function chosen(source: SnapshotSource, { log, config }: Context): Snapsh
   return source;
 }
 
-/** The named snapshot, or the newest proven one of the cluster. @throws WorkerError (no such snapshot), StorageError, UsageError */
+/** The named snapshot, or the newest one of the cluster with a record. @throws WorkerError (no such snapshot), StorageError, UsageError */
 export async function openNamedOrNewest(
   context: Context,
   operand: string | undefined,

@@ -265,7 +265,7 @@ function sasProblems(token: string, endpoint: string, writes: boolean): string[]
   if (lacks('sr', /^[cd]$/) || lacks('ss', /b/) || lacks('srt', /o/)) {
     problems.push('must be for a container, or for the blob service of the account with its objects');
   }
-  if (writes && lacks('sp', /[cw]/)) problems.push('gives no right to write (w) or create (c)');
+  if (writes && lacks('sp', /[cw]/)) problems.push('gives no permission to write (w) or create (c)');
   if (fields.get('spr') === 'https' && endpoint.startsWith('http:')) {
     problems.push('allows https only, but the endpoint is http');
   }

@@ -301,7 +301,7 @@ export const VARIABLES = {
     type: 'url',
     example: 'https://hc-ping.com/2f0c1a6e-5a5b-4b1c-9d5e-0c3f8e6a7b11',
     meaning:
-      "Requested with GET after each backup that is stored and proven, for a dead man's switch; `http://` in the private network only.",
+      "Requested with GET after each backup that is stored and verified, for a dead man's switch; `http://` in the private network only.",
     default: 'none',
     secret: true,
   },

@@ -114,7 +114,7 @@ function judgeDrill(last: DrillNote | undefined, now: Date): Check {
   if (last === undefined) return warn(what, 'No drill has succeeded yet.', hint);
   const age = now.getTime() - last.at.getTime();
   const recovery = `${(last.recoveryMs / 1000).toFixed(1)} s`;
-  const sentence = `${last.snapshot} was proven restorable ${humanAge(age)} ago; its recovery took ${recovery}.`;
+  const sentence = `${last.snapshot} was restored by a drill ${humanAge(age)} ago; its recovery took ${recovery}.`;
   return age > DRILL_MS ? warn(what, sentence, hint) : ok(what, sentence);
 }
 

@@ -10,7 +10,7 @@ export const METRICS = {
   etcd_snapshot_backup_last_run_timestamp_seconds: { help: 'When the last backup run ended, successfully or not.' },
   etcd_snapshot_backup_last_run_exit_code: { help: 'Exit code of the last backup run.' },
   etcd_snapshot_backup_last_success_timestamp_seconds: {
-    help: 'When a backup run last ended with its snapshot stored and proven (exit code 0 or 3).',
+    help: 'When a backup run last ended with its snapshot stored and verified (exit code 0 or 3).',
   },
   etcd_snapshot_backup_duration_seconds: { help: 'How long the last successful backup run took.' },
   etcd_snapshot_backup_phase_duration_seconds: {
@@ -45,7 +45,7 @@ export const METRICS = {
   },
   etcd_snapshot_drill_last_run_timestamp_seconds: { help: 'When the last drill ended, successfully or not.' },
   etcd_snapshot_drill_last_run_exit_code: { help: 'Exit code of the last drill.' },
-  etcd_snapshot_drill_last_success_timestamp_seconds: { help: 'When a drill last proved a snapshot restorable.' },
+  etcd_snapshot_drill_last_success_timestamp_seconds: { help: 'When a drill last restored a snapshot successfully.' },
   etcd_snapshot_drill_recovery_duration_seconds: {
     help: 'How long download, verification, restore and start took in the last successful drill.',
   },
@@ -85,7 +85,7 @@ interface BackupResult {
   readonly clientCertificateExpiresAt: Date | null;
 }
 
-/** Of a stored and proven backup. */
+/** Of a stored backup. */
 export function backupMetrics(result: BackupResult): Sample[] {
   const { facts, durationsMs, readBack, retention, anomalies, clientCertificateExpiresAt } = result;
   return [
@@ -137,7 +137,7 @@ export interface End {
   readonly version: string;
 }
 
-/** A snapshot that is stored and proven is a success, also where retention could not do all of its work. */
+/** A stored and verified snapshot is a success, also where retention could not do all of its work. */
 export function isSuccess({ exitCode }: End): boolean {
   return exitCode === ExitCode.done || exitCode === ExitCode.retentionIncomplete;
 }

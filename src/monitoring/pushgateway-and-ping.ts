@@ -41,7 +41,7 @@ async function send(url: URL, { body, ...options }: Message): Promise<string | u
 }
 
 /**
- * Tells a dead man's switch that there is a backup: it raises an alarm when there was no ping for too long.
+ * Reports a backup to a dead man's switch: it raises an alarm when there was no ping for too long.
  * @param env whose proxy is taken for https, as on the way to Azure; plain http stays in the private network
  * @returns why it failed; undefined = it did not
  */

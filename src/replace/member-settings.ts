@@ -57,7 +57,7 @@ export function settingsInWords(settings: Settings): string {
   ].join('\n');
 }
 
-/** A member that never started has no name: its id stands for it. */
+/** A member that never started has no name: its id is used instead. */
 function assertUsable({ id, name, peerURLs }: Member): void {
   const problem = misshapenPart({ name: name || id, peerURLs });
   if (problem === undefined) return;

@@ -46,7 +46,7 @@ export interface Decision<T> {
  * of them, and none without a rule. The rules are those of restic: of each of the newest n periods that have a snapshot the
  * newest one stays, and while there are fewer periods, the oldest of all as well.
  * @param clusterIds of this cluster; the others than the first are previous ids, and make one history with it
- * @param fresh the snapshot that was just proven: it is the newest and counts first, whatever date it has
+ * @param fresh the snapshot that was just stored: it is the newest and counts first, whatever date it has
  */
 export function decideRetention<T extends CataloguedBlob>(
   catalogue: readonly T[],

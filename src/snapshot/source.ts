@@ -107,7 +107,7 @@ export async function openBlob(store: BlobStore, name: string): Promise<Snapshot
 }
 
 /**
- * The newest snapshot of the cluster: it has a record, and is therefore proven.
+ * The newest snapshot of the cluster: it has a record, so it was verified.
  * @throws WorkerError (no such snapshot), StorageError, UsageError when several clusters are possible
  */
 export async function openNewest(store: BlobStore, ids: ClusterIds, log: Log): Promise<SnapshotSource> {
@@ -124,7 +124,7 @@ export async function openNewest(store: BlobStore, ids: ClusterIds, log: Log): P
   }
   const { clusterId } = ids;
   throw noSuchSnapshot(
-    `There is no proven snapshot${clusterId === undefined ? '' : ` of cluster ${clusterId}`} in container ${store.containerName}.`,
+    `There is no verified snapshot${clusterId === undefined ? '' : ` of cluster ${clusterId}`} in container ${store.containerName}.`,
     '`etcd-snapshot list` shows what there is, and why it does not count; what has no record or is dated in the future must be named.',
   );
 }

@@ -35,13 +35,13 @@ export const BROKEN =
   /^(ECONN|EPIPE|ETIMEDOUT|ENOTFOUND|EAI_AGAIN|EHOSTUNREACH|ENETUNREACH|ERR_STREAM_PREMATURE_CLOSE|REQUEST_SEND_ERROR)/;
 
 const isSas = ({ source }: Failure): boolean => source === 'sas' || source === 'connection-string';
-// Azurite answers a wrong key with the code that Azure uses for its firewall; only the text tells them apart.
+// Azurite answers a wrong key with the code that Azure uses for its firewall; only the text distinguishes them.
 const isUnauthenticated = ({ code, text }: Failure): boolean =>
   /^(AuthenticationFailed|InvalidAuthenticationInfo)$/.test(code) || /failed to authenticate/i.test(text);
 
 const CLOCK = "The clock of this host differs from Azure's by {minutesOff} minutes.";
 const CLOCK_HINT = 'Repair the time synchronisation of this host (chrony, systemd-timesyncd).';
-const SAS_HINT = 'Make a SAS token for the container with the rights rcwl, and d for retention.';
+const SAS_HINT = 'Make a SAS token for the container with the permissions rcwl, and d for retention.';
 const FIREWALL_HINT =
   '{credentialHint} If it is right, allow the address in the storage firewall, or use the private endpoint.';
 

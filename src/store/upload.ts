@@ -114,12 +114,12 @@ export class StagedUpload {
     const { name } = this.#blob;
     return (await this.rollback())
       ? interruption.withOutcome(
-          `${name} was not proven yet and is rolled back`,
+          `${name} was not read back yet and is rolled back`,
           'Nothing is stored. Run the command again.',
         )
       : interruption.withOutcome(
-          `${name} may be stored, not proven: its rollback was not confirmed in time`,
-          `Run the command again; \`etcd-snapshot verify ${name}\` proves the blob, if it is there.`,
+          `${name} may be stored, but was not read back: its rollback was not confirmed in time`,
+          `Run the command again; \`etcd-snapshot verify ${name}\` checks the blob, if it is there.`,
         );
   }
 

@@ -347,7 +347,7 @@ t.test('a snapshot that is suspicious compared with the previous one is kept, an
   });
   t.match(
     errorOf({ stderr }).message,
-    /stored and proven, but suspicious: the revision went back .* Nothing was deleted/,
+    /stored and read back, but suspicious: the revision went back .* Nothing was deleted/,
   );
   await nextSecond();
   t.equal((await backup(variables)).retention.removed.length, 2, 'the next run has a sound one to compare with');

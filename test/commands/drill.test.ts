@@ -32,7 +32,7 @@ async function makeRoom(): Promise<string> {
 }
 
 for (const version of findEtcd()) {
-  t.test(`etcd ${version.version}: the newest snapshot is proven restorable`, async (t) => {
+  t.test(`etcd ${version.version}: the newest snapshot can be restored`, async (t) => {
     const room = await makeRoom();
     const cluster = await EtcdCluster.start({ tools: version, dir: join(dir, version.version) });
     t.teardown(async () => cluster.stop());

@@ -201,7 +201,7 @@ t.test('of several clusters one must be named', { skip }, async (t) => {
   t.equal(lives.code, 0, lives.stderr);
   t.match(lives.stdout, other, 'the other one is an earlier life of this cluster');
   for (const [code, message, args] of [
-    [13, /no proven snapshot of cluster c9/, [...plan, '--cluster-id', 'c9']],
+    [13, /no verified snapshot of cluster c9/, [...plan, '--cluster-id', 'c9']],
     [2, /--cluster-id C1 is not a cluster id/, [...plan, '--cluster-id', 'C1']],
     [2, /is of cluster c1/, [...plan, own, '--cluster-id', 'c2']],
     [2, /is of cluster c1/, ['drill', own, '--cluster-id', 'c2']],

@@ -73,8 +73,8 @@ async function check(t: Test, ended: Interrupted, code: number, outcome?: 'rolle
   t.notMatch(ended.stdout, 'successfully');
   t.strictSame(await azurite.names(ended.container), [], 'nothing is visible');
   const { message, hint } = errorOf(ended);
-  t.equal(/; \S+\.db was not proven yet and is rolled back\.$/.test(message), outcome === 'rolled back', message);
-  t.equal(/; \S+\.db may be stored, not proven/.test(message), outcome === 'unknown', message);
+  t.equal(/; \S+\.db was not read back yet and is rolled back\.$/.test(message), outcome === 'rolled back', message);
+  t.equal(/; \S+\.db may be stored, but was not read back/.test(message), outcome === 'unknown', message);
   t.equal(hint.startsWith('Nothing is stored. '), outcome === 'rolled back', hint);
 }
 
@@ -140,7 +140,7 @@ t.test('interrupted, and the rollback hangs: the termination message names the b
       t.ok(shutdownMs < 2000, `${what}: ${shutdownMs} ms`);
       t.notMatch(stdout, 'successfully', what);
       const [name = 'no blob', ...others] = await azurite.names(container);
-      t.match(stderr, `${name} may be stored, not proven: its rollback was not confirmed in time.`, what);
+      t.match(stderr, `${name} may be stored, but was not read back: its rollback was not confirmed in time.`, what);
       t.match(stderr, `etcd-snapshot verify ${name}`, what);
       t.strictSame(others, [], what);
     }
@@ -159,7 +159,7 @@ t.test('interrupted while retention is applied: the backup stays', async (t) => 
   t.notMatch(stdout, 'successfully');
   const [name = '', ...others] = await azurite.names(container);
   t.match(stderr, `read back stored snapshot: it is the same","name":"${name}"`);
-  t.match(errorOf({ stderr }).message, `the backup ${name} is stored and proven, and stays.`);
+  t.match(errorOf({ stderr }).message, `the backup ${name} is stored and read back, and stays.`);
   t.strictSame(others, []);
 });
 
@@ -180,11 +180,11 @@ t.test('a stored blob that cannot be read back is named: it can be a valid backu
   for (const [fault, why] of [
     [
       { status: 404, code: 'BlobNotFound' },
-      /^The backup (.+) was stored, but not proven\. \1 was deleted by somebody else/,
+      /^The backup (.+) was stored, but not read back\. \1 was deleted by somebody else/,
     ],
     [
       'hang',
-      /^The backup (.+) was stored, but not proven\. Timed out after 12 s \(SNAPSHOT_TIMEOUT\) while reading .+ of \1/,
+      /^The backup (.+) was stored, but not read back\. Timed out after 12 s \(SNAPSHOT_TIMEOUT\) while reading .+ of \1/,
     ],
   ] as const) {
     const { container, variables } = await behind(t, ({ method }) => (method === 'GET' ? fault : 'pass'));

@@ -65,8 +65,8 @@ t.test('with write permissions only the backup is stored, and cannot be read bac
     const full = await backup(t, { ...withRights('only-write', rights), SNAPSHOT_BLOB_PREFIX: `${rights}/` }, 12);
     t.match(full.json, { readBack: 'not permitted', retention: { state: 'held', kept: null, removed: [] } });
     t.match(errorOf(full), {
-      message: /^The backup \S+ was stored, but not proven\. Reading it back is not permitted/,
-      hint: /right to read, or set SNAPSHOT_READ_BACK=off/,
+      message: /^The backup \S+ was stored, but not read back\. Reading it back is not permitted/,
+      hint: /permission to read, or set SNAPSHOT_READ_BACK=off/,
     });
   }
   const variables = withRights('only-write', 'w');
@@ -102,13 +102,13 @@ t.test('without the permission to list the backup is read back, and compared wit
   });
 });
 
-t.test('without the permission to delete everything stays, and the backup succeeds', async (t) => {
+t.test('without the permission to delete everything stays, and the backup is stored', async (t) => {
   await azurite.container('no-delete').create();
   const variables = { ...withRights('no-delete', 'rcwl'), SNAPSHOT_KEEP_LAST: '1' };
   t.match((await backup(t, variables, 0)).json, { retention: { state: 'applied', kept: 1 } });
   const second = await backup(t, variables, 3);
   t.match(second.json, { readBack: 'done', retention: { state: 'incomplete', kept: 2, removed: [] } });
-  t.match(errorOf(second).message, /stored and proven, but retention is incomplete: .* \(deleting /);
+  t.match(errorOf(second).message, /stored and read back, but retention is incomplete: .* \(deleting /);
 });
 
 t.test('with read permissions only: list, verify and dry run', async (t) => {
@@ -124,5 +124,5 @@ t.test('with read permissions only: list, verify and dry run', async (t) => {
     t.match(finished.stdout, kept);
   }
   const refused = await backup(t, variables, 2);
-  t.match(errorOf(refused).message, /SAS_TOKEN gives no right to write/);
+  t.match(errorOf(refused).message, /SAS_TOKEN gives no permission to write/);
 });

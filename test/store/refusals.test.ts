@@ -88,7 +88,7 @@ t.test('every refusal of the blob service has its sentence', { buffered: true },
     t,
     permission,
     /SAS token has no permission for this on container mycluster \(listing/,
-    /rights rcwl/,
+    /permissions rcwl/,
     SAS,
   );
   await refused(

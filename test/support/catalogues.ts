@@ -26,7 +26,7 @@ export interface RandomCatalogue {
   readonly blobs: readonly RawBlob[];
   /** What the clock of the run says. */
   readonly now: Date;
-  /** The blob that the run has stored and proven; undefined where it only prunes. */
+  /** The blob that the run has stored and read back; undefined where it only prunes. */
   readonly fresh: RawBlob | undefined;
   /** Of this cluster, its own first. */
   readonly clusterIds: readonly string[];
@@ -133,7 +133,7 @@ function forge(random: Random, prefix: string, taken: readonly RawBlob[], fresh:
         : [{ ...original, clusterId: undefined, name: `${original.name}.bak`, storedAt }];
     case 6: {
       if (original === undefined) return [];
-      // One upload id cannot be two snapshots, even where the rest fits; what was just proven is the original in any case.
+      // One upload id cannot be two snapshots, even where the rest fits; what was just stored is the original in any case.
       const metadata = { ...model.metadata, uploadid: original.metadata['uploadid'] ?? '' };
       return [{ ...forged, metadata, storedAt: original === fresh ? storedAt : later }];
     }
