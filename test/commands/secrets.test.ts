@@ -263,7 +263,7 @@ t.test('a secret in place of the path of a file is refused and not shown', async
   });
 });
 
-t.test('neither does the command line show one', (t) => {
+t.test('errors of the command line show no secret', (t) => {
   const messageOf = (words: readonly string[]): string => {
     try {
       parseCommandLine(words);

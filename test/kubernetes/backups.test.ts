@@ -149,7 +149,7 @@ t.test('a node that is drained: the run starts again elsewhere, and that is no f
   await kubernetes.mustKubectl('uncordon', spec.nodeName);
 });
 
-t.test('taken away again', async (t) => {
+t.test('kubectl delete removes everything', async (t) => {
   await site.shell('kubectl delete -k manifests');
   await site.eventually('no Job of a schedule or of a command of the docs is left', async () => {
     const lists = await Promise.all([PODS, JOBS].map(async (path) => kubernetes.get(path)));

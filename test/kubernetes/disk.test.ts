@@ -108,7 +108,7 @@ t.test('a snapshot without enough disk space causes no disk pressure', async (t)
   t.match(await site.outcome('waiting'), { succeeded: true });
 });
 
-t.test('with a reserve below 15 % it does', async (t) => {
+t.test('a reserve below 15 % causes disk pressure', async (t) => {
   const { least, pressure } = await backup('reckless', { SNAPSHOT_SPOOL_RESERVE: '2%' });
   t.ok(least < 0.15, `${(least * 100).toFixed(1)} %`);
   t.equal(pressure, true, 'so the tests above would have seen it');

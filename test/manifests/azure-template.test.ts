@@ -41,7 +41,7 @@ function rights(deployment: Deployment): string[] {
   );
 }
 
-t.test('everything in it is used, consistent, and has a unique name', (t) => {
+t.test('everything in the template is used, consistent, and has a unique name', (t) => {
   const { resources, outputs, used } = deploy(template, EVERYTHING);
   const { copy, ...variables } = template.variables;
   for (const name of Object.keys(template.parameters)) t.ok(used.has(`parameter ${name}`), name);

@@ -69,7 +69,7 @@ t.test('no command writes through a link of another user', { skip: skip || unfit
   t.strictSame(readdirSync(victim), ['data'], 'a link of root is followed');
 });
 
-t.test('nor does the spool', { skip }, async (t) => {
+t.test('the spool does not follow a link of another user', { skip }, async (t) => {
   const options = { reserve: { bytes: 0 }, bytes: 1000, maxRecord: 1000 };
   await t.rejects(SpoolFile.create({ dir: join(foreign, 'theirs'), ...options }), {
     exitCode: 20,
@@ -79,7 +79,7 @@ t.test('nor does the spool', { skip }, async (t) => {
   await spool.close();
 });
 
-t.test('all other paths lead where the kernel follows them', { skip }, async (t) => {
+t.test('all other paths are resolved as the kernel does', { skip }, async (t) => {
   await mkdir(join(victim, 'deep/er'), { recursive: true });
   await symlink('loop', join(dir, 'loop'));
   const paths = [

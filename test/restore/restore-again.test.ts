@@ -49,7 +49,7 @@ t.test('a second restore of a snapshot is not the cluster that the first one mad
   await jsonOf(undo.split(' ').slice(1), bare);
 });
 
-t.test('nor from the same plan', { skip }, async (t) => {
+t.test('a second restore from the same plan is not the first cluster either', { skip }, async (t) => {
   const azurite = await Azurite.start(join(dir, 'azurite'));
   t.teardown(async () => azurite.stop());
   const container = azurite.container('again');

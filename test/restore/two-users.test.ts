@@ -91,7 +91,7 @@ t.test('a swap gives nothing away that somebody planted in the restored data', {
   }
 });
 
-t.test('nor what is planted while it is at work, also by who is in there already', { skip }, async (t) => {
+t.test('files that another user plants during a restore are not followed', { skip }, async (t) => {
   const shadow = await precious(join(dir, 'race-shadow'));
   const before = stateOf(shadow);
   const ends = new Set<number | null>();
@@ -171,7 +171,7 @@ t.test('a work directory that somebody else made is not used', { skip: unfit }, 
   }
 });
 
-t.test('nor one that is exchanged while it is used', { skip: unfit }, async (t) => {
+t.test('a work directory that is exchanged while it is used is not followed', { skip: unfit }, async (t) => {
   const target = await precious(join(dir, 'exchanged-target'));
   const before = stateOf(target);
   const place = join(dir, 'exchanged');

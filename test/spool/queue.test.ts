@@ -212,7 +212,7 @@ t.test('no byte and no file on the disk while the consumer keeps up', async (t) 
   t.strictSame(warnings, []);
 });
 
-t.test('nor while what waits fits into memory', async (t) => {
+t.test('no byte on the disk while the waiting data fits into memory', async (t) => {
   const { queue, dir } = rig(t);
   await queue.push(stream(5 * BLOCK));
   t.equal(queue.spilledBytes, 0);
