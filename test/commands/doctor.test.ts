@@ -198,7 +198,7 @@ t.test('each permission on its own', async (t) => {
   }
 });
 
-t.test('without the permission to delete, nothing is left behind', async (t) => {
+t.test('when no blob can be deleted, nothing is left behind', async (t) => {
   const single = await cluster(t, 'immutable');
   const container = azurite.container('immutable');
   await container.create();

@@ -136,7 +136,7 @@ t.test('every difference is detected', { skip }, async (t) => {
   t.strictSame(await readdir(room), []);
 });
 
-t.test('waiting for an etcd that never answers ends in time, and on a signal', { skip }, async (t) => {
+t.test('a drill kills an etcd that never answers, at the time limit and on a signal', { skip }, async (t) => {
   const room = await makeRoom();
   const bin = join(dir, 'mute');
   await mkdir(bin);

@@ -111,7 +111,7 @@ t.test('without the permission to delete everything stays, and the backup is sto
   t.match(errorOf(second).message, /stored and read back, but retention is incomplete: .* \(deleting /);
 });
 
-t.test('with read permissions only: list, verify and dry run', async (t) => {
+t.test('with read permissions only list and prune work, and backup is refused', async (t) => {
   await azurite.container('no-write').create();
   await putSnapshot(azurite.container('no-write'), new Date('2026-01-01T00:00:00Z'));
   const variables = { ...withRights('no-write', 'rl'), SNAPSHOT_KEEP_LAST: '1' };

@@ -345,7 +345,7 @@ t.test('a store without an answer gets more time; a refusal is reported soon', a
   }
 });
 
-t.test('after a refusal the store is retried', async (t) => {
+t.test('after the first answer, even a refusal, a slow block gets the full time', async (t) => {
   const line = { bytesPerSecond: 3_000_000 };
   const slow = await bench(t, ({ method }) => (method === 'PUT' ? line : 'pass'), true, { firstRetryMs: 2000 });
   t.equal(await slow.store.isFree('snapshot.db'), true);
