@@ -208,7 +208,13 @@ class Life {
     const host = this.host(failed);
     await host.destroy();
     const line = `etcd-snapshot replace-member ${failed} --name ${name} --peer-urls ${host.peer} --yes`;
-    const printed = await this.#first.mustRun(line, this.variables);
+    let printed = '';
+    // While the others elect a leader there is no quorum, and the program refuses.
+    await until(async () => {
+      const { code, stdout } = await this.#first.shell(line, this.variables);
+      printed = stdout;
+      return code === 0;
+    });
     const [, flags = ''] = /^ +(--name .*--initial-cluster-state existing.*)$/m.exec(printed) ?? [];
     const settings = Object.fromEntries(
       [...flags.matchAll(/--(\S+) (\S+)/g)].map(([, flag = '', value = '']) => [flag, value]),

@@ -147,18 +147,30 @@ t.test('snapshots of a previous cluster id stay until it is named', async (t) =>
 
 t.test('a suspicious newest snapshot holds retention', async (t) => {
   const { variables, container, names } = await fill(1, 2, 3);
-  const newest = await putSnapshot(azurite.container(container), daysAgo(0), { metadata: { revision: '7' } });
+  const newest = await putSnapshot(azurite.container(container), daysAgo(0), { metadata: { livekeys: '7' } });
   const rules = { ...variables, SNAPSHOT_KEEP_LAST: '1' };
   const { code, stdout, stderr } = await runWorker(['prune', '--dry-run'], rules);
   t.equal(code, 3);
-  t.match(stdout, /remove: not kept by last 1[^]*Retention is held: nothing would be deleted \(the revision[^\n]*\n$/);
-  const message = `The newest snapshot ${newest} is suspicious: the revision went back from 1000 to 7.`;
+  t.match(
+    stdout,
+    /remove: not kept by last 1[^]*Retention is held: nothing would be deleted \(the number of keys[^\n]*\n$/,
+  );
+  const message = `The newest snapshot ${newest} is suspicious: the number of keys fell from 800 to 7.`;
   t.match(stderr, `"level":"warn","message":"${message}`);
   t.notMatch(stderr, '"level":"error"', 'a dry run does what it was asked for');
   t.match(errorOf(await runWorker(['prune'], rules)).message, message);
   t.match(await prune([], rules, 3), { state: 'held', removed: [], kept: 4 });
-  t.match((await runWorker(['list'], rules)).stdout, /Retention is held: the newest is suspicious: the revision/);
+  t.match((await runWorker(['list'], rules)).stdout, /Retention is held: the newest is suspicious: the number of keys/);
   t.equal((await azurite.names(container)).length, names.length + 1);
+});
+
+t.test('snapshots of a former cluster with the same id stay, with a warning', async (t) => {
+  const { variables, container, names } = await fill(1, 2, 3);
+  await putSnapshot(azurite.container(container), daysAgo(0), { metadata: { revision: '7' } });
+  const rules = { ...variables, SNAPSHOT_KEEP_LAST: '1' };
+  const { stdout } = await runWorker(['prune', '--dry-run'], rules);
+  t.match(stdout, /Retention is held: nothing would be deleted \(the revision went back from 1000 to 7\)/);
+  for (const name of names) t.match(stdout, new RegExp(`${name} .*keep: of a former cluster with this id`));
 });
 
 t.test('snapshots dated in the future stay, cause a warning, and count for no rule', async (t) => {
