@@ -5,6 +5,7 @@ import { Azurite } from '../support/azurite.ts';
 import { putHourly, putSnapshot } from '../support/catalogue.ts';
 import { type Fault, FaultProxy, type Seen } from '../support/fault-proxy.ts';
 import { type Variables, temporaryFolder } from '../support/process.ts';
+import { nextSecond } from '../support/until.ts';
 import { errorOf, runWorker, startWorker } from '../support/worker.ts';
 
 interface Result {
@@ -166,6 +167,8 @@ t.test('a suspicious newest snapshot holds retention', async (t) => {
 
 t.test('snapshots of a former cluster with the same id stay, with a warning', async (t) => {
   const { variables, container, names } = await fill(1, 2, 3);
+  // A former one was stored before, and the service tells seconds.
+  await nextSecond();
   await putSnapshot(azurite.container(container), daysAgo(0), { metadata: { revision: '7' } });
   const rules = { ...variables, SNAPSHOT_KEEP_LAST: '1' };
   const { stdout } = await runWorker(['prune', '--dry-run'], rules);
