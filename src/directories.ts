@@ -15,7 +15,7 @@ import { lstat, open, readdir, rmdir, unlink } from 'node:fs/promises';
 import { basename } from 'node:path';
 import { geteuid } from 'node:process';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { UnsafeError } from './errors.ts';
+import { hasCode, UnsafeError } from './errors.ts';
 import { kindOf } from './files.ts';
 import { printable } from './text.ts';
 
@@ -83,7 +83,7 @@ export class HeldDirectory {
     try {
       mkdirSync(this.at(name), 0o700);
     } catch (error) {
-      if (!isCode(error, 'EEXIST')) throw error;
+      if (!hasCode(error, 'EEXIST')) throw error;
     }
     const found = this.findPrivate(name);
     if (found === undefined)
@@ -115,8 +115,8 @@ export class HeldDirectory {
       if ((mode & 0o077) !== 0) throw refused('is open to other users (its mode is not 0700)');
       return held;
     } catch (error) {
-      if (isCode(error, 'ENOENT')) return undefined;
-      if (isCode(error, 'ENOTDIR') || isCode(error, 'ELOOP')) throw refused('is no directory');
+      if (hasCode(error, 'ENOENT')) return undefined;
+      if (hasCode(error, 'ENOTDIR') || hasCode(error, 'ELOOP')) throw refused('is no directory');
       throw error;
     }
   }
@@ -211,7 +211,7 @@ export async function visitTree(path: string, visitor: Visitor): Promise<void> {
   const before = await lstat(path);
   if (!before.isDirectory() && !before.isFile()) throw foreign(path, kindOf(before));
   const handle = await open(path, O_RDONLY | O_NONBLOCK | O_NOFOLLOW).catch((error: unknown) => {
-    throw isCode(error, 'ELOOP') || isCode(error, 'ENXIO') ? foreign(path, 'no regular file') : error;
+    throw hasCode(error, 'ELOOP') || hasCode(error, 'ENXIO') ? foreign(path, 'no regular file') : error;
   });
   try {
     const stats = await handle.stat();
@@ -254,9 +254,9 @@ export async function removeTree(path: string, attempts = 5): Promise<void> {
     }
     return await rmdir(path);
   } catch (error) {
-    if (isCode(error, 'ENOENT')) return;
+    if (hasCode(error, 'ENOENT')) return;
     // A killed program may still create a last file.
-    if (attempts === 1 || !isCode(error, 'ENOTEMPTY')) throw error;
+    if (attempts === 1 || !hasCode(error, 'ENOTEMPTY')) throw error;
     await sleep(100);
     await removeTree(path, attempts - 1);
   }
@@ -265,8 +265,4 @@ export async function removeTree(path: string, attempts = 5): Promise<void> {
 /** A path to an open file, which stays the same file whatever is put in the place of its name. */
 export function pathOf(fd: number, path: string): string {
   return HAS_PROC ? `/proc/self/fd/${fd}` : path;
-}
-
-function isCode(error: unknown, code: string): boolean {
-  return error instanceof Error && 'code' in error && error.code === code;
 }

@@ -3,6 +3,7 @@ import { once } from 'node:events';
 import { link, readdir, unlink } from 'node:fs/promises';
 import { connect, createServer } from 'node:net';
 import type { HeldDirectory } from './directories.ts';
+import { hasCode } from './errors.ts';
 
 const LOCK = /^lock-(\d+)$/;
 
@@ -37,9 +38,15 @@ export async function lockDirectory(dir: HeldDirectory): Promise<(() => void) | 
   } catch (error) {
     server.close();
     // Another run was faster, or has just removed the directory at its end.
-    if (isCode(error, 'EEXIST') || isCode(error, 'ENOENT')) return undefined;
+    if (hasCode(error, 'EEXIST') || hasCode(error, 'ENOENT')) return undefined;
     throw error;
   }
+}
+
+/** Removes the content of a locked directory, the lock last. */
+export async function emptyLocked(dir: HeldDirectory): Promise<void> {
+  await dir.empty(isLock);
+  await dir.empty();
 }
 
 /** Whether a run has, or had, the lock of a directory. */
@@ -59,12 +66,8 @@ async function isAlive(path: string): Promise<boolean> {
     await once(socket, 'connect');
     return true;
   } catch (error) {
-    return !isCode(error, 'ECONNREFUSED') && !isCode(error, 'ENOENT');
+    return !hasCode(error, 'ECONNREFUSED') && !hasCode(error, 'ENOENT');
   } finally {
     socket.destroy();
   }
-}
-
-function isCode(error: unknown, code: string): boolean {
-  return error instanceof Error && 'code' in error && error.code === code;
 }

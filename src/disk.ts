@@ -3,7 +3,7 @@ import { lstat, open, stat, statfs } from 'node:fs/promises';
 import { dirname, resolve } from 'node:path';
 import { geteuid } from 'node:process';
 import { type Visited, visitTree, withNames } from './directories.ts';
-import { UsageError, WorkerError } from './errors.ts';
+import { hasCode, UsageError, WorkerError } from './errors.ts';
 import { humanSize, printable } from './text.ts';
 
 const ANOTHER_DISK = 'Free some, or use a directory on another disk.';
@@ -40,7 +40,7 @@ export async function onDisk<T>(doing: string, work: Promise<T> | (() => T)): Pr
 /** The status of a path, undefined when nothing is there. @param links `refuse` = that of a link itself @throws UsageError */
 export async function statOf(path: string, links: 'follow' | 'refuse' = 'follow'): Promise<Stats | undefined> {
   const status = (links === 'refuse' ? lstat(path) : stat(path)).catch((error: unknown) => {
-    if (error instanceof Error && 'code' in error && error.code === 'ENOENT') return undefined;
+    if (hasCode(error, 'ENOENT')) return undefined;
     throw error;
   });
   return onDisk(`Reading ${path}`, status);

@@ -119,6 +119,11 @@ export class RunTimeout extends Error {
   }
 }
 
+/** Whether a system call failed with this code, such as `ENOENT`. */
+export function hasCode(error: unknown, code: string): boolean {
+  return error instanceof Error && 'code' in error && error.code === code;
+}
+
 /** The message of an error. Where a host has several addresses, Node gives no message: it is made of that of each. */
 export function messageOf(error: unknown): string {
   if (error instanceof AggregateError && error.message === '') {

@@ -1,6 +1,6 @@
 import { constants, type Stats } from 'node:fs';
 import { type FileHandle, lstat, open, stat } from 'node:fs/promises';
-import { messageOf, UsageError } from './errors.ts';
+import { hasCode, messageOf, UsageError } from './errors.ts';
 import { secretLook } from './secret.ts';
 import { printable } from './text.ts';
 
@@ -85,7 +85,7 @@ export function pathProblem(value: string): string | undefined {
 
 async function whyMissing(path: string, error: unknown): Promise<never> {
   const isDangling = await lstat(path).then(
-    (stats) => stats.isSymbolicLink() && error instanceof Error && 'code' in error && error.code === 'ENOENT',
+    (stats) => stats.isSymbolicLink() && hasCode(error, 'ENOENT'),
     () => false,
   );
   if (!isDangling) throw error;

@@ -1,5 +1,5 @@
 import { ExitCode, UsageError, WorkerError } from '../errors.ts';
-import { title } from '../member.ts';
+import { type Member, title } from '../member.ts';
 import { assertAgrees, membersToRestore, namesVoters } from '../restore/initial-members.ts';
 import {
   countResources,
@@ -12,7 +12,6 @@ import {
 } from '../snapshot/keys.ts';
 import type { SnapshotRecord } from '../snapshot/record.ts';
 import { passBytes, type SnapshotSource } from '../snapshot/source.ts';
-import type { Member } from '../member.ts';
 import type { SnapshotFacts } from '../snapshot/verify/verified-snapshot.ts';
 import { alignColumns, humanSize, paint, printable } from '../text.ts';
 import type { Arguments, Context, Outcome } from './command.ts';

@@ -1,5 +1,5 @@
 import { readFile } from 'node:fs/promises';
-import { UsageError } from '../errors.ts';
+import { hasCode, UsageError } from '../errors.ts';
 import { openRegular, readNamed, whyUnreadable } from '../files.ts';
 import type { Environment } from './variable-reader.ts';
 
@@ -68,8 +68,7 @@ async function readDefault(user: number | undefined): Promise<EnvFile> {
       await file.close();
     }
   } catch (error) {
-    const isMissing = error instanceof Error && 'code' in error && error.code === 'ENOENT';
-    return isMissing ? { variables: {}, warnings: [] } : ignored(whyUnreadable(error));
+    return hasCode(error, 'ENOENT') ? { variables: {}, warnings: [] } : ignored(whyUnreadable(error));
   }
 }
 

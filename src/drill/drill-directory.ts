@@ -1,7 +1,7 @@
 import { readdir, rmdir } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import { HeldDirectory } from '../directories.ts';
-import { hasLock, isLock, lockDirectory } from '../directory-lock.ts';
+import { emptyLocked, hasLock, lockDirectory } from '../directory-lock.ts';
 import { messageOf, UnsafeError } from '../errors.ts';
 import type { Log } from '../log.ts';
 import { killWorkersIn } from '../child-processes.ts';
@@ -46,8 +46,7 @@ export class DrillDirectory {
 }
 
 async function remove(parent: HeldDirectory, dir: HeldDirectory): Promise<void> {
-  await dir.empty(isLock);
-  await dir.empty();
+  await emptyLocked(dir);
   await rmdir(parent.at(dir.ownName));
 }
 

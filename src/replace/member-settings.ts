@@ -1,8 +1,7 @@
 import { isIP } from 'node:net';
 import { UnsafeError } from '../errors.ts';
-import { formatInitialCluster, title } from '../member.ts';
+import { formatInitialCluster, type Member, title } from '../member.ts';
 import { misshapenPart } from '../restore/initial-members.ts';
-import type { Member } from '../member.ts';
 import { quoteShell, quoteSystemd } from '../text.ts';
 import type { Replacement } from './replacement-options.ts';
 import { isReplacement } from './steps.ts';

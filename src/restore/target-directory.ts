@@ -4,7 +4,7 @@ import { chmod, lchown, mkdir, readdir, readFile, rename, rmdir, writeFile } fro
 import { basename, dirname, join, resolve } from 'node:path';
 import * as v from 'valibot';
 import { HeldDirectory, removeTree } from '../directories.ts';
-import { isLock, lockDirectory } from '../directory-lock.ts';
+import { emptyLocked, isLock, lockDirectory } from '../directory-lock.ts';
 import { assertParent, assertSpace, handOver, onDisk, statOf, sync } from '../disk.ts';
 import { UnsafeError, UsageError } from '../errors.ts';
 import { kindOf } from '../files.ts';
@@ -84,8 +84,7 @@ export class WorkPlace {
 
   async removeWork(): Promise<void> {
     if (this.#work === undefined) return;
-    await this.#work.empty(isLock);
-    await this.#work.empty();
+    await emptyLocked(this.#work);
     // Fails where somebody replaced it: then it is theirs.
     await rmdir(this.#parent.at(this.#workName)).catch(() => {});
     await sync(this.#parent.path);

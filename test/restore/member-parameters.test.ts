@@ -5,16 +5,8 @@ import type { RestoreRequest } from '../../src/restore/options.ts';
 import { memberFor } from '../../src/restore/member-parameters.ts';
 import { makePlan } from '../../src/restore/plan.ts';
 import { fromMetadata, type SnapshotRecord } from '../../src/snapshot/record.ts';
-import { metadataOf } from '../support/restored.ts';
+import { MEMBERS, metadataOf, SET } from '../support/restored.ts';
 
-const MEMBERS = ['a', 'b', 'c'].map((name, i) => ({
-  id: `${i}1`,
-  name,
-  peerURLs: [`https://10.0.0.${i}:2380`],
-  isLearner: false,
-}));
-
-const SET = 'a=https://10.0.0.0:2380,b=https://10.0.0.1:2380,c=https://10.0.0.2:2380';
 const SHA256 = 'ab'.repeat(32);
 
 function recordWith(members: readonly object[]): SnapshotRecord {

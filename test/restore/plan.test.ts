@@ -14,19 +14,12 @@ import { assertNoFile, type Plan, readPlan, writePlan } from '../../src/restore/
 import { makePlan, planJson, planText, stepsOf } from '../../src/restore/plan.ts';
 import { fromMetadata, type RecordedMember, type SnapshotRecord } from '../../src/snapshot/record.ts';
 import { run, temporaryFolder } from '../support/process.ts';
-import { metadataOf } from '../support/restored.ts';
+import { MEMBERS, metadataOf, SET } from '../support/restored.ts';
 
 const dir = temporaryFolder('plan');
 
 const NAME = 'eu/kubernetes-etcd-snapshot_20260101_000000.db';
 const FILE_NAME = 'kubernetes-etcd-snapshot_20260101_000000.db';
-const MEMBERS = ['a', 'b', 'c'].map((name, i) => ({
-  id: `${i}1`,
-  name,
-  peerURLs: [`https://10.0.0.${i}:2380`],
-  isLearner: false,
-}));
-const SET = 'a=https://10.0.0.0:2380,b=https://10.0.0.1:2380,c=https://10.0.0.2:2380';
 const NOW = new Date('2026-01-02T03:04:05Z');
 
 /** As if its parser had let everything pass. */

@@ -1,8 +1,9 @@
-import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises';
+import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import t from 'tap';
 import { swapIn } from '../../src/restore/swap-directory.ts';
 import { temporaryFolder } from '../support/process.ts';
+import { stoppedMember } from '../support/users.ts';
 
 const dir = temporaryFolder('swap-directory');
 
@@ -10,14 +11,7 @@ t.test('a swap that is undone within the same second', async (t) => {
   const place = join(dir, 'swapped-at-once');
   const now = new Date('2026-01-02T03:04:59.999Z');
   const { signal } = new AbortController();
-  for (const [parent, content] of [
-    [place, 'old'],
-    [join(place, 'restored'), 'restored'],
-  ] as const) {
-    await mkdir(join(parent, 'member/snap'), { recursive: true });
-    await mkdir(join(parent, 'member/wal'));
-    await writeFile(join(parent, 'member/snap/db'), content);
-  }
+  await stoppedMember(place);
   const inPlace = async (): Promise<string> => readFile(join(place, 'member/snap/db'), 'utf8');
   const { aside: old = '' } = await swapIn(place, join(place, 'restored'), now, signal);
   t.equal(old, join(place, 'old-20260102-030459'));

@@ -36,6 +36,15 @@ const TAKEN_AT = '2026-01-01T00:00:00.000Z';
 /** The name of a snapshot with this metadata. */
 export const RECORDED_NAME = 'kubernetes-etcd-snapshot_20260101_000000.db';
 
+/** The members of a cluster of three, as a record has them, and as `--initial-cluster` does. */
+export const MEMBERS = ['a', 'b', 'c'].map((name, i) => ({
+  id: `${i}1`,
+  name,
+  peerURLs: [`https://10.0.0.${i}:2380`],
+  isLearner: false,
+}));
+export const SET = 'a=https://10.0.0.0:2380,b=https://10.0.0.1:2380,c=https://10.0.0.2:2380';
+
 /** A record of the fixture's snapshot as metadata, with what the test wants otherwise. */
 export function metadataOf(more: Record<string, string> = {}): Record<string, string> {
   return {

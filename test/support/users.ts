@@ -56,8 +56,8 @@ export function stateOf(place: string): string[] {
   });
 }
 
-/** A stopped member's directory of the other user, with restored data that waits. */
-export async function memberOfOther(place: string): Promise<string> {
+/** A stopped member's directory, with restored data that waits. */
+export async function stoppedMember(place: string): Promise<void> {
   for (const [parent, content] of [
     [place, 'old'],
     [join(place, 'restored'), 'restored'],
@@ -66,6 +66,11 @@ export async function memberOfOther(place: string): Promise<string> {
     await mkdir(join(parent, 'member/wal'));
     await writeFile(join(parent, 'member/snap/db'), content);
   }
+}
+
+/** The same, of the other user. */
+export async function memberOfOther(place: string): Promise<string> {
+  await stoppedMember(place);
   await mustRun('chown', ['-R', `${OTHER_USER}:${OTHER_USER}`, place]);
   return place;
 }
