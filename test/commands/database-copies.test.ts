@@ -163,8 +163,9 @@ t.test('what is stored under the name of a snapshot is never taken without its s
     ],
     'kubernetes-etcd-snapshot_20260101_020000.db': [Buffer.from('<?xml version="1.0"?><Error/>'), /XML/, /list/],
   };
+  const metadata = metadataOf({ etcdversion: newest.version });
   for (const [name, [bytes, message, hint]] of Object.entries(files)) {
-    await container.getBlockBlobClient(name).upload(bytes, bytes.length, { metadata: metadataOf() });
+    await container.getBlockBlobClient(name).upload(bytes, bytes.length, { metadata });
     for (const args of [
       ['verify', name],
       ['inspect', name],

@@ -110,7 +110,9 @@ for (const [tools, kind, isLost] of [
 ] as const) {
   const how = `${kind.layout}, ${isLost ? 'after everything was lost' : 'while the cluster works'}`;
   t.test(`etcd ${tools.version}: the steps of a plan succeed as they are printed, ${how}`, { skip }, async (t) => {
-    const place = await site(t, `${kind.layout}-${tools.version.replaceAll('.', '-')}`, tools, kind);
+    // Where only one etcd is installed, two of these run side by side.
+    const name = `${kind.layout}-${tools.version.replaceAll('.', '-')}-${isLost ? 'lost' : 'running'}`;
+    const place = await site(t, name, tools, kind);
     const { cluster, hosts, folder, variables } = place;
     const host = hosts.get('m1');
     if (host === undefined) throw new Error('no host');
