@@ -101,6 +101,11 @@ export function humanSize(bytes: number): string {
   return `${value.toFixed(value < 10 ? 1 : 0)} ${['B', 'kB', 'MB', 'GB', 'TB', 'PB'][exponent]}`;
 }
 
+/** `3 snapshots`, `1 snapshot`. */
+export function counted(count: number, what: string): string {
+  return `${count} ${what}${count === 1 ? '' : 's'}`;
+}
+
 /** With one decimal: `12.3 s`. */
 export function humanSeconds(ms: number): string {
   return `${(ms / 1000).toFixed(1)} s`;

@@ -5,9 +5,9 @@ import { checkStorage } from '../doctor/check-storage.ts';
 import { type Check, ok } from '../doctor/check.ts';
 import { WorkerError } from '../errors.ts';
 import type { ClusterIds } from '../snapshot/inventory.ts';
-import { alignColumns } from '../text.ts';
+import { alignColumns, counted } from '../text.ts';
 import { type Context, openStore, type Outcome } from './command.ts';
-import { counted, STATE_COLOURS } from './tables.ts';
+import { STATE_COLOURS } from './tables.ts';
 
 /** Checks everything that a backup and a restore will need. Changes nothing. */
 export async function doctor(context: Context): Promise<Outcome> {
@@ -51,7 +51,7 @@ export async function doctor(context: Context): Promise<Outcome> {
 function configuration({ etcd, storage }: Config): Check {
   const endpoints = etcd?.endpoints.length ?? 0;
   const place = `container ${storage?.container}${storage?.prefix ? `, prefix ${storage.prefix}` : ''}`;
-  return ok('configuration', `${endpoints} ${endpoints === 1 ? 'endpoint' : 'endpoints'} of etcd, ${place}.`);
+  return ok('configuration', `${counted(endpoints, 'endpoint')} of etcd, ${place}.`);
 }
 
 function rows({ what, state, finding, hint }: Check): string[][] {

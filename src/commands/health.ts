@@ -4,7 +4,7 @@ import { type ClusterHealth, isHealthy, type MemberHealth, surveyCluster } from 
 import { hasQuorum, quorumInWords } from '../etcd/quorum.ts';
 import { Warnings } from '../log.ts';
 import { hasStarted, title } from '../member.ts';
-import { alignColumns, humanSize, paragraph, printable } from '../text.ts';
+import { alignColumns, counted, humanSize, paragraph, printable } from '../text.ts';
 import type { Context, Outcome } from './command.ts';
 import { STATE_COLOURS } from './tables.ts';
 
@@ -82,7 +82,7 @@ function partialFailure({ members, alarms, quorum }: ClusterHealth, problems: re
   const ill = members.filter((member) => !isHealthy(member)).length;
   const what = [
     ...(ill === 0 ? [] : [`${ill} of ${members.length} members not healthy`]),
-    ...(alarms.length === 0 ? [] : [`${alarms.length} ${alarms.length === 1 ? 'alarm' : 'alarms'}`]),
+    ...(alarms.length === 0 ? [] : [counted(alarms.length, 'alarm')]),
   ];
   const hint = hasQuorum(quorum)
     ? 'A member that is lost for good is replaced with `etcd-snapshot replace-member`. An alarm stays until `etcdctl alarm disarm`.'

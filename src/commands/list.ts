@@ -3,9 +3,9 @@ import { warnAboutCatalogue } from '../retention/apply.ts';
 import type { Decision } from '../retention/decide.ts';
 import { planRetention, type RetentionPlan } from '../retention/retention-plan.ts';
 import type { StoredBlob } from '../store/catalogue.ts';
-import { alignColumns, humanSize, paragraph, printable } from '../text.ts';
+import { alignColumns, counted, humanSize, paragraph, printable } from '../text.ts';
 import { type Context, openStore, type Outcome } from './command.ts';
-import { ageText, counted, explanations } from './tables.ts';
+import { ageText, explanations } from './tables.ts';
 
 /** The blobs under the prefix, the newest first, with their records and what retention would do with them now. */
 export async function list(context: Context): Promise<Outcome> {

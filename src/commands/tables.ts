@@ -37,11 +37,6 @@ export function decisionText({ keep, reasons }: Decision<StoredBlob>): string {
   return `${keep ? 'keep' : 'remove'}: ${reasons.join(', ')}`;
 }
 
-/** `3 snapshots`, `1 snapshot`. */
-export function counted(count: number, what: string): string {
-  return `${count} ${what}${count === 1 ? '' : 's'}`;
-}
-
 /** For so many blobs a table is followed by the reason why they are no snapshots. */
 const EXPLAINED = 20;
 

@@ -13,7 +13,7 @@ import type { StoredBlob } from '../store/catalogue.ts';
 import type { DrillNote } from '../store/drill-notes.ts';
 import { type Right, RIGHTS } from '../store/permissions.ts';
 import type { BlobStore } from '../store/store.ts';
-import { humanAge } from '../text.ts';
+import { humanAge, humanSeconds } from '../text.ts';
 import { checkPlan, judgeClock } from './check-host.ts';
 import { type Check, fail, ok, tried, warn } from './check.ts';
 
@@ -113,8 +113,7 @@ function judgeDrill(last: DrillNote | undefined, now: Date): Check {
   const hint = 'Drill every week: etcd-snapshot drill.';
   if (last === undefined) return warn(what, 'No drill has succeeded yet.', hint);
   const age = now.getTime() - last.at.getTime();
-  const recovery = `${(last.recoveryMs / 1000).toFixed(1)} s`;
-  const sentence = `${last.snapshot} was restored by a drill ${humanAge(age)} ago; its recovery took ${recovery}.`;
+  const sentence = `${last.snapshot} was restored by a drill ${humanAge(age)} ago; its recovery took ${humanSeconds(last.recoveryMs)}.`;
   return age > DRILL_MS ? warn(what, sentence, hint) : ok(what, sentence);
 }
 

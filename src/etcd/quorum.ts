@@ -1,6 +1,7 @@
 import { EtcdError } from '../errors.ts';
 import { ANSWER_MS, type Connection } from './connection.ts';
 import { etcdError } from './errors.ts';
+import { counted } from '../text.ts';
 import { getHeaders } from './probes.ts';
 
 /** The arithmetic of a majority. Learners have no vote and do not count in it. */
@@ -28,7 +29,7 @@ export function hasQuorum({ healthy }: Quorum): boolean {
 
 /** Such as `3 members, 2 healthy, quorum 2`. */
 export function arithmetic({ voters, healthy, needed }: Quorum): string {
-  return `${plural(voters, 'member')}, ${healthy} healthy, quorum ${needed}`;
+  return `${counted(voters, 'member')}, ${healthy} healthy, quorum ${needed}`;
 }
 
 /** The arithmetic and its consequence, such as `3 members, 2 healthy, quorum 2: one more failure stops the cluster`. */
@@ -40,14 +41,10 @@ function consequence(quorum: Quorum): string {
   const spare = spareOf(quorum);
   const more = quorum.healthy === quorum.voters ? '' : ' more';
   if (!hasQuorum(quorum))
-    return `quorum is lost, ${plural(-spare, 'member')} must come back before the cluster works again`;
+    return `quorum is lost, ${counted(-spare, 'member')} must come back before the cluster works again`;
   if (spare < 0) return 'the cluster works, but too few of its members can be reached from here';
   if (spare === 0) return `one${more} failure stops the cluster`;
   return `the cluster survives ${spare}${more} ${spare === 1 ? 'failure' : 'failures'}`;
-}
-
-function plural(count: number, what: string): string {
-  return `${count} ${what}${count === 1 ? '' : 's'}`;
 }
 
 /** Errors of a member that were decided through quorum: it checks users, and a password, after that. */
