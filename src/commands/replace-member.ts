@@ -1,25 +1,30 @@
-import { StorageError, UsageError } from '../errors.ts';
-import { connectAll, type Connections } from '../etcd/connection.ts';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { EtcdError, RunTimeout, StorageError, UnsafeError, UsageError } from '../errors.ts';
 import { type ClusterHealth, surveyCluster } from '../etcd/cluster-health.ts';
+import { connectAll, type Connections } from '../etcd/connection.ts';
 import { hasQuorum, quorumInWords } from '../etcd/quorum.ts';
+import { factsOf, inferLayout, namedLayout } from '../installer-layouts.ts';
 import { Warnings } from '../log.ts';
 import { title } from '../member.ts';
-import { Deadline, unfinished } from '../replace/deadline.ts';
-import { removedMembers } from '../replace/removed-members.ts';
-import { readReplacement, type Replacement } from '../replace/replacement-options.ts';
-import { type Settings, settingsInWords, settingsOf } from '../replace/member-settings.ts';
+import {
+  isReplacement,
+  readReplacement,
+  type Replacement,
+  type Settings,
+  settingsInWords,
+  settingsOf,
+} from '../replace/replacement.ts';
 import {
   bestConnection,
   describeSteps,
   failedMember,
   isId,
-  isReplacement,
   looksRemoved,
   makeChange,
   nextStep,
+  removedMembers,
   type Step,
 } from '../replace/steps.ts';
-import { factsOf, inferLayout, type Layout, namedLayout } from '../installer-layouts.ts';
 import { newestFirst } from '../snapshot/inventory.ts';
 import type { RecordedMember } from '../snapshot/record.ts';
 import { printable } from '../text.ts';
@@ -32,11 +37,14 @@ const RECENT_MS = 30 * 60_000;
 /** How long etcd can take to be ready for a step, without --wait. */
 const STEP_TIMEOUT_MS = 60_000;
 
+const PAUSE_MS = 1_000;
+
 /** The next step, and what it was derived from. */
 interface Next {
   readonly step: Step;
   readonly cluster: ClusterHealth;
-  readonly replacement: Replacement;
+  /** Of the replacement's etcd after the step. */
+  readonly settings: Settings;
 }
 
 /** What was done, by this run or an earlier one. */
@@ -60,30 +68,32 @@ export async function replaceMember(context: Context, { operands, options }: Arg
   const waits = options['wait'] === true;
   const deadline = new Deadline(signal, waits ? Infinity : STEP_TIMEOUT_MS);
   const done: Done = { backup: null, removed: null, announced: new Set() };
-  const survey = async (): Promise<{ cluster: ClusterHealth; step: Step }> => {
+  const survey = async (): Promise<Omit<Next, 'settings'>> => {
     const cluster = await surveyCluster(connections);
     done.removed ??= await removedBefore(context, cluster, replacement, connections);
     return { cluster, step: nextStep(cluster, replacement, done.removed !== null) };
   };
   for (;;) {
     deadline.assertTime();
-    const next = await survey().catch(async (error: unknown) => deadline.retryOrThrow(error));
-    if (next === undefined) continue;
-    const { cluster, step } = next;
+    const found = await survey().catch(async (error: unknown) => deadline.retryOrThrow(error));
+    if (found === undefined) continue;
+    const { cluster, step } = found;
+    const rest = cluster.members.filter((member) => step.kind !== 'remove' || member !== step.member);
     // Throws for settings that cannot be written, before anything is changed.
-    settingsAfter(step, cluster, replacement);
+    const settings = settingsOf(replacement, rest);
+    const next = { cluster, step, settings };
     const [words = ''] = describeSteps(step, cluster, replacement);
-    if (options['dry-run'] === true) return dryRun(step, cluster, replacement, context, options);
-    if (step.kind === 'done' || (step.kind === 'start' && !waits)) return result(step, cluster, replacement, done);
+    if (options['dry-run'] === true) return dryRun(next, replacement, context, options);
+    if (step.kind === 'done' || (step.kind === 'start' && !waits)) return result(step, next, replacement, done);
     if (step.kind === 'start' || step.kind === 'catch up') {
-      if (!done.announced.has(step.kind)) log.info(`next: ${words}`, settingsOf(replacement, cluster.members));
+      if (!done.announced.has(step.kind)) log.info(`next: ${words}`, settings);
       done.announced.add(step.kind);
       const { health, errors } = step.member;
       await deadline.pause(unfinished(`member ${title(step.member)} is ${health}: ${errors.join(' ')}`));
       continue;
     }
     // The cluster can have changed during a backup or a question: survey it again.
-    if (await prepare(context, words, { step, cluster, replacement }, done, options)) continue;
+    if (await prepare(context, words, next, replacement, done, options)) continue;
     const refusal = await makeChange(step, cluster, replacement, connections);
     if (refusal === undefined) {
       log.info(`done: ${words}`);
@@ -91,6 +101,53 @@ export async function replaceMember(context: Context, { operands, options }: Arg
       deadline.renew();
     } else await deadline.pause(unfinished(refusal.message));
   }
+}
+
+/** Limits how long the loop waits for the cluster to be ready for the next step. */
+export class Deadline {
+  readonly #signal: AbortSignal;
+  readonly #limitMs: number;
+  #since: number | undefined;
+
+  constructor(signal: AbortSignal, limitMs: number) {
+    this.#signal = signal;
+    this.#limitMs = limitMs;
+  }
+
+  /** Call after a step: the time for the next one begins. */
+  renew(): void {
+    this.#since = performance.now();
+  }
+
+  /** @throws `why` when the time is over */
+  async pause(why: unknown): Promise<void> {
+    this.#since ??= performance.now();
+    if (performance.now() - this.#since > this.#limitMs) throw why;
+    // An abort ends the pause; assertTime throws it.
+    await sleep(PAUSE_MS, undefined, { signal: this.#signal }).catch(() => {});
+  }
+
+  /** Pauses after an error that can pass, such as that of an election, if a step was done or awaited before it. */
+  async retryOrThrow(error: unknown): Promise<undefined> {
+    const canPass = error instanceof UnsafeError || error instanceof EtcdError;
+    if (this.#since === undefined || !canPass) throw error;
+    await this.pause(error);
+    return undefined;
+  }
+
+  /** @throws UnsafeError after SNAPSHOT_TIMEOUT; the signal's error when one came */
+  assertTime(): void {
+    if (this.#signal.reason instanceof RunTimeout) throw unfinished(`${this.#signal.reason.message}.`);
+    this.#signal.throwIfAborted();
+  }
+}
+
+/** @param why a sentence */
+function unfinished(why: string): UnsafeError {
+  return new UnsafeError(
+    `The replacement is not finished: ${why}`,
+    'Run the same command again: it continues from here.',
+  );
 }
 
 /** The failed member if an earlier run removed it; null while it is in the cluster, and where it never was. */
@@ -118,7 +175,8 @@ async function removedBefore(
 async function prepare(
   context: Context,
   words: string,
-  { step: { kind }, cluster, replacement }: Next,
+  { step: { kind }, cluster }: Next,
+  replacement: Replacement,
   done: Done,
   options: Arguments['options'],
 ): Promise<boolean> {
@@ -181,36 +239,21 @@ async function recentBackup(
   }
 }
 
-/** Where the installer has data directories; undefined where the layout is unknown. */
-async function dataParent({ config }: Context, layout: unknown): Promise<string | undefined> {
-  if (typeof layout === 'string') return placeOf(namedLayout(layout));
+/** Where the installer has data directories; undefined where the layout is unknown, or another program manages the members. */
+async function dataParent({ config }: Context, named: unknown): Promise<string | undefined> {
   try {
-    return placeOf((await inferLayout(config.etcd?.tls)).layout);
+    const layout = typeof named === 'string' ? namedLayout(named) : (await inferLayout(config.etcd?.tls)).layout;
+    const { restoresItself, dataDir } = factsOf(layout);
+    return restoresItself ? undefined : dataDir;
   } catch (error) {
-    if (error instanceof UsageError) return undefined;
+    if (typeof named !== 'string' && error instanceof UsageError) return undefined;
     throw error;
   }
 }
 
-/** Undefined where another program manages the members. */
-function placeOf(layout: Layout): string | undefined {
-  const { restoresItself, dataDir } = factsOf(layout);
-  return restoresItself ? undefined : dataDir;
-}
-
-/** The settings of the replacement after a step. */
-function settingsAfter(step: Step, { members }: ClusterHealth, replacement: Replacement): Settings {
-  const failed = step.kind === 'remove' ? step.member : undefined;
-  return settingsOf(
-    replacement,
-    members.filter((member) => member !== failed),
-  );
-}
-
 /** The result of --dry-run. */
 function dryRun(
-  step: Step,
-  cluster: ClusterHealth,
+  { step, cluster, settings }: Next,
   replacement: Replacement,
   { config }: Context,
   options: Arguments['options'],
@@ -220,7 +263,6 @@ function dryRun(
   const backsUp = isChange && options['no-backup'] !== true;
   const first = backsUp ? [`take a backup, verified and read back${storage}`] : [];
   const steps = [...first, ...describeSteps(step, cluster, replacement)];
-  const settings = settingsAfter(step, cluster, replacement);
   const list = steps.map((words, index) => `${index + 1}. ${printable(words)}`);
   return {
     text: ['Steps:', ...list, '', settingsInWords(settings), '', 'Dry run: nothing was changed.'].join('\n'),
@@ -229,10 +271,13 @@ function dryRun(
 }
 
 /** What was done, and what is left. */
-function result(step: Step, cluster: ClusterHealth, replacement: Replacement, done: Done): Outcome {
-  const { name, peerURLs } = replacement;
-  const settings = settingsOf(replacement, cluster.members);
-  const id = step.kind === 'remove' || step.kind === 'add' ? null : step.member.id;
+function result(
+  step: Exclude<Step, { readonly kind: 'add' }>,
+  { cluster, settings }: Next,
+  { name, peerURLs }: Replacement,
+  done: Done,
+): Outcome {
+  const { id } = step.member;
   const summary = quorumInWords(cluster.quorum);
   const lines =
     step.kind === 'start'
@@ -250,12 +295,8 @@ function result(step: Step, cluster: ClusterHealth, replacement: Replacement, do
   return {
     text: lines.join('\n'),
     json: {
-      state: step.kind,
-      summary,
-      backup: done.backup,
-      removed: done.removed,
-      added: { id, name, peerURLs },
-      settings,
+      ...{ state: step.kind, summary, backup: done.backup, removed: done.removed },
+      ...{ added: { id, name, peerURLs }, settings },
     },
   };
 }

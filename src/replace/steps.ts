@@ -1,13 +1,15 @@
-import { parseOrigin } from '../url.ts';
+import { invalidStream } from '../backup/pump.ts';
 import { EtcdError, UnsafeError } from '../errors.ts';
-import type { Connection, Connections } from '../etcd/connection.ts';
 import { type ClusterHealth, isHealthy, type MemberHealth } from '../etcd/cluster-health.ts';
+import type { Connection, Connections } from '../etcd/connection.ts';
 import { addMember, promoteMember, removeMember } from '../etcd/membership.ts';
 import { arithmetic, hasQuorum, quorumInWords, quorumOf, spareOf } from '../etcd/quorum.ts';
 import { isCorrupt } from '../etcd/select-member.ts';
-import { hasStarted, type Member, title } from '../member.ts';
+import { snapshotPieces } from '../etcd/snapshot-stream.ts';
+import { hasStarted, title } from '../member.ts';
+import { SnapshotVerifier } from '../snapshot/verify/verifier.ts';
 import { printable } from '../text.ts';
-import type { Replacement } from './replacement-options.ts';
+import { isReplacement, type Replacement } from './replacement.ts';
 
 /** The next step. Its member is the failed one to `remove`, and the new one for all other kinds. */
 export type Step =
@@ -15,9 +17,8 @@ export type Step =
   | { readonly kind: 'remove' | 'start' | 'catch up' | 'promote' | 'done'; readonly member: MemberHealth };
 
 /**
- * The next step of a replacement. It depends on the state of the cluster only, so a replacement can be interrupted anywhere and
- * continued. The failed member is removed before its replacement is added: in the other order the quorum would rise while a
- * member is down, which etcd refuses (specification: cluster RPCs).
+ * The next step of a replacement, by the state of the cluster only. The failed member is removed before its replacement is added:
+ * in the other order the quorum would rise while a member is down, which etcd refuses (specification: cluster RPCs).
  * @param wasRemoved whether a failed member that is not in the cluster was removed from it
  * @throws UnsafeError where no step is safe
  */
@@ -25,10 +26,22 @@ export function nextStep(cluster: ClusterHealth, replacement: Replacement, wasRe
   const failed = failedMember(cluster, replacement.failed);
   const rest = cluster.members.filter((member) => member !== failed);
   const added = rest.find((member) => isReplacement(member, replacement));
-  if (!hasQuorum(cluster.quorum)) throw withoutQuorum(cluster);
+  if (!hasQuorum(cluster.quorum)) {
+    throw refusal(
+      cluster,
+      'The cluster cannot change its members without quorum',
+      'Start enough of its members again; if they are lost permanently, restore a snapshot on new ones (docs/restore.md).',
+    );
+  }
   if (failed !== undefined) assertFailed(cluster, failed);
   else if (added !== undefined) return nextOf(cluster, added, replacement);
-  else if (!wasRemoved) throw unknown(cluster, replacement);
+  else if (!wasRemoved) {
+    throw refusal(
+      cluster,
+      `There is no member ${printable(replacement.failed)} in the cluster of ${cluster.members.map(title).join(', ')}`,
+      'See `etcd-snapshot health`. If the member was removed already, give its id.',
+    );
+  }
   assertFree(cluster, rest, replacement);
   assertOthersHealthy(cluster, rest);
   assertLearners(cluster, replacement);
@@ -91,19 +104,27 @@ export async function looksRemoved(
   return quorum.voters % 2 === 0 && (await removedIds()).length > 0;
 }
 
+/**
+ * Ids of all members that were ever removed. Every database has them, but no RPC returns them (etcd's errors for a removed id are
+ * those for an unknown one), so a snapshot is streamed, verified and discarded.
+ * @param memoryBudget bytes
+ * @throws EtcdError, VerificationError
+ */
+export async function removedMembers(
+  connection: Connection,
+  memoryBudget: number,
+  signal: AbortSignal,
+): Promise<readonly string[]> {
+  const verifier = new SnapshotVerifier({ memoryBudget });
+  for await (const piece of snapshotPieces(connection, signal)) verifier.push(piece);
+  const verdict = verifier.finish();
+  if (verdict.ok) return verdict.snapshot.facts.removedMembers;
+  throw invalidStream(connection.endpoint, verdict);
+}
+
 /** Ids are 64 random bits: few have fewer than twelve digits, and few names look like that. */
 export function isId(failed: string): boolean {
   return /^[0-9a-f]{12,16}$/i.test(failed);
-}
-
-/** Whether a member of the cluster is the replacement, by its peer URL: before it starts it has no name. */
-export function isReplacement({ peerURLs }: Pick<Member, 'peerURLs'>, replacement: Replacement): boolean {
-  return peerURLs.some((url) => replacement.peerURLs.includes(normalUrl(url)));
-}
-
-function normalUrl(url: string): string {
-  const parsed = parseOrigin(url, ['http:', 'https:'], '2380');
-  return 'origin' in parsed ? parsed.origin : url;
 }
 
 function nextOf(cluster: ClusterHealth, added: MemberHealth, replacement: Replacement): Step {
@@ -114,31 +135,25 @@ function nextOf(cluster: ClusterHealth, added: MemberHealth, replacement: Replac
   return { kind: added.isLearner ? 'promote' : 'done', member: added };
 }
 
-/** Only a member that is of no use is removed: it is silent on all its URLs, never started, or is corrupt. */
+/** A member is removed only if it is silent on all its URLs, never started, or is corrupt. */
 function assertFailed(cluster: ClusterHealth, member: MemberHealth): void {
   const { status, isAlive, errors } = member;
   const leads = status?.isLeader === true;
-  if (isHealthy(member)) {
-    throw refusal(
-      cluster,
-      `Member ${title(member)} is healthy${leads ? ' and the leader' : ''}, and is not removed`,
-      'Check that you named the right member: see `etcd-snapshot health`.',
-    );
-  }
+  const isUseless = !isAlive || (status !== undefined && isCorrupt(status));
+  if (isUseless && !leads && !isHealthy(member)) return;
+  let [why, hint] = [
+    'still accepts connections',
+    'To replace it, first stop etcd there permanently, or shut down the host.',
+  ];
   if (leads) {
-    throw refusal(
-      cluster,
-      `Member ${title(member)} is the leader, and is not removed`,
-      'Stop etcd there, or move the leadership to another member first: etcdctl move-leader.',
-    );
+    why = 'is the leader';
+    hint = 'Stop etcd there, or move the leadership to another member first: etcdctl move-leader.';
   }
-  if (!isAlive || (status !== undefined && isCorrupt(status))) return;
-  throw refusal(
-    cluster,
-    `Member ${title(member)} still accepts connections, and is not removed`,
-    'To replace it, stop etcd there for good first, or switch that host off.',
-    errors,
-  );
+  if (isHealthy(member)) {
+    why = leads ? 'is healthy and the leader' : 'is healthy';
+    hint = 'Check the name or id of the failed member: see `etcd-snapshot health`.';
+  }
+  throw refusal(cluster, `Member ${title(member)} ${why}, and is not removed`, hint, errors);
 }
 
 function assertFree(cluster: ClusterHealth, rest: readonly MemberHealth[], replacement: Replacement): void {
@@ -154,7 +169,7 @@ function assertFree(cluster: ClusterHealth, rest: readonly MemberHealth[], repla
   if (holder !== undefined) throw urlInUse(cluster, holder);
 }
 
-/** etcd adds no member while another is not connected, and removing a second member is never safe while one is missing. */
+/** etcd adds no member while another is not connected; removing a second one while one is missing is never safe. */
 function assertOthersHealthy(cluster: ClusterHealth, rest: readonly MemberHealth[]): void {
   const learner = rest.find(({ isLearner }) => isLearner);
   if (learner !== undefined) {
@@ -200,23 +215,6 @@ function assertRoomForVoter(cluster: ClusterHealth): void {
   );
 }
 
-function withoutQuorum(cluster: ClusterHealth): UnsafeError {
-  return refusal(
-    cluster,
-    'The cluster cannot change its members without quorum',
-    'Start enough of its members again; if they are lost for good, restore a snapshot on new ones (docs/restore.md).',
-  );
-}
-
-function unknown(cluster: ClusterHealth, { failed }: Replacement): UnsafeError {
-  const members = cluster.members.map(title).join(', ');
-  return refusal(
-    cluster,
-    `There is no member ${printable(failed)} in the cluster of ${members}`,
-    'See `etcd-snapshot health`. Name a member that was removed already by its id.',
-  );
-}
-
 function urlInUse(cluster: ClusterHealth, holder: MemberHealth): UnsafeError {
   return refusal(
     cluster,
@@ -230,11 +228,11 @@ function refusal({ quorum }: ClusterHealth, what: string, hint: string, reasons:
   return new UnsafeError(`${what} (${quorumInWords(quorum)})${why}`, hint);
 }
 
-/** Errors after which etcd can accept the change later, or has even made it: the next survey shows which. */
+/** Errors after which etcd can accept the change later, or has made it already: the next survey shows which. */
 const NOT_YET =
   /unhealthy cluster|in sync with leader|re-configuration failed|too many learner|DEADLINE_EXCEEDED|UNAVAILABLE/;
 
-/** Changes the members. @returns etcd's error where the change has to be repeated later @throws EtcdError */
+/** Changes the members. @returns etcd's error after which the change is to be tried again @throws EtcdError */
 export async function makeChange(
   step: Step,
   cluster: ClusterHealth,
