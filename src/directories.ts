@@ -1,3 +1,5 @@
+import { randomBytes } from 'node:crypto';
+import { once } from 'node:events';
 import {
   closeSync,
   constants,
@@ -8,15 +10,16 @@ import {
   mkdtempSync,
   openSync,
   readlinkSync,
-  type Stats,
   statfsSync,
+  type Stats,
 } from 'node:fs';
-import { lstat, open, readdir, rmdir, unlink } from 'node:fs/promises';
+import { type FileHandle, link, lstat, open, readdir, rmdir, unlink } from 'node:fs/promises';
+import { connect, createServer } from 'node:net';
 import { basename } from 'node:path';
 import { geteuid } from 'node:process';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { hasCode, UnsafeError } from './errors.ts';
-import { kindOf } from './files.ts';
+import { kindOf, withNames } from './files.ts';
 import { printable } from './text.ts';
 
 // Root works in directories that belong to other users: etcd's user owns the data directory. They can replace what is at a path
@@ -85,17 +88,21 @@ export class HeldDirectory {
     } catch (error) {
       if (!hasCode(error, 'EEXIST')) throw error;
     }
-    const found = this.findPrivate(name);
-    if (found === undefined)
-      throw new UnsafeError(`${this.#shown(name)} was removed at once.`, 'Who else works there?');
-    return found;
+    return this.#created(name);
   }
 
   /** The same with a random suffix, always new. */
   makeTemporary(prefix: string): HeldDirectory {
-    const found = this.findPrivate(basename(mkdtempSync(this.at(prefix))));
+    return this.#created(basename(mkdtempSync(this.at(prefix))));
+  }
+
+  #created(name: string): HeldDirectory {
+    const found = this.findPrivate(name);
     if (found !== undefined) return found;
-    throw new UnsafeError(`${this.#shown(prefix)}… was removed at once.`, 'Who else works there?');
+    throw new UnsafeError(
+      `${this.#shown(name)} was removed by another program.`,
+      'Check what else uses this directory, and run the command again.',
+    );
   }
 
   /** The same if it exists. */
@@ -103,8 +110,8 @@ export class HeldDirectory {
     const shown = this.#shown(name);
     const refused = (why: string): UnsafeError =>
       new UnsafeError(
-        `${printable(shown)} exists and ${why}, so it is not used.`,
-        'Find out who created it; remove it, and run again. Nothing was done.',
+        `${printable(shown)} cannot be used: it exists and ${why}.`,
+        'Find out who created it, remove it and run the command again. Nothing was done.',
       );
     try {
       const stats = lstatSync(this.at(name));
@@ -176,40 +183,18 @@ function trustedLink(at: string, path: string): string | undefined {
   );
 }
 
-/** A text in which paths of held directories are replaced by their names. */
-export function withNames(text: string): string {
-  return text.replaceAll(/\/proc\/self\/fd\/\d+/g, (path) => {
-    try {
-      return readlinkSync(path);
-    } catch {
-      return path;
-    }
-  });
-}
-
-interface Visitor {
-  /** Before the content of a directory. */
-  enter?(entry: Visited): Promise<unknown>;
-  /** After it. */
-  leave?(entry: Visited): Promise<unknown>;
-}
-
-export interface Visited {
-  readonly stats: Stats;
-  readonly isDirectory: boolean;
-  chown(uid: number, gid: number): Promise<void>;
-  chmod(mode: number): Promise<void>;
-  sync(): Promise<void>;
-}
+/** Gets each entry of a tree, opened. */
+type Visit = (handle: FileHandle, stats: Stats) => Promise<unknown>;
 
 /**
  * Visits a directory and its whole content. Each entry is opened before it is checked, so that what is changed is what was checked.
  * @param path through held directories, if other users can rename something
+ * @param before, after the content of a directory is visited
  * @throws UnsafeError for everything but directories and regular files with one name: the target of a link belongs to others
  */
-export async function visitTree(path: string, visitor: Visitor): Promise<void> {
-  const before = await lstat(path);
-  if (!before.isDirectory() && !before.isFile()) throw foreign(path, kindOf(before));
+export async function visitTree(path: string, before?: Visit, after?: Visit): Promise<void> {
+  const found = await lstat(path);
+  if (!found.isDirectory() && !found.isFile()) throw foreign(path, kindOf(found));
   const handle = await open(path, O_RDONLY | O_NONBLOCK | O_NOFOLLOW).catch((error: unknown) => {
     throw hasCode(error, 'ELOOP') || hasCode(error, 'ENXIO') ? foreign(path, 'no regular file') : error;
   });
@@ -218,17 +203,11 @@ export async function visitTree(path: string, visitor: Visitor): Promise<void> {
     const isDirectory = stats.isDirectory();
     if (!isDirectory && !stats.isFile()) throw foreign(path, kindOf(stats));
     if (!isDirectory && stats.nlink > 1) throw foreign(path, 'a file with several names (hard links)');
-    const entry: Visited = {
-      ...{ stats, isDirectory },
-      chown: async (uid, gid) => handle.chown(uid, gid),
-      chmod: async (mode) => handle.chmod(mode),
-      sync: async () => handle.sync(),
-    };
-    await visitor.enter?.(entry);
+    await before?.(handle, stats);
     const inside = pathOf(handle.fd, path);
     const names = isDirectory ? await readdir(inside) : [];
-    for (const name of names) await visitTree(`${inside}/${name}`, visitor);
-    await visitor.leave?.(entry);
+    for (const name of names) await visitTree(`${inside}/${name}`, before, after);
+    await after?.(handle, stats);
   } finally {
     await handle.close();
   }
@@ -265,4 +244,93 @@ export async function removeTree(path: string, attempts = 5): Promise<void> {
 /** A path to an open file, which stays the same file whatever is put in the place of its name. */
 export function pathOf(fd: number, path: string): string {
   return HAS_PROC ? `/proc/self/fd/${fd}` : path;
+}
+
+/**
+ * Takes a tree away from all other users, checks it, syncs it, and gives it to its owner. Foreign files are found before
+ * anything is given away; nobody can add to the tree while it is checked.
+ * @param path leads through held directories, where others can rename something
+ * @param owner undefined = the owners stay
+ * @throws UnsafeError (visitTree)
+ */
+export async function handOver(path: string, owner?: { readonly uid: number; readonly gid: number }): Promise<void> {
+  if (owner !== undefined) await visitTree(path, seize);
+  await visitTree(path, undefined, async (handle) => {
+    if (owner !== undefined) await handle.chown(owner.uid, owner.gid);
+    await handle.sync();
+  });
+}
+
+/** Also stops users who have the directory open from adding to it. */
+async function seize(handle: FileHandle, stats: Stats): Promise<void> {
+  if (!stats.isDirectory()) return;
+  await handle.chown(geteuid?.() ?? stats.uid, stats.gid);
+  await handle.chmod(stats.mode & 0o7755);
+}
+
+const LOCK = /^lock-(\d+)$/;
+
+/** Whether an entry of a private directory is part of its lock. It is removed last. */
+export function isLock(name: string): boolean {
+  return LOCK.test(name);
+}
+
+/**
+ * Takes a private directory for one run. The lock is a socket in the directory on which the run listens: it ends with the
+ * process, however that ends, and runs in all containers of this host that see the directory see it. Hosts that share the
+ * directory over a network do not see each other.
+ *
+ * Locks are numbered, and the newest one counts. None is removed before its directory is, and a number is taken by creating a
+ * link, which only one run can do: thus two runs that find the lock of a killed run cannot both succeed it.
+ * @returns releases the lock; undefined when another run has it
+ * @throws the error of the system call
+ */
+export async function lockDirectory(dir: HeldDirectory): Promise<(() => void) | undefined> {
+  const newest = await newestLock(dir);
+  if (newest > 0 && (await isAlive(dir.at(`lock-${newest}`)))) return undefined;
+  const socket = dir.at(`new-${randomBytes(4).toString('hex')}.lock`);
+  // One that asks and is not answered knows enough: it was connected.
+  const server = createServer((asking) => asking.destroy()).unref();
+  try {
+    await once(server.listen(socket), 'listening');
+    server.on('error', () => {});
+    // Only now, as a socket that has its name before somebody listens looks like that of a killed run.
+    await link(socket, dir.at(`lock-${newest + 1}`));
+    await unlink(socket);
+    return () => void server.close();
+  } catch (error) {
+    server.close();
+    // Another run was faster, or has just removed the directory at its end.
+    if (hasCode(error, 'EEXIST') || hasCode(error, 'ENOENT')) return undefined;
+    throw error;
+  }
+}
+
+/** Removes the content of a locked directory, the lock last. */
+export async function emptyLocked(dir: HeldDirectory): Promise<void> {
+  await dir.empty(isLock);
+  await dir.empty();
+}
+
+/** Whether a run has, or had, the lock of a directory. */
+export async function hasLock(dir: HeldDirectory): Promise<boolean> {
+  return (await newestLock(dir)) > 0;
+}
+
+/** 0 = there is none. */
+async function newestLock(dir: HeldDirectory): Promise<number> {
+  const numbers = (await readdir(dir.path)).map((name) => Number(LOCK.exec(name)?.[1] ?? 0));
+  return Math.max(0, ...numbers);
+}
+
+async function isAlive(path: string): Promise<boolean> {
+  const socket = connect(path);
+  try {
+    await once(socket, 'connect');
+    return true;
+  } catch (error) {
+    return !hasCode(error, 'ECONNREFUSED') && !hasCode(error, 'ENOENT');
+  } finally {
+    socket.destroy();
+  }
 }

@@ -1,8 +1,9 @@
-import { constants, type Stats } from 'node:fs';
-import { type FileHandle, lstat, open, stat } from 'node:fs/promises';
-import { hasCode, messageOf, UsageError } from './errors.ts';
+import { constants, readlinkSync, type Stats } from 'node:fs';
+import { type FileHandle, lstat, open, stat, statfs } from 'node:fs/promises';
+import { dirname, resolve } from 'node:path';
+import { hasCode, messageOf, UsageError, WorkerError } from './errors.ts';
 import { secretLook } from './secret.ts';
-import { printable } from './text.ts';
+import { humanSize, printable } from './text.ts';
 
 /** Bytes. No file that is written by hand is larger. */
 const MAX_TEXT = 1024 * 1024;
@@ -104,4 +105,81 @@ export function kindOf(stats: Stats): string {
   if (stats.isFIFO()) return 'a FIFO';
   if (stats.isSocket()) return 'a socket';
   return 'a device';
+}
+
+/** A text in which paths of held directories are replaced by their names. */
+export function withNames(text: string): string {
+  return text.replaceAll(/\/proc\/self\/fd\/\d+/g, (path) => {
+    try {
+      return readlinkSync(path);
+    } catch {
+      return path;
+    }
+  });
+}
+
+const ANOTHER_DISK = 'Free some, or use a directory on another disk.';
+const AS_ROOT = 'Run as root, with the capabilities CHOWN, DAC_OVERRIDE and FOWNER.';
+
+const WHY: Readonly<Record<string, readonly [why: string, hint: string]>> = {
+  ENOSPC: ['no space left', ANOTHER_DISK],
+  EDQUOT: ['quota exceeded', 'Raise the quota, or use a directory on another disk.'],
+  EFBIG: ['file too large', 'Raise the limit (ulimit -f), or use another file system.'],
+  EACCES: ['permission denied', AS_ROOT],
+  EPERM: ['permission denied', AS_ROOT],
+  EROFS: ['the file system is read-only', 'In a container, mount the parent directory writable.'],
+  ENOENT: ['it does not exist', 'Check the path; in a container, mount the parent directory.'],
+  EEXIST: ['it already exists', 'Run it again.'],
+  EBUSY: ['it is a mount point', 'Use a directory inside it.'],
+  ENOTEMPTY: ['the directory is no longer empty', 'Check whether another restore, or etcd, uses it.'],
+};
+
+/**
+ * Explains failures of work on the local disk.
+ * @param doing completes "… failed"
+ * @throws UsageError
+ */
+export async function onDisk<T>(doing: string, work: Promise<T> | (() => T)): Promise<T> {
+  try {
+    return await (typeof work === 'function' ? work() : work);
+  } catch (error) {
+    if (error instanceof WorkerError || !(error instanceof Error) || !('code' in error)) throw error;
+    const [why, hint] = WHY[String(error.code)] ?? [error.message, 'Check the disk and the mount.'];
+    throw new UsageError(`${withNames(doing)} failed: ${withNames(why)}.`, hint, error);
+  }
+}
+
+/** The status of a path, undefined when nothing is there. @param links `refuse` = that of a link itself @throws UsageError */
+export async function statOf(path: string, links: 'follow' | 'refuse' = 'follow'): Promise<Stats | undefined> {
+  const status = (links === 'refuse' ? lstat(path) : stat(path)).catch((error: unknown) => {
+    if (hasCode(error, 'ENOENT')) return undefined;
+    throw error;
+  });
+  return onDisk(`Reading ${path}`, status);
+}
+
+/** The status of a path's parent directory. @throws UsageError when it does not exist */
+export async function assertParent(path: string): Promise<Stats> {
+  const dir = dirname(resolve(path));
+  const parent = await statOf(dir);
+  if (parent?.isDirectory() === true) return parent;
+  const what = `${printable(dir)} for ${printable(path)}`;
+  throw new UsageError(`The directory ${what} does not exist.`, 'Check the path; in a container, mount it.');
+}
+
+/** @throws UsageError when the file system of a directory has fewer bytes free */
+export async function assertSpace(dir: string, bytes: number): Promise<void> {
+  const { bavail, bsize } = await onDisk(`Reading the free space of ${dir}`, statfs(dir));
+  const free = bavail * bsize;
+  if (free >= bytes) return;
+  throw new UsageError(
+    `Too little space in ${withNames(dir)}: ${humanSize(free)} free, ${humanSize(bytes)} needed.`,
+    `${ANOTHER_DISK} Nothing was done.`,
+  );
+}
+
+/** Waits until the bytes of a file, or the entries of a directory, are on the disk. */
+export async function sync(path: string): Promise<void> {
+  const handle = await open(path);
+  await handle.sync().finally(async () => handle.close());
 }

@@ -2,8 +2,7 @@ import { delimiter } from 'node:path';
 import { type CommandLine, parseCommandLine } from './cli.ts';
 import type { Outcome } from './commands/command.ts';
 import { readConfig, readLogConfig, readMonitoring, secretsOf, unknownVariables } from './config/config.ts';
-import { readEnvironment } from './config/env-file.ts';
-import type { Environment } from './config/variable-reader.ts';
+import { type Environment, readEnvironment } from './config/environment.ts';
 import {
   type EndingSignal,
   ExitCode,

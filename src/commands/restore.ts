@@ -1,13 +1,15 @@
 import { join } from 'node:path';
-import { onDisk, statOf } from '../disk.ts';
 import { UsageError } from '../errors.ts';
+import { onDisk, statOf } from '../files.ts';
 import { Warnings } from '../log.ts';
 import { formatInitialCluster } from '../member.ts';
+import { Stopwatch } from '../progress.ts';
+import { BUMP, checkVersion, findTool, type RestoreTool, runRestore, versionsOf } from '../restore/etcd-tool.ts';
 import { bytesAt, fetchVerified, isResumable } from '../restore/fetch-and-verify.ts';
 import { assertNoQuorum } from '../restore/in-use.ts';
 import { assertAgrees, namesVoters } from '../restore/initial-members.ts';
 import { assertNewCluster, type Marker, markerOf, readMarker, sameParameters, writeMarker } from '../restore/marker.ts';
-import { isGivenByHand, type MemberParameters, memberFor } from '../restore/member-parameters.ts';
+import { isGivenByHand, memberFor, type MemberParameters } from '../restore/member-parameters.ts';
 import {
   type Directories,
   directoriesOf,
@@ -19,14 +21,12 @@ import {
 } from '../restore/options.ts';
 import { assertPlanned } from '../restore/plan.ts';
 import { ensurePlace, ownerFor, Target } from '../restore/target-directory.ts';
-import { BUMP, checkVersion, findTool, type RestoreTool, runRestore, versionsOf } from '../restore/etcd-tool.ts';
 import type { SnapshotSource } from '../snapshot/source.ts';
-import { Stopwatch } from '../progress.ts';
 import { humanSeconds, humanSize, printable } from '../text.ts';
 import type { Arguments, Context, Outcome } from './command.ts';
 import { download } from './download-file.ts';
-import { openNamedOrNewest } from './snapshot-operand.ts';
 import { showPlan } from './show-plan.ts';
+import { openNamedOrNewest } from './snapshot-operand.ts';
 import { swap } from './swap.ts';
 
 /**

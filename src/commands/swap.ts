@@ -1,6 +1,6 @@
 import { join } from 'node:path';
-import { statOf } from '../disk.ts';
 import { UsageError } from '../errors.ts';
+import { statOf } from '../files.ts';
 import { Warnings } from '../log.ts';
 import { assertNewCluster, type Identity, identityOf, type Marker, readMarker } from '../restore/marker.ts';
 import { readMemberConfig } from '../restore/member-config.ts';

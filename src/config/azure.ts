@@ -2,7 +2,7 @@ import { isIP } from 'node:net';
 import { Secret } from '../secret.ts';
 import { excerpt } from '../text.ts';
 import { isLoopback } from '../url.ts';
-import type { Environment, Reader } from './variable-reader.ts';
+import type { Environment, Reader } from './environment.ts';
 import { TYPES, type VariableName } from './variables.ts';
 
 /** The sources of a credential, as logs and messages call them, in the order in which `auto` looks for them. */

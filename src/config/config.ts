@@ -4,7 +4,7 @@ import { LOG_FORMATS, LOG_LEVELS, type LogFormat, type LogLevel } from '../log.t
 import { Secret } from '../secret.ts';
 import { isLoopback } from '../url.ts';
 import { type Access, checkProxy, proxyPasswords, proxyWarnings, readAccess } from './azure.ts';
-import { cleaned, type Environment, Reader } from './variable-reader.ts';
+import { cleaned, type Environment, Reader } from './environment.ts';
 import { nearestName, TYPES, type VariableName, VARIABLES } from './variables.ts';
 
 export interface TlsFiles {

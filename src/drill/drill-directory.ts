@@ -1,11 +1,10 @@
 import { readdir, rmdir } from 'node:fs/promises';
 import { resolve } from 'node:path';
-import { HeldDirectory } from '../directories.ts';
-import { emptyLocked, hasLock, lockDirectory } from '../directory-lock.ts';
+import { emptyLocked, hasLock, HeldDirectory, lockDirectory } from '../directories.ts';
 import { messageOf, UnsafeError } from '../errors.ts';
+import { onDisk } from '../files.ts';
 import type { Log } from '../log.ts';
-import { killWorkersIn } from '../child-processes.ts';
-import { onDisk } from '../disk.ts';
+import { killWorkersIn } from '../process.ts';
 
 const PREFIX = 'etcd-drill-';
 

@@ -1,17 +1,16 @@
 import type { ChildProcess } from 'node:child_process';
 import { createSign, generateKeyPairSync } from 'node:crypto';
-import { once } from 'node:events';
+import { addAbortListener, once } from 'node:events';
 import { open, readFile, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { onAbort } from '../abort.ts';
 import { UsageError, VerificationError } from '../errors.ts';
 import { Connection } from '../etcd/connection.ts';
 import { proveQuorum } from '../etcd/quorum.ts';
-import { killChild, startChild } from '../child-processes.ts';
-import { statOf } from '../disk.ts';
-import type { MemberParameters } from '../restore/member-parameters.ts';
+import { statOf } from '../files.ts';
+import { killChild, startChild } from '../process.ts';
 import { abortReason, CHILD_ENVIRONMENT, isExecutable, type RestoreTool } from '../restore/etcd-tool.ts';
+import type { MemberParameters } from '../restore/member-parameters.ts';
 
 interface RootToken {
   /** The value of etcd's `--auth-token` with which it accepts the token. */
@@ -97,7 +96,7 @@ export class DrillServer {
     await Promise.all([once(child, 'spawn'), log.close()]);
     const connection = new Connection(`unix:${socket}`, undefined, undefined, rootToken?.token, MAX_RESPONSE);
     const server = new DrillServer(child, connection);
-    onAbort(signal, () => killChild(child));
+    addAbortListener(signal, () => killChild(child));
     try {
       await server.#ready(socket, logFile, signal);
       return server;

@@ -1,4 +1,4 @@
-import { onAbort, unlessAborted } from '../abort.ts';
+import { addAbortListener } from 'node:events';
 import { EtcdError } from '../errors.ts';
 import type { Connection, SnapshotCall } from './connection.ts';
 import { etcdError } from './errors.ts';
@@ -86,7 +86,7 @@ async function* watched(
     stalled = true;
     call.cancel();
   }, stallMs);
-  const stopWatching = onAbort(signal, () => call.cancel());
+  const listener = addAbortListener(signal, () => call.cancel());
   try {
     for await (const message of call) {
       waiting = false;
@@ -98,7 +98,7 @@ async function* watched(
   } catch (error) {
     throw stalled ? stuck(endpoint, `made no progress for ${stallMs / 1000} s`, received) : error;
   } finally {
-    stopWatching();
+    listener[Symbol.dispose]();
     clearTimeout(timer);
     call.cancel();
   }
@@ -116,4 +116,21 @@ function stuck(endpoint: string, how: string, received: number, announced?: numb
     `The snapshot stream of ${endpoint} ${how} after ${received}${announced === undefined ? '' : ` of ${announced}`} bytes.`,
     "Look at that member's disk and log; its database file may be unreadable.",
   );
+}
+
+/**
+ * The result of work that does not use the signal, or the abort's reason at once.
+ * @param dispose gets a result that comes after that
+ */
+export async function unlessAborted<T>(work: Promise<T>, signal: AbortSignal, dispose: (late: T) => void): Promise<T> {
+  const { promise: aborted, reject } = Promise.withResolvers<never>();
+  const listener = addAbortListener(signal, () => {
+    work.then(dispose).catch(() => {});
+    reject(signal.reason);
+  });
+  try {
+    return await Promise.race([aborted, work]);
+  } finally {
+    listener[Symbol.dispose]();
+  }
 }

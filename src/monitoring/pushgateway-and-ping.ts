@@ -2,7 +2,7 @@ import { type Agent, Agent as PlainAgent, request as requestPlain } from 'node:h
 import { Agent as TlsAgent, request as requestTls } from 'node:https';
 import { proxyOf } from '../config/azure.ts';
 import type { MonitoringConfig } from '../config/config.ts';
-import type { Environment } from '../config/variable-reader.ts';
+import type { Environment } from '../config/environment.ts';
 import { messageOf } from '../errors.ts';
 import type { Log } from '../log.ts';
 import { type End, exposition, isSuccess, metricsOf, type Sample } from './metrics.ts';

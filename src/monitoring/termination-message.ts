@@ -1,5 +1,5 @@
 import { closeSync, constants, openSync, writeSync } from 'node:fs';
-import { cleaned, type Environment } from '../config/variable-reader.ts';
+import { cleaned, type Environment } from '../config/environment.ts';
 import { messageOf } from '../errors.ts';
 import { pathProblem } from '../files.ts';
 import type { Log } from '../log.ts';

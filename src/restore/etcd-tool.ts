@@ -1,11 +1,10 @@
-import { once } from 'node:events';
+import { addAbortListener, once } from 'node:events';
 import { statSync } from 'node:fs';
 import { access, constants } from 'node:fs/promises';
 import { basename, join } from 'node:path';
-import { onAbort } from '../abort.ts';
 import { EtcdError, RunTimeout, UnsafeError, UsageError } from '../errors.ts';
-import { killChild, startChild } from '../child-processes.ts';
 import { formatInitialCluster } from '../member.ts';
+import { killChild, startChild } from '../process.ts';
 import type { StartProgress } from '../progress.ts';
 import type { SnapshotRecord } from '../snapshot/record.ts';
 import type { SnapshotFacts } from '../snapshot/verify/verified-snapshot.ts';
@@ -29,7 +28,7 @@ export const CHILD_ENVIRONMENT = { ETCDCTL_API: '3' };
 export async function runProgram(program: string, args: readonly string[], signal: AbortSignal): Promise<Result> {
   signal.throwIfAborted();
   const child = startChild(program, args, { env: CHILD_ENVIRONMENT, stdio: ['ignore', 'pipe', 'pipe'] });
-  const stopWatching = onAbort(signal, () => killChild(child));
+  const listener = addAbortListener(signal, () => killChild(child));
   let output = '';
   const keep = (text: string): void => void (output += text);
   child.stdout?.setEncoding('utf8').on('data', keep);
@@ -39,7 +38,7 @@ export async function runProgram(program: string, args: readonly string[], signa
     if (signal.aborted) throw abortReason(program, signal);
     return { code, killedBy, output };
   } finally {
-    stopWatching();
+    listener[Symbol.dispose]();
   }
 }
 

@@ -1,8 +1,8 @@
 import { type FileHandle, open, readdir, unlink } from 'node:fs/promises';
 import { join } from 'node:path';
-import { pathOf, withNames } from '../directories.ts';
-import { onDisk, statOf } from '../disk.ts';
+import { pathOf } from '../directories.ts';
 import { Interrupted, RunTimeout, StorageError, UnsafeError } from '../errors.ts';
+import { onDisk, statOf, withNames } from '../files.ts';
 import type { Log } from '../log.ts';
 import type { StartProgress } from '../progress.ts';
 import { checksumWarning, factsOf, openFile, readThrough, type SnapshotSource } from '../snapshot/source.ts';

@@ -7,9 +7,9 @@ import type { EtcdConfig } from '../config/config.ts';
 import { EtcdError, UnsafeError, UsageError } from '../errors.ts';
 import { connectAll, type Connection } from '../etcd/connection.ts';
 import { proveQuorum } from '../etcd/quorum.ts';
+import { statOf } from '../files.ts';
 import type { Warnings } from '../log.ts';
 import { printable } from '../text.ts';
-import { statOf } from '../disk.ts';
 import { runProgram } from './etcd-tool.ts';
 
 /** Exit code that we make `flock` use for a lock conflict. */

@@ -1,6 +1,6 @@
 import { basename, join, relative } from 'node:path';
 import { parse } from 'yaml';
-import { cleaned } from '../config/variable-reader.ts';
+import { cleaned } from '../config/environment.ts';
 import { UsageError } from '../errors.ts';
 import { readNamed } from '../files.ts';
 import { printable } from '../text.ts';

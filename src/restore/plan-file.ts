@@ -5,13 +5,12 @@ import * as v from 'valibot';
 import { TYPES } from '../config/variables.ts';
 import { HeldDirectory } from '../directories.ts';
 import { UsageError } from '../errors.ts';
-import { readNamed } from '../files.ts';
+import { assertParent, onDisk, readNamed, statOf, sync } from '../files.ts';
+import { factsOf, isLayout, type Layout, LAYOUTS } from '../installer-layouts.ts';
 import { formatInitialCluster, type InitialMember } from '../member.ts';
 import { snapshotName, takenAtOf } from '../snapshot/record.ts';
 import { printable } from '../text.ts';
 import { isPeerUrl } from '../url.ts';
-import { assertParent, onDisk, statOf, sync } from '../disk.ts';
-import { factsOf, isLayout, type Layout, LAYOUTS } from '../installer-layouts.ts';
 
 // Values that become parts of commands, units and file names are as narrow as etcd and Azure allow, to refuse a hostile one
 // before it is quoted. Messages follow the name of the value: "dataDir is not …".

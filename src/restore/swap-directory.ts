@@ -1,9 +1,9 @@
 import type { Stats } from 'node:fs';
 import { rename, rmdir, stat } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
-import { HeldDirectory, visitTree } from '../directories.ts';
-import { handOver, onDisk, statOf, sync } from '../disk.ts';
+import { handOver, HeldDirectory, visitTree } from '../directories.ts';
 import { UsageError } from '../errors.ts';
+import { onDisk, statOf, sync } from '../files.ts';
 import { assertUnused } from './in-use.ts';
 
 interface Swapped {
@@ -40,7 +40,7 @@ export async function swapIn(dataDir: string, restored: string, now: Date, signa
   }
   const [current, incoming] = [to.at('member'), from.at('member')];
   // Checked before anything is changed, and by handOver again when nobody else can change it any more.
-  await onDisk(`Reading ${incoming}`, visitTree(incoming, {}));
+  await onDisk(`Reading ${incoming}`, visitTree(incoming));
   const isThere = (await statOf(current, 'refuse')) !== undefined;
   const old = isThere ? await unusedName(to, now) : undefined;
   const swap = async (): Promise<void> => {

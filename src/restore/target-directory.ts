@@ -3,15 +3,13 @@ import type { Stats } from 'node:fs';
 import { chmod, lchown, mkdir, readdir, readFile, rename, rmdir, writeFile } from 'node:fs/promises';
 import { basename, dirname, join, resolve } from 'node:path';
 import * as v from 'valibot';
-import { HeldDirectory, removeTree } from '../directories.ts';
-import { emptyLocked, isLock, lockDirectory } from '../directory-lock.ts';
-import { assertParent, assertSpace, handOver, onDisk, statOf, sync } from '../disk.ts';
+import { emptyLocked, handOver, HeldDirectory, isLock, lockDirectory, removeTree } from '../directories.ts';
 import { UnsafeError, UsageError } from '../errors.ts';
-import { kindOf } from '../files.ts';
+import { assertParent, assertSpace, kindOf, onDisk, statOf, sync } from '../files.ts';
 import { printable } from '../text.ts';
+import { WAL_SIZE } from './etcd-tool.ts';
 import { assertUnused } from './in-use.ts';
 import type { Directories } from './options.ts';
-import { WAL_SIZE } from './etcd-tool.ts';
 
 /** Suffix of the work directory. */
 const WORK = '.restoring';

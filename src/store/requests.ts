@@ -1,6 +1,6 @@
+import { addAbortListener } from 'node:events';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { type BlobClient, isRestError } from '@azure/storage-blob';
-import { onAbort } from '../abort.ts';
 import type { Log } from '../log.ts';
 import {
   BROKEN,
@@ -134,7 +134,7 @@ async function oneTry<T>(request: Try<T>, ms: number, signal: AbortSignal, progr
   const controller = new AbortController();
   const abort = (): void => controller.abort();
   const timer = setTimeout(abort, ms);
-  const stopWatching = onAbort(signal, abort);
+  const listener = addAbortListener(signal, abort);
   try {
     signal.throwIfAborted();
     return await request(controller.signal, () => {
@@ -145,7 +145,7 @@ async function oneTry<T>(request: Try<T>, ms: number, signal: AbortSignal, progr
     throw controller.signal.aborted && !signal.aborted ? new TryTimeout(ms, error) : error;
   } finally {
     clearTimeout(timer);
-    stopWatching();
+    listener[Symbol.dispose]();
   }
 }
 

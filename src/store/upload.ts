@@ -1,6 +1,6 @@
 import { createHash, randomBytes } from 'node:crypto';
+import { addAbortListener } from 'node:events';
 import type { BlobGetPropertiesResponse, BlockBlobClient, ContainerClient } from '@azure/storage-blob';
-import { onAbort } from '../abort.ts';
 import { CREDENTIAL_NAMES } from '../config/azure.ts';
 import { Interrupted, StorageError } from '../errors.ts';
 import { type SnapshotRecord, toMetadata } from '../snapshot/record.ts';
@@ -282,6 +282,6 @@ function withEtag({ etag }: Answer): Committed {
 /** A signal that is aborted some time after another one, with the same reason. */
 function abortedAfter(signal: AbortSignal, ms: number): AbortSignal {
   const controller = new AbortController();
-  onAbort(signal, () => void setTimeout(() => controller.abort(signal.reason), ms).unref());
+  addAbortListener(signal, () => void setTimeout(() => controller.abort(signal.reason), ms).unref());
   return controller.signal;
 }

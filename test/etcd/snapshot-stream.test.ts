@@ -2,7 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import t, { type Test } from 'tap';
 import { Interrupted } from '../../src/errors.ts';
 import { Connection } from '../../src/etcd/connection.ts';
-import { snapshotPieces } from '../../src/etcd/snapshot-stream.ts';
+import { snapshotPieces, unlessAborted } from '../../src/etcd/snapshot-stream.ts';
 import { Secret } from '../../src/secret.ts';
 import { FakeMember, messagesOf, type Misbehaviour } from '../support/fake-etcd.ts';
 import { DATABASE, SNAPSHOT } from '../support/fixtures.ts';
@@ -162,4 +162,20 @@ t.test('a reader that leaves cancels the call', async (t) => {
   );
   await until(() => member.cancelled === 1);
   t.pass('the call is cancelled');
+});
+
+t.test('work that ignores the signal is not awaited', async (t) => {
+  const reason = new Error('enough');
+  const late: string[] = [];
+  const dispose = (result: string): void => void late.push(result);
+  t.equal(await unlessAborted(Promise.resolve('done'), new AbortController().signal, dispose), 'done');
+  await t.rejects(unlessAborted(Promise.reject(new Error('failed')), new AbortController().signal, dispose), /failed/);
+  const controller = new AbortController();
+  const work = Promise.withResolvers<string>();
+  const waiting = unlessAborted(work.promise, controller.signal, dispose);
+  controller.abort(reason);
+  await t.rejects(waiting, reason);
+  work.resolve('late');
+  await work.promise;
+  t.strictSame(late, ['late'], 'but what comes of it is disposed of');
 });

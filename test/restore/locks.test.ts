@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import t, { type Test } from 'tap';
 import { HeldDirectory } from '../../src/directories.ts';
-import { lockDirectory } from '../../src/directory-lock.ts';
+import { lockDirectory } from '../../src/directories.ts';
 import { Azurite } from '../support/azurite.ts';
 import { findEtcd } from '../support/etcd.ts';
 import { type Fault, FaultProxy } from '../support/fault-proxy.ts';
@@ -102,7 +102,7 @@ t.test(
     const held = HeldDirectory.open(`${place}.restoring`);
     t.equal(await lockDirectory(held), undefined, 'by this process');
     const script = `import { HeldDirectory } from './src/directories.ts';
-    import { lockDirectory } from './src/directory-lock.ts';
+    import { lockDirectory } from './src/directories.ts';
     console.log((await lockDirectory(HeldDirectory.open(process.argv[1]))) === undefined ? 'taken' : 'free');
     process.exit();`;
     const node = [process.execPath, '--input-type=module', '-e', script, `${place}.restoring`];
