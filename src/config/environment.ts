@@ -1,7 +1,7 @@
 import { readFile } from 'node:fs/promises';
 import { ConfigurationError, hasCode, UsageError } from '../errors.ts';
 import { openRegular, pathProblem, readNamed, whyUnreadable } from '../files.ts';
-import { parseOrigin, shownUrl } from '../url.ts';
+import { ORIGIN_RULE, parseOrigin, shownUrl } from '../url.ts';
 import { TYPES, type ValueType, type VariableName, VARIABLES } from './variables.ts';
 
 export type Environment = Readonly<Record<string, string | undefined>>;
@@ -93,27 +93,22 @@ export class Reader {
   }
 
   endpoints(name: VariableName): string[] {
-    const value = this.text(name) ?? '';
-    // JSON has commas of its own.
-    const isJson = /^\[\s*["']/.test(value);
-    const parts = (isJson ? [value] : value.split(',')).map((part) => part.trim()).filter((part) => part !== '');
+    const parts = (this.text(name) ?? '').split(',').flatMap((part) => part.trim() || []);
     if (parts.length === 0) this.missing(name);
-    const origins = parts.flatMap((part) => {
-      const parsed = parseOrigin(part, ['http:', 'https:'], '2379');
-      if ('origin' in parsed) return [parsed.origin];
-      this.problem(name, `names "${shownUrl(part)}", which ${parsed.problem}`);
-      return [];
-    });
-    return [...new Set(origins)];
+    const invalid = parts.filter((part) => parseOrigin(part, '2379') === undefined);
+    const shown = invalid.map((part) => `"${shownUrl(part)}"`).join(', ');
+    if (invalid.length > 0) this.problem(name, `names ${shown}: an endpoint ${ORIGIN_RULE}`);
+    return [...new Set(parts.flatMap((part) => parseOrigin(part, '2379') ?? []))];
   }
 
+  /** An `https:` origin. */
   origin(name: VariableName): string | undefined {
     const value = this.text(name);
-    if (value === undefined) return undefined;
-    const parsed = parseOrigin(value, ['https:'], '');
-    if ('origin' in parsed) return parsed.origin;
-    this.problem(name, parsed.problem);
-    return undefined;
+    const origin = parseOrigin(value ?? '', '');
+    if (value !== undefined && origin?.startsWith('https:') !== true) {
+      this.problem(name, 'must be a URL that begins with https://: protocol, host and port only');
+    }
+    return origin;
   }
 }
 

@@ -3,7 +3,7 @@ import { UnsafeError, UsageError } from '../errors.ts';
 import { formatInitialCluster, type Member, title } from '../member.ts';
 import { misshapenPart } from '../restore/initial-members.ts';
 import { printable, quoteShell, quoteSystemd } from '../text.ts';
-import { isUnspecified, parseOrigin } from '../url.ts';
+import { isUnspecified, ORIGIN_RULE, parseOrigin } from '../url.ts';
 
 /** What the command line requests. */
 export interface Replacement {
@@ -73,10 +73,9 @@ function urls(options: Readonly<Record<string, unknown>>, name: string, defaultP
   return text(options, name)
     ?.split(',')
     .map((value) => {
-      const parsed = parseOrigin(value.trim(), ['http:', 'https:'], defaultPort);
-      const isNowhere = 'origin' in parsed && isUnspecified(new URL(parsed.origin).hostname);
-      if ('origin' in parsed && !isNowhere) return parsed.origin;
-      const problem = 'problem' in parsed ? parsed.problem : 'must be an address at which other members reach it';
+      const origin = parseOrigin(value.trim(), defaultPort);
+      if (origin !== undefined && !isUnspecified(new URL(origin).hostname)) return origin;
+      const problem = origin === undefined ? ORIGIN_RULE : 'must be an address at which other members reach it';
       throw new UsageError(`--${name} ${problem}.`, `For example: https://10.0.0.8:${defaultPort}`);
     });
 }
@@ -87,8 +86,7 @@ export function isReplacement({ peerURLs }: Pick<Member, 'peerURLs'>, replacemen
 }
 
 function normalUrl(url: string): string {
-  const parsed = parseOrigin(url, ['http:', 'https:'], '2380');
-  return 'origin' in parsed ? parsed.origin : url;
+  return parseOrigin(url, '2380') ?? url;
 }
 
 /** Values by the names of etcd's flags. */

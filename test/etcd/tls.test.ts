@@ -15,6 +15,7 @@ const now = new Date();
 const newest = findEtcd().at(-1);
 if (newest === undefined) throw new Error('no etcd');
 const DAY = 86_400_000;
+const OTHER = /is not a PEM (certificate|private key without a passphrase)\.$/;
 
 t.test('a good set loads, and is far from its end', async (t) => {
   const credentials = await loadTls(authority.client, now);
@@ -45,7 +46,7 @@ t.test('an encrypted key', async (t) => {
   await writeFile(key, privateKey);
   await t.rejects(loadTls({ ...authority.client, key }, now), {
     exitCode: 2,
-    message: /encrypted.key is not a private key without a passphrase/,
+    message: /encrypted.key is not a PEM private key without a passphrase: it is encrypted/,
   });
 });
 
@@ -96,10 +97,10 @@ t.test('a file that is something else is named, with what makes a PEM file of it
       /Check/,
     ],
     'UTF-16': [Buffer.from(`\ufeff${pem.toString()}`, 'utf16le'), /UTF-16 text/, /UTF-8/],
-    'no lines around it': [Buffer.from(pem.toString().replaceAll(/-----.*-----\n?/g, '')), /base64 text/, /BEGIN/],
-    'a Java keystore': [Buffer.from('feedfeed00000002', 'hex'), /a Java keystore/, /keytool/],
+    'no lines around it': [Buffer.from(pem.toString().replaceAll(/-----.*-----\n?/g, '')), OTHER, /Check/],
+    'a Java keystore': [Buffer.from('feedfeed00000002', 'hex'), OTHER, /Check/],
     empty: [Buffer.alloc(0), /empty/, /Check/],
-    'some other DER': [Buffer.from('30820003020105', 'hex'), /another DER/, /asn1parse/],
+    'some other DER': [Buffer.from('30820003020105', 'hex'), OTHER, /Check/],
   };
   for (const [name, [bytes, kind, hint]] of Object.entries(table)) {
     const file = join(dir, 'wrong');
@@ -112,7 +113,7 @@ t.test('a file that is something else is named, with what makes a PEM file of it
   const swapped = { ca, cert: key, key: cert };
   await t.rejects(loadTls(swapped, now), { exitCode: 2, message: /is not a PEM certificate: it is a private key/ });
   await t.rejects(loadTls({ ...authority.client, key: cert }, now), {
-    message: /not a PEM private key: it is a certificate/,
+    message: /not a PEM private key without a passphrase: it is a certificate/,
   });
   const encrypted = await openssl('enc.der', 'pkcs8', '-topk8', '-in', key, '-outform', 'der', '-passout', 'pass:x');
   await writeFile(join(dir, 'wrong'), encrypted);
