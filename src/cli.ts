@@ -2,7 +2,7 @@ import { parseArgs } from 'node:util';
 import { type Command, COMMANDS, EXIT_CODES, GLOBAL_OPTIONS, type Options } from './command-table.ts';
 import type { Arguments, Context, Outcome } from './commands/command.ts';
 import type { Needs } from './config/config.ts';
-import { UsageError } from './errors.ts';
+import { messageOf, UsageError } from './errors.ts';
 import { secretLook } from './secret.ts';
 import { hintAboutFile, isFileName } from './snapshot/source.ts';
 import { nearest, printable, withoutQuery, wrap } from './text.ts';
@@ -23,52 +23,66 @@ export interface CommandLine {
   readonly help: string;
 }
 
+/** The options of all commands, to find the command among the words. */
+const EVERY_OPTION: Options = Object.assign(
+  {},
+  GLOBAL_OPTIONS,
+  ...Object.values(COMMANDS).map(({ options }) => options),
+);
+
+type Token = Exclude<ReturnType<typeof scan>['tokens'][number], { readonly kind: 'option-terminator' }>;
+
 /** @throws UsageError */
 export function parseCommandLine(words: readonly string[]): CommandLine {
-  const { options, positionals: all } = scan(words);
-  const asksHelp = all[0] === 'help';
-  const positionals = asksHelp ? all.filter((word) => word !== 'help') : all;
-  const [name = 'backup'] = positionals;
+  const { tokens: all, positionals } = scan(words);
+  const tokens = all.filter((token) => token.kind !== 'option-terminator');
+  const asksHelp = positionals[0] === 'help';
+  const [name = 'backup', ...operands] = asksHelp ? positionals.filter((word) => word !== 'help') : positionals;
+  assertHarmless(tokens);
   const command = commandOf(name);
-  const accepted: Options = { ...GLOBAL_OPTIONS, ...command.options };
-  for (const option of options) assertOption(option, name, accepted);
-  const values = parse(words, accepted);
-  const args = { operands: positionals.slice(1), options: values };
-  const ask = asksHelp || values['help'] === true ? 'help' : values['version'] === true ? 'version' : undefined;
-  if (ask === undefined) assertValues(name, command, args);
-  if (ask === undefined && values['skip-hash-check'] === true) assertFiles(args.operands);
+  const options = parse(words, tokens, name, { ...GLOBAL_OPTIONS, ...command.options });
+  const ask = asksHelp || options['help'] === true ? 'help' : options['version'] === true ? 'version' : undefined;
+  if (ask === undefined) assertOperands(name, command, operands);
+  if (ask === undefined && options['skip-hash-check'] === true) assertFiles(operands);
+  const args = { operands, options };
   return {
     name,
     run: async (context) => (await command.load())(context, args),
-    needs: { ...command.needs(args), hint: hintOn(args.operands) },
-    json: values['json'] === true,
-    envFile: typeof values['env-file'] === 'string' ? values['env-file'] : undefined,
+    needs: { ...command.needs(args), hint: hintOn(operands) },
+    json: options['json'] === true,
+    envFile: typeof options['env-file'] === 'string' ? options['env-file'] : undefined,
     ask,
-    help: positionals.length === 0 ? generalHelp() : commandHelp(name, command),
+    help: positionals.length === (asksHelp ? 1 : 0) ? generalHelp() : commandHelp(name, command),
   };
 }
 
 /** What is on the command line, whichever command it is for. */
-function scan(words: readonly string[]): { options: string[]; positionals: string[] } {
-  const every: Options = Object.assign(
-    {},
-    GLOBAL_OPTIONS,
-    ...Object.values(COMMANDS).map(({ options }) => options ?? {}),
-  );
-  const { tokens, positionals } = parseArgs({
-    ...{ args: [...words], options: every },
+function scan(words: readonly string[]) {
+  return parseArgs({
+    ...{ args: [...words], options: EVERY_OPTION },
     ...{ strict: false, tokens: true, allowPositionals: true },
   });
-  const options = tokens.flatMap((token) => (token.kind === 'option' ? [token.rawName] : []));
-  return { options, positionals };
 }
 
-function parse(words: readonly string[], options: Options): Arguments['options'] {
-  try {
-    return parseArgs({ args: [...words], allowPositionals: true, options }).values;
-  } catch (error) {
-    const [sentence] = String(error instanceof Error ? error.message : error).split('. ');
-    throw new UsageError(`The command line cannot be understood: ${sentence}.`, 'See --help.', error);
+/** @throws UsageError for a value that is empty, a URL or a secret; a key of etcd can be any text */
+function assertHarmless(tokens: readonly Token[]): void {
+  for (const token of tokens) {
+    const isOption = token.kind === 'option';
+    if (isOption && KEY_OPTIONS.has(token.name)) continue;
+    const text = token.value ?? (isOption ? token.name : '');
+    if (isOption && text === '') {
+      const hint = 'Give it a value, or omit it. A shell variable that is not set is empty.';
+      throw new UsageError(`${token.rawName} is empty.`, hint);
+    }
+    if (!isOption && /^[a-z][a-z0-9+.-]*:\/\//i.test(text)) {
+      const hint = 'Give the name of the snapshot as `etcd-snapshot list` shows it, not the URL.';
+      throw new UsageError(`${withoutQuery(text)} is a URL.`, hint);
+    }
+    const look = secretLook(text);
+    if (look === undefined) continue;
+    const what = isOption && token.value !== undefined ? token.rawName : 'The command line';
+    const hint = 'Give the name of the file that contains it. The value is not shown here.';
+    throw new UsageError(`${what} contains ${look} itself, not a name or a path.`, hint);
   }
 }
 
@@ -78,59 +92,40 @@ function commandOf(name: string): Command {
   const names = Object.keys(COMMANDS);
   const meant = nearest(name, names);
   throw new UsageError(
-    `There is no command ${shown(name)}.`,
+    `There is no command ${withoutQuery(name)}.`,
     meant === undefined ? `Commands: ${names.join(', ')}; see --help.` : `Did you mean ${meant}? See --help.`,
   );
 }
 
-/** @param option as it was given, such as `--keys` @throws UsageError unless it is one of these */
-function assertOption(option: string, command: string, accepted: Options): void {
-  const isAccepted = Object.entries(accepted).some(
-    ([name, { short }]) => `--${name}` === option || `-${short}` === option,
-  );
-  if (isAccepted) return;
-  const owners = Object.entries(COMMANDS).filter(([, { options = {} }]) => Object.hasOwn(options, option.slice(2)));
-  const meant = nearest(
-    option,
-    Object.keys(accepted).map((name) => `--${name}`),
-  );
-  const [what, hint] =
-    owners.length > 0
-      ? [`${option} is an option of ${owners.map(([name]) => name).join(' and ')}, not of ${command}`, '']
-      : [`${command} has no option ${shown(option)}`, meant === undefined ? '' : `Did you mean ${meant}? `];
-  throw new UsageError(`${what}.`, `${hint}See etcd-snapshot help ${owners[0]?.[0] ?? command}.`);
+/** @throws UsageError */
+function parse(
+  words: readonly string[],
+  tokens: readonly Token[],
+  command: string,
+  options: Options,
+): Arguments['options'] {
+  const known = Object.keys(options).map((name) => `--${name}`);
+  const unknown = tokens.find((token) => token.kind === 'option' && !Object.hasOwn(options, token.name));
+  if (unknown?.kind === 'option') {
+    const meant = nearest(unknown.rawName, known);
+    throw new UsageError(
+      `${command} has no option ${withoutQuery(unknown.rawName)}.`,
+      `${meant === undefined ? '' : `Did you mean ${meant}? `}See etcd-snapshot help ${command}.`,
+    );
+  }
+  try {
+    return parseArgs({ args: [...words], allowPositionals: true, options }).values;
+  } catch (error) {
+    const [sentence] = messageOf(error).split('. ');
+    throw new UsageError(`The command line is invalid: ${sentence}.`, `See etcd-snapshot help ${command}.`, error);
+  }
 }
 
-/** @throws UsageError for a wrong number of arguments, and for what is a secret or a URL instead of a name */
-function assertValues(command: string, { operands: wanted }: Command, { operands, options }: Arguments): void {
-  const texts = Object.entries(options).filter(([name]) => !KEY_OPTIONS.has(name));
-  const values = texts.flatMap(([name, value]) => [value].flat().map((text) => [`--${name}`, String(text)] as const));
-  const empty = values.find(([, text]) => text === '');
-  if (empty !== undefined) {
-    throw new UsageError(
-      `${empty[0]} is empty.`,
-      'Give it a value, or omit it. A shell variable that is not set is empty.',
-    );
-  }
-  const url = operands.find(isUrl);
-  if (url !== undefined) {
-    throw new UsageError(
-      `${withoutQuery(url)} is a URL.`,
-      'Give the name of the snapshot as `etcd-snapshot list` shows it, not the URL.',
-    );
-  }
-  for (const [what, text] of [...values, ...operands.map((operand) => ['The argument', operand] as const)]) {
-    const look = secretLook(text);
-    if (look === undefined) continue;
-    throw new UsageError(
-      `${what} contains ${look} itself, not a name or a path.`,
-      'It is not shown here. Name the file.',
-    );
-  }
+/** @throws UsageError for a wrong number of arguments */
+function assertOperands(command: string, { operands: wanted }: Command, operands: readonly string[]): void {
   const least = wanted.filter((operand) => !operand.startsWith('[')).length;
   if (operands.length >= least && operands.length <= wanted.length) return;
-  const takes = wanted.length === 0 ? 'no argument' : wanted.join(' ');
-  const given = operands.map(shown).join(' ') || 'none';
+  const [takes, given] = [wanted.join(' ') || 'no argument', operands.join(' ') || 'none'];
   throw new UsageError(`${command} takes ${takes}, but was given ${given}.`, `See etcd-snapshot help ${command}.`);
 }
 
@@ -138,24 +133,16 @@ function assertValues(command: string, { operands: wanted }: Command, { operands
 function assertFiles(operands: readonly string[]): void {
   const stored = operands.find((operand) => !isFileName(operand));
   if (operands.length > 0 && stored === undefined) return;
+  const why = stored === undefined ? 'no file is given' : `${printable(stored)} is not a file`;
   throw new UsageError(
-    `--skip-hash-check is for files, and ${stored === undefined ? 'none is named' : `${printable(stored)} is none`}.`,
-    `${hintOn(operands) ?? 'Name a file; its path begins with ./ or /'}. What is in the container is never used without its sha256.`,
+    `--skip-hash-check applies to files only; ${why}.`,
+    `${hintOn(operands) ?? 'Name a file; its path begins with ./ or /'}. A stored snapshot is never used without checking its sha256.`,
   );
 }
 
-/** A name of the container that a file has, too. */
+/** About a name in the container that is also the name of a file. */
 function hintOn(operands: readonly string[]): string | undefined {
   return operands.map(hintAboutFile).find((hint) => hint !== undefined);
-}
-
-function isUrl(text: string): boolean {
-  return /^[a-z][a-z0-9+.-]*:\/\//i.test(text);
-}
-
-/** A word of the command line as a message can show it, without what can be secret. */
-function shown(word: string): string {
-  return secretLook(word) === undefined ? withoutQuery(word) : '(not shown)';
 }
 
 /** Columns that every terminal has. */

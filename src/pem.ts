@@ -2,19 +2,15 @@ import { createPrivateKey, type KeyObject, X509Certificate } from 'node:crypto';
 import { UsageError } from './errors.ts';
 import { printable, quoteShell } from './text.ts';
 
-/** What is often found in place of a certificate or a key, and the command that makes a PEM file of it. */
+/** What is often found in place of a certificate or a key, by its first bytes in hex or its text, and the command that converts it. */
 const KINDS: readonly (readonly [pattern: RegExp, kind: string, command?: string])[] = [
-  [/^$/, 'empty'],
-  [/^(\xff\xfe|\xfe\xff)/, 'UTF-16 text', 'iconv -f UTF-16 -t UTF-8 FILE'],
+  [/^\n/, 'empty'],
+  [/^(fffe|feff)/, 'UTF-16 text', 'iconv -f UTF-16 -t UTF-8 FILE'],
   // DER: version 3 at its beginning; the object id of signed data; that of encrypted keys.
-  [/^\x30[^]{1,5}\x02\x01\x03\x30/, 'a PKCS#12 archive (.pfx)', 'openssl pkcs12 -in FILE -nodes'],
-  [
-    /^[^]{0,40}\x2a\x86\x48\x86\xf7\x0d\x01\x07\x02/,
-    'a PKCS#7 bundle',
-    'openssl pkcs7 -inform der -in FILE -print_certs',
-  ],
+  [/^30.{2,10}02010330/, 'a PKCS#12 archive (.pfx)', 'openssl pkcs12 -in FILE -nodes'],
+  [/^30.{0,72}2a864886f70d010702/, 'a PKCS#7 bundle', 'openssl pkcs7 -inform der -in FILE -print_certs'],
+  [/^30.{0,100}2a864886f70d01050d/, 'an encrypted DER key', 'openssl pkey -inform der -in FILE'],
   [/-----BEGIN PKCS7/, 'a PKCS#7 bundle', 'openssl pkcs7 -in FILE -print_certs'],
-  [/^[^]{0,60}\x2a\x86\x48\x86\xf7\x0d\x01\x05\x0d/, 'an encrypted DER key', 'openssl pkey -inform der -in FILE'],
   [/ENCRYPTED/, 'encrypted', 'openssl pkey -in FILE'],
   [/-----BEGIN [A-Z ]*CERTIFICATE REQUEST/, 'a certificate signing request, which is not signed yet'],
   [/-----BEGIN [A-Z ]*PRIVATE KEY/, 'a private key'],
@@ -59,7 +55,8 @@ function parse<T>(bytes: Buffer, path: string, variable: string, expected: strin
   try {
     return read();
   } catch (error) {
-    const [, kind, command] = KINDS.find(([pattern]) => pattern.test(bytes.toString('latin1'))) ?? [];
+    const text = `${bytes.toString('hex', 0, 64)}\n${bytes.toString('latin1')}`;
+    const [, kind, command] = KINDS.find(([pattern]) => pattern.test(text)) ?? [];
     const is = kind === undefined ? '' : `: it is ${kind}`;
     const hint = command === undefined ? '' : `Convert it with: ${command.replace('FILE', () => quoteShell(path))}. `;
     throw new UsageError(`${printable(path)} is not ${expected}${is}.`, `${hint}Check ${variable}.`, error);

@@ -140,7 +140,7 @@ t.test('the option is for files only', async (t) => {
     // Said before anything else is asked for.
     const finished = await runWorker([...args, SKIP], args.length === 1 ? variables : {});
     t.equal(finished.code, 2, args.join(' '));
-    t.match(errorOf(finished).message, /^--skip-hash-check is for files/);
+    t.match(errorOf(finished).message, /^--skip-hash-check applies to files/);
   }
   t.equal((await runWorker(['list', SKIP], variables)).code, 2);
   t.equal((await runWorker(['backup', SKIP], variables)).code, 2);
