@@ -4,7 +4,7 @@ import type { MemberStatus } from '../etcd/messages.ts';
 import { type Candidate, isCorrupt, onePerMember } from '../etcd/select-member.ts';
 import type { Log, Warnings } from '../log.ts';
 import type { RecordedMember } from '../snapshot/record.ts';
-import type { VerifiedSnapshot } from '../snapshot/verify/verified-snapshot.ts';
+import type { VerifiedSnapshot } from '../snapshot/verify/verdict.ts';
 import type { StagedUpload } from '../store/upload.ts';
 import { compareWithOthers, type Comparison, contradiction } from './compare-hash-kv.ts';
 import { pump, type PumpOptions } from './pump.ts';

@@ -3,7 +3,7 @@ import type { MemberStatus } from '../etcd/messages.ts';
 import { type Candidate, isCorrupt } from '../etcd/select-member.ts';
 import type { Warnings } from '../log.ts';
 import type { HashKV } from '../snapshot/verify/live-keys.ts';
-import type { SnapshotFacts } from '../snapshot/verify/verified-snapshot.ts';
+import type { SnapshotFacts } from '../snapshot/verify/verdict.ts';
 
 /** What other members hold at a snapshot's revision, by member id. */
 export interface Comparison {

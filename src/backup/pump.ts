@@ -5,7 +5,7 @@ import { snapshotPieces } from '../etcd/snapshot-stream.ts';
 import type { Log } from '../log.ts';
 import type { StartProgress } from '../progress.ts';
 import type { Verdict } from '../snapshot/verify/verdict.ts';
-import type { VerifiedSnapshot } from '../snapshot/verify/verified-snapshot.ts';
+import type { VerifiedSnapshot } from '../snapshot/verify/verdict.ts';
 import { SnapshotVerifier } from '../snapshot/verify/verifier.ts';
 import { SpoolQueue } from '../spool/queue.ts';
 import type { StagedUpload } from '../store/upload.ts';

@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto';
 import type { Config } from '../config/config.ts';
 import { Interrupted, StorageError } from '../errors.ts';
 import type { StartProgress } from '../progress.ts';
-import type { VerifiedSnapshot } from '../snapshot/verify/verified-snapshot.ts';
+import type { VerifiedSnapshot } from '../snapshot/verify/verdict.ts';
 import type { BlobStore } from '../store/store.ts';
 import type { StagedUpload } from '../store/upload.ts';
 

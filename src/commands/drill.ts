@@ -15,7 +15,7 @@ import { makePlan } from '../restore/plan.ts';
 import { KeyScanner, type LiveKey, LiveKeys, sampler } from '../snapshot/keys.ts';
 import type { SnapshotRecord } from '../snapshot/record.ts';
 import { isFileName, openFile, passBytes, type SnapshotSource } from '../snapshot/source.ts';
-import type { SnapshotFacts } from '../snapshot/verify/verified-snapshot.ts';
+import type { SnapshotFacts } from '../snapshot/verify/verdict.ts';
 import type { DrillNote } from '../store/drill-notes.ts';
 import type { BlobStore } from '../store/store.ts';
 import { drawTable, humanSeconds, humanSize, printable } from '../text.ts';

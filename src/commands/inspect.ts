@@ -12,7 +12,7 @@ import {
 } from '../snapshot/keys.ts';
 import type { SnapshotRecord } from '../snapshot/record.ts';
 import { passBytes, type SnapshotSource } from '../snapshot/source.ts';
-import type { SnapshotFacts } from '../snapshot/verify/verified-snapshot.ts';
+import type { SnapshotFacts } from '../snapshot/verify/verdict.ts';
 import { alignColumns, humanSize, paint, printable } from '../text.ts';
 import type { Arguments, Context, Outcome } from './command.ts';
 import { openSource, readVerified } from './snapshot-operand.ts';

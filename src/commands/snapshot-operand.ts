@@ -10,7 +10,7 @@ import {
   readThrough,
   type SnapshotSource,
 } from '../snapshot/source.ts';
-import type { SnapshotFacts } from '../snapshot/verify/verified-snapshot.ts';
+import type { SnapshotFacts } from '../snapshot/verify/verdict.ts';
 import type { BlobStore } from '../store/store.ts';
 import { printable } from '../text.ts';
 import { type Arguments, type Context, openStore } from './command.ts';

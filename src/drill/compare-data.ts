@@ -1,8 +1,8 @@
 import type { Connection } from '../etcd/connection.ts';
 import type { LiveKey } from '../snapshot/keys.ts';
 import type { SnapshotRecord } from '../snapshot/record.ts';
-import { crc32c } from '../snapshot/verify/crc32c.ts';
-import type { SnapshotFacts } from '../snapshot/verify/verified-snapshot.ts';
+import { crc32c } from '../snapshot/verify/checksums.ts';
+import type { SnapshotFacts } from '../snapshot/verify/verdict.ts';
 
 /** One thing that must be the same in the record, the snapshot and the server that was started from it. */
 export interface Check {

@@ -1,5 +1,5 @@
 import { ExitCode } from '../errors.ts';
-import type { SnapshotFacts } from '../snapshot/verify/verified-snapshot.ts';
+import type { SnapshotFacts } from '../snapshot/verify/verdict.ts';
 
 /**
  * Every metric; all are gauges. The table in docs/monitoring.md is made from this one. A Pushgateway replaces the metrics of

@@ -7,7 +7,7 @@ import { formatInitialCluster } from '../member.ts';
 import { killChild, startChild } from '../process.ts';
 import type { StartProgress } from '../progress.ts';
 import type { SnapshotRecord } from '../snapshot/record.ts';
-import type { SnapshotFacts } from '../snapshot/verify/verified-snapshot.ts';
+import type { SnapshotFacts } from '../snapshot/verify/verdict.ts';
 import type { MemberParameters } from './member-parameters.ts';
 
 interface Result {

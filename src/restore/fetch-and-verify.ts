@@ -7,7 +7,7 @@ import type { Log } from '../log.ts';
 import type { StartProgress } from '../progress.ts';
 import { checksumWarning, factsOf, openFile, readThrough, type SnapshotSource } from '../snapshot/source.ts';
 import type { VerdictWithoutHash } from '../snapshot/verify/verdict.ts';
-import type { SnapshotFacts } from '../snapshot/verify/verified-snapshot.ts';
+import type { SnapshotFacts } from '../snapshot/verify/verdict.ts';
 
 const HINT =
   'Nothing was restored. Use another: `etcd-snapshot list` shows them, `etcd-snapshot verify` shows all problems.';

@@ -5,7 +5,7 @@ import * as v from 'valibot';
 import { UnsafeError } from '../errors.ts';
 import { openRegular } from '../files.ts';
 import type { SnapshotSource } from '../snapshot/source.ts';
-import type { SnapshotFacts } from '../snapshot/verify/verified-snapshot.ts';
+import type { SnapshotFacts } from '../snapshot/verify/verdict.ts';
 import { printable } from '../text.ts';
 import type { MemberParameters } from './member-parameters.ts';
 import { Count, Id, Initial, MemberName, Sha256, Text } from './plan-file.ts';

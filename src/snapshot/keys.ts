@@ -1,6 +1,6 @@
-import { crc32c } from './verify/crc32c.ts';
+import { crc32c } from './verify/checksums.ts';
 import { bytesOf, leafElements } from './verify/page.ts';
-import type { KeyPages } from './verify/verified-snapshot.ts';
+import type { KeyPages } from './verify/verdict.ts';
 
 /** One revision of a user key (specification: content). Its buffers are valid during the call only. */
 export interface KeyEntry {

@@ -11,7 +11,7 @@ import { type FileKind, hintFor } from './file-kind.ts';
 import { type ClusterIds, laterThan, newestSnapshot } from './inventory.ts';
 import type { SnapshotRecord } from './record.ts';
 import type { VerdictWithoutHash } from './verify/verdict.ts';
-import type { SnapshotFacts } from './verify/verified-snapshot.ts';
+import type { SnapshotFacts } from './verify/verdict.ts';
 import { SnapshotVerifier } from './verify/verifier.ts';
 
 /** A snapshot that can be read, wherever it is. */

@@ -4,7 +4,7 @@ import type { BlobGetPropertiesResponse, BlockBlobClient, ContainerClient } from
 import { CREDENTIAL_NAMES } from '../config/azure.ts';
 import { Interrupted, StorageError } from '../errors.ts';
 import { type SnapshotRecord, toMetadata } from '../snapshot/record.ts';
-import type { VerifiedSnapshot } from '../snapshot/verify/verified-snapshot.ts';
+import type { VerifiedSnapshot } from '../snapshot/verify/verdict.ts';
 import { BlockBuffer } from './block-buffer.ts';
 import { storable } from './catalogue.ts';
 import { codeOf, isMissing } from './errors.ts';

@@ -1,6 +1,6 @@
 import t from 'tap';
-import { combine, crc32c } from '../../src/snapshot/verify/crc32c.ts';
-import { KeyHash } from '../../src/snapshot/verify/key-hash.ts';
+import { combine, crc32c } from '../../src/snapshot/verify/checksums.ts';
+import { KeyHash } from '../../src/snapshot/verify/checksums.ts';
 import { Random } from '../support/random.ts';
 
 t.test('crc32c', async (t) => {

@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto';
 import { readConfig } from '../../src/config/config.ts';
 import { createLog } from '../../src/log.ts';
 import type { SnapshotRecord } from '../../src/snapshot/record.ts';
-import type { VerifiedSnapshot } from '../../src/snapshot/verify/verified-snapshot.ts';
+import type { VerifiedSnapshot } from '../../src/snapshot/verify/verdict.ts';
 import { SnapshotVerifier } from '../../src/snapshot/verify/verifier.ts';
 import type { Deadlines } from '../../src/store/requests.ts';
 import { BlobStore } from '../../src/store/store.ts';

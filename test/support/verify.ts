@@ -1,6 +1,6 @@
 import { KeyScanner, type LiveKey, LiveKeys } from '../../src/snapshot/keys.ts';
 import type { Verdict } from '../../src/snapshot/verify/verdict.ts';
-import type { SnapshotFacts } from '../../src/snapshot/verify/verified-snapshot.ts';
+import type { SnapshotFacts } from '../../src/snapshot/verify/verdict.ts';
 import { SnapshotVerifier, type VerifierOptions } from '../../src/snapshot/verify/verifier.ts';
 
 /** As an etcd server cuts its snapshots. */

@@ -1,25 +1,11 @@
 import type { Member } from '../../member.ts';
-import { type Bucket, contentHash } from './buckets.ts';
-import { REVISION_SIZE, REVISIONS } from './leaf-entries.ts';
-import { countLiveKeys, type HashKV, hashKV } from './live-keys.ts';
+import type { Bucket } from './buckets.ts';
+import { combine, crc32c } from './checksums.ts';
+import { REVISIONS } from './leaf-entries.ts';
+import { countLiveKeys, type HashKV, hashKV, REVISION_SIZE } from './live-keys.ts';
 import type { PageIndex } from './page-index.ts';
 import { leafElements } from './page.ts';
-import { varintFields } from './protobuf.ts';
-import type { Problems } from './verdict.ts';
-import type { KeyPages } from './verified-snapshot.ts';
-
-interface Alarm {
-  /** Lower-case hex without padding. */
-  readonly memberId: string;
-  /** `NOSPACE` or `CORRUPT`; a number in decimal where a later etcd has other alarms. */
-  readonly alarm: string;
-}
-
-/** Revisions up to which compaction was requested and done; unequal when the snapshot was taken in the middle. */
-interface Compaction {
-  readonly scheduled: number | undefined;
-  readonly finished: number | undefined;
-}
+import type { KeyPages, Problems } from './verdict.ts';
 
 /** What etcd stores in addition to the keys of users (specification: content). */
 export interface Content {
@@ -37,36 +23,40 @@ export interface Content {
   readonly mayListOldMembers: boolean;
   /** Ids of the members that were removed in the life of the cluster. */
   readonly removedMembers: readonly string[];
-  readonly alarms: readonly Alarm[];
+  /**
+   * `memberId` in lower-case hex without padding; `alarm` is `NOSPACE` or `CORRUPT`, a number in decimal where a later etcd has
+   * other alarms.
+   */
+  readonly alarms: readonly { readonly memberId: string; readonly alarm: string }[];
   readonly authEnabled: boolean;
   /** Of the users and roles: a token with another one is refused. */
   readonly authRevision: bigint;
   readonly clusterVersion: string | undefined;
   /** The schema of the server, since 3.6. */
   readonly storageVersion: string | undefined;
-  readonly compaction: Compaction;
+  /** Revisions up to which compaction was requested and done; unequal when the snapshot was taken in the middle. */
+  readonly compaction: { readonly scheduled: number | undefined; readonly finished: number | undefined };
 }
 
-/** The content of valid trees; undefined what problems in the `key` bucket or the memory budget hide. */
+/** The content of valid trees; what problems in the `key` bucket or the memory budget hide is undefined. */
 export interface Summary extends Content {
   /** In lower-case hex without padding, as `etcdctl snapshot status -w table` prints it. */
   readonly hash: string;
   /** All entries of all buckets: `TOTAL KEYS` of etcdctl and etcdutl 3.4 and 3.5. */
   readonly totalKeys: number;
   /** Main revision of the last entry: `REVISION` of `etcdctl snapshot status`, 0 in an empty database. */
-  readonly revision: number | undefined;
+  readonly revision?: number;
   /** The revision of a server that starts from this snapshot: more than `revision` after some compactions. */
-  readonly effectiveRevision: number | undefined;
+  readonly effectiveRevision?: number;
   /** `TOTAL KEYS` of etcdutl 3.6 and later. */
-  readonly totalKeys36: number | undefined;
+  readonly totalKeys36?: number | undefined;
   /** Keys that a client can get. */
-  readonly liveKeys: number | undefined;
+  readonly liveKeys?: number | undefined;
   /** To compare with live members; undefined also when there are too many small entries. */
-  readonly hashKV: HashKV | undefined;
-  readonly keyPages: KeyPages | undefined;
+  readonly hashKV?: HashKV | undefined;
+  readonly keyPages?: KeyPages | undefined;
 }
 
-const VERSION = /^\d+\.\d+\.\d+/;
 /** The lists of ids in raft's configuration; the first has those that vote. */
 const CONF_STATE = ['voters', 'learners', 'voters_outgoing', 'learners_next'];
 
@@ -75,29 +65,39 @@ const ALARMS: Readonly<Record<string, string>> = { 1: 'NOSPACE', 2: 'CORRUPT' };
 
 /** Summarizes buckets with valid trees; what is wrong in their content is added to the problems. */
 export function summarize(index: PageIndex, buckets: readonly Bucket[], pageSize: number, problems: Problems): Summary {
-  const { hash, totalKeys } = contentHash(index, buckets);
-  const content = readContent(index, buckets, problems);
-  const { scheduled = -1, finished = -1 } = content.compaction;
-  const compactRevision = Math.max(scheduled, finished);
+  const summary = { ...readContent(index, buckets, problems), ...contentHash(index, buckets) };
   const keys = buckets.find(({ name }) => name === 'key');
   const revision = keys && lastRevision(index, keys);
-  const live = revision === undefined ? undefined : keys && countLiveKeys(index, keys.leaves);
-  const sum = live && keys && hashKV(index, keys.leaves, compactRevision, live);
-  const effectiveRevision = revision === undefined ? undefined : Math.max(revision, compactRevision, 1);
+  if (keys === undefined || revision === undefined) return summary;
+  const { scheduled = -1, finished = -1 } = summary.compaction;
+  const compactRevision = Math.max(scheduled, finished);
+  const effectiveRevision = Math.max(revision, compactRevision, 1);
+  const live = countLiveKeys(index, keys.leaves);
+  const hash = live && hashKV(index, keys.leaves, compactRevision, live);
   return {
-    ...content,
-    hash: hash.toString(16),
-    totalKeys,
+    ...summary,
     revision,
     effectiveRevision,
     totalKeys36: live?.total36,
     liveKeys: live?.live,
-    hashKV:
-      sum === undefined || effectiveRevision === undefined
-        ? undefined
-        : { hash: sum, revision: effectiveRevision, compactRevision },
-    keyPages: keys && keyPages(index, keys, pageSize, problems),
+    hashKV: hash === undefined ? undefined : { hash, revision: effectiveRevision, compactRevision },
+    keyPages: keyPages(index, keys, pageSize, problems),
   };
+}
+
+/** Hash and total keys of `etcdctl snapshot status` (rules of 3.4 and 3.5; specification: snapshot status). */
+function contentHash(index: PageIndex, buckets: readonly Bucket[]): Pick<Summary, 'hash' | 'totalKeys'> {
+  let hash = 0;
+  let totalKeys = 0;
+  for (const { name, leaves } of buckets) {
+    hash = crc32c(Buffer.from(name, 'latin1'), hash);
+    for (let i = 0; i < leaves.length; i++) {
+      const { crc, dataLength, count } = index.run(leaves.get(i));
+      hash = combine(hash, crc, dataLength);
+      totalKeys += count;
+    }
+  }
+  return { hash: hash.toString(16), totalKeys };
 }
 
 /** Main revision of the last key; undefined if some keys are not revisions. */
@@ -141,21 +141,25 @@ function keyPages(
 function readContent(index: PageIndex, buckets: readonly Bucket[], problems: Problems): Content {
   const reader = new ContentReader(index, buckets, problems);
   const stored = reader.members();
-  const voters = reader.voters(new Set(stored.map(({ id }) => id)));
+  const confState = reader.value('meta', 'confState');
+  const voters = confState === undefined ? new Set<string>() : reader.voters(confState, stored);
+  const authEnabled = reader.value('auth', 'authEnabled', (value) => value.length === 1 && value[0]! < 2);
+  const authRevision = reader.value('auth', 'authRevision', ({ length }) => length === 8);
+  const revision = (key: string): number | undefined => {
+    const value = reader.value('meta', key, isRevision);
+    return value && Number(value.readBigUInt64BE());
+  };
   return {
     members: stored.map((member) => ({ ...member, isLearner: member.isLearner && !voters.has(member.id) })),
     unwrittenPromotions: stored.filter(({ id, isLearner }) => isLearner && voters.has(id)).map(({ id }) => id),
-    mayListOldMembers: !reader.hasConfState,
-    removedMembers: reader.removedMembers(),
+    mayListOldMembers: confState === undefined,
+    removedMembers: [...reader.entries('members_removed')].map(({ key }) => key.toString('latin1')),
     alarms: reader.alarms(),
-    authEnabled: reader.authEnabled(),
-    authRevision: reader.authRevision(),
-    clusterVersion: reader.version('cluster', 'clusterVersion'),
-    storageVersion: reader.version('meta', 'storageVersion'),
-    compaction: {
-      scheduled: reader.revision('scheduledCompactRev'),
-      finished: reader.revision('finishedCompactRev'),
-    },
+    authEnabled: authEnabled?.[0] === 1,
+    authRevision: authRevision?.readBigUInt64BE() ?? 0n,
+    clusterVersion: reader.value('cluster', 'clusterVersion', isVersion)?.toString(),
+    storageVersion: reader.value('meta', 'storageVersion', isVersion)?.toString(),
+    compaction: { scheduled: revision('scheduledCompactRev'), finished: revision('finishedCompactRev') },
   };
 }
 
@@ -173,7 +177,7 @@ class ContentReader {
   /** As stored in the database. */
   members(): Member[] {
     const members: Member[] = [];
-    for (const { key, value } of this.#entries('members')) {
+    for (const { key, value } of this.entries('members')) {
       const id = key.toString('latin1');
       const member = parseObject(value.toString());
       if (!MEMBER_ID.test(id) || member === undefined) this.#fail('members', 'has an entry that is not a member');
@@ -191,35 +195,25 @@ class ContentReader {
   }
 
   /**
-   * Ids of the members that vote according to raft; none before 3.5, which does not store them. After a restore, etcd's tools
-   * leave the ids of the old cluster there until the members change: then they do not apply to this cluster.
+   * Ids of the members that vote according to raft; 3.5 and later store them. After a restore, etcd's tools leave the ids of the
+   * old cluster there until the members change: then they do not apply to this cluster.
    */
-  voters(members: ReadonlySet<string>): ReadonlySet<string> {
-    const value = this.#value('meta', 'confState');
-    if (value === undefined) return new Set();
+  voters(confState: Buffer, members: readonly Member[]): ReadonlySet<string> {
     // Ids are numbers above 2^53.
-    const state = parseObject(value.toString().replaceAll(/\d+/g, '"$&"'));
+    const state = parseObject(confState.toString().replaceAll(/\d+/g, '"$&"'));
     const ids = CONF_STATE.map((list) => strings(state?.[list]));
     if (state === undefined || !ids.flat().every((id) => /^\d+$/.test(id))) {
       this.#fail('meta', 'has an impossible confState');
       return new Set();
     }
     const [voters = [], ...others] = ids.map((list) => list.map((id) => BigInt(id).toString(16)));
-    return [voters, ...others].flat().every((id) => members.has(id)) ? new Set(voters) : new Set();
+    const isOfThisCluster = [voters, ...others].flat().every((voter) => members.some(({ id }) => id === voter));
+    return new Set(isOfThisCluster ? voters : []);
   }
 
-  /** Since etcd 3.5. */
-  get hasConfState(): boolean {
-    return this.#value('meta', 'confState') !== undefined;
-  }
-
-  removedMembers(): string[] {
-    return [...this.#entries('members_removed')].map(({ key }) => key.toString('latin1'));
-  }
-
-  alarms(): Alarm[] {
-    const alarms: Alarm[] = [];
-    for (const { key } of this.#entries('alarm')) {
+  alarms(): { memberId: string; alarm: string }[] {
+    const alarms = [];
+    for (const { key } of this.entries('alarm')) {
       const fields = varintFields(key);
       if (fields === undefined) this.#fail('alarm', 'has an entry that is not an alarm');
       else {
@@ -230,56 +224,28 @@ class ContentReader {
     return alarms;
   }
 
-  authEnabled(): boolean {
-    const value = this.#value('auth', 'authEnabled');
-    if (value === undefined) return false;
-    if (value.length !== 1 || value[0]! > 1) this.#fail('auth', 'has an impossible authEnabled');
-    return value[0] === 1;
-  }
-
-  authRevision(): bigint {
-    const value = this.#value('auth', 'authRevision');
-    if (value === undefined) return 0n;
-    if (value.length === 8) return value.readBigUInt64BE();
-    this.#fail('auth', 'has an impossible authRevision');
-    return 0n;
-  }
-
-  version(bucket: string, key: string): string | undefined {
-    const value = this.#value(bucket, key)?.toString();
-    if (value !== undefined && !VERSION.test(value)) this.#fail(bucket, `has an impossible ${key}`);
-    return value;
-  }
-
-  revision(key: string): number | undefined {
-    const value = this.#value('meta', key);
-    if (value === undefined) return undefined;
-    const revision = value.length === REVISION_SIZE ? Number(value.readBigUInt64BE(0)) : Infinity;
-    if (Number.isSafeInteger(revision)) return revision;
-    this.#fail('meta', `has an impossible ${key}`);
+  /** The value of a key; undefined when there is none, or it is not valid, which is a problem. */
+  value(bucket: string, key: string, isValid?: (value: Buffer) => boolean): Buffer | undefined {
+    for (const entry of this.entries(bucket)) {
+      if (entry.key.toString('latin1') !== key) continue;
+      if (isValid?.(entry.value) ?? true) return entry.value;
+      this.#fail(bucket, `has an impossible ${key}`);
+    }
     return undefined;
   }
 
-  #value(bucket: string, key: string): Buffer | undefined {
-    for (const entry of this.#entries(bucket)) if (entry.key.equals(Buffer.from(key))) return entry.value;
-    return undefined;
-  }
-
-  *#entries(name: string): Generator<{ key: Buffer; value: Buffer }> {
+  *entries(name: string): Generator<{ key: Buffer; value: Buffer }, void> {
     const bucket = this.#buckets.get(name);
     if (bucket === undefined) return;
-    if (bucket.image !== undefined) return void (yield* leafElements(bucket.image));
+    if (bucket.image !== undefined) return yield* leafElements(bucket.image);
     for (let i = 0; i < bucket.leaves.length; i++) {
       const leaf = bucket.leaves.get(i);
       const raw = this.#index.rawOf(leaf);
       if (raw !== undefined) yield* leafElements(raw);
       else {
         const { page } = this.#index.run(leaf);
-        this.#problems.add(
-          'budget',
-          `page ${page} of bucket ${name} could not be kept in the memory for one pass`,
-          page,
-        );
+        const why = 'could not be kept in the memory for one pass';
+        this.#problems.add('budget', `page ${page} of bucket ${name} ${why}`, page);
       }
     }
   }
@@ -287,6 +253,14 @@ class ContentReader {
   #fail(bucket: string, message: string): void {
     this.#problems.add('content', `bucket ${bucket} ${message}`);
   }
+}
+
+function isVersion(value: Buffer): boolean {
+  return /^\d+\.\d+\.\d+/.test(value.toString('latin1'));
+}
+
+function isRevision(value: Buffer): boolean {
+  return value.length === REVISION_SIZE && Number.isSafeInteger(Number(value.readBigUInt64BE()));
 }
 
 function parseObject(text: string): Readonly<Record<string, unknown>> | undefined {
@@ -300,4 +274,30 @@ function parseObject(text: string): Readonly<Record<string, unknown>> | undefine
 
 function strings(value: unknown): string[] {
   return Array.isArray(value) ? value.filter((item) => typeof item === 'string') : [];
+}
+
+/**
+ * The varint fields of a small protobuf message by field number, or undefined when it is not well-formed or has fields of
+ * another type. Values are unsigned 64-bit numbers.
+ */
+export function varintFields(message: Uint8Array): ReadonlyMap<number, bigint> | undefined {
+  const fields = new Map<number, bigint>();
+  let tag: bigint | undefined;
+  let number = 0n;
+  let shift = 0n;
+  for (const byte of message) {
+    number |= BigInt(byte & 0x7f) << shift;
+    shift += 7n;
+    if (byte >= 0x80 && shift < 70n) continue;
+    if (number >= 2n ** 64n) return undefined;
+    if (tag === undefined) {
+      if (number % 8n !== 0n || number === 0n || number > 1000n) return undefined;
+      tag = number;
+    } else {
+      fields.set(Number(tag / 8n), number);
+      tag = undefined;
+    }
+    number = shift = 0n;
+  }
+  return shift === 0n && tag === undefined ? fields : undefined;
 }

@@ -1,4 +1,4 @@
-import { DATABASE_WITHOUT_CHECKSUM, type FileKind, recognize, RECOGNIZED_BYTES } from '../file-kind.ts';
+import { DATABASE_WITHOUT_CHECKSUM, type FileKind, recognize } from '../file-kind.ts';
 import type { Problems } from './verdict.ts';
 
 /** Bytes of the sha256 that an etcd server appends to the database. */
@@ -13,18 +13,17 @@ const META_END = META_START + 64;
 const MAGIC = 0xed0cdaed;
 const VERSION = 2;
 const META_FLAG = 0x04;
-const MIN_PAGE_SIZE = 1024;
-const MAX_PAGE_SIZE = 16 * 1024 * 1024;
-/** The largest page of an operating system that etcd runs on. */
-const MAX_SYSTEM_PAGE_SIZE = 65_536;
+/** Those of all operating systems that etcd runs on, and smaller ones. */
+const PAGE_SIZES = [1024, 2048, 4096, 8192, 16_384, 32_768, 65_536];
 
-/** This many bytes include meta page 1 for the page size of any operating system. */
-const SEARCHED_BYTES = MAX_SYSTEM_PAGE_SIZE + META_END;
+/** This many bytes include both meta pages. */
+export const HEADER_BYTES = 2 * 65_536;
 
 /** Page number of the freelist when none is stored, as on every Linux server. */
 export const NO_FREELIST = 0xffff_ffff_ffff_ffffn;
 
 export interface Meta {
+  /** As it says; that of the other meta page can differ in a corrupt file. */
   readonly pageSize: number;
   /** Page number of the root bucket's root page. */
   readonly root: bigint;
@@ -39,60 +38,33 @@ export function hasTrailer(size: number): boolean {
   return size % SECTOR_SIZE === TRAILER_SIZE;
 }
 
-/**
- * The start of a file up to the end of both meta pages, which say how to read the rest. The page size is known from page 0, or
- * from page 1 if page 0 is corrupt.
- */
+/** Both meta pages, which say how to read the rest. The page size is known from page 0, or from page 1 if page 0 is corrupt. */
 export class Header {
-  #bytes: Buffer = Buffer.alloc(RECOGNIZED_BYTES);
-  #filled = 0;
-  #isComplete = false;
-  #pageSize: number | 'impossible' | undefined;
-  #meta: Meta | undefined;
+  /** The meta that bbolt uses: the newer one of those that are intact; undefined when the file is not a bbolt database. */
+  readonly meta: Meta | undefined;
+  /** Bytes; 0 when no meta page is intact. */
+  readonly pageSize: number;
+  readonly #head: Buffer;
   readonly #metas: (Meta | undefined)[] = [];
   readonly #problems: (string | undefined)[] = [];
-  #lacksChecksum = false;
+  readonly #lacksChecksum: boolean = false;
 
-  /** No more bytes are needed: both meta pages are there, or the file is not a bbolt database. */
-  get isComplete(): boolean {
-    return this.#isComplete;
-  }
-
-  /** Bytes; undefined when the file is not a bbolt database. A corrupt meta can name another one. */
-  get pageSize(): number | undefined {
-    return typeof this.#pageSize === 'number' && this.#meta !== undefined ? this.#pageSize : undefined;
-  }
-
-  /** The meta that bbolt uses: the newer one of those that are intact. */
-  get meta(): Meta | undefined {
-    return this.#meta;
-  }
-
-  /** Takes the next bytes of the file, as many as are needed, and returns their number. */
-  take(bytes: Buffer): number {
-    let taken = 0;
-    while (!this.#isComplete && taken < bytes.length) {
-      const copied = bytes.copy(this.#bytes, this.#filled, taken);
-      this.#filled += copied;
-      taken += copied;
-      if (this.#filled === this.#bytes.length) this.#continue();
+  /** @param head the first HEADER_BYTES of a file, or all of a shorter one */
+  constructor(head: Buffer) {
+    this.#head = head;
+    const first = readMeta(head);
+    // As bbolt does if meta page 0 is corrupt: page 1 is searched for behind a page of each size.
+    const size = PAGE_SIZES.find((at) => (first ?? readMeta(head.subarray(at)))?.pageSize === at) ?? 0;
+    this.pageSize = size;
+    if (size === 0 || head.length < 2 * size) return;
+    for (const id of [0, 1]) {
+      const page = head.subarray(id * size, (id + 1) * size);
+      this.#metas[id] = readMeta(page);
+      this.#problems[id] = metaProblem(page, id);
+      this.#lacksChecksum ||= lacksChecksum(page);
     }
-    return taken;
-  }
-
-  /** The file has no more bytes. */
-  end(): void {
-    this.#pageSize ??= findPageSize(this.#bytes.subarray(0, this.#filled));
-    this.#complete();
-  }
-
-  /** Returns what was taken of the pages behind the meta pages. */
-  takeRest(): Buffer {
-    const pages = this.#bytes.subarray(0, this.#filled);
-    // What is kept is enough to recognize the file.
-    this.#bytes = Buffer.from(pages.subarray(0, RECOGNIZED_BYTES));
-    this.#filled = this.#bytes.length;
-    return this.pageSize === undefined ? Buffer.alloc(0) : pages.subarray(2 * this.pageSize);
+    const [meta0, meta1] = this.#metas;
+    this.meta = meta0 === undefined || (meta1 !== undefined && meta1.txid > meta0.txid) ? meta1 : meta0;
   }
 
   /**
@@ -101,24 +73,21 @@ export class Header {
    * @returns what the file seems to be instead of a snapshot
    */
   judge(size: number, problems: Problems): FileKind | undefined {
-    const [meta0, meta1] = this.#metas;
-    const meta = this.#meta;
+    const { meta } = this;
     if (meta === undefined) return this.#judgeNoDatabase(size, problems);
+    const [meta0, meta1] = this.#metas;
     const isSnapshot = meta0 !== undefined && meta1 !== undefined && areOfOneTransaction(meta0, meta1);
-    const databaseSize = sizeOf(meta);
+    const databaseSize = this.#sizeOf(meta);
     const hasNoTrailer = size % SECTOR_SIZE === 0 && size >= databaseSize;
     if (hasNoTrailer) {
       const name = isSnapshot ? 'a snapshot without its sha256' : "a copy of a member's database";
       problems.add('trailer', `there is no sha256 at its end: it seems to be ${name}`);
     } else {
-      this.#problems.forEach((problem, id) => {
-        if (problem !== undefined) problems.add('meta', problem, id);
-      });
+      this.#problems.forEach((problem, id) => problem !== undefined && problems.add('meta', problem, id));
       const expected = databaseSize + BigInt(TRAILER_SIZE);
-      if (expected > BigInt(size)) {
+      if (expected > size) {
         problems.add('length', `it ends after ${size} of ${expected} bytes, like an unfinished download or save`);
-      }
-      if (expected < BigInt(size)) {
+      } else if (expected < size) {
         problems.add('length', `it has ${size} bytes instead of the ${expected} of its meta pages`);
       }
       const isIntact = this.#problems.every((problem) => problem === undefined);
@@ -133,10 +102,11 @@ export class Header {
    * two transactions, and one of them can be corrupt.
    */
   judgeDatabase(size: number, problems: Problems): FileKind | undefined {
-    const meta = this.#meta;
+    const { meta } = this;
     if (meta === undefined) return this.#judgeNoDatabase(size, problems);
     const length = hasTrailer(size) ? size - TRAILER_SIZE : size;
-    if (length < sizeOf(meta)) problems.add('length', `it ends after ${length} of ${sizeOf(meta)} bytes`);
+    const databaseSize = this.#sizeOf(meta);
+    if (length < databaseSize) problems.add('length', `it ends after ${length} of ${databaseSize} bytes`);
     const id = this.#metas.indexOf(meta);
     const problem = this.#problems[id];
     if (problem !== undefined) problems.add('meta', problem, id);
@@ -145,42 +115,19 @@ export class Header {
     return undefined;
   }
 
-  /** The buffer is full: it grows until both meta pages fit. */
-  #continue(): void {
-    this.#pageSize ??= findPageSize(this.#bytes);
-    const wanted = typeof this.#pageSize === 'number' ? 2 * this.#pageSize : SEARCHED_BYTES;
-    if (this.#pageSize === 'impossible' || this.#filled >= wanted) return this.#complete();
-    this.#bytes = Buffer.concat([this.#bytes], wanted);
-  }
-
-  #complete(): void {
-    this.#isComplete = true;
-    const size = this.#pageSize;
-    if (typeof size !== 'number' || this.#filled < 2 * size) return;
-    for (const id of [0, 1] as const) {
-      const page = this.#bytes.subarray(id * size, (id + 1) * size);
-      this.#metas[id] = readMeta(page);
-      this.#problems[id] = metaProblem(page, id);
-      this.#lacksChecksum ||= lacksChecksum(page);
-    }
-    const [meta0, meta1] = this.#metas;
-    this.#meta = meta0 === undefined || (meta1 !== undefined && meta1.txid > meta0.txid) ? meta1 : meta0;
+  /** Bytes up to the high-water mark. */
+  #sizeOf({ highWaterMark }: Meta): bigint {
+    return highWaterMark * BigInt(this.pageSize);
   }
 
   #judgeNoDatabase(size: number, problems: Problems): FileKind | undefined {
-    const head = this.#bytes.subarray(0, this.#filled);
-    const kind = recognize(head);
+    const kind = recognize(this.#head);
     if (kind !== undefined) problems.add('format', `it is ${kind.name}`);
-    else if (this.#filled < META_END || typeof this.#pageSize === 'number') {
+    else if (this.pageSize > 0 || size < 2 * PAGE_SIZES[0]!)
       problems.add('length', `${size} bytes are too few for a database`);
-    } else problems.add('meta', metaProblem(head, 0) ?? 'there is no intact meta page', 0);
+    else problems.add('meta', 'there is no intact meta page', 0);
     return kind;
   }
-}
-
-/** Bytes up to the high-water mark. */
-function sizeOf({ highWaterMark, pageSize }: Meta): bigint {
-  return highWaterMark * BigInt(pageSize);
 }
 
 /** The pages that the meta names must be in the database. */
@@ -191,10 +138,11 @@ function judgePointers({ root, freelist, highWaterMark }: Meta, problems: Proble
   }
 }
 
-/** A meta page at `page`, of at least META_END bytes; undefined when bbolt would not use it. */
+/** The meta page that begins with `page`; undefined when bbolt would not use it. */
 function readMeta(page: Buffer): Meta | undefined {
   const meta = page.subarray(META_START, META_END);
-  if (!isMeta(meta) || !hasChecksum(meta)) return undefined;
+  if (meta.length < META_END - META_START || !isMeta(meta) || meta.readBigUInt64LE(56) !== fnv64a(meta.subarray(0, 56)))
+    return undefined;
   return {
     pageSize: meta.readUInt32LE(8),
     root: meta.readBigUInt64LE(16),
@@ -204,28 +152,13 @@ function readMeta(page: Buffer): Meta | undefined {
   };
 }
 
-/** The page size in bytes according to the first bytes of a file; undefined when no meta page is intact. */
-function findPageSize(head: Buffer): number | 'impossible' | undefined {
-  if (head.length < META_END) return undefined;
-  const first = readMeta(head);
-  if (first !== undefined) return isPageSize(first.pageSize) ? first.pageSize : 'impossible';
-  // As bbolt does if meta page 0 is corrupt: page 1 is searched for behind a page of each size.
-  for (let size = MIN_PAGE_SIZE; size + META_END <= head.length && size <= MAX_SYSTEM_PAGE_SIZE; size *= 2) {
-    if (readMeta(head.subarray(size))?.pageSize === size) return size;
-  }
-  return undefined;
-}
-
 /** What is wrong with the whole meta page `id` beyond what bbolt checks. */
-function metaProblem(page: Buffer, id: 0 | 1): string | undefined {
+function metaProblem(page: Buffer, id: number): string | undefined {
   const meta = page.subarray(META_START, META_END);
-  if (id === 0 && !isPageSize(meta.readUInt32LE(8))) return 'meta page 0 names an impossible page size';
-  if (page.readBigUInt64LE(0) !== BigInt(id)) return `meta page ${id} has another page number`;
-  if (page.readUInt16LE(8) !== META_FLAG) return `page ${id} is not flagged as a meta page`;
-  if (page.readUInt16LE(10) !== 0 || page.readUInt32LE(12) !== 0) return `meta page ${id} has a count or overflow`;
-  if (meta.readUInt32LE(0) !== MAGIC) return `meta page ${id} has no bbolt magic number`;
-  if (meta.readUInt32LE(4) !== VERSION) return `meta page ${id} has an unknown format version`;
-  if (!hasChecksum(meta)) return `meta page ${id} has a wrong checksum`;
+  if (readMeta(page) === undefined) return `meta page ${id} has a wrong magic number, format version or checksum`;
+  const isHeader = page.readBigUInt64LE(0) === BigInt(id) && page.readUInt16LE(8) === META_FLAG;
+  if (!isHeader || page.readUInt16LE(10) !== 0 || page.readUInt32LE(12) !== 0)
+    return `meta page ${id} has a wrong header`;
   if (meta.readUInt32LE(8) !== page.length) return `meta page ${id} names another page size`;
   if (meta.readUInt32LE(12) !== 0 || meta.readBigUInt64LE(24) !== 0n) return `meta page ${id} has unknown flags`;
   if (page.subarray(META_END).some((byte) => byte !== 0)) return `meta page ${id} has non-zero bytes after its meta`;
@@ -247,16 +180,8 @@ function areOfOneTransaction(meta0: Meta, meta1: Meta): boolean {
   );
 }
 
-function isPageSize(size: number): boolean {
-  return (size & (size - 1)) === 0 && size >= MIN_PAGE_SIZE && size <= MAX_PAGE_SIZE;
-}
-
 function isMeta(meta: Buffer): boolean {
   return meta.readUInt32LE(0) === MAGIC && meta.readUInt32LE(4) === VERSION;
-}
-
-function hasChecksum(meta: Buffer): boolean {
-  return meta.readBigUInt64LE(56) === fnv64a(meta.subarray(0, 56));
 }
 
 function fnv64a(bytes: Uint8Array): bigint {

@@ -1,127 +1,34 @@
-import { type Budget, Table } from './memory-budget.ts';
-import { MessageScanner } from './protobuf.ts';
+import { KeyHash } from './checksums.ts';
+import { ENTRY_WORDS, type EntryColumns, REVISION_SIZE, SUM_WORDS, TOMBSTONE, TOMBSTONE_SIZE } from './live-keys.ts';
 
-/** What the keys of a leaf look like, judged by its first one. */
+/** What the keys of a leaf look like, judged by its first one. Names are all that are nothing else. */
 const NAMES = 0;
 export const REVISIONS = 1;
 export const LEASES = 2;
 
-/** What is wrong with the keys and values of a leaf of revisions or leases, by number; 0 is nothing. */
-export const ENTRY_PROBLEMS = [
-  '',
-  'has a key that is not a revision',
-  'has a value that is not a key-value record',
-  'has a record with another mod_revision than its key',
-  'has a tombstone with a value',
-  'has an entry that is not a lease',
-] as const;
-const NO_REVISION = 1;
-const NO_RECORD = 2;
-const MOD_REVISION = 3;
-const NO_TOMBSTONE = 4;
-const NO_LEASE = 5;
-
-/** Words of an entry: the hash of its user key, the last two bits of which are the flags below. */
-const ENTRY_WORDS = 2;
-const TOMBSTONE = 1;
-/** A later entry has the same user key. */
-const SUPERSEDED = 2;
-/** Words for HashKV: CRC32C of the leaf's data up to the end of the entry, low half of its main revision, size of its value. */
-export const SUM_WORDS = 3;
-
-/**
- * HashKV needs a call for the sum of each entry, which costs more than all else if entries are small. It is dropped in a
- * database of many entries that have fewer bytes than this on average; those of Kubernetes have more.
- */
-const MANY_ENTRIES = 131_072;
-const SMALL_ENTRY = 512;
-
-/** Bytes of a key of the `key` bucket: revision of a put, and of a tombstone. */
-export const REVISION_SIZE = 17;
-export const TOMBSTONE_SIZE = 18;
 const LEASE_KEY_SIZE = 8;
 const UNDERSCORE = 0x5f;
 const TOMBSTONE_MARK = 0x74;
 
-/** Fields of mvccpb.KeyValue: 1 key, 2 create_revision, 3 mod_revision, 4 version, 5 value, 6 lease; as bits. */
-const KEY_VALUE_FIELDS = 0b111_1110;
-const KEY_FIELD = 0b10;
-const BYTES_FIELDS = 0b10_0010;
-const NUMBER_FIELDS = 0b101_1100;
+/** Wire types of protobuf. */
+const VARINT = 0;
+const FIXED_64 = 1;
+const DELIMITED = 2;
+const FIXED_32 = 5;
+
+/** Wire types of the fields of a message, by field number; other fields are skipped, as a later etcd can add some. */
+type Fields = readonly (number | undefined)[];
+/** mvccpb.KeyValue: key, create_revision, mod_revision, version, value, lease. */
+export const KEY_VALUE: Fields = [undefined, DELIMITED, VARINT, VARINT, VARINT, DELIMITED, VARINT];
+const KEY_FIELD = 1 << 1;
 const MOD_REVISION_FIELD = 3;
-/** Fields of leasepb.Lease: 1 ID, 2 TTL, 3 RemainingTTL, all numbers. */
-const LEASE_FIELDS = 0b1110;
-const LEASE_ID_FIELD = 0b10;
+/** leasepb.Lease: ID, TTL, RemainingTTL. */
+const LEASE: Fields = [undefined, VARINT, VARINT, VARINT];
+const LEASE_ID_FIELD = 1 << 1;
 
-/**
- * The entries of all leaves of revisions, by a number each; those of a leaf are consecutive. None is needed for the verdict: when
- * the memory is needed, the sums (for HashKV) are dropped first, then the entries (for live keys).
- */
-export class EntryColumns {
-  /** Whether live keys can still be counted. */
-  live = true;
-  /** Whether HashKV can still be computed. */
-  sums = true;
-  readonly #entries: Table;
-  readonly #sums: Table;
-  #bytes = 0;
-
-  constructor(budget: Budget) {
-    this.#entries = new Table(budget, ENTRY_WORDS);
-    this.#sums = new Table(budget, SUM_WORDS);
-    budget.onFull(() => this.#drop());
-  }
-
-  /** Keeps the entries of a leaf with `bytes` of data, if there is room; returns the number of the first. */
-  append(leaf: EntryReader, count: number, bytes: number): number {
-    const first = this.#entries.length;
-    this.#bytes += bytes;
-    if (this.sums && first > MANY_ENTRIES && this.#bytes < first * SMALL_ENTRY) this.#drop();
-    if (this.live) this.#entries.append(leaf.entries, count);
-    if (this.sums) this.#sums.append(leaf.sums, count);
-    return first;
-  }
-
-  /** The two halves of the hash of an entry's user key, the high one with flags in its last two bits. */
-  low(entry: number): number {
-    return this.#entries.get(entry, 0);
-  }
-  high(entry: number): number {
-    return this.#entries.get(entry, 1);
-  }
-  hasKey(entry: number, low: number, high: number): boolean {
-    return this.low(entry) === low && ((this.high(entry) ^ high) & ~(TOMBSTONE | SUPERSEDED)) === 0;
-  }
-  isTombstone(entry: number): boolean {
-    return (this.high(entry) & TOMBSTONE) !== 0;
-  }
-  supersede(entry: number): void {
-    this.#entries.set(entry, 1, this.high(entry) | SUPERSEDED);
-  }
-  isSuperseded(entry: number): boolean {
-    return (this.high(entry) & SUPERSEDED) !== 0;
-  }
-
-  sum(entry: number): number {
-    return this.#sums.get(entry, 0);
-  }
-  mainLow(entry: number): number {
-    return this.#sums.get(entry, 1);
-  }
-  valueSize(entry: number): number {
-    return this.#sums.get(entry, 2);
-  }
-
-  #drop(): boolean {
-    if (this.sums) {
-      this.sums = false;
-      this.#sums.close();
-    } else if (this.live) {
-      this.live = false;
-      this.#entries.close();
-    } else return false;
-    return true;
-  }
+/** Whether a leaf whose first key has `keySize` bytes can have entries that an EntryReader reads. */
+export function canHaveEntries(keySize: number | undefined): boolean {
+  return keySize === REVISION_SIZE || keySize === TOMBSTONE_SIZE || keySize === LEASE_KEY_SIZE;
 }
 
 /**
@@ -129,8 +36,8 @@ export class EntryColumns {
  * collects what `columns` can keep. Its results are valid until `begin`.
  */
 export class EntryReader {
+  /** NAMES also after an invalid entry: the structure of the leaf is read on without its entries. */
   kind = NAMES;
-  problem = 0;
   entries = new Uint32Array(0);
   sums = new Uint32Array(0);
 
@@ -143,26 +50,21 @@ export class EntryReader {
     this.#columns = columns;
   }
 
-  /** Whether a leaf whose first key has `keySize` bytes can have entries that are read here. */
-  static canRead(keySize: number): boolean {
-    return keySize === REVISION_SIZE || keySize === TOMBSTONE_SIZE || keySize === LEASE_KEY_SIZE;
-  }
-
   begin(): void {
     this.kind = NAMES;
-    this.problem = 0;
   }
 
   /** The key of element `index`, one of `count`. */
   key(bytes: Buffer, at: number, size: number, index: number, count: number): void {
-    if (index === 0) this.#firstKey(bytes, at, size, count);
+    if (index === 0) {
+      if (size === LEASE_KEY_SIZE) this.kind = LEASES;
+      else if (isRevision(bytes, at, size)) this.#beginRevisions(count);
+    }
     if (this.kind === NAMES) return;
     const isValid = this.kind === LEASES ? size === LEASE_KEY_SIZE : isRevision(bytes, at, size);
-    if (!isValid) return this.#fail(this.kind === LEASES ? NO_LEASE : NO_REVISION);
-    this.#record.begin(this.#columns.live && this.kind === REVISIONS);
-    if (this.kind === LEASES) return;
-    this.#main = bytes.readUInt32BE(at) * 2 ** 32 + bytes.readUInt32BE(at + 4);
-    this.#isTombstone = size === TOMBSTONE_SIZE;
+    if (!isValid) this.kind = NAMES;
+    else if (this.kind === LEASES) this.#record.begin(LEASE, false);
+    else this.#beginRecord(bytes, at, size);
   }
 
   /** Bytes of the current value. */
@@ -173,9 +75,8 @@ export class EntryReader {
   /** The end of the value of element `index`, of `size` bytes; true when `sums` needs the sum up to here. */
   end(index: number, size: number): boolean {
     if (this.kind === NAMES) return false;
-    const problem = this.kind === LEASES ? this.#judgeLease() : this.#judgeRecord(size);
-    if (problem !== 0) this.#fail(problem);
-    if (this.kind !== REVISIONS || !this.#columns.live) return false;
+    if (!(this.kind === LEASES ? this.#isLease() : this.#isRecord(size))) this.kind = NAMES;
+    if (this.kind !== REVISIONS || this.#columns.entries.isClosed) return false;
     const { first } = this.#record;
     // The entry with which a restore raises the revision has no record: its user key is the empty one, with hash 0.
     const hasRecord = size > 0;
@@ -184,39 +85,32 @@ export class EntryReader {
     this.entries[ENTRY_WORDS * index + 1] = hasRecord ? (first.high << 2) | (this.#isTombstone ? TOMBSTONE : 0) : 0;
     this.sums[SUM_WORDS * index + 1] = this.#main;
     this.sums[SUM_WORDS * index + 2] = size;
-    return this.#columns.sums;
+    return !this.#columns.sums.isClosed;
   }
 
-  #firstKey(bytes: Buffer, at: number, size: number, count: number): void {
-    if (size === LEASE_KEY_SIZE) this.kind = LEASES;
-    if (!isRevision(bytes, at, size)) return;
+  #beginRevisions(count: number): void {
     this.kind = REVISIONS;
     if (this.entries.length >= ENTRY_WORDS * count) return;
     this.entries = new Uint32Array(ENTRY_WORDS * count);
     this.sums = new Uint32Array(SUM_WORDS * count);
   }
 
-  #judgeRecord(size: number): number {
-    if (size === 0 && !this.#isTombstone) return 0;
+  #beginRecord(bytes: Buffer, at: number, size: number): void {
+    this.#record.begin(KEY_VALUE, !this.#columns.entries.isClosed);
+    this.#main = bytes.readUInt32BE(at) * 2 ** 32 + bytes.readUInt32BE(at + 4);
+    this.#isTombstone = size === TOMBSTONE_SIZE;
+  }
+
+  /** Whether the value is the record of its key: a tombstone's has nothing but the user key. */
+  #isRecord(size: number): boolean {
+    if (size === 0 && !this.#isTombstone) return true;
     const record = this.#record;
-    const numbers = record.numberFields & KEY_VALUE_FIELDS;
-    const strings = record.bytesFields & KEY_VALUE_FIELDS;
-    if (!record.end() || (record.otherFields & KEY_VALUE_FIELDS) !== 0 || record.firstLength === 0) return NO_RECORD;
-    if (this.#isTombstone) return numbers === 0 && strings === KEY_FIELD ? 0 : NO_TOMBSTONE;
-    if ((numbers & ~NUMBER_FIELDS) !== 0 || (strings & ~BYTES_FIELDS) !== 0) return NO_RECORD;
-    return record.number(MOD_REVISION_FIELD) === this.#main ? 0 : MOD_REVISION;
+    if (!record.end() || record.firstLength === 0) return false;
+    return this.#isTombstone ? record.fields === KEY_FIELD : record.number(MOD_REVISION_FIELD) === this.#main;
   }
 
-  #judgeLease(): number {
-    const { numberFields, bytesFields, otherFields } = this.#record;
-    const isLease = this.#record.end() && (numberFields & LEASE_ID_FIELD) !== 0;
-    return isLease && ((bytesFields | otherFields) & LEASE_FIELDS) === 0 ? 0 : NO_LEASE;
-  }
-
-  /** The first problem is kept; the structure of the leaf is read on without its entries. */
-  #fail(problem: number): void {
-    this.problem = problem;
-    this.kind = NAMES;
+  #isLease(): boolean {
+    return this.#record.end() && (this.#record.fields & LEASE_ID_FIELD) !== 0;
   }
 }
 
@@ -227,4 +121,116 @@ export class EntryReader {
 function isRevision(bytes: Buffer, at: number, size: number): boolean {
   if (size !== REVISION_SIZE && (size !== TOMBSTONE_SIZE || bytes[at + 17] !== TOMBSTONE_MARK)) return false;
   return bytes[at + 8] === UNDERSCORE && bytes[at] === 0 && bytes[at + 1]! < 0x20 && bytes[at + 9]! < 0x80;
+}
+
+/** What a scanner reads next: a tag, the number of a varint field, a length, or the bytes of a field. */
+const TAG = 0;
+const NUMBER = 1;
+const LENGTH = 2;
+const SKIP = 3;
+const FIRST = 4;
+
+/**
+ * Reads one flat protobuf message that can come in parts; keeps its numbers and a hash of a length-delimited field 1. Stricter
+ * than protobuf: a known field comes once at most and in its own type, and there are no groups (etcd writes neither).
+ */
+export class MessageScanner {
+  /** The known fields that came, as bits. */
+  fields = 0;
+  /** Bytes of a length-delimited field 1. */
+  firstLength = 0;
+  /** Its hash, once the caller ended it. */
+  readonly first = new KeyHash();
+  #types: Fields = [];
+  readonly #numbers = new Float64Array(8);
+  #hashesFirst = false;
+  #state = TAG;
+  #field = 0;
+  #number = 0;
+  #scale = 1;
+  /** Bytes of the current field still to come. */
+  #left = 0;
+  #broken = false;
+
+  begin(types: Fields, hashesFirst: boolean): void {
+    this.fields = this.firstLength = 0;
+    this.#types = types;
+    this.#hashesFirst = hashesFirst;
+    this.#state = TAG;
+    this.#number = 0;
+    this.#scale = 1;
+    this.#broken = false;
+  }
+
+  /** Reads on in `bytes` from offset `from` up to `to`. */
+  feed(bytes: Buffer, from: number, to: number): void {
+    let number = this.#number;
+    let scale = this.#scale;
+    let state = this.#state;
+    for (let at = from; at < to && !this.#broken;) {
+      if (state >= SKIP) {
+        const end = Math.min(to, at + this.#left);
+        if (state === FIRST) this.first.update(bytes, at, end);
+        this.#left -= end - at;
+        at = end;
+        if (this.#left === 0) state = TAG;
+        continue;
+      }
+      const byte = bytes[at++]!;
+      number += (byte & 0x7f) * scale;
+      // The tenth byte has room for one bit.
+      if (scale === 2 ** 63 && byte > 1) this.#broken = true;
+      if (byte >= 0x80) {
+        scale *= 128;
+        continue;
+      }
+      if (state === TAG) state = this.#tag(number);
+      else if (state === LENGTH) state = this.#length(number);
+      else {
+        if (this.#field < this.#types.length) this.#numbers[this.#field] = number;
+        state = TAG;
+      }
+      number = 0;
+      scale = 1;
+    }
+    this.#number = number;
+    this.#scale = scale;
+    this.#state = state;
+  }
+
+  /** Whether the message, which ends here, was well-formed. */
+  end(): boolean {
+    return !this.#broken && this.#state === TAG && this.#scale === 1;
+  }
+
+  /** Value of a varint field, 0 when it did not come; exact below 2^53, otherwise at least 2^53. */
+  number(field: number): number {
+    return (this.fields & (1 << field)) === 0 ? 0 : this.#numbers[field]!;
+  }
+
+  #tag(tag: number): number {
+    const type = tag % 8;
+    const field = (tag - type) / 8;
+    this.#field = field;
+    if (field === 0 || field >= 2 ** 29) this.#broken = true;
+    if (field < this.#types.length) {
+      const bit = 1 << field;
+      if (this.#types[field] !== type || (this.fields & bit) !== 0) this.#broken = true;
+      this.fields |= bit;
+    }
+    if (type === VARINT) return NUMBER;
+    if (type === DELIMITED) return LENGTH;
+    if (type === FIXED_64) this.#left = 8;
+    else if (type === FIXED_32) this.#left = 4;
+    else this.#broken = true;
+    return SKIP;
+  }
+
+  #length(length: number): number {
+    this.#left = length;
+    if (this.#field !== 1) return length === 0 ? TAG : SKIP;
+    this.firstLength = length;
+    if (this.#hashesFirst) this.first.begin();
+    return length === 0 ? TAG : this.#hashesFirst ? FIRST : SKIP;
+  }
 }

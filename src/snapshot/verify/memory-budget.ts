@@ -61,6 +61,10 @@ export class Table {
     return this.#length;
   }
 
+  get isClosed(): boolean {
+    return this.#isClosed;
+  }
+
   /** Appends the first `count` rows of `rows`; returns the index of the first one, or -1 when the budget is used up. */
   append(rows: Uint32Array, count: number): number {
     if (!this.#reserve(count)) return -1;

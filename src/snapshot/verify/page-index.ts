@@ -1,18 +1,27 @@
+import type { KeyHash } from './checksums.ts';
+import { REVISIONS } from './leaf-entries.ts';
+import { EntryColumns } from './live-keys.ts';
 import { type Budget, KeyStore, Table } from './memory-budget.ts';
-import type { KeyHash } from './key-hash.ts';
-import { EntryColumns, REVISIONS } from './leaf-entries.ts';
-import { compareKeys } from './page.ts';
-import { NO_BUCKETS, type RunReader } from './run-reader.ts';
+import { BRANCH_FLAG, type Bytes, compareKeys, LEAF_FLAG } from './page.ts';
+import { NO_BUCKETS, RunReader } from './run-reader.ts';
+import type { ProblemKind } from './verdict.ts';
 
-/** Why no run begins at a page. Numbers of runs are below all of these. */
-export const WRONG_ID = 0xffff_ffff;
-export const WRONG_FLAGS = 0xffff_fffe;
-export const PAST_END = 0xffff_fffd;
-export const UNTRACKED = 0xffff_fffc;
-export const LOST = 0xffff_fffb;
-export const UNFINISHED = 0xffff_fffa;
-export const META = 0xffff_fff9;
-export const NO_RUN = META;
+/** Why no run begins at a page, in place of the number of a run: all of those are below. */
+export const NO_RUN = 0xffff_fff0;
+const META = NO_RUN;
+const WRONG_ID = NO_RUN + 1;
+const WRONG_FLAGS = NO_RUN + 2;
+const PAST_END = NO_RUN + 3;
+const UNFINISHED = NO_RUN + 4;
+const UNTRACKED = NO_RUN + 5;
+export const NO_RUN_REASONS: Readonly<Record<number, readonly [ProblemKind, string]>> = {
+  [META]: ['tree', 'is a meta page'],
+  [WRONG_ID]: ['tree', 'has another page number in its header'],
+  [WRONG_FLAGS]: ['tree', 'is flagged neither as a branch nor as a leaf'],
+  [PAST_END]: ['tree', 'extends past the end of the database'],
+  [UNFINISHED]: ['tree', 'is cut off by the end of the file'],
+  [UNTRACKED]: ['overlap', 'is inside too many other runs to be verified in one pass'],
+};
 
 /** Words of a run in the table. */
 const PAGE = 0;
@@ -20,12 +29,18 @@ const OVERFLOW = 1;
 /** Of a branch, the hash of its keys. */
 const CRC = 2;
 const DATA_LENGTH = 3;
-/** count 16 bits, branch 1, keys 2, buckets 2, problem 4, entry problem 4. */
+/** count 16 bits, branch 1, keys 2, buckets 2, problem 4. */
 const SHAPE = 4;
 const KEYS = 5;
 const KEY_LENGTHS = 6;
 const FIRST_ITEM = 7;
 const RUN_WORDS = 8;
+
+/**
+ * Runs that are read at the same time. More than one is open only if a run is inside another, which etcd does not write,
+ * but the value of a user key can look like pages.
+ */
+const MAX_OPEN = 16;
 
 /** Bytes of raw leaves, of those with buckets and of the others each. A cluster has a few such pages, and stale copies. */
 const MAX_RAW = 16 * 1024 * 1024;
@@ -39,12 +54,12 @@ export interface Run {
   readonly isBranch: boolean;
   /** Elements. */
   readonly count: number;
-  /** Of a leaf: NAMES, REVISIONS or LEASES, and what is wrong with its entries. */
+  /** Of a leaf: REVISIONS or LEASES when all its entries are valid as such. */
   readonly keyKind: number;
-  readonly entryProblem: number;
   /** Which elements of a leaf are buckets. */
   readonly buckets: number;
-  readonly problem: number;
+  /** What is wrong inside the run; empty when it is valid. */
+  readonly problem: string;
   /** CRC32C and bytes of all keys and values of a leaf; the two halves of the hash of a branch's keys. */
   readonly crc: number;
   readonly dataLength: number;
@@ -54,32 +69,41 @@ export interface Run {
 
 /**
  * Every run that could be part of a tree, found while the pages pass; which ones are is known only at the end (specification:
- * one streaming pass).
+ * one streaming pass). A page inside a run can be the start of another one: the outer one can be stale.
  */
 export class PageIndex {
   readonly budget: Budget;
   readonly entries: EntryColumns;
   /** By page number: the number of the run that begins there, or why there is none. */
   readonly pages: Table;
+  readonly #root: number;
+  readonly #pageSize: number;
+  readonly #highWaterMark: number;
+  readonly #open: RunReader[] = [];
+  readonly #idle: RunReader[] = [];
   readonly #runs: Table;
+  readonly #row = new Uint32Array(RUN_WORDS);
   readonly #keys: KeyStore;
   readonly #children: Table;
   readonly #raw = new Map<number, Buffer>();
   readonly #rawSizes = [0, 0];
-  readonly #root: number;
-  #rootIsLeaf = false;
+  /** Different problems of runs, by the number in the table. */
+  readonly #problems = [''];
   #isExhausted = false;
-  readonly #row = new Uint32Array(RUN_WORDS);
 
   /** `root` is the page number of the root bucket's root page. */
-  constructor(budget: Budget, root: number) {
+  constructor(budget: Budget, root: number, pageSize: number, highWaterMark: number) {
     this.budget = budget;
     this.#root = root;
+    this.#pageSize = pageSize;
+    this.#highWaterMark = highWaterMark;
+    this.entries = new EntryColumns(budget);
     this.pages = new Table(budget, 1);
     this.#runs = new Table(budget, RUN_WORDS);
     this.#keys = new KeyStore(budget);
     this.#children = new Table(budget, 1);
-    this.entries = new EntryColumns(budget);
+    this.push(this.pages, META);
+    this.push(this.pages, META);
   }
 
   /** The budget is used up: runs are missing from here on. */
@@ -87,18 +111,45 @@ export class PageIndex {
     return this.#isExhausted;
   }
 
-  keepsRaw(page: number, buckets: number): boolean {
-    return buckets === NO_BUCKETS || page === this.#root || !this.#rootIsLeaf;
+  /** The next page, `page`, is in `source` at offset `base`. */
+  addPage(source: Bytes, base: number, page: number): void {
+    if (this.#isExhausted) return;
+    for (let i = this.#open.length - 1; i >= 0; i--) {
+      const run = this.#open[i]!;
+      run.feed(source.bytes, base, base + this.#pageSize);
+      if (!run.done) continue;
+      this.pages.set(run.page, 0, this.add(run));
+      this.#open.splice(i, 1);
+      this.#idle.push(run);
+    }
+    this.push(this.pages, this.#begin(source, base, page));
   }
 
-  /** Adds the next page: the number of its run, or why there is none yet. */
-  addPage(run: number): void {
-    if (!this.#isExhausted) this.push(this.pages, run);
-  }
-
-  /** Replaces the reason why there was no run. */
-  setPage(page: number, run: number): void {
-    if (!this.#isExhausted) this.pages.set(page, 0, run);
+  /** Keeps what a reader found in its whole run; returns the number of the run, which means nothing when the budget is used up. */
+  add(run: RunReader): number {
+    const row = this.#row;
+    row.fill(0);
+    row[PAGE] = run.page;
+    row[OVERFLOW] = run.overflow;
+    row[CRC] = run.isBranch ? run.keysHash.low : run.crc;
+    row[DATA_LENGTH] = run.isBranch ? run.keysHash.high : run.dataLength;
+    row[SHAPE] =
+      run.count |
+      (Number(run.isBranch) << 16) |
+      (run.entries.kind << 17) |
+      (run.buckets << 19) |
+      (this.#numberOf(run.problem) << 21);
+    if (run.problem === '') {
+      row[KEY_LENGTHS] = run.firstKeyLength | (run.lastKeyLength << 16);
+      row[KEYS] = this.#addKeys(run);
+      if (run.isBranch) row[FIRST_ITEM] = this.#append(this.#children, run.children, run.count);
+      else if (run.entries.kind === REVISIONS) {
+        row[FIRST_ITEM] = this.entries.append(run.entries.entries, run.entries.sums, run.count, run.dataLength);
+      }
+    }
+    const number = this.#append(this.#runs, row, 1);
+    if (run.problem === '' && run.raw !== undefined) this.#addRaw(number, run.raw, run.page, run.buckets);
+    return number;
   }
 
   /** Adds to a table that the verdict needs; returns false when the budget is used up. */
@@ -111,37 +162,6 @@ export class PageIndex {
     return this.#isAvailable(this.budget.take(bytes));
   }
 
-  /** Keeps what a reader found in its whole run; returns the number of the run, or LOST when the budget is used up. */
-  add(run: RunReader): number {
-    const row = this.#row;
-    const isValid = run.problem === 0;
-    row.fill(0);
-    row[PAGE] = run.page;
-    row[OVERFLOW] = run.overflow;
-    row[CRC] = run.isBranch ? run.keysHash.low : run.crc;
-    row[DATA_LENGTH] = run.isBranch ? run.keysHash.high : run.dataLength;
-    row[SHAPE] =
-      run.count |
-      (Number(run.isBranch) << 16) |
-      (run.entries.kind << 17) |
-      (run.buckets << 19) |
-      (run.problem << 21) |
-      (run.entries.problem << 25);
-    if (isValid) {
-      row[KEY_LENGTHS] = run.firstKeyLength | (run.lastKeyLength << 16);
-      row[KEYS] = this.#addKeys(run);
-      if (run.isBranch) row[FIRST_ITEM] = this.#append(this.#children, run.children, run.count);
-      if (run.entries.kind === REVISIONS) {
-        row[FIRST_ITEM] = this.entries.append(run.entries, run.count, run.dataLength);
-      }
-    }
-    const number = this.#append(this.#runs, row, 1);
-    if (this.#isExhausted) return LOST;
-    if (isValid && run.raw !== undefined) this.#addRaw(number, run.raw, run.page, run.buckets);
-    if (isValid && run.page === this.#root && !run.isBranch) this.#keepRootOnly(number);
-    return number;
-  }
-
   run(number: number): Run {
     const shape = this.#runs.get(number, SHAPE);
     return {
@@ -151,8 +171,7 @@ export class PageIndex {
       isBranch: ((shape >>> 16) & 1) === 1,
       keyKind: (shape >>> 17) & 3,
       buckets: (shape >>> 19) & 3,
-      problem: (shape >>> 21) & 15,
-      entryProblem: (shape >>> 25) & 15,
+      problem: this.#problems[(shape >>> 21) & 15]!,
       crc: this.#runs.get(number, CRC),
       dataLength: this.#runs.get(number, DATA_LENGTH),
       firstItem: this.#runs.get(number, FIRST_ITEM),
@@ -192,9 +211,32 @@ export class PageIndex {
     return this.#raw.get(run);
   }
 
+  /** The number of the run that begins at `page`, or why there is none yet. */
+  #begin(source: Bytes, base: number, page: number): number {
+    const { view } = source;
+    if (view.getUint32(base, true) !== page || view.getUint32(base + 4, true) !== 0) return WRONG_ID;
+    const flags = view.getUint16(base + 8, true);
+    if (flags !== BRANCH_FLAG && flags !== LEAF_FLAG) return WRONG_FLAGS;
+    const overflow = view.getUint32(base + 12, true);
+    if (page + overflow >= this.#highWaterMark) return PAST_END;
+    const run = this.#idle.pop() ?? new RunReader(this.entries);
+    run.beginRun(source, base, page, this.#pageSize, this.#highWaterMark);
+    if (!run.done && this.#open.length < MAX_OPEN) {
+      this.#open.push(run);
+      return UNFINISHED;
+    }
+    this.#idle.push(run);
+    return run.done ? this.add(run) : UNTRACKED;
+  }
+
   #isAvailable(taken: boolean): boolean {
     if (!taken) this.#isExhausted = true;
     return taken;
+  }
+
+  #numberOf(problem: string): number {
+    const number = this.#problems.indexOf(problem);
+    return number >= 0 ? number : this.#problems.push(problem) - 1;
   }
 
   #firstKeyLength(run: number): number {
@@ -235,15 +277,5 @@ export class PageIndex {
     if ((size > MAX_RAW && page !== this.#root) || !this.take(raw.length + RAW_OVERHEAD)) return;
     this.#rawSizes[kind] = size;
     this.#raw.set(run, raw);
-  }
-
-  /** The root bucket is this one leaf: the buckets of other leaves are not needed. */
-  #keepRootOnly(root: number): void {
-    this.#rootIsLeaf = true;
-    for (const [run, raw] of this.#raw) {
-      if (run === root || this.run(run).buckets === NO_BUCKETS) continue;
-      this.#raw.delete(run);
-      this.budget.give(raw.length + RAW_OVERHEAD);
-    }
   }
 }

@@ -33,24 +33,15 @@ export function bytesOf(piece: Uint8Array): Bytes {
   };
 }
 
-interface LeafElement {
-  readonly isBucket: boolean;
-  readonly key: Buffer;
-  readonly value: Buffer;
-}
-
 /** The elements of a valid leaf run; `image` holds at least its header, table, keys and values. */
-export function* leafElements(image: Buffer): Generator<LeafElement> {
+export function* leafElements(image: Buffer): Generator<{ key: Buffer; value: Buffer }, void> {
   const count = image.readUInt16LE(10);
   for (let i = 0; i < count; i++) {
     const element = HEADER_SIZE + i * ELEMENT_SIZE;
     const key = element + image.readUInt32LE(element + 4);
     const value = key + image.readUInt32LE(element + 8);
-    yield {
-      isBucket: image.readUInt32LE(element) === BUCKET_ELEMENT,
-      key: image.subarray(key, value),
-      value: image.subarray(value, value + image.readUInt32LE(element + 12)),
-    };
+    const end = value + image.readUInt32LE(element + 12);
+    yield { key: image.subarray(key, value), value: image.subarray(value, end) };
   }
 }
 

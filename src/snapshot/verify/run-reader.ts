@@ -1,6 +1,6 @@
-import { crc32c } from './crc32c.ts';
-import { KeyHash } from './key-hash.ts';
-import { type EntryColumns, EntryReader, SUM_WORDS } from './leaf-entries.ts';
+import { crc32c, KeyHash } from './checksums.ts';
+import { canHaveEntries, EntryReader } from './leaf-entries.ts';
+import { type EntryColumns, SUM_WORDS } from './live-keys.ts';
 import {
   BRANCH_FLAG,
   BUCKET_ELEMENT,
@@ -12,43 +12,13 @@ import {
   MAX_KEY_SIZE,
 } from './page.ts';
 
-/** What is wrong inside a run, by number; 0 is nothing. */
-export const RUN_PROBLEMS = [
-  '',
-  'has no elements',
-  'has more elements than fit',
-  'has gaps or overlaps between its keys and values',
-  'has a key of an impossible size',
-  'has an element with unknown flags',
-  'has elements that reach past its end',
-  'is longer than its elements need',
-  'has non-zero bytes after its last element',
-  'has keys that are not in ascending order',
-] as const;
-const EMPTY = 1;
-const TABLE = 2;
-const GAP = 3;
-const KEY_SIZE = 4;
-const FLAGS = 5;
-const PAST_END = 6;
-const TOO_LONG = 7;
-const SLACK = 8;
-const ORDER = 9;
-
 /** Which elements of a leaf are buckets. */
 export const NO_BUCKETS = 0;
 export const ALL_BUCKETS = 1;
 const SOME_BUCKETS = 2;
 
-/** Bytes of larger leaves are not kept: what etcd stores under names is small. */
+/** Bytes; larger leaves are not kept: what etcd stores under names is small. */
 const MAX_RAW = 1024 * 1024;
-
-/** What a reader must know of the index that keeps its results. */
-interface Index {
-  readonly entries: EntryColumns;
-  /** Whether the bytes of a leaf at `page` whose keys are names are to be kept. */
-  keepsRaw(page: number, buckets: number): boolean;
-}
 
 /**
  * Reads one run of a branch or leaf page, or the image of an inline bucket, as its bytes pass (specification: one streaming
@@ -61,7 +31,8 @@ export class RunReader {
   isBranch = false;
   count = 0;
   buckets = NO_BUCKETS;
-  problem = 0;
+  /** What is wrong with it; empty when it is valid. */
+  problem = '';
   /** CRC32C of all keys and values of a leaf, and how many bytes they are. */
   crc = 0;
   dataLength = 0;
@@ -69,6 +40,7 @@ export class RunReader {
   /** Of a branch: the hash of its keys, and the page numbers of its children, 0 for an impossible one. */
   readonly keysHash = new KeyHash();
   children = new Uint32Array(0);
+  /** Of a leaf whose keys can be names, all but the zero bytes at its end. */
   raw: Buffer | undefined;
   firstKey: Buffer = Buffer.alloc(64);
   firstKeyLength = 0;
@@ -76,7 +48,6 @@ export class RunReader {
   lastKey: Buffer = Buffer.alloc(64);
   lastKeyLength = 0;
 
-  readonly #index: Index;
   #runLength = 0;
   #dataEnd = 0;
   /** Where in the run the next byte is. */
@@ -95,38 +66,31 @@ export class RunReader {
   /** Up to where in the current piece the CRC has been computed. */
   #crcFrom = 0;
 
-  constructor(index: Index) {
-    this.#index = index;
-    this.entries = new EntryReader(index.entries);
+  constructor(columns: EntryColumns) {
+    this.entries = new EntryReader(columns);
   }
 
   /** Nothing more to read: the run ended, or has a problem. */
   get done(): boolean {
-    return this.problem !== 0 || this.#at === this.#runLength;
+    return this.problem !== '' || this.#at === this.#runLength;
   }
 
   /** Begins with the run at offset `base`; all of its first page is in `source`. `pages` is the high-water mark. */
   beginRun(source: Bytes, base: number, page: number, pageSize: number, pages: number): void {
     const overflow = source.view.getUint32(base + 12, true);
-    this.#begin(source, base, page, overflow, (overflow + 1) * pageSize);
-    if (this.count === 0) this.problem = EMPTY;
     // bbolt fills several pages with four elements at most: their table is always in the first one.
-    else if (this.#at > pageSize) this.problem = TABLE;
-    else this.#table(source.view, base, pages);
+    this.#begin(source.view, base, page, overflow, pageSize, pages);
+    if (this.count === 0) this.problem = 'has no elements';
     // Older bbolt allocates one page more than needed when the elements fill their pages exactly.
-    const needed = Math.ceil(this.#dataEnd / pageSize);
-    if (this.problem === 0 && overflow + 1 !== needed && overflow * pageSize !== this.#dataEnd) this.problem = TOO_LONG;
-    this.#firstBytes(source.bytes, base, pageSize);
+    const isExact = overflow + 1 === Math.ceil(this.#dataEnd / pageSize) || overflow * pageSize === this.#dataEnd;
+    this.#readFirst(source.bytes, base, pageSize, isExact);
   }
 
-  /** Reads the whole image of an inline bucket in the leaf at `page`; it has no slack. */
+  /** Reads the whole image of an inline bucket in the leaf at `page`; it has no zero bytes at its end. */
   readInline(source: Bytes, page: number): void {
     const { length } = source.bytes;
-    this.#begin(source, 0, page, 0, length);
-    if (this.#at > length) this.problem = TABLE;
-    else this.#table(source.view, 0, 0);
-    if (this.problem === 0 && this.#dataEnd !== length) this.problem = TOO_LONG;
-    this.#firstBytes(source.bytes, 0, length);
+    this.#begin(source.view, 0, page, 0, length, 0);
+    this.#readFirst(source.bytes, 0, length, this.#dataEnd === length);
   }
 
   /** Reads on in `bytes` from offset `from` up to `to`, the next bytes of the run. */
@@ -140,36 +104,41 @@ export class RunReader {
       this.#savePrevious();
     }
     this.#at += to - from;
-    if (this.problem === 0 && end < to && !isZero(bytes, end, to)) this.problem = SLACK;
-    if (this.problem === 0 && this.isBranch && this.done) this.keysHash.end();
+    if (this.problem === '' && end < to && !isZero(bytes, end, to)) {
+      this.problem = 'has non-zero bytes after its last element';
+    }
+    if (this.problem === '' && this.isBranch && this.done) this.keysHash.end();
   }
 
-  #begin(source: Bytes, base: number, page: number, overflow: number, runLength: number): void {
+  #begin(view: DataView, base: number, page: number, overflow: number, pageSize: number, pages: number): void {
     this.page = page;
     this.overflow = overflow;
-    this.isBranch = source.view.getUint16(base + 8, true) === BRANCH_FLAG;
-    this.count = source.view.getUint16(base + 10, true);
+    this.isBranch = view.getUint16(base + 8, true) === BRANCH_FLAG;
+    this.count = view.getUint16(base + 10, true);
     this.buckets = NO_BUCKETS;
-    this.problem = this.crc = this.dataLength = 0;
+    this.problem = '';
+    this.crc = this.dataLength = 0;
     this.firstKeyLength = this.lastKeyLength = 0;
     this.raw = undefined;
     this.entries.begin();
-    this.#runLength = runLength;
+    this.#runLength = (overflow + 1) * pageSize;
     this.#at = this.#dataEnd = HEADER_SIZE + this.count * ELEMENT_SIZE;
     this.#element = this.#keyGot = 0;
     this.#inValue = false;
     this.#previous = undefined;
+    if (this.#at > pageSize) this.problem = 'has more elements than fit';
+    else this.#readTable(view, base, pages);
   }
 
   /** The table of elements: each one must begin where the previous one ended. */
-  #table(view: DataView, base: number, pages: number): void {
+  #readTable(view: DataView, base: number, pages: number): void {
     const { count, isBranch } = this;
     if (this.#sizes.length < 2 * count) this.#sizes = new Uint32Array(2 * count);
     if (isBranch && this.children.length < count) this.children = new Uint32Array(count);
     const sizes = this.#sizes;
     let end = this.#at;
     let buckets = 0;
-    for (let i = 0; i < count && this.problem === 0; i++) {
+    for (let i = 0; i < count && this.problem === ''; i++) {
       const element = HEADER_SIZE + i * ELEMENT_SIZE;
       // The element of a leaf begins with its flags, that of a branch ends with its child.
       const at = base + element + (isBranch ? 0 : 4);
@@ -180,30 +149,29 @@ export class RunReader {
         this.children[i] = view.getUint32(at + 12, true) === 0 && child > 1 && child < pages ? child : 0;
       } else {
         const flags = view.getUint32(at - 4, true);
-        if (flags > BUCKET_ELEMENT) this.problem = FLAGS;
+        if (flags > BUCKET_ELEMENT) this.problem = 'has an element with unknown flags';
         buckets += flags;
       }
-      if (element + view.getUint32(at, true) !== end) this.problem = GAP;
-      if (keySize === 0 || keySize > MAX_KEY_SIZE) this.problem = KEY_SIZE;
+      if (element + view.getUint32(at, true) !== end) this.problem = 'has gaps or overlaps between its keys and values';
+      if (keySize === 0 || keySize > MAX_KEY_SIZE) this.problem = 'has a key of an impossible size';
       sizes[2 * i] = keySize;
       sizes[2 * i + 1] = valueSize;
       end += keySize + valueSize;
-      if (end > this.#runLength || end >= 2 ** 32) this.problem = PAST_END;
+      if (end > this.#runLength || end >= 2 ** 32) this.problem = 'has elements that reach past its end';
     }
     this.#dataEnd = end;
     this.dataLength = end - this.#at;
     this.buckets = buckets === 0 ? NO_BUCKETS : buckets === count ? ALL_BUCKETS : SOME_BUCKETS;
   }
 
-  /** Reads the first `length` bytes of a run whose table is valid. */
-  #firstBytes(bytes: Buffer, base: number, length: number): void {
-    if (this.problem !== 0) return;
+  /** Reads the first `length` bytes of a run whose table was read; `isExact`: its length is the one that its elements need. */
+  #readFirst(bytes: Buffer, base: number, length: number, isExact: boolean): void {
+    if (this.problem === '' && !isExact) this.problem = 'is longer than its elements need';
+    if (this.problem !== '') return;
     if (this.isBranch) this.keysHash.begin();
-    else if (this.buckets !== NO_BUCKETS || !EntryReader.canRead(this.#sizes[0] ?? 0)) {
-      if (this.#dataEnd <= MAX_RAW && this.#index.keepsRaw(this.page, this.buckets)) {
-        this.raw = Buffer.allocUnsafeSlow(this.#dataEnd);
-        bytes.copy(this.raw, 0, base, base + this.#at);
-      }
+    else if (this.#dataEnd <= MAX_RAW && (this.buckets !== NO_BUCKETS || !canHaveEntries(this.#sizes[0]))) {
+      this.raw = Buffer.allocUnsafeSlow(this.#dataEnd);
+      bytes.copy(this.raw, 0, base, base + this.#at);
     }
     this.feed(bytes, base + this.#at, base + length);
   }
@@ -226,7 +194,7 @@ export class RunReader {
           this.#savePrevious();
           this.#keyGot = 0;
         }
-        if (this.problem !== 0) return;
+        if (this.problem !== '') return;
         this.#inValue = true;
         this.#valueLeft = valueSize;
       }
@@ -251,7 +219,8 @@ export class RunReader {
       this.firstKeyLength = size;
     } else {
       const previous = this.#previous ?? this.lastKey;
-      if (compareKeys(previous, this.#previousAt, this.lastKeyLength, bytes, at, size) >= 0) this.problem = ORDER;
+      const order = compareKeys(previous, this.#previousAt, this.lastKeyLength, bytes, at, size);
+      if (order >= 0) this.problem = 'has keys that are not in ascending order';
     }
     this.#previous = bytes;
     this.#previousAt = at;

@@ -1,15 +1,19 @@
 import { createHash } from 'node:crypto';
 import { readBuckets } from './buckets.ts';
-import { Budget } from './memory-budget.ts';
 import { summarize, type Summary } from './etcd-buckets.ts';
-import { Freelist } from './freelist.ts';
-import { hasTrailer, Header, type Meta, NO_FREELIST, TRAILER_SIZE } from './header.ts';
-import { META, PageIndex } from './page-index.ts';
+import { hasTrailer, Header, HEADER_BYTES, type Meta, NO_FREELIST, TRAILER_SIZE } from './header.ts';
+import { Budget } from './memory-budget.ts';
+import { PageIndex } from './page-index.ts';
 import { type Bytes, bytesOf } from './page.ts';
-import { RunTracker } from './run-tracker.ts';
-import { TreeWalk, UsedPages } from './tree.ts';
-import { Problems, type Verdict, type VerdictWithoutHash, type VerifyReport } from './verdict.ts';
-import { type SnapshotFacts, VerifiedSnapshot } from './verified-snapshot.ts';
+import { Freelist, TreeWalk, UsedPages } from './tree-and-freelist.ts';
+import {
+  Problems,
+  type SnapshotFacts,
+  type Verdict,
+  type VerdictWithoutHash,
+  VerifiedSnapshot,
+  type VerifyReport,
+} from './verdict.ts';
 
 /*
  * Pages → runs → trees → buckets → keys:
@@ -19,20 +23,21 @@ import { type SnapshotFacts, VerifiedSnapshot } from './verified-snapshot.ts';
  *   pieces ─┬─► sha256 of all but the trailer ──────► compared with the trailer
  *           ├─► header.ts: the two meta pages ──────► sizes and meta pages are those that a server writes
  *           └─► pages, cut here                            │ root page
- *                 ├─► freelist.ts (rarely stored) ─────────┼──────► every page is used or free
- *                 └─► run-tracker.ts: a page that          ▼
- *                     can begin a run             tree.ts: pages, order of keys, each page used once
- *                       │                                  │ leaves
- *                       ▼                                  ▼
- *                     run-reader.ts: elements     buckets.ts: the ten buckets of etcd, hash, total keys
- *                       │ leaf-entries.ts: keys            │
- *                       │ of etcd (protobuf.ts)            ▼
- *                       ▼                         etcd-buckets.ts: members, alarms, versions, revision
- *                     page-index.ts: what was              │
- *                     found in each run, ────────►         ▼
- *                     within memory-budget.ts     live-keys.ts: live keys, HashKV
+ *                 │                                        ▼
+ *                 ├─► freelist (rarely stored) ──────► tree-and-freelist.ts: pages, order of keys,
+ *                 └─► page-index.ts: a page that           │ each page is used once, or free
+ *                     can begin a run                      │ leaves
+ *                       │                                  ▼
+ *                       ▼                              buckets.ts: the ten buckets of etcd
+ *                     run-reader.ts: elements              │
+ *                       │ leaf-entries.ts: keys            ▼
+ *                       │ of etcd                      etcd-buckets.ts: hash, members, alarms, versions, revision
+ *                       ▼                                  │
+ *                     page-index.ts: what was              ▼
+ *                     found in each run, ────────────► live-keys.ts: live keys, HashKV
+ *                     within memory-budget.ts
  *
- * The result is in verdict.ts, and the permit to store the snapshot in verified-snapshot.ts.
+ * The result, and the permit to store the snapshot, are in verdict.ts.
  */
 
 const DEFAULT_MEMORY_BUDGET = 256 * 1024 * 1024;
@@ -52,10 +57,11 @@ export interface VerifierOptions {
 export class SnapshotVerifier {
   readonly #sha256 = createHash('sha256');
   readonly #budget: Budget;
-  readonly #header = new Header();
   #size = 0;
   /** The last bytes seen, at most the length of a trailer: they are the trailer if the stream ends here. */
   #tail: Buffer = Buffer.alloc(0);
+  readonly #head = Buffer.alloc(HEADER_BYTES);
+  #header: Header | undefined;
   /** A page that is cut by the end of a piece, and how many of its bytes are there. */
   #carry: Bytes = bytesOf(Buffer.alloc(0));
   #carried = 0;
@@ -63,13 +69,12 @@ export class SnapshotVerifier {
   #page = 2;
   #pages = 0;
   #index: PageIndex | undefined;
-  #runs: RunTracker | undefined;
   #freelist: Freelist | undefined;
   #isFinished = false;
   #verdict: Verdict | undefined;
 
-  constructor(options: VerifierOptions = {}) {
-    this.#budget = new Budget(options.memoryBudget ?? DEFAULT_MEMORY_BUDGET);
+  constructor({ memoryBudget = DEFAULT_MEMORY_BUDGET }: VerifierOptions = {}) {
+    this.#budget = new Budget(memoryBudget);
   }
 
   /** Peak of the memory budget in bytes. */
@@ -79,14 +84,12 @@ export class SnapshotVerifier {
 
   push(piece: Uint8Array): void {
     if (piece.length === 0 || this.#isFinished) return;
-    this.#size += piece.length;
     const source = bytesOf(piece);
     this.#hash(source.bytes);
-    if (this.#header.isComplete) return this.#cut(source);
-    const taken = this.#header.take(source.bytes);
-    if (!this.#header.isComplete) return;
-    this.#beginPages();
-    this.#cut(bytesOf(piece.subarray(taken)));
+    const taken = this.#header === undefined ? source.bytes.copy(this.#head, this.#size) : 0;
+    this.#size += piece.length;
+    if (this.#header === undefined && this.#size >= HEADER_BYTES) this.#beginPages(this.#head);
+    if (taken < piece.length) this.#cut(taken === 0 ? source : bytesOf(piece.subarray(taken)));
   }
 
   /** After the last piece. */
@@ -115,13 +118,29 @@ export class SnapshotVerifier {
     this.#tail = Buffer.concat([this.#tail.subarray(fromTail), bytes.subarray(held - fromTail)]);
   }
 
+  /** From here on the pages are those of the newer meta page. */
+  #beginPages(head: Buffer): Header {
+    const header = new Header(head);
+    const { meta, pageSize } = header;
+    this.#header = header;
+    if (meta === undefined || meta.highWaterMark > MAX_PAGES || meta.root >= meta.highWaterMark) return header;
+    this.#carry = bytesOf(Buffer.alloc(pageSize));
+    this.#pages = Number(meta.highWaterMark);
+    this.#index = new PageIndex(this.#budget, Number(meta.root), pageSize, this.#pages);
+    if (meta.freelist !== NO_FREELIST && meta.freelist < meta.highWaterMark) {
+      this.#freelist = new Freelist(Number(meta.freelist), pageSize, this.#pages, this.#index);
+    }
+    this.#cut(bytesOf(head.subarray(2 * pageSize)));
+    return header;
+  }
+
   /** Cuts pieces into pages. The trailer is not a page: it is shorter than one. */
   #cut(source: Bytes): void {
     const { length } = source.bytes;
     const size = this.#carry.bytes.length;
     for (let at = 0; at < length && this.#page < this.#pages;) {
       if (this.#carried === 0 && length - at >= size) {
-        this.#nextPage(source, at);
+        this.#addPage(source, at);
         at += size;
         continue;
       }
@@ -130,54 +149,33 @@ export class SnapshotVerifier {
       at = end;
       if (this.#carried < size) continue;
       this.#carried = 0;
-      this.#nextPage(this.#carry, 0);
+      this.#addPage(this.#carry, 0);
     }
   }
 
-  #nextPage(source: Bytes, base: number): void {
+  #addPage(source: Bytes, base: number): void {
     const page = this.#page++;
-    this.#runs?.page(source, base, page);
-    this.#freelist?.next(source, base, page);
-  }
-
-  /** From here on the pages are those of the newer meta page. */
-  #beginPages(): void {
-    const { meta, pageSize } = this.#header;
-    const rest = bytesOf(this.#header.takeRest());
-    if (meta === undefined || pageSize === undefined) return;
-    if (meta.highWaterMark > MAX_PAGES || meta.root >= meta.highWaterMark) return;
-    this.#carry = bytesOf(Buffer.alloc(pageSize));
-    this.#pages = Number(meta.highWaterMark);
-    this.#index = new PageIndex(this.#budget, Number(meta.root));
-    this.#index.addPage(META);
-    this.#index.addPage(META);
-    this.#runs = new RunTracker(this.#index, pageSize, this.#pages);
-    if (meta.freelist !== NO_FREELIST && meta.freelist < meta.highWaterMark) {
-      this.#freelist = new Freelist(Number(meta.freelist), pageSize, this.#pages, this.#index);
-    }
-    this.#cut(rest);
+    this.#index?.addPage(source, base, page);
+    this.#freelist?.addPage(source, base, page);
   }
 
   #finish<S extends { readonly facts: SnapshotFacts }>(
     hashChecked: boolean,
     accept: (facts: SnapshotFacts) => S,
   ): Verdict<S> {
-    if (!this.#header.isComplete) {
-      this.#header.end();
-      this.#beginPages();
-    }
     this.#isFinished = true;
-    const problems = new Problems();
-    const { meta } = this.#header;
     const size = this.#size;
-    const kind = hashChecked ? this.#header.judge(size, problems) : this.#header.judgeDatabase(size, problems);
+    const header = this.#header ?? this.#beginPages(this.#head.subarray(0, size));
+    const { meta } = header;
+    const problems = new Problems();
+    const kind = hashChecked ? header.judge(size, problems) : header.judgeDatabase(size, problems);
     const isHashEqual = this.#sha256.copy().digest().equals(this.#tail);
     if (hashChecked && kind === undefined && !isHashEqual) {
       problems.add('trailer', 'the sha256 at its end does not match the bytes before it');
     }
     const sha256 = this.#sha256.update(this.#tail).digest('hex');
-    const content = meta && this.#judgeContent(meta, problems);
-    const totalSize = meta && Number(meta.highWaterMark) * meta.pageSize;
+    const content = meta && this.#judgeContent(meta, header.pageSize, problems);
+    const totalSize = meta && Number(meta.highWaterMark) * header.pageSize;
     const facts = factsOf(size, sha256, totalSize, content);
     // Whatever is missing is a problem already. But nothing must pass because of a defect here.
     if (facts === undefined && problems.count === 0)
@@ -205,7 +203,7 @@ export class SnapshotVerifier {
   }
 
   /** The content of the trees; undefined when they are corrupt. */
-  #judgeContent(meta: Meta, problems: Problems): Summary | undefined {
+  #judgeContent(meta: Meta, pageSize: number, problems: Problems): Summary | undefined {
     const index = this.#index;
     if (index === undefined) return undefined;
     const { length } = index.pages;
@@ -217,12 +215,10 @@ export class SnapshotVerifier {
     const used = new UsedPages(length);
     used.add(0);
     used.add(1);
-    this.#freelist?.claim(used, problems);
-    const walk = new TreeWalk(index, used, problems);
-    const buckets = readBuckets(index, Number(meta.root), walk, problems);
+    const buckets = readBuckets(new TreeWalk(index, used, problems), Number(meta.root));
     if (buckets === undefined) return undefined;
     this.#freelist?.judge(used, problems);
-    return summarize(index, buckets, meta.pageSize, problems);
+    return summarize(index, buckets, pageSize, problems);
   }
 }
 
