@@ -5,7 +5,7 @@
 set -eu
 cd "$(dirname "$0")/.."
 
-image=$(sed -n 's/^FROM \([^ ]*\/node:[^ ]*\)$/\1/p' Dockerfile) # …/node:24-bookworm-slim
+image=$(sed -n 's/^FROM \([^ ]*\/node:[^ ]*\) AS root$/\1/p' Dockerfile) # …/node:24-bookworm-slim
 etcd_version=${ETCD_VERSION:-$(sed -n 's/^ARG ETCD_VERSION=//p' Dockerfile)}
 etcd_image=$(sed -n 's/^ARG ETCD_IMAGE=//p' Dockerfile | sed "s/\${ETCD_VERSION}/$etcd_version/")
 tag=${image##*:}
@@ -65,7 +65,7 @@ debootstrap --variant=minbase "$suite" "$root" "$mirror" >"$temp/log" || { cat "
 rm -rf "$root"/var/cache/apt/* "$root"/var/lib/apt/lists/* "$root"/var/log/* "$root"/etc/apt/sources.list "$root"/etc/resolv.conf "$root"/etc/hostname
 
 npm pack --silent --pack-destination "$temp" "node-linux-$arch@$major" >/dev/null
-tar -xzf "$temp"/node-linux-*.tgz -C "$root/usr/local" --strip-components=1 --no-same-owner package/bin/node
+tar -xzf "$temp"/node-linux-*.tgz -C "$root/usr/local" --strip-components=1 --no-same-owner package/bin/node package/LICENSE
 npm install --silent --global --prefix "$root/usr/local" npm@11
 
 tar -C "$root" -c . | podman import --quiet --message "stand-in for $image" \

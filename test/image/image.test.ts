@@ -79,16 +79,41 @@ t.test('the limits are real', async (t) => {
   );
 });
 
-t.test('it knows itself, and needs no package manager', async (t) => {
+t.test('it knows itself', async (t) => {
   t.match(await inContainer(IMAGE, '--version'), { code: 0, stdout: /^\d+\.\d+\.\d+\n$/ });
   t.match(await inContainer(IMAGE), { code: 2, stderr: /SNAPSHOT_ETCD_ENDPOINTS is not set/ });
-  t.not((await inContainer('--entrypoint', 'npm', IMAGE, '--version')).code, 0);
   const labels = await mustRun('podman', ['inspect', '--format', '{{json .Labels}}', IMAGE]);
   t.match(JSON.parse(labels), {
     'org.opencontainers.image.title': 'etcd-snapshot',
     'org.opencontainers.image.licenses': 'Apache-2.0',
     'org.opencontainers.image.version': /^\d+\.\d+\.\d+$/,
   });
+});
+
+t.test('it is small, with neither a shell nor a package manager', async (t) => {
+  const container = (await mustRun('podman', ['create', IMAGE])).trim();
+  const files = await mustRun('sh', ['-c', 'podman export "$0" | tar -t', container]);
+  await mustRun('podman', ['rm', container]);
+  const programs = files.split('\n').filter((file) => /(^|\/)s?bin\/./.test(file));
+  t.strictSame(programs.toSorted(), ['usr/local/bin/etcd', 'usr/local/bin/etcdutl', 'usr/local/bin/node']);
+  const names = new Set(files.split('\n').map((file) => file.replace(/.*\//, '')));
+  for (const name of ['sh', 'bash', 'dash', 'busybox', 'apt', 'apt-get', 'dpkg', 'npm', 'npx', 'corepack', 'perl'])
+    t.notOk(names.has(name), name);
+  const size = Number(await mustRun('podman', ['image', 'inspect', '--format', '{{.Size}}', IMAGE]));
+  t.ok(size <= 190e6, `${size} bytes`);
+});
+
+t.test('Node uses the compile cache, and has nothing to add to it', async (t) => {
+  for (const user of ['0', '65532']) {
+    const { stderr } = await inContainer('--user', user, '--env', 'NODE_DEBUG_NATIVE=COMPILE_CACHE', IMAGE);
+    t.match(stderr, /cache for ESM \S+ was accepted/);
+    t.notMatch(stderr, /rejected|writing cache/);
+  }
+});
+
+t.test('host names are resolved as in any Debian', async (t) => {
+  const look = "require('node:dns').lookup('localhost', (error, address) => console.log(error ?? address))";
+  t.match(await inContainer('--entrypoint', 'node', IMAGE, '-e', look), { stdout: /^(127\.0\.0\.1|::1)\n$/ });
 });
 
 t.test('a backup of 250 MB from within 256 MiB', async (t) => {
