@@ -2,7 +2,7 @@ import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Authority } from '../test/support/certificates.ts';
 import type { EtcdTools } from '../test/support/etcd.ts';
-import type { Variables } from '../test/support/process.ts';
+import { mustRun, type Variables } from '../test/support/process.ts';
 import { MAIN } from '../test/support/worker.ts';
 import { type Command, type Cost, measure } from './measure.ts';
 import { GB, MB } from './figures.ts';
@@ -34,8 +34,17 @@ export interface Contender {
   readonly afterwards?: () => Promise<void>;
 }
 
+let compileCache = '';
+
+/** Makes the compile cache that the image has, too. */
+export async function makeCompileCache(folder: string): Promise<void> {
+  compileCache = join(folder, 'compile-cache');
+  await mustRun(join(import.meta.dirname, '..', 'scripts', 'bundle', 'compile-cache.sh'), [MAIN, compileCache]);
+}
+
+/** The worker, as the image runs it. */
 export function worker(...args: string[]): Command {
-  return [MAIN, ...args];
+  return ['env', `NODE_COMPILE_CACHE=${compileCache}`, MAIN, ...args];
 }
 
 export function program(name: string, ...args: string[]): Command {

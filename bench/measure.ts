@@ -1,4 +1,6 @@
 import { readFileSync, statfsSync } from 'node:fs';
+import { availableParallelism } from 'node:os';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { collect, launch, type Variables } from '../test/support/process.ts';
 import { MB } from './figures.ts';
 
@@ -22,6 +24,7 @@ const TMPFS = 0x01021994;
 /** Of the kernel's clock in /proc/stat. */
 const TICKS_PER_SECOND = 100;
 const SAMPLE_MS = 20;
+const LOAD_MS = 3000;
 
 /** Those whose processes end with this one. */
 const running = new Set<number>();
@@ -86,6 +89,13 @@ class MemoryWatch {
     }
     this.#peak = Math.max(this.#peak, sum);
   }
+}
+
+/** The share of all processors that others use at the moment. */
+export async function otherLoad(): Promise<number> {
+  const [before, start] = [worked(), performance.now()];
+  await sleep(LOAD_MS);
+  return (worked() - before) / ((performance.now() - start) / 1000) / availableParallelism();
 }
 
 /** Seconds of all processors since the machine began. */

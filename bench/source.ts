@@ -8,12 +8,12 @@ import { EtcdCluster, type EtcdTools } from '../test/support/etcd.ts';
 import { freePort, mustRun } from '../test/support/process.ts';
 import { MB } from './figures.ts';
 import type { Command } from './measure.ts';
+import { keyOf, valueOf } from './objects.ts';
 
 const OPERATIONS = 100;
 const WRITERS = 4;
 const PATIENCE_MS = 60_000;
 const TRIES = 10;
-const RESOURCES = ['pods', 'configmaps', 'secrets', 'events', 'leases', 'apps.example.com/widgets', 'services/specs'];
 const TRANSACTIONS = 'etcd_disk_backend_snapshot_duration_seconds_sum';
 /** The file itself grows in steps of 16 MB, of which a snapshot has only what was used. */
 const SIZE = 'etcd_mvcc_db_total_size_in_bytes';
@@ -24,7 +24,7 @@ export interface SourceOptions {
   readonly tls: Authority;
   /** Bytes of database. */
   readonly size: number;
-  /** Bytes of a value: those of Kubernetes' objects unless told. */
+  /** Bytes of a random value; undefined = objects of Kubernetes. */
   readonly valueSize?: () => number;
 }
 
@@ -103,7 +103,8 @@ export class Source {
 
   /** Writes, overwrites and deletes objects, and compacts, until the database has its size. */
   async #fill(): Promise<void> {
-    const { size, valueSize = () => 1024 + random(1024) } = this.#options;
+    const { size, valueSize } = this.#options;
+    const value = (id: number): Buffer => (valueSize === undefined ? valueOf(id) : randomBytes(valueSize()));
     const { client } = this.#options.tls;
     const files = { ca: await readFile(client.ca), cert: await readFile(client.cert), key: await readFile(client.key) };
     const connection = new Connection(this.endpoint, files);
@@ -114,10 +115,9 @@ export class Source {
           const isOld = i % 10 >= 8 && keys > 10_000;
           // A transaction may name a key once, so each place in it has its own keys.
           const id = isOld ? random(Math.floor((keys - 2000) / OPERATIONS)) * OPERATIONS + i : keys++;
-          const path = `/registry/${RESOURCES[id % RESOURCES.length]}/namespace-${id % 50}/object-${id}-${id * 7919}`;
-          const key = Buffer.from(path);
+          const key = keyOf(id);
           if (isOld && i % 10 === 9) return { request_delete_range: { key } };
-          return { request_put: { key, value: randomBytes(valueSize()) } };
+          return { request_put: { key, value: value(id) } };
         });
         await this.#insist(async () => connection.ask('KV', 'txn', { success }, PATIENCE_MS));
         if (revision % 20 === 0) isFull = (await this.#metric(SIZE)) >= size;
