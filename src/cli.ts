@@ -148,7 +148,7 @@ function hintOn(operands: readonly string[]): string | undefined {
 /** Columns that every terminal has. */
 const WIDTH = 80;
 
-const ABOUT_FILES = 'The path of a FILE begins with ./, ../ or /; every other NAME is in the container.';
+const ABOUT_FILES = 'The path of a FILE begins with ./, ../ or /; any other NAME is a snapshot in the container.';
 
 /** The help for all commands: each with one line, and the options that all of them have. */
 export function generalHelp(): string {

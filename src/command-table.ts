@@ -48,9 +48,12 @@ export const GLOBAL_OPTIONS = {
   version: { type: 'boolean', short: 'v', help: 'show the version' },
 } as const satisfies Options;
 
-/** For files only: what is in the container has its sha256, or is no snapshot. */
+/** For files only: a snapshot in the container always has its sha256. */
 const SKIP_HASH_CHECK = {
-  'skip-hash-check': { type: 'boolean', help: 'check all but the sha256, of a FILE such as a copy of member/snap/db' },
+  'skip-hash-check': {
+    type: 'boolean',
+    help: 'do not check the sha256; for a FILE that has none, such as a copy of member/snap/db',
+  },
 } as const;
 
 const CLUSTER_ID = {
@@ -93,7 +96,7 @@ export const COMMANDS: Readonly<Record<string, Command>> = {
     operands: [],
     summary: 'take, verify and store a snapshot, apply retention (default)',
     about:
-      'Streams a snapshot from a healthy member, verifies every page on the way, stores it in the container under its time, reads it back and applies retention. Nothing is visible in the container before it is verified. A run that fails deletes nothing.',
+      'Streams a snapshot from a healthy member, verifies every page while it streams, stores the snapshot in the container, reads it back and applies retention. It becomes visible in the container only after it is verified. A failed run deletes nothing.',
     examples: ['backup', 'backup --env-file secrets.env --json'],
     exitCodes: [incomplete, etcd, verification, storage],
   },
@@ -103,7 +106,7 @@ export const COMMANDS: Readonly<Record<string, Command>> = {
     operands: [],
     summary: 'show the snapshots in the container, newest first',
     about:
-      'Shows what is under the prefix, newest first, and what retention would do with each snapshot. What is no snapshot of this tool is shown as such.',
+      'Lists the blobs under the prefix, newest first, and what retention would do with each. Blobs that are not snapshots of this tool are marked.',
     examples: ['list', 'list --json'],
     exitCodes: [storage],
   },
@@ -113,14 +116,14 @@ export const COMMANDS: Readonly<Record<string, Command>> = {
     operands: [],
     summary: 'apply retention without a backup',
     about:
-      'Deletes the snapshots that no SNAPSHOT_KEEP_… rule keeps, and shows the reason for each one. The newest snapshot of the cluster always stays. If the newest one looks wrong compared with earlier ones, nothing is deleted.',
+      'Deletes the snapshots that no SNAPSHOT_KEEP_… rule keeps, and shows the reason for each one. The newest snapshot of the cluster is always kept. If it looks wrong compared with earlier ones, nothing is deleted.',
     options: {
       'dry-run': { type: 'boolean', help: 'show what would be deleted, and delete nothing' },
       'cluster-id': {
         type: 'string',
         multiple: true,
         value: 'ID',
-        help: 'an id that this cluster had before it was restored (can be repeated)',
+        help: 'an earlier id of this cluster, from before a restore (can be repeated)',
       },
     },
     examples: ['prune --dry-run'],
@@ -146,7 +149,7 @@ export const COMMANDS: Readonly<Record<string, Command>> = {
       'Verifies a snapshot and shows its cluster, members, revision and the keys of each resource. With two snapshots it shows which keys were added, removed and changed. Values are shown only with --get.',
     options: {
       keys: { type: 'string', value: 'PREFIX', help: 'list the live keys with this prefix' },
-      get: { type: 'string', value: 'KEY', help: 'write the value of this key to stdout, as it is' },
+      get: { type: 'string', value: 'KEY', help: 'write the value of this key to stdout, unchanged' },
       ...SKIP_HASH_CHECK,
     },
     examples: ['inspect ./snapshot.db', 'inspect ./snapshot.db --keys /registry/secrets/'],
@@ -168,7 +171,7 @@ export const COMMANDS: Readonly<Record<string, Command>> = {
     operands: [],
     summary: 'check everything that a backup and a restore will need',
     about:
-      'Checks certificates, members, quorum, each permission in Azure, clocks, disk space, the age of the newest snapshot and of the last drill. Ends with the exit code of the first check that failed. Changes nothing.',
+      'Checks certificates, members, quorum, each permission in Azure, clocks, disk space, and the age of the newest snapshot and of the last drill. Ends with the exit code of the first check that failed. Changes nothing.',
     examples: ['doctor'],
     exitCodes: [etcd, verification, storage, unsafe],
   },
@@ -178,18 +181,18 @@ export const COMMANDS: Readonly<Record<string, Command>> = {
     operands: ['ID|NAME'],
     summary: 'remove a failed member and add its replacement, step by step',
     about:
-      'Takes a backup, removes a failed member, adds its replacement as a learner, prints the settings for the etcd of the replacement, and promotes it when it has caught up. Refuses every step that would cost the quorum. Run it again to go on where it ended.',
+      'Takes a backup, removes a failed member, adds its replacement as a learner, prints the settings for the etcd of the replacement, and promotes it when it has caught up. Refuses every step that would cost the quorum. Run it again to continue after an interruption.',
     options: {
       name: { type: 'string', value: 'NEW', help: 'name of the new member (required)' },
       'peer-urls': { type: 'string', value: 'URL', help: 'its peer URL (required)' },
-      'client-urls': { type: 'string', value: 'URL', help: 'its client URL, for the settings that are printed' },
+      'client-urls': { type: 'string', value: 'URL', help: 'its client URL, for the printed settings' },
       'data-dir': {
         type: 'string',
         value: 'DIR',
-        help: 'its data directory (default: NEW, where the layout keeps data)',
+        help: 'its data directory (default: named NEW, where the layout keeps data)',
       },
-      layout: { type: 'string', value: 'LAYOUT', help: 'aks-engine or kubeadm (default: as this host shows)' },
-      voter: { type: 'boolean', help: 'add it as a voting member at once, not as a learner first' },
+      layout: { type: 'string', value: 'LAYOUT', help: 'aks-engine or kubeadm (default: detected on this host)' },
+      voter: { type: 'boolean', help: 'add it as a voting member directly, not as a learner first' },
       wait: { type: 'boolean', help: 'wait until the new member is started, healthy and promoted' },
       'dry-run': { type: 'boolean', help: 'show what would be done, and change nothing' },
       yes: { type: 'boolean', help: 'do not ask before each step' },
@@ -204,20 +207,20 @@ export const COMMANDS: Readonly<Record<string, Command>> = {
     operands: ['[NAME|FILE]'],
     summary: 'restore a snapshot on one member, or plan all the steps',
     about:
-      'Downloads and verifies a snapshot (the newest, if none is named) and gives it to etcdutl or etcdctl, which make the data directory of one member. Start with --plan: it prints the steps for all members and changes nothing. A download that was interrupted is resumed.',
+      'Downloads and verifies a snapshot (the newest, if none is named) and passes it to etcdutl or etcdctl, which creates the data directory of one member. Start with --plan: it prints the steps for all members and changes nothing. An interrupted download is resumed.',
     options: {
       plan: { type: 'boolean', help: 'print the steps for all members, and change nothing' },
       layout: {
         type: 'string',
         value: 'LAYOUT',
-        help: 'with --plan: aks-engine, kubeadm, k3s or rke2 (default: as this host shows)',
+        help: 'with --plan: aks-engine, kubeadm, k3s or rke2 (default: detected on this host)',
       },
-      'from-plan': { type: 'string', value: 'FILE', help: 'restore as a saved plan says; with --plan: show it' },
-      member: { type: 'string', value: 'NAME', help: 'with --from-plan: which member this host is' },
+      'from-plan': { type: 'string', value: 'FILE', help: 'restore according to a saved plan; with --plan: show it' },
+      member: { type: 'string', value: 'NAME', help: 'with --from-plan: the member on this host' },
       from: {
         type: 'string',
         value: 'FILE',
-        help: "take name, URLs and directory from the member's own configuration: /etc/default/etcd, systemd unit, static pod or the file of --config-file",
+        help: "take name, URLs and directory from the member's own configuration: /etc/default/etcd, a systemd unit, a static pod or the file of --config-file",
       },
       output: { type: 'string', value: 'FILE', help: 'with --plan: write the plan to FILE, which must not exist yet' },
       name: { type: 'string', value: 'NAME', help: 'name of the member, as for etcdutl' },
@@ -228,12 +231,16 @@ export const COMMANDS: Readonly<Record<string, Command>> = {
       },
       'initial-cluster-token': { type: 'string', value: 'TOKEN', help: 'as for etcdutl' },
       'initial-advertise-peer-urls': { type: 'string', value: 'URLS', help: 'as for etcdutl' },
-      'data-dir': { type: 'string', value: 'DIR', help: 'the directory to make; with --swap that of the stopped etcd' },
+      'data-dir': {
+        type: 'string',
+        value: 'DIR',
+        help: 'the directory to create; with --swap that of the stopped etcd',
+      },
       'wal-dir': { type: 'string', value: 'DIR', help: 'directory for the write-ahead log, as for etcdutl' },
-      'owner-from': { type: 'string', value: 'DIR', help: 'take owner and mode of the new directory from this one' },
+      'owner-from': { type: 'string', value: 'DIR', help: 'give the new directory the owner and mode of this one' },
       'no-bump': { type: 'boolean', help: 'do not raise the revision' },
       force: { type: 'boolean', help: 'restore, or plan to restore, although the cluster has or could have quorum' },
-      swap: { type: 'boolean', help: 'move restored data into the place of a stopped member; the old data is kept' },
+      swap: { type: 'boolean', help: 'replace the data of a stopped member with restored data; the old data is kept' },
       download: {
         type: 'string',
         value: 'FILE',
@@ -254,7 +261,7 @@ export const COMMANDS: Readonly<Record<string, Command>> = {
     about:
       'Restores a snapshot (the newest, if none is named) into a temporary directory, starts a real etcd from it on loopback, compares revision, keys and HashKV with the snapshot, and shows how long a recovery takes. Leaves nothing behind.',
     options: {
-      'temp-dir': { type: 'string', value: 'DIR', help: 'where there is room for twice the database (default: /tmp)' },
+      'temp-dir': { type: 'string', value: 'DIR', help: 'directory with room for twice the database (default: /tmp)' },
       ...CLUSTER_ID,
       ...SKIP_HASH_CHECK,
     },
@@ -270,7 +277,7 @@ export const EXIT_CODES: Readonly<Record<number, string>> = {
   2: 'usage or configuration error; nothing was done',
   3: 'done, but incomplete: retention was held or could not delete',
   10: 'etcd cannot be reached, or refused the request',
-  11: 'the snapshot failed its verification',
+  11: 'the snapshot failed verification',
   12: 'storage cannot be reached, or refused the request',
   13: 'no such snapshot',
   20: 'the cluster is not healthy, or the step would be unsafe',

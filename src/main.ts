@@ -93,7 +93,7 @@ async function execute(run: Run, commandLine: CommandLine, controller: AbortCont
   const { signal } = controller;
   if (envFile !== undefined && hasNodeTakenEnvFile()) {
     throw new UsageError(
-      'Without two dashes Node.js takes --env-file for its own, and obeys NODE_OPTIONS in that file.',
+      'Without two dashes Node.js treats --env-file as its own option and applies NODE_OPTIONS of that file.',
       'Put two dashes before the program: node -- dist/main.js … --env-file FILE',
     );
   }
@@ -173,12 +173,12 @@ function failed(error: unknown, log: Log, level: 'error' | 'warn' = 'error'): En
 
 function unexpected(error: unknown): WorkerError {
   if (error instanceof RunTimeout) {
-    const hint = 'See the lines before this one: a name server, a file system or a program does not answer.';
+    const hint = 'Check the log lines before this one: a name server, a file system or a program does not answer.';
     return new WorkerError(ExitCode.unexpected, `${error.message}.`, hint, error);
   }
   const text = error instanceof Error ? (error.stack ?? error.message) : String(error);
   const hint = `Please report this: ${text.replaceAll(/\s*\n\s*/g, ' ')}`;
-  return new WorkerError(ExitCode.unexpected, 'Something unexpected happened.', hint, error);
+  return new WorkerError(ExitCode.unexpected, 'Unexpected error.', hint, error);
 }
 
 function unwritten(error: unknown, summary: string): WorkerError {
@@ -187,7 +187,7 @@ function unwritten(error: unknown, summary: string): WorkerError {
   const isEnded = error instanceof Interrupted || error instanceof RunTimeout;
   const why = isEnded ? 'nobody has read it' : messageOf(error);
   const message = `The result could not be written to standard output: ${why}. What was done: ${summary}`;
-  return new WorkerError(exitCode, message, 'Check the reader of standard output, and its disk.', error);
+  return new WorkerError(exitCode, message, 'Check the process or disk that standard output goes to.', error);
 }
 
 async function print(run: Run, text: string | Buffer, signal: AbortSignal): Promise<void> {

@@ -27,19 +27,20 @@ const TABLE_WIDTH = 100;
 /** Columns that the last cell of a row keeps, however long the others are. */
 const LEAST_LAST = 30;
 
+/** Colours of the cells in the columns STATE and HEALTH. */
+const STATE_COLOURS: ReadonlyMap<string, Colour> = new Map([
+  ...[['ok', 'green'] as const, ['warn', 'yellow'] as const, ['fail', 'red'] as const],
+  ...[['healthy', 'green'] as const, ['unhealthy', 'yellow'] as const, ['unreachable', 'red'] as const],
+]);
+
 /**
- * Columns two spaces apart, as kubectl and restic align them: numbers to the right, text to the left. The last column is text
- * and wraps.
+ * Columns two spaces apart, as kubectl and restic align them: numbers to the right, text to the left. The last column wraps.
  * @param numbers headings of the columns that are aligned to the right
- * @param colours of cells with these texts
  */
 export function alignColumns(
   headings: readonly string[],
   data: readonly (readonly string[])[],
-  {
-    numbers = [],
-    colours = {},
-  }: { readonly numbers?: readonly string[]; readonly colours?: Record<string, Colour> } = {},
+  numbers: readonly string[] = [],
 ): string {
   const rows = [headings, ...data.map((row) => row.map(printable))];
   const widths = headings.map((_, column) => Math.max(...rows.map((row) => row[column]?.length ?? 0)));
@@ -48,8 +49,9 @@ export function alignColumns(
   for (const row of rows) {
     const cells = row.slice(0, -1).map((cell, column) => {
       const width = widths[column] ?? 0;
-      const padded = numbers.includes(headings[column] ?? '') ? cell.padStart(width) : cell.padEnd(width);
-      return Object.hasOwn(colours, cell) ? paint(colours[cell], padded) : padded;
+      const heading = headings[column] ?? '';
+      const padded = numbers.includes(heading) ? cell.padStart(width) : cell.padEnd(width);
+      return /^(STATE|HEALTH)$/.test(heading) ? paint(STATE_COLOURS.get(cell), padded) : padded;
     });
     const [first = '', ...more] = wrap(row.at(-1) ?? '', Math.max(LEAST_LAST, TABLE_WIDTH - indent));
     const last = numbers.includes(headings.at(-1) ?? '') ? first.padStart(widths.at(-1) ?? 0) : first;

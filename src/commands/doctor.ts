@@ -7,7 +7,6 @@ import { WorkerError } from '../errors.ts';
 import type { ClusterIds } from '../snapshot/inventory.ts';
 import { alignColumns, counted } from '../text.ts';
 import { type Context, openStore, type Outcome } from './command.ts';
-import { STATE_COLOURS } from './tables.ts';
 
 /** Checks everything that a backup and a restore will need. Changes nothing. */
 export async function doctor(context: Context): Promise<Outcome> {
@@ -33,11 +32,7 @@ export async function doctor(context: Context): Promise<Outcome> {
   const count = (wanted: Check['state']): number => checks.filter(({ state }) => state === wanted).length;
   const summary = `${count('ok')} ok, ${counted(count('warn'), 'warning')}, ${counted(failed.length, 'failure')}`;
   return {
-    text: [
-      alignColumns(['STATE', 'CHECK', 'RESULT'], checks.flatMap(rows), { colours: STATE_COLOURS }),
-      '',
-      summary,
-    ].join('\n'),
+    text: [alignColumns(['STATE', 'CHECK', 'RESULT'], checks.flatMap(rows)), '', summary].join('\n'),
     summary,
     json: {
       ok: failed.length === 0,

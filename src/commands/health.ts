@@ -6,7 +6,6 @@ import { Warnings } from '../log.ts';
 import { hasStarted, title } from '../member.ts';
 import { alignColumns, counted, humanSize, paragraph, printable } from '../text.ts';
 import type { Context, Outcome } from './command.ts';
-import { STATE_COLOURS } from './tables.ts';
 
 /** The health of every member, the quorum and its fault tolerance. Changes nothing. */
 export async function health({ config, log }: Context): Promise<Outcome> {
@@ -50,7 +49,7 @@ const URL_HEADINGS = ['NAME', 'ID', 'PEER URLS', 'CLIENT URLS'];
 
 function memberTable({ members }: ClusterHealth): string {
   const rows = members.map((member) => [member.name, member.health, role(member), ...statusCells(member)]);
-  return alignColumns(MEMBER_HEADINGS, rows, { numbers: MEMBER_HEADINGS.slice(4), colours: STATE_COLOURS });
+  return alignColumns(MEMBER_HEADINGS, rows, MEMBER_HEADINGS.slice(4));
 }
 
 function urlTable({ members }: ClusterHealth): string {
@@ -85,7 +84,7 @@ function partialFailure({ members, alarms, quorum }: ClusterHealth, problems: re
     ...(alarms.length === 0 ? [] : [counted(alarms.length, 'alarm')]),
   ];
   const hint = hasQuorum(quorum)
-    ? 'A member that is lost for good is replaced with `etcd-snapshot replace-member`. An alarm stays until `etcdctl alarm disarm`.'
-    : 'Start the members that are down; if too many are lost for good, restore a snapshot on new ones: `etcd-snapshot restore --plan`.';
+    ? 'Replace a member that is lost for good with `etcd-snapshot replace-member`. Clear an alarm with `etcdctl alarm disarm`.'
+    : 'Start the members that are down; if too many are lost for good, restore a snapshot on new ones: run `etcd-snapshot restore --plan`.';
   return new UnsafeError(`The cluster is not healthy (${what.join(', ')}): ${problems[0]}`, hint);
 }

@@ -121,14 +121,14 @@ function describe(
     alignColumns(
       ['RESOURCE', 'KEYS', 'SIZE'],
       resources.map((resource) => [resource.name, String(resource.keys), humanSize(resource.bytes)]),
-      { numbers: ['KEYS', 'SIZE'] },
+      ['KEYS', 'SIZE'],
     ),
     '',
     'largest values:',
     alignColumns(
       ['SIZE', 'KEY'],
       largest.map((key) => [humanSize(key.size), keyText(key.key)]),
-      { numbers: ['SIZE'] },
+      ['SIZE'],
     ),
     '',
     paint('green', `${printable(name)} is valid${skipHashCheck ? '; its sha256 was not checked' : ''}.`),

@@ -16,35 +16,38 @@ export async function list(context: Context): Promise<Outcome> {
   const place = `container ${store.containerName}${store.prefix === '' ? '' : `, prefix ${store.prefix}`}`;
   const text =
     plan.decisions.length === 0
-      ? `There is no snapshot in ${place} yet. Take the first one with: etcd-snapshot backup`
+      ? `There is no snapshot in ${place} yet. To take the first one, run: etcd-snapshot backup`
       : [table(plan, now), '', ...explanations(plan), verdict(plan)].join('\n');
   return { text, json: plan.decisions.map((decision) => entry(decision, plan.isOff)) };
 }
 
-/** The cluster is shown only where there are several. */
+/** Characters of a cluster id, which in full would make the table too wide; the lines below it show the whole ids. */
+const SHORT_ID = 8;
+
+/** Where there are several clusters, the cluster is shown instead of the version. */
 function table({ decisions, isOff, otherClusterIds }: RetentionPlan<StoredBlob>, now: Date): string {
   const hasOthers = otherClusterIds.length > 0;
   const rows = decisions.map(({ snapshot, keep }) => {
     const { name, size, record, problem } = snapshot;
     const cells = [name, ageText(snapshot, now), humanSize(size)];
-    const cluster = hasOthers ? [record?.clusterId ?? '-'] : [];
     const retention = isOff ? '-' : keep ? 'keep' : 'remove';
-    if (record === undefined) {
-      return [...cells, '-', '-', problem === undefined ? 'no record' : 'not counted', ...cluster, retention];
-    }
-    const { revision, liveKeys, totalKeys, etcdVersion } = record;
-    return [...cells, String(revision), String(liveKeys ?? totalKeys), etcdVersion, ...cluster, retention];
+    if (record === undefined)
+      return [...cells, '-', '-', problem === undefined ? 'no record' : 'not counted', retention];
+    const { revision, liveKeys, totalKeys, etcdVersion, clusterId } = record;
+    const shown = hasOthers ? clusterId.slice(0, SHORT_ID) : etcdVersion;
+    return [...cells, String(revision), String(liveKeys ?? totalKeys), shown, retention];
   });
-  const headings = ['NAME', 'AGE', 'SIZE', 'REVISION', 'KEYS', 'ETCD', ...(hasOthers ? ['CLUSTER'] : []), 'RETENTION'];
-  return alignColumns(headings, rows, { numbers: ['AGE', 'SIZE', 'REVISION', 'KEYS'] });
+  const headings = ['NAME', 'AGE', 'SIZE', 'REVISION', 'KEYS', hasOthers ? 'CLUSTER' : 'ETCD', 'RETENTION'];
+  return alignColumns(headings, rows, ['AGE', 'SIZE', 'REVISION', 'KEYS']);
 }
 
 function verdict({ decisions, own, isOff, anomalies }: RetentionPlan<StoredBlob>): string {
   const removed = decisions.filter(({ keep }) => !keep).length;
   const snapshots = `${counted(own.length, 'snapshot')} of this cluster`;
   if (isOff) return `${snapshots}; no retention rule is set (SNAPSHOT_KEEP_…).`;
-  if (anomalies.length === 0) return `${snapshots}; retention would remove ${removed} (reasons: prune --dry-run).`;
-  return paragraph(printable(`Retention is held: the newest is suspicious: ${anomalies.join('; ')}.`));
+  if (anomalies.length === 0)
+    return `${snapshots}; retention would remove ${removed} (etcd-snapshot prune --dry-run shows why).`;
+  return paragraph(printable(`Retention is held, because the newest snapshot is suspicious: ${anomalies.join('; ')}.`));
 }
 
 function entry({ snapshot, keep, reasons }: Decision<StoredBlob>, isOff: boolean): object {

@@ -53,7 +53,7 @@ function table({ decisions }: Retention, { otherClusterIds }: RetentionPlan<Stor
     return [name, ageText(decision.snapshot, now), ...cluster, decisionText(decision)];
   });
   const headings = ['NAME', 'AGE', ...(hasOthers ? ['CLUSTER'] : []), 'RETENTION'];
-  return alignColumns(headings, rows, { numbers: ['AGE'] });
+  return alignColumns(headings, rows, ['AGE']);
 }
 
 function verdict(

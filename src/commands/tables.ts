@@ -1,7 +1,7 @@
 import type { Decision } from '../retention/decide.ts';
 import type { RetentionPlan } from '../retention/retention-plan.ts';
 import type { StoredBlob } from '../store/catalogue.ts';
-import { type Colour, drawTable, humanAge, humanSize, paragraph, printable } from '../text.ts';
+import { drawTable, humanAge, humanSize, paragraph, printable } from '../text.ts';
 
 interface Status {
   readonly hash: string | null;
@@ -9,16 +9,6 @@ interface Status {
   readonly totalKeys: number | null;
   readonly totalSize: number | null;
 }
-
-/** States in the tables of all commands. */
-export const STATE_COLOURS: Readonly<Record<string, Colour>> = {
-  ok: 'green',
-  warn: 'yellow',
-  fail: 'red',
-  healthy: 'green',
-  unhealthy: 'yellow',
-  unreachable: 'red',
-};
 
 /** The table of `etcdctl snapshot status -w table`; a dash for what could not be computed. */
 export function statusTable({ hash, revision, totalKeys, totalSize }: Status): string {
@@ -37,17 +27,17 @@ export function decisionText({ keep, reasons }: Decision<StoredBlob>): string {
   return `${keep ? 'keep' : 'remove'}: ${reasons.join(', ')}`;
 }
 
-/** For so many blobs a table is followed by the reason why they are no snapshots. */
+/** After a table, at most this many blobs are listed with the reason why they are not snapshots. */
 const EXPLAINED = 20;
 
-/** What follows a table of snapshots: why blobs are no snapshots, and which snapshots no rule can touch. */
+/** What follows a table of snapshots: why blobs are not snapshots, and which snapshots all rules ignore. */
 export function explanations({ malformed, current, otherClusterIds }: RetentionPlan<StoredBlob>): string[] {
   const lines = malformed.slice(0, EXPLAINED).map(({ name, problem }) => `${name} is not counted: ${problem}.`);
   if (malformed.length > EXPLAINED) lines.push(`${malformed.length - EXPLAINED} more are not counted.`);
   if (current !== undefined && otherClusterIds.length > 0) {
     lines.push(
-      `This cluster is ${current.record.clusterId}; snapshots of ${otherClusterIds.join(', ')} are of another one and stay.`,
-      'A restored cluster has a new id. Add the ids that this one had before to SNAPSHOT_PREVIOUS_CLUSTER_IDS, or once to `prune --cluster-id ID`: then their snapshots age out with its own.',
+      `This cluster is ${current.record.clusterId}; snapshots of ${otherClusterIds.join(', ')} belong to other clusters, and are kept and ignored by all rules.`,
+      'A restored cluster has a new id. To let its old snapshots age out as well, set SNAPSHOT_PREVIOUS_CLUSTER_IDS to its earlier ids, or run `prune --cluster-id ID` once.',
     );
   }
   return lines.map((line) => paragraph(printable(line)));

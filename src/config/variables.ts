@@ -40,7 +40,7 @@ export const TYPES = {
     pattern: /^[0-9a-f]{1,16}(\s*,\s*[0-9a-f]{1,16})*$/,
     rule: 'must be cluster ids as `list` shows them, separated by commas',
   },
-  count: { pattern: /^([1-9]\d{0,5})$/, rule: 'must be a whole number from 1 on' },
+  count: { pattern: /^([1-9]\d{0,5})$/, rule: 'must be a whole number, at least 1' },
   /** A timer of Node holds at most 2^31 ms, which is 24 days. */
   duration: {
     pattern: /^(\d{1,7})([smhd]?)$/,
@@ -51,7 +51,7 @@ export const TYPES = {
   /** Its unit is required, and one hour is the minimum: elsewhere `14` is days and `6m` months, and a mistake deletes snapshots. */
   age: {
     pattern: /^(\d{1,7})([smhd])$/,
-    rule: 'must be a duration such as 36h or 14d, from 1h on (m is minutes)',
+    rule: 'must be a duration such as 36h or 14d, at least 1h (m is minutes)',
     min: 3600,
   },
   size: { pattern: /^(\d{1,9})(|B|KiB|MiB|GiB|TiB)$/, rule: 'must be a size such as 512MiB or 1GiB' },
@@ -81,19 +81,19 @@ export const VARIABLES = {
     type: 'path',
     example: '/etc/kubernetes/pki/etcd/ca.crt',
     meaning: "CA that signed the members' certificates, PEM or DER.",
-    default: '`/etc/kubernetes/certs/ca.crt`, or found',
+    default: '`/etc/kubernetes/certs/ca.crt`, or detected',
   },
   SNAPSHOT_ETCD_CERT_FILE: {
     type: 'path',
     example: '/etc/kubernetes/pki/etcd/healthcheck-client.crt',
     meaning: 'Client certificate, PEM or DER.',
-    default: '`/etc/kubernetes/certs/etcdclient.crt`, or found',
+    default: '`/etc/kubernetes/certs/etcdclient.crt`, or detected',
   },
   SNAPSHOT_ETCD_KEY_FILE: {
     type: 'path',
     example: '/etc/kubernetes/pki/etcd/healthcheck-client.key',
     meaning: "The client certificate's private key, PEM or DER, not encrypted.",
-    default: '`/etc/kubernetes/certs/etcdclient.key`, or found',
+    default: '`/etc/kubernetes/certs/etcdclient.key`, or detected',
   },
   SNAPSHOT_ETCD_USERNAME: {
     type: 'text',
@@ -103,7 +103,7 @@ export const VARIABLES = {
   SNAPSHOT_ETCD_PASSWORD: {
     type: 'text',
     example: "the user's password",
-    meaning: "The user's password; endpoints must then be https (or on loopback).",
+    meaning: "The user's password; endpoints must then use https (or be on loopback).",
     secret: true,
   },
   SNAPSHOT_AZURE_ACCOUNT_NAME: { type: 'account', example: 'aksenginebackups', meaning: 'Storage account.' },
@@ -162,7 +162,7 @@ export const VARIABLES = {
     type: 'choice',
     example: 'principal',
     meaning:
-      '`connection-string`, `key`, `sas`, `principal`, `workload-identity` or `managed-identity`; `auto` takes the first complete one of these, but never a managed identity.',
+      '`connection-string`, `key`, `sas`, `principal`, `workload-identity` or `managed-identity`; `auto` uses the first of these that is complete, but never a managed identity.',
     default: '`auto`',
   },
   SNAPSHOT_AZURE_CLOUD: {
@@ -210,19 +210,19 @@ export const VARIABLES = {
     type: 'url',
     example: 'http://user:password@proxy.example.com:3128',
     meaning:
-      'Proxy on the way to Azure, for tokens and for blobs; never for etcd. This variable and the next two are read from the environment of the process only, not from a file of `--env-file`.',
+      'Proxy for requests to Azure (tokens and blobs), never for etcd. This variable and the next two are read only from the environment of the process, not from an env file.',
     default: 'none',
   },
   NO_PROXY: {
     type: 'text',
     example: '.privatelink.blob.core.windows.net',
-    meaning: 'Hosts that are reached directly: whole names, or suffixes with a dot before them, separated by commas.',
+    meaning: 'Hosts that are reached directly: whole names, or suffixes that begin with a dot, separated by commas.',
     default: 'none',
   },
   NODE_EXTRA_CA_CERTS: {
     type: 'path',
     example: '/etc/ssl/certs/company.pem',
-    meaning: 'PEM file with further CAs, for a private endpoint or a proxy that opens TLS.',
+    meaning: 'PEM file with additional CAs, for a private endpoint or a proxy that intercepts TLS.',
     default: 'none',
   },
   SNAPSHOT_BLOB_PREFIX: { type: 'prefix', example: 'prod-eu/', meaning: 'Prefix of every blob name.', default: 'none' },
@@ -230,7 +230,7 @@ export const VARIABLES = {
     type: 'count',
     example: '28',
     meaning: 'How many of the newest snapshots of this cluster to keep.',
-    default: 'no rule; without any, nothing is ever deleted',
+    default: 'no rule; without any rule nothing is ever deleted',
   },
   SNAPSHOT_KEEP_HOURLY: {
     type: 'count',
@@ -252,21 +252,21 @@ export const VARIABLES = {
     type: 'clusterIds',
     example: 'cdf818194e3a8c32',
     meaning:
-      'Cluster ids that this cluster had before it was restored, separated by commas: their snapshots age out with its own.',
+      'Earlier ids of this cluster, from before a restore, separated by commas: their snapshots age out with its own.',
     default: 'none',
   },
   SNAPSHOT_TIMEOUT: {
     type: 'duration',
     example: '10m',
     meaning:
-      "Time for one run, which is one attempt of a Job; plain numbers are seconds. Keep the pod's `activeDeadlineSeconds` 150 s longer, and the Job's six times as long as the pod's.",
+      "Time limit for one run, which is one attempt of a Job; plain numbers are seconds. Keep the pod's `activeDeadlineSeconds` 150 s longer, and the Job's six times as long as the pod's.",
     default: '`570s`; for `restore` a day',
   },
   SNAPSHOT_SPOOL_DIR: {
     type: 'path',
     example: '/spool',
     meaning:
-      'Directory for data that etcd sends faster than the upload takes it: one encrypted, unlinked file. Without it etcd waits.',
+      'Directory for data that etcd sends faster than the upload takes it: one encrypted, unlinked file. Without it, etcd has to wait.',
     default: 'none',
   },
   SNAPSHOT_SPOOL_RESERVE: {
@@ -286,30 +286,29 @@ export const VARIABLES = {
   SNAPSHOT_HASHKV_MAX_SIZE: {
     type: 'size',
     example: '2GiB',
-    meaning:
-      "Up to this database size the snapshot's content is compared with the other members' (HashKV reads all of it).",
+    meaning: 'Largest database whose content is compared with that of the other members (HashKV reads all of it).',
     default: '`1GiB`',
   },
   SNAPSHOT_PUSHGATEWAY_URL: {
     type: 'url',
     example: 'http://user:password@10.0.171.12:9091',
     meaning:
-      'Pushgateway that gets the metrics of every `backup` and `drill`; with a password `https://`, or `http://` in the private network.',
+      'Pushgateway for the metrics of every `backup` and `drill`; a URL with a password must use `https://`, except in a private network.',
     default: 'none',
   },
   SNAPSHOT_PING_URL: {
     type: 'url',
     example: 'https://hc-ping.com/2f0c1a6e-5a5b-4b1c-9d5e-0c3f8e6a7b11',
     meaning:
-      "Requested with GET after each backup that is stored and verified, for a dead man's switch; `http://` in the private network only.",
+      "Requested with GET after each backup that is stored and verified, for a dead man's switch; `http://` only in a private network.",
     default: 'none',
     secret: true,
   },
   SNAPSHOT_TERMINATION_LOG: {
     type: 'path',
     example: '/dev/termination-log',
-    meaning: 'Existing file that gets the result of the run in one line, for the status of the pod.',
-    default: '`/dev/termination-log`, if there',
+    meaning: 'Existing file for the result of the run in one line, which becomes the status of the pod.',
+    default: '`/dev/termination-log`, if it exists',
   },
   SNAPSHOT_LOG_FORMAT: {
     type: 'choice',

@@ -80,7 +80,7 @@ function judgeCluster({ members, alarms, quorum }: ClusterHealth): Check[] {
     }),
     ...alarms.map(({ memberId, alarm }) => {
       const sentence = `Member ${memberId} has the alarm ${alarm}.`;
-      return fail('alarm', new UnsafeError(sentence, 'Remove its cause, then: etcdctl alarm disarm.'));
+      return fail('alarm', new UnsafeError(sentence, 'Remove its cause, then run: etcdctl alarm disarm'));
     }),
   ];
 }

@@ -240,9 +240,9 @@ t.test('uncaught errors are reported and masked', async (t) => {
     const message = readFileSync(terminationLog, 'utf8');
     t.equal(code, 1, stderr);
     t.match(JSON.parse(stdout), {
-      error: { code: 1, message: 'Something unexpected happened.', hint: /Please report/ },
+      error: { code: 1, message: 'Unexpected error.', hint: /Please report/ },
     });
-    t.match(message, /^Something unexpected happened\. Please report this: Error: \[secret\] at .*\(exit code 1\)$/);
+    t.match(message, /^Unexpected error\. Please report this: Error: \[secret\] at .*\(exit code 1\)$/);
     t.notMatch(`${stdout}${stderr}${message}`, secret);
   }
 });

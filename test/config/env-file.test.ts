@@ -155,7 +155,7 @@ t.test('without two dashes Node takes the option for itself, and the run is refu
   for (const args of [['--env-file', place], [`--env-file=${place}`]]) {
     const refused = await node(MAIN, 'health', ...args);
     t.equal(refused.code, 2, refused.stderr);
-    t.match(errorOf(refused), { message: /Node\.js takes --env-file for its own/, hint: /node -- dist\/main\.js/ });
+    t.match(errorOf(refused), { message: /Node\.js treats --env-file as its own/, hint: /node -- dist\/main\.js/ });
     t.ok(isLoaded(await node('--', MAIN, 'health', ...args)));
   }
   t.match(await node(MAIN, '--version'), { code: 0 }, 'nothing is refused without the option');
