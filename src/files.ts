@@ -1,6 +1,5 @@
 import { constants, readlinkSync, type Stats } from 'node:fs';
 import { type FileHandle, lstat, open, stat, statfs } from 'node:fs/promises';
-import { dirname, resolve } from 'node:path';
 import { hasCode, messageOf, UsageError, WorkerError } from './errors.ts';
 import { secretLook } from './secret.ts';
 import { humanSize, printable } from './text.ts';
@@ -19,7 +18,7 @@ export async function openRegular(
 ): Promise<{ readonly file: FileHandle; readonly stats: Stats }> {
   const noFollow = links === 'refuse' ? constants.O_NOFOLLOW : 0;
   // Checked before opening as well: opening a device can have effects, and a socket cannot be opened.
-  const before = await (links === 'refuse' ? lstat(path) : stat(path).catch(async (error) => whyMissing(path, error)));
+  const before = await (links === 'refuse' ? lstat(path) : stat(path));
   if (!before.isFile()) throw notRegular(before);
   const file = await open(path, constants.O_RDONLY | constants.O_NONBLOCK | noFollow);
   try {
@@ -42,35 +41,26 @@ export async function readNamed(path: string, what: string, hint: string, maxSiz
   if (problem !== undefined) throw new UsageError(`The value given for the ${what} ${problem}.`, hint);
   try {
     const { file, stats } = await openRegular(path);
-    try {
-      if (stats.size <= maxSize) return await file.readFile();
-    } finally {
-      await file.close();
-    }
+    await using opened = file;
+    if (stats.size <= maxSize) return await opened.readFile();
   } catch (error) {
     throw new UsageError(`The ${what} ${printable(path)} ${whyUnreadable(error)}.`, hint, error);
   }
   throw new UsageError(`The ${what} ${printable(path)} is larger than ${maxSize} bytes.`, hint);
 }
 
+const UNREADABLE = new Map([
+  ['ENOENT', 'does not exist'],
+  ['ENOTDIR', 'does not exist: a part of its path is not a directory'],
+  ['EACCES', 'cannot be read by this user (permission denied)'],
+  ['ELOOP', 'is a loop of symbolic links'],
+]);
+
 /** Why a file cannot be read, in words that follow its name. */
 export function whyUnreadable(error: unknown): string {
+  if (hasCode(error, 'ENOTREG')) return messageOf(error);
   const code = error instanceof Error && 'code' in error ? String(error.code) : 'unknown';
-  switch (code) {
-    case 'ENOENT':
-      return 'does not exist';
-    case 'EACCES':
-      return 'cannot be read by this user (permission denied)';
-    case 'ENOTREG':
-    case 'EDANGLING':
-      return messageOf(error);
-    case 'ENOTDIR':
-      return 'does not exist: a part of its path is no directory';
-    case 'ELOOP':
-      return 'is a loop of symbolic links';
-    default:
-      return `cannot be read (${code})`;
-  }
+  return UNREADABLE.get(code) ?? `cannot be read (${code})`;
 }
 
 /**
@@ -82,15 +72,6 @@ export function pathProblem(value: string): string | undefined {
   if (look !== undefined) return `contains ${look} itself, not a path to one`;
   const isPath = value.length <= 4096 && !/\p{C}/u.test(value) && value.split('/').every(({ length }) => length <= 255);
   return isPath ? undefined : 'is not a path';
-}
-
-async function whyMissing(path: string, error: unknown): Promise<never> {
-  const isDangling = await lstat(path).then(
-    (stats) => stats.isSymbolicLink() && hasCode(error, 'ENOENT'),
-    () => false,
-  );
-  if (!isDangling) throw error;
-  throw Object.assign(new Error('is a symbolic link to something that does not exist'), { code: 'EDANGLING' });
 }
 
 function notRegular(stats: Stats): Error {
@@ -129,6 +110,7 @@ const WHY: Readonly<Record<string, readonly [why: string, hint: string]>> = {
   EPERM: ['permission denied', AS_ROOT],
   EROFS: ['the file system is read-only', 'In a container, mount the parent directory writable.'],
   ENOENT: ['it does not exist', 'Check the path; in a container, mount the parent directory.'],
+  ENOTDIR: ['a part of its path is not a directory', 'Check the path.'],
   EEXIST: ['it already exists', 'Run it again.'],
   EBUSY: ['it is a mount point', 'Use a directory inside it.'],
   ENOTEMPTY: ['the directory is no longer empty', 'Check whether another restore, or etcd, uses it.'],
@@ -156,15 +138,6 @@ export async function statOf(path: string, links: 'follow' | 'refuse' = 'follow'
     throw error;
   });
   return onDisk(`Reading ${path}`, status);
-}
-
-/** The status of a path's parent directory. @throws UsageError when it does not exist */
-export async function assertParent(path: string): Promise<Stats> {
-  const dir = dirname(resolve(path));
-  const parent = await statOf(dir);
-  if (parent?.isDirectory() === true) return parent;
-  const what = `${printable(dir)} for ${printable(path)}`;
-  throw new UsageError(`The directory ${what} does not exist.`, 'Check the path; in a container, mount it.');
 }
 
 /** @throws UsageError when the file system of a directory has fewer bytes free */

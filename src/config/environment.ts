@@ -154,14 +154,14 @@ export async function readEnvironment(
   };
 }
 
-/** The path that a shell passes for `<(command)`, and that of an empty file: the only ones that may be no regular files. */
+/** The path that a shell passes for `<(command)`, and that of an empty file: the only ones that need not be regular files. */
 const STREAMS = /^\/dev\/(null|stdin|fd\/\d+)$/;
 
 /**
  * The variables of a file.
  * @param named with `--env-file`; undefined = `.env` in the working directory, unless another user can have put it there
  * @param user that owns the default file, if root does not; undefined on systems without owners of files
- * @throws UsageError if the named file cannot be read, or is of another kind
+ * @throws UsageError if the named file cannot be read, or is not an env file
  */
 async function readEnvFile(named: string | undefined, user: number | undefined): Promise<EnvFile> {
   if (named === undefined) return readDefault(user);
@@ -174,42 +174,32 @@ async function readEnvFile(named: string | undefined, user: number | undefined):
 
 /** Another user who can write to the directory or the file could choose where secrets are sent. */
 async function readDefault(user: number | undefined): Promise<EnvFile> {
+  let problem: string | undefined;
   try {
     const { file, stats } = await openRegular('.env', 'refuse');
-    try {
-      if (user !== undefined && stats.uid !== user && stats.uid !== 0) return ignored('belongs to another user');
-      if (user !== undefined && (stats.mode & 0o022) !== 0)
-        return ignored('can be written by other users (chmod go-w)');
-      const { variables, problem } = await parse(await file.readFile());
-      return problem === undefined ? { variables, warnings: [] } : ignored(problem);
-    } finally {
-      await file.close();
+    await using opened = file;
+    if (user !== undefined && stats.uid !== user && stats.uid !== 0) problem = 'belongs to another user';
+    else if (user !== undefined && (stats.mode & 0o022) !== 0) problem = 'can be written by other users (chmod go-w)';
+    else {
+      const parsed = await parse(await opened.readFile());
+      if (parsed.problem === undefined) return { variables: parsed.variables, warnings: [] };
+      problem = parsed.problem;
     }
   } catch (error) {
-    return hasCode(error, 'ENOENT') ? { variables: {}, warnings: [] } : ignored(whyUnreadable(error));
+    if (hasCode(error, 'ENOENT')) return { variables: {}, warnings: [] };
+    problem = whyUnreadable(error);
   }
+  const sentence = `The file .env of the working directory is ignored: it ${problem}.`;
+  return { variables: {}, warnings: [[sentence, 'To use it, name it with --env-file.']] };
 }
 
-function ignored(why: string): EnvFile {
-  const sentence = `The file .env of the working directory is ignored: it ${why}.`;
-  return { variables: {}, warnings: [[sentence, 'Name it with --env-file to use it.']] };
-}
-
+/** @returns also the problem of a file that is not an env file, in words that follow its name */
 async function parse(bytes: Buffer): Promise<{ readonly variables: Environment; readonly problem?: string }> {
   const { default: dotenv } = await import('dotenv');
   const variables = dotenv.parse(bytes);
-  const problem = kindOf(bytes, Object.keys(variables).length > 0);
-  return problem === undefined ? { variables } : { variables, problem };
-}
-
-/** The kind of a file that is no env file, in words that follow its name. */
-function kindOf(bytes: Buffer, hasVariables: boolean): string | undefined {
   const text = bytes.toString();
   // Its lines look like variables, but the values of a Secret are base64.
-  if (/^apiVersion:/m.test(text) && /^kind:/m.test(text)) return 'is a Kubernetes manifest';
-  if (hasVariables || text.trim() === '') return undefined;
-  if (bytes.includes(0)) return 'is in UTF-16';
-  if (/^\s*[[{]/.test(text)) return 'is JSON';
-  if (/^\s*(set\s+\w+=|\$env:)/im.test(text)) return 'is a script for Windows';
-  return /^\s*[^#\s]/m.test(text) ? 'has no line NAME=VALUE' : undefined;
+  if (/^apiVersion:/m.test(text) && /^kind:/m.test(text)) return { variables, problem: 'is a Kubernetes manifest' };
+  const isOther = Object.keys(variables).length === 0 && /^\s*[^#\s]/m.test(text);
+  return isOther ? { variables, problem: 'has no line NAME=VALUE' } : { variables };
 }

@@ -5,7 +5,7 @@ import * as v from 'valibot';
 import { TYPES } from '../config/variables.ts';
 import { HeldDirectory } from '../directories.ts';
 import { UsageError } from '../errors.ts';
-import { assertParent, onDisk, readNamed, statOf, sync } from '../files.ts';
+import { onDisk, readNamed, statOf, sync } from '../files.ts';
 import { factsOf, isLayout, type Layout, LAYOUTS } from '../installer-layouts.ts';
 import { formatInitialCluster, type InitialMember } from '../member.ts';
 import { snapshotName, takenAtOf } from '../snapshot/record.ts';
@@ -250,7 +250,6 @@ function digestOf(document: object): string {
  * @throws UsageError unless a new plan can be written to the path: two plans of one restore must not be mixed up; UnsafeError
  */
 export async function assertNoFile(path: string): Promise<HeldDirectory> {
-  await assertParent(path);
   const parent = await onDisk(`Opening ${dirname(path)}`, () => HeldDirectory.open(dirname(path)));
   if ((await statOf(parent.at(basename(path)), 'refuse')) === undefined) return parent;
   throw new UsageError(

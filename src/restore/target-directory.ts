@@ -5,7 +5,7 @@ import { basename, dirname, join, resolve } from 'node:path';
 import * as v from 'valibot';
 import { emptyLocked, handOver, HeldDirectory, isLock, lockDirectory, removeTree } from '../directories.ts';
 import { UnsafeError, UsageError } from '../errors.ts';
-import { assertParent, assertSpace, kindOf, onDisk, statOf, sync } from '../files.ts';
+import { assertSpace, kindOf, onDisk, statOf, sync } from '../files.ts';
 import { printable } from '../text.ts';
 import { WAL_SIZE } from './etcd-tool.ts';
 import { assertUnused } from './in-use.ts';
@@ -38,7 +38,6 @@ export class WorkPlace {
 
   /** @throws UsageError when the parent directory does not exist */
   static async open(path: string): Promise<WorkPlace> {
-    await assertParent(path);
     const parent = await onDisk(`Opening ${dirname(path)}`, () => HeldDirectory.open(dirname(path)));
     return new WorkPlace(path, parent);
   }
@@ -249,9 +248,9 @@ function isInPlace({ dataDir, place }: Directories): boolean {
 export async function ensurePlace(directories: Directories): Promise<void> {
   const path = dirname(resolve(directories.dataDir));
   if (!isInPlace(directories) || (await statOf(path)) !== undefined) return;
-  const { uid, gid } = await assertParent(path);
   await onDisk(`Creating ${path}`, async () => {
     const parent = HeldDirectory.open(dirname(path));
+    const { uid, gid } = parent.stats();
     await mkdir(parent.at(basename(path)), { mode: PRIVATE });
     await lchown(parent.at(basename(path)), uid, gid);
   });

@@ -107,11 +107,11 @@ t.test('a named file that is not an env file', async (t) => {
   const place = join(dir, 'named');
   const utf16 = Buffer.from(`\ufeff${SETS_ENDPOINT}`, 'utf16le');
   for (const [what, text, message] of [
-    ['UTF-16', utf16, /named is in UTF-16\.$/],
-    ['UTF-16 without a mark', utf16.subarray(2), /named is in UTF-16\.$/],
-    ['JSON', '{ "SNAPSHOT_ETCD_ENDPOINTS": "x" }', /named is JSON\.$/],
-    ['set X=Y', `set ${SETS_ENDPOINT}`, /named is a script for Windows\.$/],
-    ['PowerShell', `$env:SNAPSHOT_ETCD_ENDPOINTS = "x"`, /named is a script for Windows\.$/],
+    ['UTF-16', utf16, /named has no line NAME=VALUE\.$/],
+    ['UTF-16 without a mark', utf16.subarray(2), /named has no line NAME=VALUE\.$/],
+    ['JSON', '{ "SNAPSHOT_ETCD_ENDPOINTS": "x" }', /named has no line NAME=VALUE\.$/],
+    ['set X=Y', `set ${SETS_ENDPOINT}`, /named has no line NAME=VALUE\.$/],
+    ['PowerShell', `$env:SNAPSHOT_ETCD_ENDPOINTS = "x"`, /named has no line NAME=VALUE\.$/],
     [
       'a Secret',
       'apiVersion: v1\nkind: Secret\ndata:\n  SNAPSHOT_ETCD_ENDPOINTS: eA==\n',
