@@ -5,8 +5,7 @@ import { UsageError } from '../errors.ts';
 import { assertSpace, kindOf, onDisk, openRegular, statOf, whyUnreadable } from '../files.ts';
 import { Stopwatch } from '../progress.ts';
 import { bytesAt, fetchVerified, isResumable } from '../restore/fetch-and-verify.ts';
-import { readPlan } from '../restore/plan-file.ts';
-import { assertPlanned } from '../restore/plan.ts';
+import { assertPlanned, readPlan } from '../restore/plan.ts';
 import { WorkPlace } from '../restore/target-directory.ts';
 import { printable } from '../text.ts';
 import type { Arguments, Context, Outcome } from './command.ts';
@@ -43,7 +42,7 @@ export async function download(context: Context, { operands: [operand], options 
   if (there !== undefined && plan !== undefined && operand === undefined) return doneBefore(file, plan.snapshot);
   const source = await openNamedOrNewest(context, operand ?? plan?.snapshot.name, options);
   if (source.etag === undefined) {
-    throw new UsageError(`${source.name} is a local file already.`, 'Name a snapshot that `etcd-snapshot list` shows.');
+    throw new UsageError(`${source.name} is a local file already.`, 'Give a snapshot that `etcd-snapshot list` shows.');
   }
   if (plan !== undefined && source.record !== undefined) assertPlanned(plan, source.name, source.record.sha256);
   if (there !== undefined) return doneBefore(file, { name: source.name, sha256: source.record?.sha256 });
@@ -82,11 +81,7 @@ async function doneBefore(
     throw new UsageError(`${printable(file)} already exists, and is not ${printable(name)}.`, NEW);
   }
   const summary = `Already done: ${printable(name)} is in ${printable(file)}.`;
-  return {
-    text: `${SECRETS}\n${summary}`,
-    summary,
-    json: { name, file, sha256, alreadyDone: true },
-  };
+  return { text: `${SECRETS}\n${summary}`, summary, json: { name, file, sha256, alreadyDone: true } };
 }
 
 async function sha256Of(path: string): Promise<string> {

@@ -9,17 +9,19 @@ import { bytesAt, fetchVerified, isResumable } from '../restore/fetch-and-verify
 import { assertNoQuorum } from '../restore/in-use.ts';
 import { assertAgrees, namesVoters } from '../restore/initial-members.ts';
 import { assertNewCluster, type Marker, markerOf, readMarker, sameParameters, writeMarker } from '../restore/marker.ts';
-import { isGivenByHand, memberFor, type MemberParameters } from '../restore/member-parameters.ts';
+import { assertPlanned } from '../restore/plan.ts';
 import {
   type Directories,
   directoriesOf,
+  isGivenByHand,
   isOneOfSeveral,
+  memberFor,
+  type MemberParameters,
   nextStep,
   readRestoreRequest,
   type RestoreOptions,
   type RestoreRequest,
-} from '../restore/options.ts';
-import { assertPlanned } from '../restore/plan.ts';
+} from '../restore/restore-request.ts';
 import { ensurePlace, ownerFor, Target } from '../restore/target-directory.ts';
 import type { SnapshotSource } from '../snapshot/source.ts';
 import { humanSeconds, humanSize, printable } from '../text.ts';
@@ -61,8 +63,7 @@ export async function restore(context: Context, args: Arguments): Promise<Outcom
   for (const warning of directories.warnings) warnings.add(warning);
   await ensurePlace(directories);
   const owner = await ownerFor(directories, options['owner-from']);
-  const target = await Target.prepare(directories.dataDir, directories.walDir, signal);
-  for (const warning of target.warnings) warnings.add(warning, 'Make sure that etcd is stopped there.');
+  const target = await Target.prepare(directories, warnings, signal);
   try {
     await target.assertSpace(size - (await bytesAt(source, target.work)), size);
 
@@ -75,22 +76,18 @@ export async function restore(context: Context, args: Arguments): Promise<Outcom
     for (const warning of ofMember) warnings.add(warning);
     if (unchecked !== undefined) warnings.add(...unchecked);
 
-    const { freshDataDir, freshWalDir: walDirToMake } = target;
-    const run = { file, size, skipHashCheck, member, dataDir: freshDataDir, walDir: walDirToMake, bump };
-    await watch.time('restore', runRestore(tool, run, context));
+    const { freshDataDir, freshWalDir } = target;
+    const work = { file, size, skipHashCheck, member, dataDir: freshDataDir, walDir: freshWalDir, bump };
+    await watch.time('restore', runRestore(tool, work, context));
     // The tool read the file itself: this proves that it read what was verified.
     await source.assertUnchanged();
-    await assertNewCluster(walDirToMake ?? join(freshDataDir, 'member/wal'), directories.oldWals);
+    await assertNewCluster(freshWalDir ?? join(freshDataDir, 'member/wal'), directories.oldWals);
     const marker = markerOf(source, facts, member, { plan: request.plan?.digest ?? null, tool: tool.name, bump });
     await onDisk(`Writing ${freshDataDir}`, writeMarker(freshDataDir, marker));
     await watch.time('place', target.place(owner));
-    const { dataDir, walDir = null } = target;
-    log.info('data directory restored', { dataDir, tool: tool.name, member: member.name });
-
-    const durationsMs = watch.durations();
-    const next = nextStep(directories);
-    const took = `${humanSize(size)} in ${humanSeconds(durationsMs.total)}`;
-    return outcomeOf(marker, { dataDir, walDir, next, took, durationsMs, findings: warnings.sentences });
+    log.info('data directory restored', { dataDir: directories.dataDir, tool: tool.name, member: member.name });
+    const run = { size, durationsMs: watch.durations(), findings: warnings.sentences };
+    return outcomeOf(marker, { ...directories, next: nextStep(directories) }, run);
   } catch (error) {
     await target.abandon(isResumable(error));
     throw error;
@@ -116,12 +113,14 @@ async function doneByPlan(
   const isOurs = ({ plan: digest, member }: Marker): boolean =>
     digest === plan.digest && member.name === (name ?? config?.name);
   const waiting = await waitingIn(directories);
-  if (waiting !== undefined && isOurs(waiting)) return earlier(waiting, directories, nextStep(directories));
+  if (waiting !== undefined && isOurs(waiting)) {
+    return outcomeOf(waiting, { ...directories, next: nextStep(directories) });
+  }
   const { dataDir, place } = directories;
   const swapped = place === undefined || place === dataDir ? undefined : await readMarker(place);
   if (place === undefined || swapped === undefined || !isOurs(swapped.marker)) return undefined;
   const next = 'start etcd; to restore again create a new plan';
-  return earlier(swapped.marker, { dataDir: place, walDir: undefined }, next);
+  return outcomeOf(swapped.marker, { dataDir: place, walDir: undefined, next });
 }
 
 /** What an earlier run restored from the same snapshot with the same parameters. */
@@ -135,7 +134,7 @@ async function doneBefore(
   if (marker === undefined || record === undefined) return undefined;
   const isSame = marker.snapshot.sha256 === record.sha256 && marker.revision === marker.snapshot.revision + bump;
   if (!isSame || !sameParameters(member, marker.member)) return undefined;
-  return earlier(marker, directories, nextStep(directories));
+  return outcomeOf(marker, { ...directories, next: nextStep(directories) });
 }
 
 /** Of restored data in the target that no etcd has used yet, and that has a separate WAL directory if one is given. */
@@ -156,44 +155,39 @@ function bumpOf(options: RestoreOptions, { name, canBump }: RestoreTool, warning
   return 0;
 }
 
-function earlier(
-  marker: Marker,
-  { dataDir, walDir = null }: { readonly dataDir: string; readonly walDir?: string | null | undefined },
-  next: string,
-): Outcome {
-  const done = { dataDir, next, walDir, took: undefined, durationsMs: { total: 0 }, findings: [] };
-  return outcomeOf(marker, done);
+interface Place extends Pick<Directories, 'dataDir' | 'walDir'> {
+  readonly next: string;
 }
 
-interface Done {
-  readonly dataDir: string;
-  readonly walDir: string | null;
-  readonly next: string;
-  /** Size and duration in words; undefined = an earlier run did it. */
-  readonly took: string | undefined;
-  readonly durationsMs: Readonly<Record<string, number>>;
+interface Run {
+  /** Bytes. */
+  readonly size: number;
+  readonly durationsMs: Readonly<Record<string, number>> & { readonly total: number };
   readonly findings: readonly string[];
 }
 
-function outcomeOf({ snapshot, member, tool, revision }: Marker, { took, ...done }: Done): Outcome {
+/** @param run undefined = an earlier run did it */
+function outcomeOf({ snapshot, member, tool, revision }: Marker, place: Place, run?: Run): Outcome {
+  const { dataDir, walDir = null, next } = place;
   const { name, sha256, revision: snapshotRevision, liveKeys } = snapshot;
-  const alreadyDone = took === undefined;
-  const what = `Restored ${printable(name)} to ${printable(done.dataDir)} as member ${printable(member.name)}`;
-  const how = `at revision ${revision}, by ${printable(tool)}${alreadyDone ? '' : ` (${took})`}`;
+  const alreadyDone = run === undefined;
+  const { durationsMs = { total: 0 }, findings = [] } = run ?? {};
+  const took = alreadyDone ? '' : ` (${humanSize(run.size)} in ${humanSeconds(durationsMs.total)})`;
+  const what = `Restored ${printable(name)} to ${printable(dataDir)} as member ${printable(member.name)}`;
+  const how = `at revision ${revision}, by ${printable(tool)}${took}`;
   const summary = `${alreadyDone ? 'Already done: ' : ''}${what}, ${how}.`;
   const members = member.initialCluster.map((other) => printable(other.name)).join(', ');
   return {
     text: [
       `When all members (${members}) are restored, and etcd and the API servers are stopped on all of them:`,
-      `  ${done.next}`,
+      `  ${next}`,
       summary,
     ].join('\n'),
     summary,
     json: {
-      ...{ name, dataDir: done.dataDir, tool, revision, next: done.next, walDir: done.walDir },
-      ...{ sha256, snapshotRevision, liveKeys, alreadyDone },
+      ...{ name, dataDir, tool, revision, next, walDir, sha256, snapshotRevision, liveKeys, alreadyDone },
       member: { ...member, initialCluster: formatInitialCluster(member.initialCluster) },
-      ...{ durationsMs: done.durationsMs, findings: done.findings },
+      ...{ durationsMs, findings },
     },
   };
 }

@@ -1,11 +1,16 @@
+import { randomBytes } from 'node:crypto';
+import { link, open, unlink } from 'node:fs/promises';
+import { dirname } from 'node:path';
 import { UsageError } from '../errors.ts';
+import { onDisk, statOf, sync } from '../files.ts';
+import { inferLayout, namedLayout } from '../installer-layouts.ts';
 import { Warnings } from '../log.ts';
 import { assertNoQuorum } from '../restore/in-use.ts';
-import { inferLayout, type Layout, namedLayout } from '../installer-layouts.ts';
 import { readMemberConfig } from '../restore/member-config.ts';
-import { assertDirectory, assertNoFile, type Plan, readPlan, writePlan } from '../restore/plan-file.ts';
-import { makePlan, planJson, planText } from '../restore/plan.ts';
-import { printable } from '../text.ts';
+import { assertDirectory, makePlan, type Plan, readPlan } from '../restore/plan.ts';
+import { stepsOf } from '../restore/runbooks.ts';
+import { WorkPlace } from '../restore/target-directory.ts';
+import { humanSize, printable } from '../text.ts';
 import type { Arguments, Context, Outcome } from './command.ts';
 import { openNamedOrNewest, readVerified } from './snapshot-operand.ts';
 
@@ -39,9 +44,12 @@ export async function showPlan(context: Context, args: Arguments): Promise<Outco
     return outcomeOf(await readPlan(saved), saved);
   }
   if (output !== undefined) await assertNoFile(output);
-  const { layout, sign } = await layoutFor(context, options.layout);
   const warnings = new Warnings(context.log);
-  if (sign !== undefined) warnings.add(`Using layout ${layout}: found ${sign} on this host.`, 'Or give --layout.');
+  const inferred = options.layout === undefined ? await inferLayout(context.config.etcd?.tls) : undefined;
+  const layout = inferred?.layout ?? namedLayout(options.layout ?? '');
+  if (inferred !== undefined) {
+    warnings.add(`Using layout ${layout}: found ${inferred.sign} on this host.`, 'To use another one, give --layout.');
+  }
   const dataDir = options['data-dir'] && assertDirectory(options['data-dir'], '--data-dir');
   const config = options.from && {
     path: assertDirectory(options.from, '--from'),
@@ -56,11 +64,11 @@ export async function showPlan(context: Context, args: Arguments): Promise<Outco
       'Use a snapshot that `etcd-snapshot list` shows with its record, or restore without a plan.',
     );
   }
-  const read = await readVerified(context, source);
+  const facts = await readVerified(context, source);
   const plan = makePlan(source.name, source.size, source.record, {
     ...{ layout, dataDir: dataDir || undefined, config: config || undefined, force: options.force === true },
     ...{ previousClusterIds: context.config.retention.previousClusterIds, now: new Date() },
-    ...{ initialCluster: options['initial-cluster'], file: read },
+    ...{ initialCluster: options['initial-cluster'], file: facts },
   });
   const file = output ?? PLAN_FILE;
   if (output !== undefined) {
@@ -70,14 +78,68 @@ export async function showPlan(context: Context, args: Arguments): Promise<Outco
   return outcomeOf(plan, file);
 }
 
-/** The named layout, or that of this host. @throws UsageError */
-async function layoutFor(
-  { config }: Context,
-  name: string | undefined,
-): Promise<{ readonly layout: Layout; readonly sign?: string }> {
-  return name === undefined ? inferLayout(config.etcd?.tls) : { layout: namedLayout(name) };
-}
-
 function outcomeOf(plan: Plan, file: string): Outcome {
   return { text: planText(plan, file), json: planJson(plan, file) };
+}
+
+/** The document of `restore --plan --json`, which `--from-plan` reads. */
+export function planJson({ digest, ...content }: Plan, file: string): object {
+  return { ...content, steps: stepsOf({ ...content, digest }, file), digest };
+}
+
+/** The plan for people: what is the same on all members, and the steps. */
+export function planText(plan: Plan, file: string): string {
+  const { snapshot, initialCluster, initialClusterToken, dataDir, configFile, members, leftOut, digest } = plan;
+  const { size, takenAt, revision, etcdVersion } = snapshot;
+  const own = members.filter((member) => member.dataDir !== undefined && member.dataDir !== dataDir);
+  const steps = stepsOf(plan, file);
+  const rows = [
+    ['snapshot', snapshot.name],
+    ['', `${humanSize(size)}, taken ${takenAt}, revision ${revision}, etcd ${printable(etcdVersion)}`],
+    ['sha256', snapshot.sha256],
+    ['layout', plan.layout],
+    ['members', members.map(({ name }) => name).join(', ')],
+    ...(plan.restoredDir === null
+      ? []
+      : [
+          ['initial cluster', initialCluster],
+          ['new token', initialClusterToken],
+        ]),
+    ['data directory', `${dataDir}${configFile === null ? '' : `, unless a member's ${configFile} names another`}`],
+    ...own.map((member) => [`  of ${member.name}`, member.dataDir ?? '']),
+    ['digest', `${digest.slice(0, 16)} (the same wherever this plan is used)`],
+    ...leftOut.map(({ id, name, reason }) => ['left out', `${name || id}: it ${printable(reason)}`]),
+  ] as const;
+  return [
+    ...rows.map(([label = '', value = '']) => `${label.padEnd(16)}${value}`),
+    ...steps.map(({ title, on, run }, index) => [`\n${index + 1}. ${title} (${on})`, ...run].join('\n   ')),
+    `\nNothing was changed. Follow the ${steps.length} steps in this order.`,
+  ].join('\n');
+}
+
+/** @throws UsageError unless a new plan can be written to the path: two plans of one restore must not be mixed up; UnsafeError */
+export async function assertNoFile(path: string): Promise<WorkPlace> {
+  const place = await WorkPlace.open(path);
+  if ((await statOf(place.final, 'refuse')) === undefined) return place;
+  throw new UsageError(
+    `${printable(path)} already exists, and is not overwritten.`,
+    'Show that plan with --plan --from-plan, or choose another file for the new plan.',
+  );
+}
+
+/** The whole file appears in one step. @throws UsageError when something is there already */
+export async function writePlan(path: string, document: object): Promise<void> {
+  const { final } = await assertNoFile(path);
+  const part = `${final}.${randomBytes(4).toString('hex')}.part`;
+  const file = await onDisk(`Creating ${path}`, open(part, 'wx', 0o644));
+  try {
+    await onDisk(`Writing ${path}`, file.writeFile(`${JSON.stringify(document, undefined, 2)}\n`));
+    await onDisk(`Writing ${path}`, file.sync());
+    // Unlike a rename, a link never replaces a file.
+    await onDisk(`Creating ${path}`, link(part, final));
+  } finally {
+    await file.close();
+    await unlink(part);
+  }
+  await onDisk(`Writing ${path}`, sync(dirname(final)));
 }

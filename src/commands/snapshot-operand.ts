@@ -25,16 +25,7 @@ export async function openSource(
   const source = isFileName(operand)
     ? await openFile(operand, context.signal, { skipHashCheck: options['skip-hash-check'] === true })
     : await openBlob(store ?? (await openStore(context)), operand);
-  return chosen(source, context);
-}
-
-/** Logs which snapshot is read, and whether its record is ignored. */
-export function chosen(source: SnapshotSource, { log, config }: Context): SnapshotSource {
-  const { name, etag, problem } = source;
-  if (etag === undefined) log.info('reading a local file', { file: name });
-  else log.info('reading a stored snapshot', { name, container: config.storage?.container ?? null });
-  if (problem !== undefined) log.warn(`ignoring the record of ${name}: ${problem}`);
-  return source;
+  return logged(source, context);
 }
 
 /** The named snapshot, or the newest one of the cluster with a record. @throws WorkerError (no such snapshot), StorageError, UsageError */
@@ -44,26 +35,26 @@ export async function openNamedOrNewest(
   options: Arguments['options'],
   store?: BlobStore,
 ): Promise<SnapshotSource> {
-  const ids = clusterIdsFor(context, options);
-  if (operand === undefined)
-    return chosen(await openNewest(store ?? (await openStore(context)), ids, context.log), context);
-  const source = await openSource(context, operand, options, store);
-  assertOfCluster(source, ids);
-  return source;
-}
-
-/** The cluster whose newest snapshot is used where none is named. @throws UsageError */
-export function clusterIdsFor({ config }: Context, options: Arguments['options']): ClusterIds {
-  const [clusterId] = readClusterIds(options['cluster-id']);
+  const [given] = readClusterIds(options['cluster-id']);
   // An id on the command line means that cluster only, not its previous ids.
-  return clusterId === undefined ? config.retention : { clusterId, previousClusterIds: [] };
+  const ids: ClusterIds = given === undefined ? context.config.retention : { clusterId: given, previousClusterIds: [] };
+  if (operand === undefined) {
+    return logged(await openNewest(store ?? (await openStore(context)), ids, context.log), context);
+  }
+  const source = await openSource(context, operand, options, store);
+  const { name, record } = source;
+  if (ids.clusterId === undefined || record?.clusterId === ids.clusterId) return source;
+  const whose =
+    record === undefined ? 'has no record: its cluster is unknown' : `belongs to cluster ${record.clusterId}`;
+  throw new UsageError(`${printable(name)} ${whose}.`, 'Omit --cluster-id where a snapshot is named.');
 }
 
-/** @throws UsageError when a snapshot of another cluster is named */
-export function assertOfCluster({ name, record }: SnapshotSource, { clusterId }: ClusterIds): void {
-  if (clusterId === undefined || record?.clusterId === clusterId) return;
-  const whose = record === undefined ? 'has no record: its cluster is unknown' : `is of cluster ${record.clusterId}`;
-  throw new UsageError(`${printable(name)} ${whose}.`, 'Omit --cluster-id where a snapshot is named.');
+function logged(source: SnapshotSource, { log, config }: Context): SnapshotSource {
+  const { name, etag, problem } = source;
+  if (etag === undefined) log.info('reading a local file', { file: name });
+  else log.info('reading a stored snapshot', { name, container: config.storage?.container ?? null });
+  if (problem !== undefined) log.warn(`ignoring the record of ${name}: ${problem}`);
+  return source;
 }
 
 /** The values of an option that can be repeated. @throws UsageError */
@@ -80,5 +71,5 @@ export function readClusterIds(option: unknown): string[] {
 /** Reads a whole snapshot. @throws VerificationError when it is corrupt, or does not match its record */
 export async function readVerified(context: Context, source: SnapshotSource): Promise<SnapshotFacts> {
   const verdict = await readThrough(source, context);
-  return factsOf(source, verdict, `\`etcd-snapshot verify ${source.name}\` shows all problems.`);
+  return factsOf(source, verdict, `Run \`etcd-snapshot verify ${source.name}\` to see all problems.`);
 }

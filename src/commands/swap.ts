@@ -1,12 +1,15 @@
-import { join } from 'node:path';
+import type { Stats } from 'node:fs';
+import { rename, rmdir, stat } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
+import { handOver, HeldDirectory, visitTree } from '../directories.ts';
 import { UsageError } from '../errors.ts';
-import { statOf } from '../files.ts';
+import { onDisk, statOf, sync } from '../files.ts';
 import { Warnings } from '../log.ts';
+import { assertUnused } from '../restore/in-use.ts';
 import { assertNewCluster, type Identity, identityOf, type Marker, readMarker } from '../restore/marker.ts';
 import { readMemberConfig } from '../restore/member-config.ts';
-import { assertDirectory } from '../restore/plan-file.ts';
-import { ownCommand } from '../restore/runbooks.ts';
-import { swapIn } from '../restore/swap-directory.ts';
+import { assertDirectory } from '../restore/plan.ts';
+import { ownCommand, stampOf } from '../restore/runbooks.ts';
 import { printable, quoteShell } from '../text.ts';
 import type { Arguments, Context, Outcome } from './command.ts';
 
@@ -28,7 +31,7 @@ export async function swap({ log, signal }: Context, { operands, options }: Argu
   if (operands.length > 0 || unknown !== undefined) {
     throw new UsageError(
       `--swap cannot be combined with ${unknown === undefined ? 'a snapshot' : `--${unknown}`}.`,
-      'etcd-snapshot restore --swap --from FILE, or --data-dir DIR; with --restored DIR if the data is elsewhere',
+      'Run: etcd-snapshot restore --swap --from FILE, or --data-dir DIR; add --restored DIR if the data is elsewhere.',
     );
   }
   const { place, name } = await placeFor(options);
@@ -39,52 +42,52 @@ export async function swap({ log, signal }: Context, { operands, options }: Argu
   const isSwapped = given === undefined && (await statOf(join(restored, 'member'))) === undefined;
   if (incoming === undefined && inPlace !== undefined && isSwapped) {
     assertMember(inPlace, name, place);
-    return alreadyDone(place, inPlace);
+    const { snapshot, member } = inPlace;
+    const summary = `Already done: ${printable(snapshot.name)} is in ${place}, restored for member ${printable(member.name)}.`;
+    return {
+      text: `${NEXT}\n${summary}`,
+      summary,
+      json: { dataDir: place, old: null, undo: null, alreadyDone: true, findings: [] },
+    };
   }
   if (incoming !== undefined) assertMember(incoming, name, restored);
   const wal = join(place, 'member/wal');
   await assertNewCluster(join(restored, 'member/wal'), [wal]);
-  const old = await identityOf(wal);
-  const { dataDir, aside, warnings: ofSwap } = await swapIn(place, restored, new Date(), signal);
-  for (const warning of ofSwap) warnings.add(warning, 'Make sure that etcd was stopped there.');
-  if (aside === undefined) {
+  const replaced = await identityOf(wal);
+  const old = await swapIn(place, restored, new Date(), warnings, signal);
+  if (old === null) {
     warnings.add(
-      `No old data in ${dataDir}: check that etcd is started with this directory.`,
+      `No old data in ${place}: check that etcd is started with this directory.`,
       'Compare with --data-dir of etcd before you start it; in another directory it would find its old data, or none.',
     );
-  } else if (incoming !== undefined && old !== undefined) warnAboutOld(warnings, dataDir, old, incoming);
-  const undo = aside === undefined ? null : ownCommand('restore', '--swap', '--data-dir', dataDir, '--restored', aside);
-  log.info('restored data swapped in', { dataDir, old: aside ?? null });
+  } else if (incoming !== undefined && replaced !== undefined) warnAboutOld(warnings, place, replaced, incoming);
+  const undo = old && ownCommand('restore', '--swap', '--data-dir', place, '--restored', old);
+  log.info('restored data swapped in', { dataDir: place, old });
   const lines = [
     ...warnings.sentences.map((sentence) => `WARNING: ${sentence}`),
     ...(undo === null ? [] : ['To undo this while etcd is stopped:', `  ${undo}`]),
     NEXT,
-    `The restored data is in ${dataDir}${aside === undefined ? '' : `, the old data in ${aside}`}.`,
+    `The restored data is in ${place}${old === null ? '' : `, the old data in ${old}`}.`,
   ];
   return {
     text: lines.join('\n'),
-    json: { dataDir, old: aside ?? null, undo, alreadyDone: false, findings: warnings.sentences },
+    json: { dataDir: place, old, undo, alreadyDone: false, findings: warnings.sentences },
   };
 }
 
 /** The member's data directory: of its own configuration, with which --data-dir must agree. @throws UsageError */
-async function placeFor({ 'data-dir': dataDir, from }: SwapOptions): Promise<{ place: string; name?: string }> {
+async function placeFor(options: SwapOptions): Promise<{ readonly place: string; readonly name: string | undefined }> {
+  const { 'data-dir': dataDir, from } = options;
   const given = dataDir === undefined ? undefined : assertDirectory(dataDir, '--data-dir');
-  if (from === undefined) {
-    if (given !== undefined) return { place: given };
+  const config = from === undefined ? undefined : await readMemberConfig(from);
+  const shown = printable(from ?? '');
+  if (config?.walDir !== undefined) {
     throw new UsageError(
-      'No data directory given (--data-dir or --from).',
-      'Give --from with the file that starts etcd here, or --data-dir.',
-    );
-  }
-  const { dataDir: own, walDir, name } = await readMemberConfig(from);
-  const shown = printable(from);
-  if (walDir !== undefined) {
-    throw new UsageError(
-      `${shown} has a separate WAL directory, ${walDir}, which --swap does not move.`,
+      `${shown} has a separate WAL directory, ${config.walDir}, which --swap does not move.`,
       'Start etcd with the two directories that were restored.',
     );
   }
+  const own = config?.dataDir;
   if (own !== undefined && given !== undefined && own !== given) {
     throw new UsageError(
       `--data-dir is ${given}, but ${shown} has the data directory ${own}.`,
@@ -92,8 +95,11 @@ async function placeFor({ 'data-dir': dataDir, from }: SwapOptions): Promise<{ p
     );
   }
   const place = own ?? given;
-  if (place !== undefined) return { place, ...(name !== undefined && { name }) };
-  throw new UsageError(`${shown} has no data directory.`, 'Give --data-dir as well.');
+  if (place !== undefined) return { place, name: config?.name };
+  throw new UsageError(
+    'No data directory given (--data-dir or --from).',
+    'Give --from with the file that starts etcd here; if that does not name the directory, give --data-dir.',
+  );
 }
 
 /** @throws UsageError when the data was restored for another member than the one on this host */
@@ -109,21 +115,85 @@ function assertMember({ member }: Marker, name: string | undefined, dir: string)
 function warnAboutOld(warnings: Warnings, place: string, old: Identity, { previous, member }: Marker): void {
   const hint = `Check that etcd is started with ${place} here. If not, undo this, and give --from.`;
   if (previous.clusterId !== null && old.clusterId !== previous.clusterId) {
-    warnings.add(`The old data is of cluster ${old.clusterId}, and the snapshot is of ${previous.clusterId}.`, hint);
+    warnings.add(
+      `The old data belongs to cluster ${old.clusterId}, the snapshot to cluster ${previous.clusterId}.`,
+      hint,
+    );
     return;
   }
   const owner = previous.members.find(({ id }) => id === old.memberId);
   if (owner?.name === member.name) return;
   const whose = owner === undefined || owner.name === '' ? old.memberId : printable(owner.name);
   const unknown = owner === undefined ? ', which the snapshot does not list' : '';
-  warnings.add(`The old data is of member ${whose}${unknown}, not of ${printable(member.name)}.`, hint);
+  warnings.add(`The old data belongs to member ${whose}${unknown}, not to ${printable(member.name)}.`, hint);
 }
 
-function alreadyDone(place: string, { snapshot, member }: Marker): Outcome {
-  const summary = `Already done: ${printable(snapshot.name)} is in ${place}, restored for member ${printable(member.name)}.`;
-  return {
-    text: `${NEXT}\n${summary}`,
-    summary,
-    json: { dataDir: place, old: null, undo: null, alreadyDone: true, findings: [] },
+/**
+ * Replaces the `member` directory of a stopped etcd by a restored one; the old one is kept in a dated directory. Both moves are
+ * renames; a run that was killed between them is completed by the next. Swapping in the old directory is the undo.
+ * @param place the data directory of etcd, absolute as `source` is, which contains the restored `member`
+ * @returns the directory that contains the old `member` now; null when there was none
+ * @throws UsageError before anything is moved; UnsafeError when etcd runs there, or the restored data contains foreign files
+ */
+export async function swapIn(
+  place: string,
+  source: string,
+  now: Date,
+  warnings: Warnings,
+  signal: AbortSignal,
+): Promise<string | null> {
+  await assertUnused(place, 'data', warnings, signal);
+  await assertUnused(source, 'data', warnings, signal);
+  const [to, from] = [await holdDirectory(place), await holdDirectory(source)];
+  if (to === undefined)
+    throw new UsageError(`The directory ${place} does not exist.`, 'Give the data directory of etcd.');
+  const come = from === undefined ? undefined : await incomingIn(from);
+  if (from === undefined || come === undefined) {
+    throw new UsageError(
+      `No restored data in ${source}.`,
+      'Restore first; if the data is in another directory, give --restored.',
+    );
+  }
+  if (come.dev !== to.stats().dev) {
+    throw new UsageError(
+      `${source} is on another file system than ${place}, and cannot be moved there in one step.`,
+      `Restore to ${join(place, 'restored')}.`,
+    );
+  }
+  const [current, incoming] = [to.at('member'), from.at('member')];
+  // Checked before anything is changed, and again by handOver when nobody else can change it any more.
+  await onDisk(`Reading ${incoming}`, visitTree(incoming));
+  const isThere = (await statOf(current, 'refuse')) !== undefined;
+  const aside = isThere ? await unusedName(to, now) : undefined;
+  const move = async (): Promise<void> => {
+    // Follows a link to the old data: the owner is that of the data.
+    await handOver(incoming, isThere ? await stat(current) : undefined);
+    if (aside !== undefined) await rename(current, to.makePrivate(aside).at('member'));
+    await rename(incoming, current);
+    await sync(to.path);
+    // Fails where the directory contains anything else.
+    await rmdir(source).catch(() => {});
+    await sync(dirname(source));
   };
+  await onDisk(`Moving the restored data to ${current}`, move());
+  return aside === undefined ? null : join(place, aside);
+}
+
+async function holdDirectory(path: string): Promise<HeldDirectory | undefined> {
+  if ((await statOf(path))?.isDirectory() !== true) return undefined;
+  return onDisk(`Opening ${path}`, () => HeldDirectory.open(path));
+}
+
+/** The restored `member`, if it is complete. */
+async function incomingIn(from: HeldDirectory): Promise<Stats | undefined> {
+  const member = from.at('member');
+  const [database, wal] = [await statOf(join(member, 'snap/db')), await statOf(join(member, 'wal'))];
+  return database === undefined || wal === undefined ? undefined : statOf(member, 'refuse');
+}
+
+/** Dated by the next free second, because a swap can be undone within the same second. */
+async function unusedName(place: HeldDirectory, now: Date): Promise<string> {
+  const name = `old-${stampOf(now.toISOString())}`;
+  const isFree = (await statOf(place.at(name), 'refuse')) === undefined;
+  return isFree ? name : unusedName(place, new Date(now.getTime() + 1000));
 }

@@ -10,7 +10,6 @@ import { proveQuorum } from '../etcd/quorum.ts';
 import { statOf } from '../files.ts';
 import { killChild, startChild } from '../process.ts';
 import { abortReason, CHILD_ENVIRONMENT, isExecutable, type RestoreTool } from '../restore/etcd-tool.ts';
-import type { MemberParameters } from '../restore/member-parameters.ts';
 
 interface RootToken {
   /** The value of etcd's `--auth-token` with which it accepts the token. */
@@ -58,9 +57,9 @@ interface ServerOptions {
   readonly program: string;
   /** Private: contains sockets, log and keys. A held path, which is short enough for a socket. */
   readonly dir: string;
-  /** Restored by etcd's tool. */
+  /** Restored by etcd's tool for the member `name`. */
   readonly dataDir: string;
-  readonly member: MemberParameters;
+  readonly name: string;
   /** Undefined where the snapshot has authentication off. */
   readonly rootToken: RootToken | undefined;
   readonly signal: AbortSignal;
@@ -81,12 +80,12 @@ export class DrillServer {
    * @throws VerificationError with the last line of its log when it exits instead; UsageError; the abort's reason
    */
   static async start(options: ServerOptions): Promise<DrillServer> {
-    const { program, dir, dataDir, member, rootToken, signal } = options;
+    const { program, dir, dataDir, name, rootToken, signal } = options;
     const socket = join(dir, CLIENT_SOCKET);
     const logFile = join(dir, 'etcd.log');
     const log = await open(logFile, 'w', 0o600);
     const args = [
-      ...['--name', member.name, '--data-dir', dataDir],
+      ...['--name', name, '--data-dir', dataDir],
       ...['--listen-client-urls', `unix://${CLIENT_SOCKET}`, '--advertise-client-urls', `unix://${CLIENT_SOCKET}`],
       ...['--listen-peer-urls', `unix://${PEER_SOCKET}`],
       ...(rootToken === undefined ? [] : ['--auth-token', rootToken.flag]),

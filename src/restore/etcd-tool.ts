@@ -8,7 +8,7 @@ import { killChild, startChild } from '../process.ts';
 import type { StartProgress } from '../progress.ts';
 import type { SnapshotRecord } from '../snapshot/record.ts';
 import type { SnapshotFacts } from '../snapshot/verify/verdict.ts';
-import type { MemberParameters } from './member-parameters.ts';
+import type { MemberParameters } from './restore-request.ts';
 
 interface Result {
   /** Null when a signal killed it. */

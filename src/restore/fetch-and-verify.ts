@@ -6,11 +6,10 @@ import { onDisk, statOf, withNames } from '../files.ts';
 import type { Log } from '../log.ts';
 import type { StartProgress } from '../progress.ts';
 import { checksumWarning, factsOf, openFile, readThrough, type SnapshotSource } from '../snapshot/source.ts';
-import type { VerdictWithoutHash } from '../snapshot/verify/verdict.ts';
-import type { SnapshotFacts } from '../snapshot/verify/verdict.ts';
+import type { SnapshotFacts, VerdictWithoutHash } from '../snapshot/verify/verdict.ts';
 
 const HINT =
-  'Nothing was restored. Use another: `etcd-snapshot list` shows them, `etcd-snapshot verify` shows all problems.';
+  'Nothing was restored. Use another snapshot: see `etcd-snapshot list`; `etcd-snapshot verify` shows all problems.';
 
 interface FetchOptions {
   readonly memoryBudget: number;
@@ -119,8 +118,8 @@ async function assertSameFile(file: FileHandle, part: string): Promise<void> {
   const [own, named] = [await file.stat(), await statOf(part, 'refuse')];
   if (named?.dev === own.dev && named.ino === own.ino) return;
   throw new UnsafeError(
-    `${withNames(part)} was removed or replaced while it was verified.`,
-    'Check who else works in that directory, and run it again.',
+    `${withNames(part)} was removed or replaced by another process while it was verified.`,
+    'Check what else uses this directory, and run the command again.',
   );
 }
 

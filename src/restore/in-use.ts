@@ -32,21 +32,26 @@ interface Place {
 
 /**
  * Refuses a data directory or WAL directory that a running etcd uses. It is found by its open files, even deleted ones, and by
- * its locks; those on the WAL are visible in any container.
- * @returns a warning where it cannot be determined
+ * its locks; those on the WAL are visible in any container. Warns where it cannot be determined.
  * @throws UnsafeError
  */
 export async function assertUnused(
   dir: string,
   kind: 'data' | 'wal',
+  warnings: Warnings,
   signal: AbortSignal,
-): Promise<string | undefined> {
+): Promise<void> {
   const place = await placeOf(dir, kind);
   const user = (await processIn(place)) ?? (await lockHolder(place));
   const answer = user ?? (await askFlock(place, signal));
-  if (answer === 'free') return undefined;
+  if (answer === 'free') return;
   if (answer === 'unknown') {
-    return `Cannot determine whether an etcd uses ${printable(dir)}: processes of other containers are not visible, and flock is missing.`;
+    const why = 'processes of other containers are not visible, and flock is missing';
+    warnings.add(
+      `Cannot determine whether an etcd uses ${printable(dir)}: ${why}.`,
+      'Make sure that etcd is stopped there.',
+    );
+    return;
   }
   throw new UnsafeError(
     `${printable(dir)} is in use by ${printable(answer)}.`,
@@ -59,13 +64,13 @@ async function placeOf(named: string, kind: 'data' | 'wal'): Promise<Place> {
   const dir = kind === 'data' ? join(real, 'member') : real;
   const wal = kind === 'data' ? join(dir, 'wal') : dir;
   const logs = (await readdir(wal).catch(() => [])).filter((name) => name.endsWith('.wal'));
-  const database = kind === 'data' ? join(dir, 'snap/db') : undefined;
+  const database = join(dir, 'snap/db');
   const files = new Map<string, Stats>();
-  for (const path of [...(database === undefined ? [] : [database]), ...logs.map((name) => join(wal, name))]) {
+  for (const path of [...(kind === 'data' ? [database] : []), ...logs.map((name) => join(wal, name))]) {
     const stats = await statOf(path).catch(() => undefined);
     if (stats?.isFile() === true) files.set(path, stats);
   }
-  return { dir, files, database: database !== undefined && files.has(database) ? database : undefined };
+  return { dir, files, database: files.has(database) ? database : undefined };
 }
 
 /** Without links, also where the last part is gone: an etcd whose directory was removed can still run. */
@@ -84,17 +89,14 @@ async function processIn({ dir, files }: Place): Promise<string | undefined> {
       const link = `/proc/${pid}/fd/${fd}`;
       const path = await readlink(link).catch(() => '');
       // In another container the same file has another path.
-      const isHere = path.startsWith(`${dir}/`) || (names.has(basename(path)) && isOneOf(files, await statOf(link)));
-      if (!isHere) continue;
+      const opened = names.has(basename(path)) ? await statOf(link) : undefined;
+      const isSame = [...files.values()].some(({ dev, ino }) => dev === opened?.dev && ino === opened.ino);
+      if (!isSame && !path.startsWith(`${dir}/`)) continue;
       const name = await readFile(`/proc/${pid}/comm`, 'utf8').catch(() => 'gone');
       return `process ${pid} (${name.trim()})`;
     }
   }
   return undefined;
-}
-
-function isOneOf(files: ReadonlyMap<string, Stats>, one: Stats | undefined): boolean {
-  return [...files.values()].some(({ dev, ino }) => dev === one?.dev && ino === one.ino);
 }
 
 /** File systems (Btrfs, overlay) on which files and their locks have different device numbers. */
@@ -105,7 +107,7 @@ async function lockHolder({ files }: Place): Promise<string | undefined> {
   const locks = await readFile('/proc/locks', 'utf8').catch(() => '');
   const locked = new Set([...locks.matchAll(/ ([0-9a-f]+:[0-9a-f]+:\d+) /g)].map(([, inode]) => inode ?? ''));
   for (const [path, { dev, ino }] of files) {
-    if (locked.has(`${hex(major(dev))}:${hex(minor(dev))}:${ino}`)) return LOCKED;
+    if (locked.has(`${deviceOf(dev)}:${ino}`)) return LOCKED;
     const isElsewhere = [...locked].some((inode) => inode.endsWith(`:${ino}`));
     if (isElsewhere && OTHER_DEVICES.has((await statfs(path)).type)) return LOCKED;
   }
@@ -127,18 +129,12 @@ async function askFlock({ files, database }: Place, signal: AbortSignal): Promis
   return code === 0 ? 'free' : 'unknown';
 }
 
-/** Linux packs the two numbers of a device into one. */
-function major(dev: number): number {
-  return Number((BigInt(dev) >> 8n) & 0xfffn) + Number((BigInt(dev) >> 32n) & 0xfffff000n);
-}
-
-function minor(dev: number): number {
-  return Number(BigInt(dev) & 0xffn) + Number((BigInt(dev) >> 12n) & 0xffffff00n);
-}
-
-/** As `/proc/locks` writes them. */
-function hex(number: number): string {
-  return number.toString(16).padStart(2, '0');
+/** The two numbers of a device, which Linux packs into one, as `/proc/locks` writes them. */
+function deviceOf(dev: number): string {
+  const bits = BigInt(dev);
+  const major = ((bits >> 8n) & 0xfffn) + ((bits >> 32n) & 0xfffff000n);
+  const minor = (bits & 0xffn) + ((bits >> 12n) & 0xffffff00n);
+  return [major, minor].map((number) => number.toString(16).padStart(2, '0')).join(':');
 }
 
 /** Time limit of an election, during which no member has a leader. */
@@ -166,7 +162,8 @@ export async function assertNoQuorum(
     return;
   }
   const connections = await connectAll(config, new Date(), warnings).catch((error: unknown) => {
-    throw error instanceof UsageError ? withForce(error) : error;
+    if (!(error instanceof UsageError)) throw error;
+    throw new UsageError(error.message, `${error.hint} To restore without this check, give --force.`, error.cause);
   });
   const answers = await Promise.all(connections.configured.map((each) => askForQuorum(each, electionMs))).finally(() =>
     connections.close(),
@@ -179,18 +176,14 @@ export async function assertNoQuorum(
   }
   const failures = answers.flatMap((answer) => (answer.quorum === 'unknown' ? [answer.failure] : []));
   const without = new Set(answers.flatMap((answer) => (answer.quorum === 'no' ? [answer.member] : [])));
-  if (canBeQuorum(failures.length, without.size)) {
+  // The members of unknown state could be a majority.
+  if (failures.length > without.size) {
     throw new UnsafeError(
       `Cannot determine whether the cluster has quorum: ${failures.map(({ message }) => message).join(' ')}`,
       `${failures[0]?.hint ?? ''} If you are sure that the cluster is lost, give --force.`.trim(),
     );
   }
   for (const { message } of failures) warnings.add(message);
-}
-
-/** Whether the members of unknown state could be a majority. */
-function canBeQuorum(unknown: number, without: number): boolean {
-  return unknown > (unknown + without) / 2;
 }
 
 async function askForQuorum(connection: Connection, electionMs: number): Promise<Answer> {
@@ -206,19 +199,10 @@ async function askForQuorum(connection: Connection, electionMs: number): Promise
       const hasNoLeader = /etcdserver: no leader/.test(cause);
       const mayPass = hasNoLeader || /request timed out|DEADLINE_EXCEEDED/.test(cause);
       if (mayPass && performance.now() - start < electionMs) continue;
-      return hasNoLeader ? { quorum: 'no', member: await idOf(connection) } : { quorum: 'unknown', failure };
+      if (!hasNoLeader) return { quorum: 'unknown', failure };
+      // Members whose id is unknown count as the same one.
+      const status = await connection.status().catch(() => undefined);
+      return { quorum: 'no', member: status?.memberId ?? 'unknown' };
     }
   }
-}
-
-/** Members whose id is unknown count as the same one. */
-async function idOf(connection: Connection): Promise<string> {
-  return connection.status().then(
-    ({ memberId }) => memberId,
-    () => 'unknown',
-  );
-}
-
-function withForce({ message, hint, cause }: UsageError): UsageError {
-  return new UsageError(message, `${hint} To restore without this check, give --force.`, cause);
 }

@@ -4,8 +4,42 @@ import { UsageError } from '../errors.ts';
 import { formatInitialCluster, type InitialMember, title } from '../member.ts';
 import type { RecordedMember } from '../snapshot/record.ts';
 import { printable } from '../text.ts';
-import { isLoopback, sameUrls } from '../url.ts';
-import { Initial, issueIn } from './plan-file.ts';
+import { isLoopback, isPeerUrl, sameUrls } from '../url.ts';
+
+// Values that become parts of commands, units and file names are as narrow as etcd and Azure allow, to refuse a hostile one
+// before it is quoted. Messages follow the name of the value: "dataDir is not …".
+
+const NAME = /^[\p{L}\p{N}_][\p{L}\p{N}\p{M}._:@+/~-]*$/u;
+export const MemberName = v.pipe(
+  v.string(),
+  v.maxLength(255, 'is longer than 255 characters'),
+  v.regex(
+    NAME,
+    'is not a member name that can be restored: letters, digits and ._:@+/~- only, a letter or digit first',
+  ),
+);
+
+const PeerUrl = v.pipe(
+  v.string(),
+  v.check((url) => url.startsWith('http') && isPeerUrl(url), 'is not a peer URL: http(s)://host:port and nothing else'),
+);
+
+/** Of members and clusters, as etcdctl prints them. */
+export const Id = v.pipe(v.string(), v.regex(/^[0-9a-f]{1,16}$/, 'is not an id of etcd, in lower-case hex'));
+
+export const Initial = {
+  name: MemberName,
+  peerURLs: v.pipe(v.array(PeerUrl), v.minLength(1, 'is empty'), v.maxLength(16, 'is too long')),
+};
+
+/** The first problem, such as `members.0.name is not …`. */
+export function issueIn(issues: readonly v.BaseIssue<unknown>[]): string {
+  const [issue] = issues;
+  if (issue === undefined) return 'it is invalid';
+  const path = (issue.path ?? []).map(({ key }) => String(key)).join('.');
+  const said = issue.kind === 'schema' ? 'is missing, unknown or of the wrong type' : issue.message;
+  return `${printable(path.slice(0, 80)) || 'it'} ${said}`;
+}
 
 /** A member of the snapshot that is not restored; the reason follows "it" in a sentence. */
 export interface LeftOut {
@@ -101,7 +135,7 @@ export function namesVoters({ members }: Pick<Known, 'members'>): boolean {
 
 /**
  * Compares the record, which anybody with write access could have changed, with the verified file: each recorded voting member
- * must be in the file with the same peer URLs, and a voting member that only the file has must be of an old cluster.
+ * must be in the file with the same peer URLs, and a voting member that only the file has must belong to an old cluster.
  * @throws UsageError where they contradict each other
  */
 export function assertAgrees(record: Known, file: Known): void {
@@ -150,19 +184,18 @@ export function tokenOf(sha256: string): string {
 
 /** Two members with the same name or peer URL cannot both be in the cluster, and neither can a removed one. */
 function problemOf(members: readonly RecordedMember[], removedMembers: readonly string[]): string | undefined {
-  const [first, second] = clashIn(members) ?? [];
-  if (first !== undefined && second !== undefined) {
-    const what = first.name !== '' && first.name === second.name ? 'name' : 'peer URL';
-    return `${title(first)} and ${title(second)} have the same ${what}, so one of them is of an old cluster`;
-  }
+  const clashing = clashIn(members);
+  if (clashing !== undefined) return `${clashing}, so one of them belongs to an old cluster`;
   const removed = members.find(({ id }) => removedMembers.includes(id));
   return removed && `${title(removed)} was removed from the cluster`;
 }
 
-function clashIn<T extends InitialMember>(members: readonly T[]): readonly [T, T] | undefined {
+function clashIn(members: readonly (InitialMember & { readonly id?: string })[]): string | undefined {
   for (const [i, second] of members.entries()) {
     const first = members.slice(0, i).find((member) => clash(member, second));
-    if (first !== undefined) return [first, second];
+    if (first === undefined) continue;
+    const [a, b] = [first, second].map(({ id, name }) => (id === undefined ? printable(name) : title({ id, name })));
+    return `${a} and ${b} have the same ${first.name !== '' && first.name === second.name ? 'name' : 'peer URL'}`;
   }
   return undefined;
 }
@@ -202,7 +235,7 @@ function isAmong(set: readonly InitialMember[], { name, peerURLs }: InitialMembe
   return set.some((one) => one.name === name && sameUrls(one.peerURLs, peerURLs));
 }
 
-/** Whether a member of a file could be one of an old cluster. */
+/** Whether a member of a file could belong to an old cluster. */
 function isOld(member: InitialMember, set: readonly InitialMember[], { mayListOldMembers }: Known): boolean {
   return mayListOldMembers === true || set.some((one) => clash(one, member));
 }
@@ -211,10 +244,7 @@ function repeated(set: readonly InitialMember[]): string | undefined {
   const twice = set.find(({ peerURLs }) =>
     peerURLs.some((url, i) => peerURLs.slice(0, i).some((one) => sameUrls([one], [url]))),
   );
-  if (twice !== undefined) return `${printable(twice.name)} has the same peer URL twice`;
-  const [first, second] = clashIn(set) ?? [];
-  if (first === undefined || second === undefined) return undefined;
-  return `${printable(first.name)} and ${printable(second.name)} have the same ${first.name === second.name ? 'name' : 'peer URL'}`;
+  return twice === undefined ? clashIn(set) : `${printable(twice.name)} has the same peer URL twice`;
 }
 
 function onlyLocal(set: readonly InitialMember[]): string | undefined {

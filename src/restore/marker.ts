@@ -7,8 +7,9 @@ import { openRegular } from '../files.ts';
 import type { SnapshotSource } from '../snapshot/source.ts';
 import type { SnapshotFacts } from '../snapshot/verify/verdict.ts';
 import { printable } from '../text.ts';
-import type { MemberParameters } from './member-parameters.ts';
-import { Count, Id, Initial, MemberName, Sha256, Text } from './plan-file.ts';
+import { Id, Initial, MemberName } from './initial-members.ts';
+import { Count, Sha256, Text } from './plan.ts';
+import type { MemberParameters } from './restore-request.ts';
 
 /** Bytes. */
 const MAX_SIZE = 256 * 1024;
@@ -42,7 +43,7 @@ export type Marker = v.InferOutput<typeof MarkerSchema>;
 export function markerOf(
   { name, record }: SnapshotSource,
   { sha256, revision, liveKeys, members }: SnapshotFacts,
-  { initialCluster, initialAdvertisePeerUrls, ...member }: MemberParameters,
+  member: MemberParameters,
   { plan, tool, bump }: { readonly plan: string | null; readonly tool: string; readonly bump: number },
 ): Marker {
   return {
@@ -50,12 +51,7 @@ export function markerOf(
     snapshot: { name, sha256, revision, liveKeys: liveKeys ?? null },
     ...{ plan, tool },
     revision: revision + bump,
-    member: {
-      name: member.name,
-      initialCluster: initialCluster.map((one) => ({ name: one.name, peerURLs: [...one.peerURLs] })),
-      initialClusterToken: member.initialClusterToken,
-      initialAdvertisePeerUrls: [...initialAdvertisePeerUrls],
-    },
+    member: markedMember(member),
     previous: {
       clusterId: record?.clusterId ?? null,
       members: (record?.members ?? members).map(({ id, name: called }) => ({ id, name: called })),
@@ -93,13 +89,14 @@ export async function readMarker(dataDir: string): Promise<FoundMarker | undefin
 
 /** Whether a member has the parameters of a marker. */
 export function sameParameters(member: MemberParameters, marked: Marker['member']): boolean {
-  return isDeepStrictEqual(withoutIds(member), withoutIds(marked));
+  return isDeepStrictEqual(markedMember(member), marked);
 }
 
-/** The members of a plan have more fields than those of a marker. */
-function withoutIds({ name, initialCluster, initialClusterToken, initialAdvertisePeerUrls }: MemberParameters): object {
-  const members = initialCluster.map((one) => [one.name, ...one.peerURLs]);
-  return { name, members, initialClusterToken, initialAdvertisePeerUrls: [...initialAdvertisePeerUrls] };
+/** The members of a plan have more fields. */
+function markedMember(member: MemberParameters): Marker['member'] {
+  const { name, initialClusterToken, initialAdvertisePeerUrls } = member;
+  const initialCluster = member.initialCluster.map((one) => ({ name: one.name, peerURLs: [...one.peerURLs] }));
+  return { name, initialCluster, initialClusterToken, initialAdvertisePeerUrls: [...initialAdvertisePeerUrls] };
 }
 
 /** Whose data a directory contains; ids are lower-case hex, as etcdctl prints them. */
@@ -141,7 +138,7 @@ export async function assertNewCluster(wal: string, old: readonly string[]): Pro
     const found = await identityOf(path);
     if (restored === undefined || found?.clusterId !== restored.clusterId) continue;
     throw new UnsafeError(
-      `${printable(path)} is of cluster ${found.clusterId}, as the restored data is: the member has data of an earlier restore of this snapshot.`,
+      `${printable(path)} belongs to cluster ${found.clusterId}, like the restored data: the member has data of an earlier restore of this snapshot.`,
       'Give another --initial-cluster-token, the same on all members, or restore from a plan, which has a random token.',
     );
   }

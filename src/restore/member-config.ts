@@ -4,7 +4,7 @@ import { cleaned } from '../config/environment.ts';
 import { UsageError } from '../errors.ts';
 import { readNamed } from '../files.ts';
 import { printable } from '../text.ts';
-import { assertDirectory } from './plan-file.ts';
+import { assertDirectory } from './plan.ts';
 
 /** How a program is started. */
 interface CommandLine {
@@ -14,13 +14,18 @@ interface CommandLine {
   readonly variables: ReadonlyMap<string, string>;
   /** Files with more variables, which a unit names. */
   readonly environmentFiles?: readonly string[];
+  /** Of a pod: paths on the host by paths in the container. */
+  readonly mounts?: ReadonlyMap<string, string>;
+  /** A `$` is part of a value, as nothing is expanded. */
+  readonly isLiteral?: boolean;
 }
 
-/** The variables of an environment file. Quoted values can have several lines, and a backslash joins two. */
-function variablesOf(text: string): Map<string, string> {
+/** Quoted values of an environment file can have several lines, and a backslash joins two. */
+function environmentOf(text: string): CommandLine {
   const joined = text.replaceAll(/\\\r?\n/g, ' ').replaceAll('\r\n', '\n');
   const lines = joined.matchAll(/^[ \t]*(?:export[ \t]+)?([A-Za-z_]\w*)=("[^"]*"(?=[ \t]*$)|'[^']*'(?=[ \t]*$)|.*$)/gm);
-  return new Map([...lines].map(([, name = '', value = '']) => [name, value.replaceAll('\n', ' ')]));
+  const variables = new Map([...lines].map(([, name = '', value = '']) => [name, value.replaceAll('\n', ' ')]));
+  return { words: wordsOf(cleaned(variables.get('DAEMON_ARGS')) ?? ''), variables };
 }
 
 /** Words of a line; quotation marks protect spaces, and are removed. */
@@ -84,7 +89,6 @@ function settingsOf(text: string): [key: string, value: string][] {
 export interface MemberConfig {
   readonly name: string | undefined;
   readonly initialCluster: string | undefined;
-  readonly initialClusterToken: string | undefined;
   readonly initialAdvertisePeerUrls: string | undefined;
   readonly dataDir: string | undefined;
   readonly walDir: string | undefined;
@@ -93,7 +97,7 @@ export interface MemberConfig {
 /** `environment`: variables, with all flags in `DAEMON_ARGS`, or one for each; `yaml`: a pod, or etcd's own `--config-file`. */
 type ConfigForm = 'environment' | 'unit' | 'yaml';
 
-const BY_HAND = 'Or give --name and --data-dir, as etcd gets them.';
+const BY_HAND = 'Give --name and --data-dir with the values that etcd uses.';
 
 /**
  * Reads the file that starts a member: an environment file such as `/etc/default/etcd`, a systemd unit, the manifest of a
@@ -108,7 +112,7 @@ export async function readMemberConfig(path: string): Promise<MemberConfig> {
   if (config?.name === undefined) {
     throw new UsageError(
       `${shown} does not configure an etcd member: it has no name.`,
-      `Give the file that starts etcd: /etc/default/etcd, /etc/kubernetes/manifests/etcd.yaml, its unit or configuration. ${BY_HAND}`,
+      `Give the file that starts etcd: /etc/default/etcd, /etc/kubernetes/manifests/etcd.yaml, its unit or configuration; or give --name and --data-dir.`,
     );
   }
   const directory = (named: string | undefined): string | undefined => {
@@ -126,25 +130,10 @@ function formOf(path: string, text: string): ConfigForm {
 
 /** Undefined when the text does not configure etcd. @param shown the file's name for messages @throws UsageError */
 export function parseMemberConfig(text: string, form: ConfigForm, shown = 'The file'): MemberConfig | undefined {
-  if (form === 'environment') {
-    const variables = variablesOf(text);
-    return configOf({ words: wordsOf(cleaned(variables.get('DAEMON_ARGS')) ?? ''), variables }, shown);
-  }
-  if (form === 'unit') {
-    const unit = unitOf(text);
-    return unit === undefined ? undefined : configOf(unit, shown);
-  }
-  const document = parseYaml(text);
-  const flat = configFileOf(document);
-  if (flat !== undefined) return valuesOf((flag) => flat.get(flag));
-  const pod = fromPod(document);
-  if (pod === undefined) return undefined;
-  const config = configOf(pod, shown);
-  return { ...config, dataDir: onHost(config.dataDir, pod), walDir: onHost(config.walDir, pod) };
-}
-
-function configOf(line: CommandLine, shown: string): MemberConfig {
+  const line = { environment: environmentOf, unit: unitOf, yaml: yamlOf }[form](text);
+  if (line === undefined) return undefined;
   assertKnownForm(line, shown);
+  const { environmentFiles = [], mounts = new Map<string, string>() } = line;
   const flags = flagsOf(line.words);
   const raw = (flag: string): string | undefined =>
     flags.get(flag) ?? cleaned(line.variables.get(`ETCD_${flag.toUpperCase().replaceAll('-', '_')}`));
@@ -155,31 +144,27 @@ function configOf(line: CommandLine, shown: string): MemberConfig {
       `Give --from ${printable(settings)}.`,
     );
   }
-  if (raw('name') === undefined && line.environmentFiles?.[0] !== undefined) {
+  if (raw('name') === undefined && environmentFiles[0] !== undefined) {
     throw new UsageError(
-      `${shown} reads etcd's settings from ${line.environmentFiles.map(printable).join(' and ')}.`,
-      `Give --from ${printable(line.environmentFiles[0])}.`,
+      `${shown} reads etcd's settings from ${environmentFiles.map(printable).join(' and ')}.`,
+      `Give --from ${printable(environmentFiles[0])}.`,
     );
   }
-  return valuesOf((flag) => {
-    const value = raw(flag);
-    if (value === undefined || !/\$[({A-Za-z_]/.test(value)) return value;
+  const value = (flag: string): string | undefined => {
+    const found = raw(flag);
+    if (found === undefined || line.isLiteral === true || !/\$[({A-Za-z_]/.test(found)) return found;
     if (flag !== 'name' && !flag.endsWith('-dir')) return undefined;
     throw new UsageError(
-      `${shown} sets --${flag} to ${printable(value.replaceAll(/\$\{(%\w)\}/g, '$1'))}, which is known only at run time.`,
+      `${shown} sets --${flag} to ${printable(found.replaceAll(/\$\{(%\w)\}/g, '$1'))}, which is known only at run time.`,
       `Check how the running etcd was started (ps -C etcd -o args). ${BY_HAND}`,
     );
-  });
-}
-
-function valuesOf(value: (flag: string) => string | undefined): MemberConfig {
+  };
   return {
     name: value('name'),
     initialCluster: value('initial-cluster'),
-    initialClusterToken: value('initial-cluster-token'),
     initialAdvertisePeerUrls: value('initial-advertise-peer-urls'),
-    dataDir: value('data-dir'),
-    walDir: value('wal-dir'),
+    dataDir: onHost(value('data-dir'), mounts),
+    walDir: onHost(value('wal-dir'), mounts),
   };
 }
 
@@ -193,12 +178,17 @@ function assertKnownForm({ words }: CommandLine, shown: string): void {
   );
 }
 
-interface Pod extends CommandLine {
-  /** Paths on the host by paths in the container. */
-  readonly mounts: ReadonlyMap<string, string>;
+function yamlOf(text: string): CommandLine | undefined {
+  let document: unknown;
+  try {
+    document = parse(text);
+  } catch {
+    return undefined;
+  }
+  return configFileOf(document) ?? podOf(document);
 }
 
-function fromPod(document: unknown): Pod | undefined {
+function podOf(document: unknown): CommandLine | undefined {
   const spec = at(document, 'spec');
   for (const container of list(at(spec, 'containers'))) {
     const words = [...list(at(container, 'command')), ...list(at(container, 'args'))].map(String);
@@ -231,7 +221,7 @@ function mountsOf(spec: unknown, container: unknown): Map<string, string> {
 }
 
 /** The path on the host of a directory in the pod. */
-function onHost(path: string | undefined, { mounts }: Pod): string | undefined {
+function onHost(path: string | undefined, mounts: ReadonlyMap<string, string>): string | undefined {
   if (path === undefined) return undefined;
   const [best] = [...mounts]
     .filter(([inside]) => !relative(inside, path).startsWith('..'))
@@ -239,22 +229,14 @@ function onHost(path: string | undefined, { mounts }: Pod): string | undefined {
   return best === undefined ? path : join(best[1], relative(best[0], path));
 }
 
-/** The keys of etcd's own configuration file, which are the names of its flags. */
-function configFileOf(document: unknown): Map<string, string> | undefined {
+/** etcd's own configuration file, whose keys are the names of its flags. */
+function configFileOf(document: unknown): CommandLine | undefined {
   if (at(document, 'kind') !== undefined || at(document, 'name') === undefined) return undefined;
   if (['data-dir', 'initial-cluster', 'listen-client-urls'].every((key) => at(document, key) === undefined)) {
     return undefined;
   }
   const scalars = Object.entries(document ?? {}).filter(([, value]) => /^(string|number|boolean)$/.test(typeof value));
-  return new Map(scalars.map(([key, value]) => [key, String(value)] as const).filter(([, value]) => value !== ''));
-}
-
-function parseYaml(text: string): unknown {
-  try {
-    return parse(text);
-  } catch {
-    return undefined;
-  }
+  return { words: scalars.map(([key, value]) => `--${key}=${value}`), variables: new Map(), isLiteral: true };
 }
 
 function at(value: unknown, key: string): unknown {

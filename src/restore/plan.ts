@@ -1,21 +1,204 @@
-import { basename } from 'node:path';
+import { createHash } from 'node:crypto';
+import { join, resolve } from 'node:path';
+import * as v from 'valibot';
+import { TYPES } from '../config/variables.ts';
 import { UsageError, VerificationError } from '../errors.ts';
-import { factsOf, type Layout } from '../installer-layouts.ts';
+import { readNamed } from '../files.ts';
+import { factsOf, isLayout, type Layout, LAYOUTS } from '../installer-layouts.ts';
 import { formatInitialCluster, parseInitialCluster } from '../member.ts';
-import type { SnapshotRecord } from '../snapshot/record.ts';
-import { humanSize, printable } from '../text.ts';
+import { snapshotName, type SnapshotRecord, takenAtOf } from '../snapshot/record.ts';
+import { printable } from '../text.ts';
 import {
   assertAgrees,
   assertPossible,
+  Id,
+  Initial,
+  issueIn,
   type Known,
+  MemberName,
   type MemberSet,
   membersToRestore,
   namesVoters,
   newToken,
 } from './initial-members.ts';
 import type { MemberConfig } from './member-config.ts';
-import { checkPlan, FORMAT, type Plan, type PlanContent, restoredDirIn } from './plan-file.ts';
-import { type Step, stepsFor } from './runbooks.ts';
+
+export const Sha256 = v.pipe(v.string(), v.regex(/^[0-9a-f]{64}$/, 'is not a sha256'));
+
+/** Text that is only shown, such as a version. */
+export const Text = v.pipe(
+  v.string(),
+  v.maxLength(1024, 'is longer than 1024 characters'),
+  v.regex(/^\P{C}*$/u, 'has control characters'),
+);
+
+const Directory = v.pipe(
+  Text,
+  v.check((path) => path.startsWith('/') && path !== '/', 'is not an absolute path below /'),
+  v.check((path) => resolve(path) === path, 'has empty parts, or parts that are . or ..'),
+);
+
+const NAME_LENGTH = snapshotName('', new Date(0)).length;
+/** With any prefix that the configuration accepts. */
+const SnapshotName = v.pipe(
+  v.string(),
+  v.check((name) => {
+    const prefix = name.slice(0, -NAME_LENGTH);
+    return takenAtOf(prefix, name) !== undefined && (prefix === '' || TYPES.prefix.pattern.test(prefix));
+  }, 'is not the name of a snapshot of this program'),
+);
+
+const Time = v.pipe(v.string(), v.maxLength(40), v.isoTimestamp('is not a time'));
+
+export const Count = v.pipe(v.number(), v.safeInteger('is not a whole number'), v.minValue(0, 'is negative'));
+
+/** The absolute path of a directory that an option or a file names. @param what its name in the message @throws UsageError */
+export function assertDirectory(path: string, what: string): string {
+  const checked = v.safeParse(Directory, resolve(path));
+  if (checked.success) return checked.output;
+  throw new UsageError(
+    `Invalid ${what}: ${printable(path.slice(0, 200))} ${checked.issues[0].message}.`,
+    'Give the absolute path of a directory.',
+  );
+}
+
+/** The version of the file format. Files of format 1 are read, too. */
+const FORMAT = 2;
+
+const MANY = 100;
+
+const LayoutName = v.picklist(Object.keys(LAYOUTS).filter(isLayout));
+
+const Member = v.strictObject({
+  ...Initial,
+  /** In the cluster of the snapshot. */
+  id: v.optional(Id),
+  /** The data directory of its etcd, if an option or its configuration gave it; otherwise that of the layout. */
+  dataDir: v.optional(Directory),
+});
+
+/** The digest depends on their order. */
+const entries = {
+  madeAt: Time,
+  snapshot: v.strictObject({
+    name: SnapshotName,
+    sha256: Sha256,
+    size: Count,
+    revision: Count,
+    etcdVersion: Text,
+    takenAt: Time,
+  }),
+  clusterId: Id,
+  layout: LayoutName,
+  dataDir: Directory,
+  restoredDir: v.nullable(Directory),
+  initialCluster: v.string(),
+  initialClusterToken: v.pipe(v.string(), v.regex(/^[\w.-]{1,100}$/, 'is not a token that this program created')),
+  members: v.pipe(v.array(Member), v.minLength(1, 'is empty'), v.maxLength(MANY, 'is too long')),
+  leftOut: v.pipe(
+    v.array(v.strictObject({ id: Id, name: v.union([v.literal(''), MemberName]), reason: Text })),
+    v.maxLength(MANY, 'is too long'),
+  ),
+};
+
+const Content = v.pipe(
+  v.strictObject({
+    format: v.literal(FORMAT),
+    ...entries,
+    /** The file that starts etcd on each member; null where another program restores, or a directory was given. */
+    configFile: v.nullable(Directory),
+    /** Created with `--force`: for a cluster that still works. */
+    force: v.boolean(),
+    /** Ids of the cluster before this restore, the newest last. */
+    previousClusterIds: v.pipe(v.array(Id), v.maxLength(MANY, 'is too long')),
+    /** The members were given with --initial-cluster, and can be others than those of the snapshot. */
+    membersGiven: v.optional(v.literal(true)),
+  }),
+  v.check(({ layout, dataDir, restoredDir, initialCluster, members }) => {
+    const isUnique = new Set(members.map(({ name }) => name)).size === members.length;
+    return (
+      isUnique && restoredDir === restoredDirIn(layout, dataDir) && initialCluster === formatInitialCluster(members)
+    );
+  }, 'is inconsistent: restoredDir, initialCluster and members contradict each other'),
+);
+
+const FirstFormat = v.pipe(
+  v.strictObject({
+    format: v.literal(1),
+    ...entries,
+    steps: v.array(v.strictObject({ title: v.string(), on: v.string(), run: v.array(v.string()) })),
+  }),
+  v.transform((plan) => {
+    const { steps: _, ...content } = plan;
+    const configFile = factsOf(plan.layout).configFile ?? null;
+    return { ...content, format: FORMAT, configFile, force: false, previousClusterIds: [plan.clusterId] };
+  }),
+  Content,
+);
+
+/** What must be the same on all members. */
+type PlanContent = v.InferOutput<typeof Content>;
+
+/** With the sha256 of the content, which shows whether two plans are the same, and whether one was edited. */
+export type Plan = PlanContent & { readonly digest: string };
+
+/** Inside the data directory, to be on the same disk; null where another program restores. */
+function restoredDirIn(layout: Layout, dataDir: string): string | null {
+  return factsOf(layout).restoresItself ? null : join(dataDir, 'restored');
+}
+
+/** @throws UsageError when it cannot be read, is not a plan, or was edited */
+export async function readPlan(path: string): Promise<Plan> {
+  const text = await readNamed(path, 'plan', 'Check the path of --from-plan and its permissions.');
+  const { digest, ...rest } = parseObject(text.toString('utf8'));
+  const { format, steps, ...content } = rest;
+  if (format !== FORMAT && format !== 1) {
+    throw new UsageError(
+      `${printable(path)} is not a plan of this version.`,
+      'Create one: etcd-snapshot restore --plan --output plan.json',
+    );
+  }
+  // Steps are created from the content; those in the file are for readers of JSON, and are ignored.
+  if (!Array.isArray(steps)) throw invalid(path, 'steps is missing, unknown or of the wrong type');
+  const parsed = format === 1 ? parse(path, FirstFormat, rest) : parse(path, Content, { format, ...content });
+  // In format 1 the digest is of the whole document as it was written.
+  const itsDigest = digestOf(format === 1 ? rest : parsed);
+  if (digest === itsDigest) return { ...parsed, digest: itsDigest };
+  throw new UsageError(
+    `The plan ${printable(path)} was changed: its digest does not match.`,
+    'Copy the plan again; to change something create a new plan, and use it on all members.',
+  );
+}
+
+function parse<T>(path: string, schema: v.GenericSchema<unknown, T>, document: object): T {
+  const checked = v.safeParse(schema, document);
+  if (checked.success) return checked.output;
+  throw invalid(path, issueIn(checked.issues));
+}
+
+function invalid(path: string, problem: string): UsageError {
+  return new UsageError(
+    `The plan ${printable(path)} is invalid: ${problem}.`,
+    'Create a new one, and use it on all members: etcd-snapshot restore --plan --output plan.json',
+  );
+}
+
+/** Empty where the document is not a JSON object. */
+function parseObject(text: string): Record<string, unknown> {
+  try {
+    const value: unknown = JSON.parse(text, (key, part: unknown) => {
+      if (key === '__proto__') throw new SyntaxError('no plan has this name');
+      return part;
+    });
+    return typeof value === 'object' && value !== null ? Object.fromEntries(Object.entries(value)) : {};
+  } catch {
+    return {};
+  }
+}
+
+function digestOf(document: object): string {
+  return createHash('sha256').update(JSON.stringify(document)).digest('hex');
+}
 
 interface PlanOptions {
   readonly layout: Layout;
@@ -54,10 +237,15 @@ export function makePlan(name: string, size: number, record: SnapshotRecord, opt
     initialClusterToken: newToken(),
     ...{ members, leftOut: [...leftOut], force },
     configFile: config?.path ?? (options.dataDir === undefined ? preset.configFile : undefined) ?? null,
-    ...(initialCluster === undefined ? {} : { membersGiven: true }),
+    ...(initialCluster === undefined ? {} : { membersGiven: true as const }),
     previousClusterIds: [...new Set([...previousClusterIds, clusterId])],
   };
-  return checkPlan(content, name);
+  const checked = v.safeParse(Content, content);
+  if (checked.success) return { ...checked.output, digest: digestOf(checked.output) };
+  throw new UsageError(
+    `Cannot create a plan from ${printable(name)}: ${issueIn(checked.issues)}.`,
+    'Use another snapshot, or restore without a plan (docs/restore-reference.md).',
+  );
 }
 
 function membersFor(record: SnapshotRecord, { initialCluster, file }: PlanOptions): MemberSet {
@@ -66,9 +254,8 @@ function membersFor(record: SnapshotRecord, { initialCluster, file }: PlanOption
     assertPossible(voters);
     return { voters, leftOut: [] };
   }
-  if (file === undefined) return membersToRestore(record);
-  if (!namesVoters(record)) return membersToRestore(file);
-  assertAgrees(record, file);
+  if (file !== undefined && !namesVoters(record)) return membersToRestore(file);
+  if (file !== undefined) assertAgrees(record, file);
   return membersToRestore(record);
 }
 
@@ -101,46 +288,4 @@ export function assertPlanned({ snapshot }: Plan, name: string, sha256: string):
     `${printable(name)} is not the snapshot of the plan: its sha256 is ${printable(sha256)}, not ${snapshot.sha256}.`,
     `Restore ${snapshot.name} on all members, or create a new plan for all of them.`,
   );
-}
-
-/** The steps of a plan, never those in its file. @param file where the plan is, as the steps name it */
-export function stepsOf(plan: Plan, file: string): Step[] {
-  const { snapshot, madeAt } = plan;
-  const stamp = madeAt.slice(0, 19).replaceAll(/[-:]/g, '').replace('T', '-');
-  return stepsFor({ ...plan, planFile: file, fileName: basename(snapshot.name), stamp });
-}
-
-/** The document of `restore --plan --json`, which `--from-plan` reads. */
-export function planJson({ digest, ...content }: Plan, file: string): object {
-  return { ...content, steps: stepsOf({ ...content, digest }, file), digest };
-}
-
-/** The plan for people: what is the same on all members, and the steps. */
-export function planText(plan: Plan, file: string): string {
-  const { snapshot, initialCluster, initialClusterToken, dataDir, configFile, members, leftOut, digest } = plan;
-  const { size, takenAt, revision, etcdVersion } = snapshot;
-  const own = members.filter((member) => member.dataDir !== undefined && member.dataDir !== dataDir);
-  const steps = stepsOf(plan, file);
-  const rows = [
-    ['snapshot', snapshot.name],
-    ['', `${humanSize(size)}, taken ${takenAt}, revision ${revision}, etcd ${printable(etcdVersion)}`],
-    ['sha256', snapshot.sha256],
-    ['layout', plan.layout],
-    ['members', members.map(({ name }) => name).join(', ')],
-    ...(plan.restoredDir === null
-      ? []
-      : [
-          ['initial cluster', initialCluster],
-          ['new token', initialClusterToken],
-        ]),
-    ['data directory', `${dataDir}${configFile === null ? '' : `, unless a member's ${configFile} names another`}`],
-    ...own.map((member) => [`  of ${member.name}`, member.dataDir ?? '']),
-    ['digest', `${digest.slice(0, 16)} (the same wherever this plan is used)`],
-    ...leftOut.map(({ id, name, reason }) => ['left out', `${name || id}: it ${printable(reason)}`]),
-  ] as const;
-  return [
-    ...rows.map(([label = '', value = '']) => `${label.padEnd(16)}${value}`),
-    ...steps.map(({ title, on, run }, index) => [`\n${index + 1}. ${title} (${on})`, ...run].join('\n   ')),
-    `\nNothing was changed. Follow the ${steps.length} steps in this order.`,
-  ].join('\n');
 }

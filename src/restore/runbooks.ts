@@ -1,7 +1,7 @@
+import { basename } from 'node:path';
 import type { Layout } from '../installer-layouts.ts';
-import type { InitialMember } from '../member.ts';
 import { quoteShell } from '../text.ts';
-import type { LeftOut } from './initial-members.ts';
+import type { Plan } from './plan.ts';
 
 /** One step of a restore of all members. It is done on all hosts that it names before the next step begins. */
 export interface Step {
@@ -10,26 +10,6 @@ export interface Step {
   readonly on: string;
   /** Command lines for a shell, and remarks that begin with #. */
   readonly run: readonly string[];
-}
-
-/** What is restored, and where. */
-export interface Restoration {
-  readonly layout: Layout;
-  /** Path of the plan on each host. */
-  readonly planFile: string;
-  /** Of the snapshot, without a prefix. */
-  readonly fileName: string;
-  readonly dataDir: string;
-  /** The file that starts etcd on each member and names its data directory; null = all have `dataDir`. */
-  readonly configFile: string | null;
-  /** Restore although the cluster works. */
-  readonly force: boolean;
-  readonly members: readonly InitialMember[];
-  readonly leftOut: readonly LeftOut[];
-  /** Ids of the cluster before this restore. */
-  readonly previousClusterIds: readonly string[];
-  /** `20260131-235959`, UTC: different for each plan. */
-  readonly stamp: string;
 }
 
 const MANIFESTS = '/etc/kubernetes/manifests';
@@ -166,16 +146,16 @@ const TEMPLATES: Readonly<Record<Layout, string>> = {
 type Value = string | readonly string[];
 type Values = Readonly<Record<string, Value>>;
 
-/** The steps that restore the whole cluster, in their order. */
-export function stepsFor(restoration: Restoration): Step[] {
-  const values = valuesOf(restoration);
-  const { members, leftOut } = restoration;
+/** The steps that restore the whole cluster, in their order. @param planFile its path on each host */
+export function stepsOf(plan: Plan, planFile: string): Step[] {
+  const values = valuesOf(plan, planFile);
+  const { members, leftOut } = plan;
   const repeated: Readonly<Record<string, readonly Values[]>> = {
     member: members.map(({ name, peerURLs }) => ({ member: name, peerURLs: peerURLs.join() })),
     joining: members.slice(1).map(({ name }) => ({ joining: name })),
     learner: leftOut.filter(({ name }) => name !== '').map(({ name }) => ({ learner: name })),
   };
-  const blocks = TEMPLATES[restoration.layout].trim().split(/\n\n+/);
+  const blocks = TEMPLATES[plan.layout].trim().split(/\n\n+/);
   return blocks.flatMap((block) => {
     const key = Object.keys(repeated).find((name) => block.startsWith(`[{${name}}]`));
     const each = key === undefined ? [{}] : (repeated[key] ?? []);
@@ -183,8 +163,8 @@ export function stepsFor(restoration: Restoration): Step[] {
   });
 }
 
-function valuesOf(restoration: Restoration): Values {
-  const { planFile, fileName, dataDir, configFile, force, members, previousClusterIds, stamp } = restoration;
+function valuesOf(plan: Plan, planFile: string): Values {
+  const { snapshot, madeAt, dataDir, configFile, force, members, previousClusterIds } = plan;
   // The manifests of static pods are moved when etcd is stopped, before the swap.
   const stoppedFile = configFile?.startsWith(`${MANIFESTS}/`) ? configFile.replace(MANIFESTS, STOPPED) : configFile;
   const database = `${dataDir}/server/db`;
@@ -193,9 +173,9 @@ function valuesOf(restoration: Restoration): Values {
     plan: planFile,
     first: members[0]?.name ?? '',
     ...{ dataDir, database },
-    file: `${dataDir}/${fileName}`,
+    file: `${dataDir}/${basename(snapshot.name)}`,
     // Dated, because a repetition of the step must not move the data that the member has by then.
-    aside: `${database}-${stamp}`,
+    aside: `${database}-${stampOf(madeAt)}`,
     // Servers are joined where their etcd is.
     joinHost: members[0]?.peerURLs[0]?.replace(/:\d+$/, '') ?? '',
     previous: `SNAPSHOT_PREVIOUS_CLUSTER_IDS=${previousClusterIds.join()}`,
@@ -218,6 +198,11 @@ function fill(block: string, values: Values): Step {
     on: filled(on, String),
     run: lines.map((line) => filled(line, line.startsWith('#') ? String : quoteShell)),
   };
+}
+
+/** A time in a file name, in UTC: `20260131-235959`. */
+export function stampOf(time: string): string {
+  return time.slice(0, 19).replaceAll(/[-:]/g, '').replace('T', '-');
 }
 
 /** A command line of this program. */

@@ -1,15 +1,16 @@
 import { randomBytes } from 'node:crypto';
 import type { Stats } from 'node:fs';
 import { chmod, lchown, mkdir, readdir, readFile, rename, rmdir, writeFile } from 'node:fs/promises';
-import { basename, dirname, join, resolve } from 'node:path';
+import { basename, dirname, join } from 'node:path';
 import * as v from 'valibot';
 import { emptyLocked, handOver, HeldDirectory, isLock, lockDirectory, removeTree } from '../directories.ts';
 import { UnsafeError, UsageError } from '../errors.ts';
 import { assertSpace, kindOf, onDisk, statOf, sync } from '../files.ts';
+import type { Warnings } from '../log.ts';
 import { printable } from '../text.ts';
 import { WAL_SIZE } from './etcd-tool.ts';
 import { assertUnused } from './in-use.ts';
-import type { Directories } from './options.ts';
+import type { Directories } from './restore-request.ts';
 
 /** Suffix of the work directory. */
 const WORK = '.restoring';
@@ -69,7 +70,7 @@ export class WorkPlace {
     if (this.#unlock !== undefined) return work;
     throw new UnsafeError(
       `Another run is restoring to ${printable(this.path)}.`,
-      'Wait for its end, or use another file or directory. Nothing was done.',
+      'Wait until it has ended, or use another file or directory. Nothing was done.',
     );
   }
 
@@ -82,7 +83,7 @@ export class WorkPlace {
   async removeWork(): Promise<void> {
     if (this.#work === undefined) return;
     await emptyLocked(this.#work);
-    // Fails where somebody replaced it: then it is theirs.
+    // Fails where another process replaced it: then it is theirs.
     await rmdir(this.#parent.at(this.#workName)).catch(() => {});
     await sync(this.#parent.path);
     this.#unlock?.();
@@ -104,49 +105,34 @@ export class Target {
   /** Different for each run: the tool of a killed run can still write to its own. */
   readonly freshDataDir: string;
   readonly freshWalDir: string | undefined;
-  readonly warnings: readonly string[];
   readonly #data: WorkPlace;
   readonly #wal: WorkPlace | undefined;
 
   private constructor(
     [data, work]: readonly [WorkPlace, HeldDirectory],
     [wal, walWork]: readonly [WorkPlace, HeldDirectory] | readonly [],
-    warnings: readonly string[],
   ) {
     const run = randomBytes(4).toString('hex');
     this.#data = data;
     this.#wal = wal;
-    this.warnings = warnings;
     this.work = work.path;
     this.freshDataDir = work.at(`data-${run}`);
     this.freshWalDir = walWork?.at(`wal-${run}`);
-  }
-
-  get dataDir(): string {
-    return this.#data.path;
-  }
-
-  get walDir(): string | undefined {
-    return this.#wal?.path;
   }
 
   /**
    * Checks that the target is free and usable; creates the work directory, and nothing else.
    * @throws UsageError; UnsafeError when a running etcd uses the target, or another user owns the work directory
    */
-  static async prepare(dataDir: string, walDir: string | undefined, signal: AbortSignal): Promise<Target> {
-    const warnings = [await assertUnused(dataDir, 'data', signal)];
-    if (walDir !== undefined) warnings.push(await assertUnused(walDir, 'wal', signal));
-    const data = await WorkPlace.open(resolve(dataDir));
-    const wal = walDir === undefined ? undefined : await WorkPlace.open(resolve(walDir));
+  static async prepare({ dataDir, walDir }: Directories, warnings: Warnings, signal: AbortSignal): Promise<Target> {
+    await assertUnused(dataDir, 'data', warnings, signal);
+    if (walDir !== undefined) await assertUnused(walDir, 'wal', warnings, signal);
+    const data = await WorkPlace.open(dataDir);
+    const wal = walDir === undefined ? undefined : await WorkPlace.open(walDir);
     await assertFree(data);
     await onDisk(`Cleaning up ${data.path}${WORK}`, removeLeftovers(data, wal));
     if (wal !== undefined) await assertFree(wal);
-    return new Target(
-      [data, await data.work()],
-      wal === undefined ? [] : [wal, await wal.work()],
-      warnings.filter((warning) => warning !== undefined),
-    );
+    return new Target([data, await data.work()], wal === undefined ? [] : [wal, await wal.work()]);
   }
 
   /** @param download bytes that are still to be downloaded; `database` those that etcd's tool writes */
@@ -157,7 +143,7 @@ export class Target {
 
   /** Moves the restored data to its place. @param owner undefined = as the tool created it @throws UsageError */
   async place(owner: Owner | undefined): Promise<void> {
-    await onDisk(`Moving the restored data to ${this.dataDir}`, this.#place(owner));
+    await onDisk(`Moving the restored data to ${this.#data.path}`, this.#place(owner));
   }
 
   /** After a failure: removes what this run made. @param keepDownload keeps what the next run can resume */
@@ -241,18 +227,17 @@ const PRIVATE = 0o700;
 
 /** Whether the restored data is made inside the member's known data directory, to be swapped in. */
 function isInPlace({ dataDir, place }: Directories): boolean {
-  return place !== undefined && dirname(resolve(dataDir)) === resolve(place);
+  return place !== undefined && dirname(dataDir) === place;
 }
 
 /** Creates the data directory of a member whose disk is new. @throws UsageError */
 export async function ensurePlace(directories: Directories): Promise<void> {
-  const path = dirname(resolve(directories.dataDir));
+  const path = dirname(directories.dataDir);
   if (!isInPlace(directories) || (await statOf(path)) !== undefined) return;
+  const { final, parent } = await WorkPlace.open(path);
   await onDisk(`Creating ${path}`, async () => {
-    const parent = HeldDirectory.open(dirname(path));
-    const { uid, gid } = parent.stats();
-    await mkdir(parent.at(basename(path)), { mode: PRIVATE });
-    await lchown(parent.at(basename(path)), uid, gid);
+    await mkdir(final, { mode: PRIVATE });
+    await lchown(final, parent.uid, parent.gid);
   });
 }
 
@@ -262,7 +247,7 @@ export async function ensurePlace(directories: Directories): Promise<void> {
  * @throws UsageError
  */
 export async function ownerFor(directories: Directories, named: string | undefined): Promise<Owner | undefined> {
-  const home = dirname(resolve(directories.dataDir));
+  const home = dirname(directories.dataDir);
   const like = await statOf(named ?? join(home, 'member'));
   if (like === undefined && named !== undefined) {
     throw new UsageError(`The directory ${named} does not exist.`, 'Check --owner-from.');

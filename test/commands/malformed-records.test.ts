@@ -203,8 +203,8 @@ t.test('of several clusters one must be named', { skip }, async (t) => {
   for (const [code, message, args] of [
     [13, /no verified snapshot of cluster c9/, [...plan, '--cluster-id', 'c9']],
     [2, /--cluster-id C1 is not a cluster id/, [...plan, '--cluster-id', 'C1']],
-    [2, /is of cluster c1/, [...plan, own, '--cluster-id', 'c2']],
-    [2, /is of cluster c1/, ['drill', own, '--cluster-id', 'c2']],
+    [2, /belongs to cluster c1/, [...plan, own, '--cluster-id', 'c2']],
+    [2, /belongs to cluster c1/, ['drill', own, '--cluster-id', 'c2']],
   ] as const) {
     const refused = await runWorker(args, without);
     t.equal(refused.code, code, refused.stderr);

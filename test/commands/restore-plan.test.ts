@@ -210,8 +210,8 @@ t.test('a swap in the wrong place', { skip }, async (t) => {
 
   const swapped = await m3.shell('etcd-snapshot restore --swap --data-dir /var/lib/etcddisk');
   t.equal(swapped.code, 0, swapped.stderr);
-  t.match(swapped.stdout, /^WARNING: The old data is of member m1, not of m3\.\n/);
-  t.match(swapped.stderr, /"level":"warn","message":"The old data is of member m1/);
+  t.match(swapped.stdout, /^WARNING: The old data belongs to member m1, not to m3\.\n/);
+  t.match(swapped.stderr, /"level":"warn","message":"The old data belongs to member m1/);
   const [, undo = ''] = /To undo this while etcd is stopped:\n +(.*)/.exec(swapped.stdout) ?? [];
   t.equal((await m3.shell(undo)).code, 0, undo);
   await rm(join(folder, 'disk-of-m3', 'member'), { recursive: true });

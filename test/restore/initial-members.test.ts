@@ -3,9 +3,8 @@ import { readFileSync } from 'node:fs';
 import t from 'tap';
 import { formatInitialCluster, parseInitialCluster } from '../../src/member.ts';
 import { assertAgrees, assertPossible, type Known, membersToRestore } from '../../src/restore/initial-members.ts';
-import type { RestoreRequest } from '../../src/restore/options.ts';
-import { memberFor } from '../../src/restore/member-parameters.ts';
 import { makePlan } from '../../src/restore/plan.ts';
+import { memberFor, type RestoreRequest } from '../../src/restore/restore-request.ts';
 import { fromMetadata, type RecordedMember, type SnapshotRecord } from '../../src/snapshot/record.ts';
 import { PROMOTED } from '../support/fixtures.ts';
 import { type ListedMember, restoredClusters } from '../support/restored-clusters.ts';
@@ -41,7 +40,7 @@ const NOTHING: RestoreRequest = {
 };
 
 const configOf = (name: string): RestoreRequest['config'] => ({
-  ...{ name, dataDir: '/d', walDir: undefined, initialCluster: undefined, initialClusterToken: undefined },
+  ...{ name, dataDir: '/d', walDir: undefined, initialCluster: undefined },
   initialAdvertisePeerUrls: undefined,
 });
 

@@ -140,6 +140,6 @@ t.test('what is verified is the file that is kept', async (t) => {
   await writeFile(part, readFileSync(`${place}.aside`));
   const finished = await ended;
   t.equal(finished.code, 20, finished.stderr);
-  t.match(errorOf(finished).message, /was removed or replaced while it was verified/);
+  t.match(errorOf(finished).message, /was removed or replaced by another process while it was verified/);
   t.notOk(existsSync(place), 'nothing appears');
 });

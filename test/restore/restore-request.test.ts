@@ -1,9 +1,8 @@
 import t from 'tap';
 import { formatInitialCluster, parseInitialCluster } from '../../src/member.ts';
 import { isSetOf, membersToRestore, sameMembers, tokenOf } from '../../src/restore/initial-members.ts';
-import type { RestoreRequest } from '../../src/restore/options.ts';
-import { memberFor } from '../../src/restore/member-parameters.ts';
 import { makePlan } from '../../src/restore/plan.ts';
+import { memberFor, type RestoreRequest } from '../../src/restore/restore-request.ts';
 import { fromMetadata, type SnapshotRecord } from '../../src/snapshot/record.ts';
 import { MEMBERS, metadataOf, SET } from '../support/restored.ts';
 
@@ -62,7 +61,7 @@ t.test('members whose names etcd did not write down', (t) => {
   t.notOk(isSetOf([{ name: 'a', peerURLs: ['http://elsewhere:1'] }], file), 'at another address');
 
   const known = { members, unwrittenPromotions: ['11', '21'], sha256: SHA256 };
-  const config = { name: 'a', dataDir: '/d', initialCluster: undefined, initialClusterToken: undefined };
+  const config = { name: 'a', dataDir: '/d', initialCluster: undefined };
   const request = { ...NOTHING, config: { ...config, initialAdvertisePeerUrls: undefined, walDir: undefined } };
   t.throws(() => memberFor(request, known), {
     name: 'UsageError',
@@ -78,7 +77,7 @@ t.test('members whose names etcd did not write down', (t) => {
 t.test('the parameters of a member', (t) => {
   const known = { members: MEMBERS, sha256: SHA256 };
   const config = { name: 'b', dataDir: '/d', initialCluster: 'b=https://10.0.0.1:2380' };
-  const unset = { initialClusterToken: undefined, initialAdvertisePeerUrls: undefined, walDir: undefined };
+  const unset = { initialAdvertisePeerUrls: undefined, walDir: undefined };
   const fromConfig = memberFor({ ...NOTHING, config: { ...config, ...unset } }, known);
   t.equal(formatInitialCluster(fromConfig.member.initialCluster), SET, 'the set is of the snapshot');
   t.match(fromConfig.member, { name: 'b', initialClusterToken: tokenOf(SHA256) });
