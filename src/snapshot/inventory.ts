@@ -1,6 +1,7 @@
 import { UsageError } from '../errors.ts';
 import { humanAge } from '../text.ts';
-import { snapshotName, type SnapshotRecord, storedSize } from './record.ts';
+import { snapshotName, type SnapshotRecord } from './record.ts';
+import { TRAILER_SIZE } from './verify/header.ts';
 
 /**
  * Which blobs are snapshots, and which one is the newest: everything that chooses, counts or deletes uses these rules.
@@ -74,7 +75,7 @@ function problemOf(prefix: string, { name, size }: CataloguedBlob, record: Snaps
     const isElsewhere = name.endsWith(snapshotName('', record.takenAt));
     return isElsewhere ? ELSEWHERE : 'its name is not the one of a snapshot that was taken then';
   }
-  const expected = storedSize(record);
+  const expected = record.totalSize + TRAILER_SIZE;
   return size === expected ? undefined : `it has ${size} bytes, but its record says ${expected}`;
 }
 

@@ -1,5 +1,4 @@
 import * as v from 'valibot';
-import type { Member } from '../member.ts';
 import { printable } from '../text.ts';
 import { isPeerUrl } from '../url.ts';
 
@@ -18,36 +17,6 @@ export function takenAtOf(prefix: string, name: string): Date | undefined {
   const [, year, month, day, hour, minute, second] = match;
   const takenAt = new Date(`${year}-${month}-${day}T${hour}:${minute}:${second}Z`);
   return Number.isNaN(takenAt.getTime()) ? undefined : takenAt;
-}
-
-/** A member of the cluster at the time of the snapshot. */
-export type RecordedMember = Omit<Member, 'clientURLs'>;
-
-/** The record of a snapshot: the blob's metadata, set at the commit and never changed. */
-export interface SnapshotRecord {
-  /** Of the whole file in lower-case hex, as `sha256sum` prints it. */
-  readonly sha256: string;
-  /** As `etcdctl snapshot status -w table` prints it. */
-  readonly hash: string;
-  readonly revision: number;
-  /** All entries, as etcdctl and etcdutl up to 3.5 count them. */
-  readonly totalKeys: number;
-  /** Keys that a client can get; undefined when there was no memory to count them. */
-  readonly liveKeys: number | undefined;
-  /** Bytes of the database, without the sha256 trailer. */
-  readonly totalSize: number;
-  readonly etcdVersion: string;
-  /** Of the data's format, since etcd 3.6: an older etcd cannot be restored from it. */
-  readonly storageVersion: string | undefined;
-  readonly clusterId: string;
-  /** The member that was the source. */
-  readonly memberId: string;
-  readonly members: readonly RecordedMember[];
-  readonly takenAt: Date;
-  /** Random per upload: distinguishes this tool's own commit, whose answer was lost, from another blob. */
-  readonly uploadId: string;
-  /** Program and version that stored it, such as `etcd-snapshot/0.1.0`. */
-  readonly tool: string;
 }
 
 const TOOL = 'etcd-snapshot/';
@@ -77,78 +46,84 @@ export const Time = v.pipe(
   v.transform((text) => new Date(text)),
 );
 
-const Member = v.object({
+const RecordedMember = v.object({
   id: Id,
   name: v.pipe(v.string(), v.maxLength(MAX_NAME, 'is too long'), v.regex(NO_CONTROLS, 'has control characters')),
   peerURLs: v.pipe(
     v.array(v.pipe(v.string(), v.check(isPeerUrl, 'is not a peer URL'))),
     v.minLength(1, 'is empty'),
     v.maxLength(16, 'is too long'),
+    v.readonly(),
   ),
   isLearner: v.boolean(),
 });
 
+/** A member of the cluster at the time of the snapshot. */
+export type RecordedMember = Readonly<v.InferOutput<typeof RecordedMember>>;
+
+const FIELDS = {
+  /** Of the whole file in lower-case hex, as `sha256sum` prints it. */
+  sha256: v.pipe(v.string(), v.regex(/^[0-9a-f]{64}$/, 'is not a sha256')),
+  /** As `etcdctl snapshot status -w table` prints it. */
+  hash: v.pipe(v.string(), v.regex(/^[0-9a-f]{1,8}$/, 'is not a hash as etcdctl prints it')),
+  revision: count(0, MAX_REVISION),
+  /** All entries, as etcdctl and etcdutl up to 3.5 count them. */
+  totalKeys: count(0, MAX_DATABASE),
+  /** Keys that a client can get; undefined when there was no memory to count them. */
+  liveKeys: v.optional(count(0, MAX_DATABASE)),
+  /** Bytes of the database, without the sha256 trailer. */
+  totalSize: count(MIN_DATABASE, MAX_DATABASE),
+  etcdVersion: Version,
+  /** Of the data's format, since etcd 3.6: an older etcd cannot be restored from it. */
+  storageVersion: v.optional(Version),
+  clusterId: Id,
+  /** The member that was the source. */
+  memberId: Id,
+  /** What a restore needs of them. */
+  members: v.pipe(
+    v.string(),
+    v.maxLength(MAX_TEXT, 'is too long'),
+    v.parseJson(undefined, 'is not JSON'),
+    v.array(RecordedMember),
+    v.maxLength(100, 'is too long'),
+    v.check((members) => new Set(members.map(({ id }) => id)).size === members.length, 'has an id twice'),
+    v.readonly(),
+  ),
+  takenAt: Time,
+  /** Random per upload: distinguishes this tool's own commit, whose answer was lost, from another blob. */
+  uploadId: v.pipe(v.string(), v.regex(/^[0-9a-f]{32}$/, 'is not an upload id')),
+  /** Program and version that stored it, such as `etcd-snapshot/0.1.0`. */
+  tool: v.pipe(
+    v.string(),
+    v.maxLength(100, 'is too long'),
+    v.regex(/^etcd-snapshot\/\d+(\.\d+){0,2}([-+][\w.+-]+)?$/, 'is not a version of this program'),
+  ),
+};
+
 /** What metadata must be to count as a record. Fields that a later version adds are ignored. */
 const Metadata = v.pipe(
-  v.object({
-    tool: v.pipe(
-      v.string(),
-      v.maxLength(100, 'is too long'),
-      v.regex(/^etcd-snapshot\/\d+(\.\d+){0,2}([-+][\w.+-]+)?$/, 'is not a version of this program'),
-    ),
-    sha256: v.pipe(v.string(), v.regex(/^[0-9a-f]{64}$/, 'is not a sha256')),
-    hash: v.pipe(v.string(), v.regex(/^[0-9a-f]{1,8}$/, 'is not a hash as etcdctl prints it')),
-    revision: count(0, MAX_REVISION),
-    totalkeys: count(0, MAX_DATABASE),
-    livekeys: v.optional(count(0, MAX_DATABASE)),
-    totalsize: count(MIN_DATABASE, MAX_DATABASE),
-    etcdversion: Version,
-    storageversion: v.optional(Version),
-    clusterid: Id,
-    memberid: Id,
-    members: v.pipe(
-      v.string(),
-      v.maxLength(MAX_TEXT, 'is too long'),
-      v.rawTransform(({ dataset, addIssue, NEVER }) => {
-        const value = parseJson(dataset.value);
-        if (value !== undefined) return value;
-        addIssue({ message: 'is not JSON' });
-        return NEVER;
-      }),
-      v.array(Member),
-      v.maxLength(100, 'is too long'),
-      v.check((members) => new Set(members.map(({ id }) => id)).size === members.length, 'has an id twice'),
-    ),
-    takenat: Time,
-    uploadid: v.pipe(v.string(), v.regex(/^[0-9a-f]{32}$/, 'is not an upload id')),
-  }),
-  v.check(({ totalkeys, totalsize }) => totalkeys <= totalsize, 'has more keys than bytes'),
+  v.object(FIELDS),
+  v.check(({ totalKeys, totalSize }) => totalKeys <= totalSize, 'has more keys than bytes'),
 );
 
-/** Metadata names are lower-case ASCII, because Azure does not keep their case; values are ASCII. */
+/** The record of a snapshot: the blob's metadata, set at the commit and never changed. */
+export type SnapshotRecord = Readonly<v.InferOutput<typeof Metadata>>;
+
+/** Names of metadata are the fields' in lower case, because Azure does not keep their case; values are ASCII. */
 export function toMetadata(record: SnapshotRecord): Record<string, string> {
-  return {
-    sha256: record.sha256,
-    hash: record.hash,
-    revision: String(record.revision),
-    totalkeys: String(record.totalKeys),
-    ...(record.liveKeys === undefined ? {} : { livekeys: String(record.liveKeys) }),
-    totalsize: String(record.totalSize),
-    etcdversion: record.etcdVersion,
-    ...(record.storageVersion === undefined ? {} : { storageversion: record.storageVersion }),
-    clusterid: record.clusterId,
-    memberid: record.memberId,
-    // What a restore needs of them: metadata has room for 8 KiB in all.
-    members: asciiJson(record.members.map(({ id, name, peerURLs, isLearner }) => ({ id, name, peerURLs, isLearner }))),
-    takenat: record.takenAt.toISOString(),
-    uploadid: record.uploadId,
-    tool: record.tool,
-  };
+  const values = Object.entries({
+    ...record,
+    members: asciiJson(record.members),
+    takenAt: record.takenAt.toISOString(),
+  });
+  return Object.fromEntries(
+    values.flatMap(([field, value]) => (value === undefined ? [] : [[field.toLowerCase(), String(value)]])),
+  );
 }
 
 /** The result of reading a blob's metadata. */
 interface ParsedMetadata {
-  /** Only where all of it is well-formed. */
+  /** Only where all of it is well-formed; other blobs are never touched. */
   readonly record?: SnapshotRecord;
   /** What is wrong with metadata of this tool, in words that follow the blob; metadata of others has neither. */
   readonly problem?: string;
@@ -159,37 +134,10 @@ export function parseMetadata(metadata: Readonly<Record<string, unknown>> = {}):
   const { tool } = metadata;
   const isOurs = typeof tool === 'string' && tool.startsWith(TOOL);
   if (!isOurs && !('uploadid' in metadata && 'takenat' in metadata)) return {};
-  const parsed = v.safeParse(Metadata, metadata);
-  if (!parsed.success) return { problem: `its record is not well-formed: ${problemIn(parsed.issues[0])}` };
-  const { output } = parsed;
-  return {
-    record: {
-      sha256: output.sha256,
-      hash: output.hash,
-      revision: output.revision,
-      totalKeys: output.totalkeys,
-      liveKeys: output.livekeys,
-      totalSize: output.totalsize,
-      etcdVersion: output.etcdversion,
-      storageVersion: output.storageversion,
-      clusterId: output.clusterid,
-      memberId: output.memberid,
-      members: output.members,
-      takenAt: output.takenat,
-      uploadId: output.uploadid,
-      tool: output.tool,
-    },
-  };
-}
-
-/** Undefined for metadata that is not a well-formed record of this tool: such a blob is never touched. */
-export function fromMetadata(metadata: Readonly<Record<string, unknown>> | undefined): SnapshotRecord | undefined {
-  return parseMetadata(metadata).record;
-}
-
-/** Bytes of the blob that a record belongs to: the database and its sha256. */
-export function storedSize({ totalSize }: SnapshotRecord): number {
-  return totalSize + 32;
+  const fields = Object.keys(FIELDS).map((field) => [field, metadata[field.toLowerCase()]]);
+  const parsed = v.safeParse(Metadata, Object.fromEntries(fields));
+  if (parsed.success) return { record: parsed.output };
+  return { problem: `its record is not well-formed: ${problemIn(parsed.issues[0])}` };
 }
 
 /** A member's name as a record can hold it: the same, or with its control characters escaped and cut. */
@@ -219,7 +167,8 @@ function count(min: number, max: number) {
 }
 
 function problemIn(issue: v.BaseIssue<unknown>): string {
-  const path = (issue.path ?? []).map(({ key }) => String(key)).join('.');
+  const [field = '', ...inside] = (issue.path ?? []).map(({ key }) => String(key));
+  const path = [field.toLowerCase(), ...inside].join('.');
   if (issue.kind !== 'schema') return `${path === '' ? 'it' : path} ${issue.message}`;
   return `${path} is ${issue.received === 'undefined' ? 'missing' : 'of the wrong type'}`;
 }
@@ -235,12 +184,4 @@ function asciiJson(value: unknown): string {
 function isCanonical(text: string): boolean {
   const time = new Date(text);
   return !Number.isNaN(time.getTime()) && time.toISOString() === text;
-}
-
-function parseJson(text: string): unknown {
-  try {
-    return JSON.parse(text) as unknown;
-  } catch {
-    return undefined;
-  }
 }

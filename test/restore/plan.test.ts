@@ -13,7 +13,8 @@ import {
 } from '../../src/restore/restore-request.ts';
 import { makePlan, type Plan, readPlan } from '../../src/restore/plan.ts';
 import { stepsOf } from '../../src/restore/runbooks.ts';
-import { fromMetadata, type RecordedMember, type SnapshotRecord } from '../../src/snapshot/record.ts';
+import type { RecordedMember, SnapshotRecord } from '../../src/snapshot/record.ts';
+import { fromMetadata } from '../support/catalogue.ts';
 import { run, temporaryFolder } from '../support/process.ts';
 import { MEMBERS, metadataOf, SET } from '../support/restored.ts';
 

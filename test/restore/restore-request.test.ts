@@ -3,7 +3,8 @@ import { formatInitialCluster, parseInitialCluster } from '../../src/member.ts';
 import { isSetOf, membersToRestore, sameMembers, tokenOf } from '../../src/restore/initial-members.ts';
 import { makePlan } from '../../src/restore/plan.ts';
 import { memberFor, type RestoreRequest } from '../../src/restore/restore-request.ts';
-import { fromMetadata, type SnapshotRecord } from '../../src/snapshot/record.ts';
+import type { SnapshotRecord } from '../../src/snapshot/record.ts';
+import { fromMetadata } from '../support/catalogue.ts';
 import { MEMBERS, metadataOf, SET } from '../support/restored.ts';
 
 const SHA256 = 'ab'.repeat(32);

@@ -1,6 +1,5 @@
 import t from 'tap';
 import {
-  fromMetadata,
   parseMetadata,
   snapshotName,
   type SnapshotRecord,
@@ -8,6 +7,7 @@ import {
   toMetadata,
   toolName,
 } from '../../src/snapshot/record.ts';
+import { fromMetadata } from '../support/catalogue.ts';
 import { DEFECTS, REQUIRED, withDefect } from '../support/defects.ts';
 
 const RECORD: SnapshotRecord = {

@@ -1,5 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import type { ContainerClient } from '@azure/storage-blob';
+import { parseMetadata, type SnapshotRecord } from '../../src/snapshot/record.ts';
 
 export interface Stored {
   /** Put before the name. */
@@ -64,4 +65,9 @@ export async function putHourly(container: ContainerClient, count: number, store
     while (next <= count) await putSnapshot(container, new Date(now - next++ * 3_600_000), stored);
   };
   await Promise.all(Array.from({ length: 16 }, putNext));
+}
+
+/** Undefined for metadata that is not a well-formed record of this tool. */
+export function fromMetadata(metadata: Readonly<Record<string, unknown>> | undefined): SnapshotRecord | undefined {
+  return parseMetadata(metadata).record;
 }
