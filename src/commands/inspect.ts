@@ -1,15 +1,7 @@
 import { ExitCode, UsageError, WorkerError } from '../errors.ts';
 import { type Member, title } from '../member.ts';
 import { assertAgrees, membersToRestore, namesVoters } from '../restore/initial-members.ts';
-import {
-  countResources,
-  differenceOf,
-  type KeyEntry,
-  KeyScanner,
-  type LiveKey,
-  LiveKeys,
-  OneKey,
-} from '../snapshot/keys.ts';
+import { countResources, isLater, type KeyEntry, KeyScanner, type LiveKey, LiveKeys } from '../snapshot/keys.ts';
 import type { SnapshotRecord } from '../snapshot/record.ts';
 import { passBytes, type SnapshotSource } from '../snapshot/source.ts';
 import type { SnapshotFacts } from '../snapshot/verify/verdict.ts';
@@ -56,9 +48,12 @@ async function liveKeys(context: Context, source: SnapshotSource, facts: Snapsho
 }
 
 async function getValue(context: Context, source: SnapshotSource, facts: SnapshotFacts, key: string): Promise<Outcome> {
-  const one = new OneKey(key);
-  await scan(context, source, facts, (found) => one.visit(found));
-  if (one.value !== undefined) return { text: one.value, json: { key, value: one.value.toString('base64') } };
+  const wanted = Buffer.from(key);
+  let last = undefined as KeyEntry | undefined;
+  await scan(context, source, facts, (found) => {
+    if (found.key.equals(wanted) && isLater(found, last)) last = { ...found, value: Buffer.from(found.value) };
+  });
+  if (last?.isTombstone === false) return { text: last.value, json: { key, value: last.value.toString('base64') } };
   throw new WorkerError(
     ExitCode.noSuchSnapshot,
     `There is no key ${printable(key)} in ${source.name}.`,
@@ -72,7 +67,14 @@ function showKeys(keys: readonly LiveKey[], prefix: string): Outcome {
 }
 
 function showDifference(before: readonly LiveKey[], after: readonly LiveKey[]): Outcome {
-  const { added, removed, changed } = differenceOf(before, after);
+  const earlier = new Map(before.map((live) => [live.key, live]));
+  const later = new Set(after.map(({ key }) => key));
+  const added = after.filter(({ key }) => !earlier.has(key));
+  const removed = before.filter(({ key }) => !later.has(key));
+  const changed = after.filter(({ key, crc, size }) => {
+    const old = earlier.get(key);
+    return old !== undefined && (old.crc !== crc || old.size !== size);
+  });
   const counts = `${added.length} added, ${removed.length} removed, ${changed.length} changed`;
   return {
     text: [...marked('+', added), ...marked('-', removed), ...marked('~', changed), counts].join('\n'),
@@ -84,76 +86,45 @@ function marked(mark: string, keys: readonly LiveKey[]): string[] {
   return keys.map(({ key }) => `${mark} ${printable(keyText(key))}`);
 }
 
-function describe(
-  { name, record, size, skipHashCheck }: SnapshotSource,
-  facts: SnapshotFacts,
-  keys: readonly LiveKey[],
-): Outcome {
+function describe(source: SnapshotSource, facts: SnapshotFacts, keys: readonly LiveKey[]): Outcome {
+  const { name, record, size, skipHashCheck } = source;
   const { alarms, authEnabled, clusterVersion, storageVersion, compaction, sha256 } = facts;
   const { hash, revision, effectiveRevision, totalKeys, liveKeys: live, totalSize } = facts;
   const { members, warnings } = membersOf(record, facts);
   const resources = countResources(keys);
   const largest = keys.toSorted((a, b) => b.size - a.size).slice(0, LARGEST);
+  const origin =
+    record === undefined
+      ? 'no record: when it was taken and of which cluster is not known'
+      : `taken ${record.takenAt.toISOString()} of cluster ${record.clusterId}, etcd ${record.etcdVersion}`;
+  const memberRows = members.map((member) => {
+    return [member.id, member.name, member.isLearner ? 'learner' : 'voter', member.peerURLs.join(',')];
+  });
+  const resourceRows = resources.map((resource) => [resource.name, String(resource.keys), humanSize(resource.bytes)]);
+  const largestRows = largest.map((key) => [humanSize(key.size), keyText(key.key)]);
   const lines = [
     printable(name),
-    ...(record === undefined
-      ? ['no record: when it was taken and of which cluster is not known']
-      : [
-          `taken ${record.takenAt.toISOString()} of cluster ${printable(record.clusterId)}, etcd ${printable(record.etcdVersion)}`,
-        ]),
+    printable(origin),
     ...(skipHashCheck ? ['its sha256 was not checked: a changed byte of a value would not be noticed'] : []),
     `cluster version ${printable(clusterVersion ?? 'unknown')}, authentication ${authEnabled ? 'on' : 'off'}`,
     ...alarms.map(({ memberId, alarm }) => `alarm ${alarm} of member ${memberId}`),
     ...(compaction.scheduled === compaction.finished ? [] : ['taken in the middle of a compaction']),
     statusTable(facts),
-    '',
-    'members:',
-    alignColumns(
-      ['ID', 'NAME', 'ROLE', 'PEER URLS'],
-      members.map((member) => [
-        ...[member.id, member.name, member.isLearner ? 'learner' : 'voter'],
-        member.peerURLs.join(','),
-      ]),
-    ),
+    '\nmembers:',
+    alignColumns(['ID', 'NAME', 'ROLE', 'PEER URLS'], memberRows),
     ...warnings.map((warning) => `warning: ${printable(warning)}`),
-    '',
-    'live keys by resource:',
-    alignColumns(
-      ['RESOURCE', 'KEYS', 'SIZE'],
-      resources.map((resource) => [resource.name, String(resource.keys), humanSize(resource.bytes)]),
-      ['KEYS', 'SIZE'],
-    ),
-    '',
-    'largest values:',
-    alignColumns(
-      ['SIZE', 'KEY'],
-      largest.map((key) => [humanSize(key.size), keyText(key.key)]),
-      ['SIZE'],
-    ),
-    '',
-    paint('green', `${printable(name)} is valid${skipHashCheck ? '; its sha256 was not checked' : ''}.`),
+    '\nlive keys by resource:',
+    alignColumns(['RESOURCE', 'KEYS', 'SIZE'], resourceRows, ['KEYS', 'SIZE']),
+    '\nlargest values:',
+    alignColumns(['SIZE', 'KEY'], largestRows, ['SIZE']),
+    `\n${paint('green', `${printable(name)} is valid${skipHashCheck ? '; its sha256 was not checked' : ''}.`)}`,
   ];
-  return {
-    text: lines.join('\n'),
-    json: {
-      ...{
-        name,
-        size,
-        sha256,
-        hashChecked: !skipHashCheck,
-        hash,
-        revision,
-        effectiveRevision,
-        totalKeys,
-        liveKeys: live,
-        totalSize,
-      },
-      ...{ clusterVersion, storageVersion, compaction, authEnabled, alarms, members, warnings },
-      record: record ?? null,
-      resources,
-      largest: largest.map(entry),
-    },
+  const json = {
+    ...{ name, size, sha256, hashChecked: !skipHashCheck, hash, revision, effectiveRevision, totalKeys },
+    ...{ liveKeys: live, totalSize, clusterVersion, storageVersion, compaction, authEnabled, alarms },
+    ...{ members, warnings, record: record ?? null, resources, largest: largest.map(entry) },
   };
+  return { text: lines.join('\n'), json };
 }
 
 /** The members as the record has them, which are those of the running cluster; else as the file lists them. */

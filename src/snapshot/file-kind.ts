@@ -5,7 +5,7 @@ export interface FileKind {
   /** Follows `it is`. */
   readonly name: string;
   /** The command that makes a snapshot of it, with FILE for its name; undefined when it contains none. */
-  readonly unpack?: string;
+  readonly unpack?: string | undefined;
   /** It is a database whose pages can be verified, but not its checksum. */
   readonly lacksChecksum?: boolean;
 }
@@ -18,35 +18,37 @@ export const DATABASE_WITHOUT_CHECKSUM: FileKind = {
   lacksChecksum: true,
 };
 
-/** Kinds with a mark at a fixed offset; the longer one first where two have the same start. */
-const MARKED: readonly (readonly [mark: Buffer, offset: number, kind: FileKind])[] = [
-  [hex('1f8b'), 0, packed('gzip', 'gzip -dc FILE >snapshot.db')],
-  [hex('28b52ffd'), 0, packed('zstd', 'zstd -dc FILE >snapshot.db')],
-  [hex('fd377a585a00'), 0, packed('xz', 'xz -dc FILE >snapshot.db')],
-  [hex('425a68'), 0, packed('bzip2', 'bzip2 -dc FILE >snapshot.db')],
-  [hex('04224d18'), 0, packed('lz4', 'lz4 -dc FILE >snapshot.db')],
-  [hex('504b0304'), 0, { name: 'a zip archive', unpack: 'unzip FILE' }],
-  [hex('504b0506'), 0, { name: 'an empty zip archive' }],
-  [hex('377abcaf271c'), 0, { name: 'a 7z archive', unpack: '7z x FILE' }],
-  [text('ustar'), 257, { name: 'a tar archive', unpack: 'tar -xf FILE' }],
-  [text('age-encryption.org/'), 0, encrypted('age', 'age -d -i KEY -o snapshot.db FILE')],
-  [text('-----BEGIN AGE ENCRYPTED FILE'), 0, encrypted('age', 'age -d -i KEY -o snapshot.db FILE')],
-  [text('-----BEGIN PGP MESSAGE'), 0, encrypted('GPG', 'gpg -o snapshot.db -d FILE')],
-  [text('Salted__'), 0, { name: 'encrypted with openssl' }],
-  [text('-----BEGIN '), 0, { name: 'a PEM file, such as a certificate or a key' }],
-  [hex('7f454c46'), 0, { name: 'a program (ELF)' }],
-  [hex('fffe'), 0, { name: 'text in UTF-16' }],
-  [text('SQLite format 3\0'), 0, { name: 'an SQLite database, as k3s has it without etcd' }],
+const GPG: FileKind = { name: 'encrypted with GPG', unpack: 'gpg -o snapshot.db -d FILE' };
+const AGE: FileKind = { name: 'encrypted with age', unpack: 'age -d -i KEY -o snapshot.db FILE' };
+
+/** Kinds whose files begin with a mark; the longer one first where two have the same start. */
+const MARKED: readonly (readonly [mark: Buffer, kind: FileKind])[] = [
+  [hex('1f8b'), { name: 'compressed with gzip', unpack: 'gzip -dc FILE >snapshot.db' }],
+  [hex('28b52ffd'), { name: 'compressed with zstd', unpack: 'zstd -dc FILE >snapshot.db' }],
+  [hex('fd377a585a00'), { name: 'compressed with xz', unpack: 'xz -dc FILE >snapshot.db' }],
+  [hex('425a68'), { name: 'compressed with bzip2', unpack: 'bzip2 -dc FILE >snapshot.db' }],
+  [hex('04224d18'), { name: 'compressed with lz4', unpack: 'lz4 -dc FILE >snapshot.db' }],
+  [hex('504b0304'), { name: 'a zip archive', unpack: 'unzip FILE' }],
+  [hex('504b0506'), { name: 'an empty zip archive' }],
+  [hex('377abcaf271c'), { name: 'a 7z archive', unpack: '7z x FILE' }],
+  [text('age-encryption.org/'), AGE],
+  [text('-----BEGIN AGE ENCRYPTED FILE'), AGE],
+  [text('-----BEGIN PGP MESSAGE'), GPG],
+  [text('Salted__'), { name: 'encrypted with openssl' }],
+  [text('-----BEGIN '), { name: 'a PEM file, such as a certificate or a key' }],
+  [hex('7f454c46'), { name: 'a program (ELF)' }],
+  [hex('fffe'), { name: 'text in UTF-16' }],
+  [text('SQLite format 3\0'), { name: 'an SQLite database, as k3s has it without etcd' }],
 ];
 
 /** The format of a file with these first bytes, undefined if unknown; never a bbolt database. */
 export function recognize(bytes: Uint8Array): FileKind | undefined {
   const head = Buffer.from(bytes.buffer, bytes.byteOffset, Math.min(bytes.length, RECOGNIZED_BYTES));
   if (head.length === 0) return { name: 'empty' };
-  const marked = MARKED.find(([mark, offset]) => head.subarray(offset, offset + mark.length).equals(mark));
-  if (marked !== undefined) return marked[2];
+  const marked = MARKED.find(([mark]) => head.subarray(0, mark.length).equals(mark));
+  if (marked !== undefined) return marked[1];
   if (head.every((byte) => byte === 0)) {
-    return { name: 'zero from its first byte on, as what was allocated and never written' };
+    return { name: 'zero from its first byte on, like a file that was allocated and never written' };
   }
   return recognizeBinary(head) ?? recognizeText(head);
 }
@@ -56,13 +58,13 @@ export function hintFor({ unpack, lacksChecksum }: FileKind, name: string, isSto
   const download = isStored ? 'Download it with another tool, such as `az storage blob download`. Then: ' : '';
   const file = isStored ? 'FILE' : quoteShell(name);
   if (unpack !== undefined)
-    return `${download}Unpack it with \`${unpack.replace('FILE', () => file)}\`, and name the result.`;
+    return `${download}Unpack it with \`${unpack.replace('FILE', () => file)}\`, and use the result.`;
   if (lacksChecksum === true) {
     return `${download}--skip-hash-check verifies all but the sha256: \`etcd-snapshot verify ${file} --skip-hash-check\`.`;
   }
   return isStored
     ? '`etcd-snapshot list` shows which blobs are snapshots.'
-    : 'Look where it comes from: a snapshot is what `etcdctl snapshot save` writes, or this program stores.';
+    : 'Check where it comes from: a snapshot is what `etcdctl snapshot save` writes, or this program stores.';
 }
 
 /** Formats whose first bytes have a shape rather than a mark. */
@@ -73,13 +75,14 @@ function recognizeBinary(head: Buffer): FileKind | undefined {
     (first === 0x8c && second < 64 && third >= 4 && third <= 6) ||
     (first === 0x84 && third === 3) ||
     (first === 0x85 && second < 4 && fourth === 3);
-  if (isSessionKey) return encrypted('GPG', 'gpg -o snapshot.db -d FILE');
+  if (isSessionKey) return GPG;
+  if (head.subarray(257, 262).equals(text('ustar'))) return { name: 'a tar archive', unpack: 'tar -xf FILE' };
   // The length of the first record, which holds a checksum.
   if (head.length >= 16 && head.readUInt32LE(0) < 32 && head.subarray(8, 11).equals(hex('080410'))) {
-    return { name: "a file of etcd's write-ahead log (member/wal), which is no database" };
+    return { name: "a file of etcd's write-ahead log (member/wal), not a database" };
   }
   if (first === 0x08 && head.subarray(0, 32).includes('{"Root":')) {
-    return { name: 'a raft snapshot (member/snap/*.snap), which holds none of the keys of etcd 3' };
+    return { name: 'a raft snapshot (member/snap/*.snap), without the keys of etcd 3' };
   }
   return undefined;
 }
@@ -87,8 +90,8 @@ function recognizeBinary(head: Buffer): FileKind | undefined {
 function recognizeText(head: Buffer): FileKind | undefined {
   const whole = head.toString('latin1').replace(/^\xef\xbb\xbf/, '');
   const begin = whole.trimStart();
-  if (/^<(!doctype\s+html|html)/i.test(begin)) return { name: 'an HTML page, such as one of an error or of a login' };
-  if (begin.startsWith('<')) return { name: 'an XML document, such as an error of the storage' };
+  if (/^<(!doctype\s+html|html)/i.test(begin)) return { name: 'an HTML page, such as an error or a login page' };
+  if (begin.startsWith('<')) return { name: 'an XML document, such as an error of Azure' };
   // The text can be cut within a character.
   if (!/^[\t\n\r\x20-\x7e\x80-\xff]+$/.test(whole)) return undefined;
   if (/^[[{]/.test(begin)) return { name: 'a JSON document' };
@@ -96,14 +99,6 @@ function recognizeText(head: Buffer): FileKind | undefined {
     return { name: 'base64', unpack: 'base64 -d FILE >snapshot.db' };
   }
   return { name: 'text' };
-}
-
-function packed(format: string, unpack: string): FileKind {
-  return { name: `compressed with ${format}`, unpack };
-}
-
-function encrypted(format: string, unpack: string): FileKind {
-  return { name: `encrypted with ${format}`, unpack };
 }
 
 function hex(digits: string): Buffer {

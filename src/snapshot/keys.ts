@@ -1,4 +1,5 @@
 import { crc32c } from './verify/checksums.ts';
+import { REVISION_SIZE } from './verify/live-keys.ts';
 import { bytesOf, leafElements } from './verify/page.ts';
 import type { KeyPages } from './verify/verdict.ts';
 
@@ -74,13 +75,11 @@ export class KeyScanner {
   }
 }
 
-const REVISION_SIZE = 17;
-const NOTHING = Buffer.alloc(0);
+const NOTHING: Buffer = Buffer.alloc(0);
 
 /** Fields of mvccpb.KeyValue: 1 key, 4 version, 5 value. The verifier found the message well-formed. */
 function keyValue(message: Buffer): { key: Buffer; value: Buffer; version: number } {
-  const found: { key: Buffer; value: Buffer; version: number } = { key: NOTHING, value: NOTHING, version: 0 };
-  let at = 0;
+  let [key, value, version, at] = [NOTHING, NOTHING, 0, 0];
   const varint = (): number => {
     let number = 0;
     for (let scale = 1; ; scale *= 128) {
@@ -91,15 +90,19 @@ function keyValue(message: Buffer): { key: Buffer; value: Buffer; version: numbe
   };
   while (at < message.length) {
     const tag = varint();
+    if (tag % 8 === 1 || tag % 8 === 5) {
+      at += tag % 8 === 1 ? 8 : 4;
+      continue;
+    }
     const number = varint();
-    if (tag === 4 << 3) found.version = number;
+    if (tag === 4 << 3) version = number;
     if (tag % 8 !== 2) continue;
     const bytes = message.subarray(at, at + number);
     at += number;
-    if (tag === ((1 << 3) | 2)) found.key = bytes;
-    if (tag === ((5 << 3) | 2)) found.value = bytes;
+    if (tag === ((1 << 3) | 2)) key = bytes;
+    if (tag === ((5 << 3) | 2)) value = bytes;
   }
-  return found;
+  return { key, value, version };
 }
 
 /** The last revision of a user key. */
@@ -116,24 +119,23 @@ export interface LiveKey {
   readonly recordSize: number;
 }
 
-interface LastEntry extends LiveKey {
-  readonly sub: number;
-  readonly isTombstone: boolean;
+/** Whether an entry is a later revision than another of the same key. */
+export function isLater({ main, sub }: Revision, than: Revision | undefined): boolean {
+  return than === undefined || main > than.main || (main === than.main && sub > than.sub);
 }
+type Revision = Pick<KeyEntry, 'main' | 'sub'>;
 
 /** Finds the live keys among entries in any order: the last revision of each key, unless it is a tombstone. */
 export class LiveKeys {
-  readonly #last = new Map<string, LastEntry>();
+  readonly #last = new Map<string, LiveKey & Pick<KeyEntry, 'main' | 'sub' | 'isTombstone'>>();
 
   visit(entry: KeyEntry): void {
     const key = entry.key.toString('latin1');
     // The entry with which a restore raises the revision has no key.
     if (key === '') return;
-    const before = this.#last.get(key);
-    if (before !== undefined && !isLater(entry, before.modRevision, before.sub)) return;
-    const { main, sub, version, recordSize, isTombstone, value } = entry;
-    const size = value.length;
-    this.#last.set(key, { key, modRevision: main, sub, version, recordSize, isTombstone, size, crc: crc32c(value) });
+    if (!isLater(entry, this.#last.get(key))) return;
+    const { value, key: _, ...rest } = entry;
+    this.#last.set(key, { ...rest, key, modRevision: entry.main, size: value.length, crc: crc32c(value) });
   }
 
   /** By key, in the order of their bytes. */
@@ -182,53 +184,4 @@ export function countResources(keys: readonly LiveKey[]): ResourceCount[] {
 export function sampler(wanted: number, count: number): (key: Buffer) => boolean {
   const limit = count > wanted ? (2 ** 32 / count) * wanted : Infinity;
   return (key) => crc32c(key) < limit;
-}
-
-/** Finds the last value of one key among entries in any order. */
-export class OneKey {
-  readonly #key: Buffer;
-  #main = -1;
-  #sub = -1;
-  #value: Buffer | undefined;
-
-  constructor(key: string) {
-    this.#key = Buffer.from(key);
-  }
-
-  visit(entry: KeyEntry): void {
-    if (!entry.key.equals(this.#key) || !isLater(entry, this.#main, this.#sub)) return;
-    this.#main = entry.main;
-    this.#sub = entry.sub;
-    this.#value = entry.isTombstone ? undefined : Buffer.from(entry.value);
-  }
-
-  /** Undefined when the key is not live. */
-  get value(): Buffer | undefined {
-    return this.#value;
-  }
-}
-
-/** What differs between the live keys of two snapshots, each list in the order of the keys. */
-interface Difference {
-  readonly added: readonly LiveKey[];
-  readonly removed: readonly LiveKey[];
-  readonly changed: readonly LiveKey[];
-}
-
-export function differenceOf(before: readonly LiveKey[], after: readonly LiveKey[]): Difference {
-  const earlier = new Map(before.map((live) => [live.key, live]));
-  const later = new Set(after.map(({ key }) => key));
-  return {
-    added: after.filter(({ key }) => !earlier.has(key)),
-    removed: before.filter(({ key }) => !later.has(key)),
-    changed: after.filter((live) => isChanged(earlier.get(live.key), live)),
-  };
-}
-
-function isChanged(before: LiveKey | undefined, after: LiveKey): boolean {
-  return before !== undefined && (before.crc !== after.crc || before.size !== after.size);
-}
-
-function isLater({ main, sub }: KeyEntry, thanMain: number, thanSub: number): boolean {
-  return main > thanMain || (main === thanMain && sub > thanSub);
 }

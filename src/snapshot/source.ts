@@ -32,11 +32,6 @@ export interface SnapshotSource {
   assertUnchanged(): Promise<void>;
 }
 
-interface FileOptions {
-  /** For files that have no sha256 at their end. */
-  readonly skipHashCheck?: boolean;
-}
-
 /** Whether an operand is a file of this machine: it begins with `./`, `../` or `/`. All other names are in the container. */
 export function isFileName(operand: string): boolean {
   return /^\.{0,2}\//.test(operand);
@@ -48,11 +43,14 @@ export function hintAboutFile(name: string): string | undefined {
   return `There is a file ${printable(name)} here; to use that, name it ./${printable(name)}`;
 }
 
-/** Opening and reading throw WorkerError (no such snapshot); reading also the abort's reason. */
+/**
+ * Opening and reading throw WorkerError (no such snapshot); reading also the abort's reason.
+ * @param options.skipHashCheck for files that have no sha256 at their end
+ */
 export async function openFile(
   path: string,
   signal: AbortSignal,
-  { skipHashCheck = false }: FileOptions = {},
+  { skipHashCheck = false } = {},
 ): Promise<SnapshotSource> {
   try {
     const { file, stats: opened } = await openRegular(path);
@@ -117,7 +115,7 @@ export async function openNewest(store: BlobStore, ids: ClusterIds, log: Log): P
     const later = laterThan(newest, blobs);
     if (later !== undefined) {
       log.warn(`${later.name} was stored after the newest snapshot ${newest.name} and has a higher revision.`, {
-        hint: 'The clock of a host was wrong. If that one is wanted, name it.',
+        hint: 'The clock of a host was wrong. To use that one, give its name.',
       });
     }
     return sourceOf(store, newest);
@@ -125,7 +123,7 @@ export async function openNewest(store: BlobStore, ids: ClusterIds, log: Log): P
   const { clusterId } = ids;
   throw noSuchSnapshot(
     `There is no verified snapshot${clusterId === undefined ? '' : ` of cluster ${clusterId}`} in container ${store.containerName}.`,
-    '`etcd-snapshot list` shows what there is, and why it does not count; what has no record or is dated in the future must be named.',
+    'Run `etcd-snapshot list` to see what there is. A snapshot without a record, or dated in the future, must be given by name.',
   );
 }
 
@@ -173,19 +171,15 @@ export function factsOf(source: SnapshotSource, verdict: VerdictWithoutHash, hin
 
 /** @param hint if there is no better one for `kind` */
 export function invalidSnapshot(
-  source: SnapshotSource,
+  { name, etag, skipHashCheck }: SnapshotSource,
   problem: string,
   kind: FileKind | undefined,
   hint: string,
 ): VerificationError {
-  const message = `${printable(source.name)} is not a valid snapshot: ${problem}.`;
-  return new VerificationError(message, hintOnInvalid(source, kind) ?? hint);
-}
-
-function hintOnInvalid({ name, etag, skipHashCheck }: SnapshotSource, kind: FileKind | undefined): string | undefined {
-  if (kind !== undefined) return hintFor(kind, name, etag !== undefined);
-  if (!skipHashCheck) return undefined;
-  return 'A copy made while etcd was writing is often torn: make another one, best with etcd stopped, or try another member.';
+  const onCopy =
+    'A copy made while etcd was writing is often torn: make another one, best with etcd stopped, or try another member.';
+  const better = kind === undefined ? (skipHashCheck ? onCopy : hint) : hintFor(kind, name, etag !== undefined);
+  return new VerificationError(`${printable(name)} is not a valid snapshot: ${problem}.`, better);
 }
 
 /** Reads a snapshot from its beginning to its end into a sink. */

@@ -200,7 +200,7 @@ t.test('a file that is something else is named, with what to do', async (t) => {
     t.equal(finished.code, 11);
     t.match(errorOf(finished), {
       message: `${gzip} is not a valid snapshot: it is compressed with gzip.`,
-      hint: `Unpack it with \`gzip -dc '${gzip}' >snapshot.db\`, and name the result.`,
+      hint: `Unpack it with \`gzip -dc '${gzip}' >snapshot.db\`, and use the result.`,
     });
   }
   const report = await jsonOf<{ faults: object[] }>(['verify', gzip], {}, 11);

@@ -126,7 +126,7 @@ t.test('the hint gives the command, for a file with its name', async (t) => {
   if (gzip === undefined) return;
   t.equal(
     hintFor(gzip, './my backup.gz', false),
-    "Unpack it with `gzip -dc './my backup.gz' >snapshot.db`, and name the result.",
+    "Unpack it with `gzip -dc './my backup.gz' >snapshot.db`, and use the result.",
   );
   t.match(hintFor(gzip, 'x$&.gz', false), "gzip -dc 'x$&.gz'");
   const stored = hintFor(gzip, 'eu/x.gz', true);
