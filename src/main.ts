@@ -14,7 +14,7 @@ import {
   WorkerError,
 } from './errors.ts';
 import { createLog, type Log } from './log.ts';
-import type { Sample } from './monitoring/metrics.ts';
+import type { Samples } from './monitoring/metrics.ts';
 import { writeTerminationMessage } from './monitoring/termination-message.ts';
 import {
   confirmOnTerminal,
@@ -52,7 +52,7 @@ interface End {
   readonly summary: string;
   /** For `--json`; its code is the exit code. */
   readonly error?: { readonly code: number; readonly message: string; readonly hint: string };
-  readonly measured?: readonly Sample[];
+  readonly measured?: Samples;
 }
 
 /** Runs one command and ends the process. */
@@ -116,7 +116,7 @@ async function execute(run: Run, commandLine: CommandLine, controller: AbortCont
     memoryBudget: memoryBudget(),
     version: version(),
   });
-  const { summary = `${name}: done`, measured = [], partialFailure } = outcome;
+  const { summary = `${name}: done`, measured = {}, partialFailure } = outcome;
   const level = outcome.isDryRun === true ? 'warn' : 'error';
   const end = partialFailure === undefined ? { exitCode: ExitCode.done, summary } : failed(partialFailure, log, level);
   try {
@@ -230,7 +230,7 @@ async function reportResult(
   const monitoring = readMonitoring(env);
   if (command === undefined || (monitoring.pushgatewayUrl ?? monitoring.pingUrl) === undefined) return;
   const { reportEnd } = await import('./monitoring/pushgateway-and-ping.ts');
-  const { exitCode, measured = [] } = end;
+  const { exitCode, measured = {} } = end;
   const report = { command, exitCode, at: new Date(), measured, version: version() };
   await reportEnd(report, monitoring, { signal, env: process.env, log });
 }

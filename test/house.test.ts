@@ -15,7 +15,7 @@ const LAYERS = [
   ['config/', 'installer-layouts.ts'],
   ['snapshot/verify/'],
   ['snapshot/record.ts', 'snapshot/inventory.ts', 'snapshot/keys.ts'],
-  ['retention/decide.ts', 'retention/anomalies.ts', 'retention/retention-plan.ts'],
+  ['retention/anomalies.ts', 'retention/retention-plan.ts'],
   ['etcd/', 'store/', 'spool/', 'monitoring/'],
   ['snapshot/source.ts', 'retention/apply.ts'],
   ['backup/', 'doctor/', 'drill/', 'replace/', 'restore/'],

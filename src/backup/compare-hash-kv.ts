@@ -11,7 +11,7 @@ export interface Comparison {
   readonly disagree: readonly string[];
   /** Members that could not be compared, with the reason. */
   readonly skipped: readonly string[];
-  /** What the majority says; `undecided` where nobody knows who is right, as between two members. */
+  /** What the majority says; `undecided` if it is unknown who is right, as between two members. */
   readonly verdict: 'confirmed' | 'undecided' | 'outvoted';
 }
 

@@ -2,15 +2,14 @@ import type { RetentionConfig } from '../config/config.ts';
 import { Interrupted, StorageError, type WorkerError } from '../errors.ts';
 import type { Log, Warnings } from '../log.ts';
 import { applyRetention, held, incomplete, type Retention, warnAboutCatalogue } from '../retention/apply.ts';
-import { hasRule } from '../retention/decide.ts';
-import { planRetention } from '../retention/retention-plan.ts';
+import { hasRule, planRetention } from '../retention/retention-plan.ts';
 import { CLOCK_SKEW_MS, isRecorded, isSame, type Recorded, type StoredIdentity } from '../snapshot/inventory.ts';
 import type { StoredBlob } from '../store/catalogue.ts';
 import type { BlobStore } from '../store/store.ts';
 import { humanAge } from '../text.ts';
 import type { ReadBack } from './read-back.ts';
 
-export interface PostBackupResult {
+interface PostBackupResult {
   /** What casts doubt on the new snapshot, in sentences. */
   readonly anomalies: readonly string[];
   readonly retention: Retention;
@@ -57,7 +56,7 @@ export async function finishBackup(
     if (error instanceof Interrupted) {
       throw error.withOutcome(
         `the backup ${name} is ${state}, and stays`,
-        'Only retention was interrupted: the next run goes on with it.',
+        'Wait for the next run: it continues with retention.',
       );
     }
     if (!(error instanceof StorageError)) throw error;
@@ -66,7 +65,7 @@ export async function finishBackup(
     }
     warnings.add(
       'The snapshot was not compared with earlier ones: they cannot be listed.',
-      'Give this identity the right to list as well.',
+      'Grant this identity permission to list.',
     );
     return notListed(fresh.anomalies, 'off', fresh.anomalies.length > 0 ? held(backup, fresh.anomalies) : undefined);
   }
@@ -90,14 +89,14 @@ function assertListed(catalogue: readonly StoredBlob[], fresh: NewSnapshot): Rec
   const { name } = fresh;
   const listed = catalogue.find((blob) => blob.name === name);
   if (listed === undefined) {
-    throw new StorageError('BlobNotFound', `The new blob ${name} is not listed.`, 'Find out who deleted it.');
+    throw new StorageError('BlobNotFound', `The new blob ${name} is not listed.`, 'Find out what deleted it.');
   }
   if (isSame(listed, fresh) && isRecorded(listed) && listed.record.uploadId === fresh.uploadId) return listed;
   const why = listed.problem ?? 'it was changed since it was stored';
   throw new StorageError(
     'ConditionNotMet',
     `The new blob ${name} does not count as a snapshot: ${why}.`,
-    `Look at it with \`etcd-snapshot verify ${name}\`, and find out who else writes to the container.`,
+    `Run \`etcd-snapshot verify ${name}\`, and find out who else writes to the container.`,
   );
 }
 

@@ -1,14 +1,13 @@
 import { EtcdError } from '../errors.ts';
 import type { Connection } from '../etcd/connection.ts';
 import type { MemberStatus } from '../etcd/messages.ts';
-import { listMembers } from '../etcd/membership.ts';
 import type { Warnings } from '../log.ts';
 import { type Member, title } from '../member.ts';
 import { recordableName, type RecordedMember, type SnapshotRecord, toolName } from '../snapshot/record.ts';
 import type { Content } from '../snapshot/verify/etcd-buckets.ts';
 import { printable } from '../text.ts';
-import type { StreamedSnapshot } from './attempts.ts';
 import { sameUrls } from '../url.ts';
+import type { StreamedSnapshot } from './stream-from-member.ts';
 
 /** The record that travels with a snapshot as its blob's metadata. @param version of this program */
 export function makeRecord(
@@ -47,7 +46,7 @@ export async function membersToRecord(
 ): Promise<RecordedMember[]> {
   let members = file.members;
   try {
-    members = await listMembers(source, status);
+    members = await source.listMembers(status);
     warnAboutPromotions(file, members, warnings);
     warnAboutDifferences(file, members, warnings);
   } catch (error) {
@@ -62,7 +61,7 @@ export async function membersToRecord(
     const name = recordableName(member.name);
     if (name !== member.name) {
       warnings.add(
-        `The name of member ${member.id} has control characters or is too long; the record has it as ${name}.`,
+        `The name of member ${member.id} has control characters or is too long; it is recorded as ${name}.`,
         'Give that member another name. A restore of this snapshot needs --initial-cluster.',
       );
     }
@@ -74,7 +73,7 @@ function warnAboutPromotions({ unwrittenPromotions }: Content, members: readonly
   const promoted = members.filter(({ id }) => unwrittenPromotions.includes(id));
   if (promoted.length === 0) return;
   warnings.add(
-    `etcd's database lists ${promoted.map(({ id, name }) => printable(name || id)).join(', ')} as learners although they vote: etcd before 3.5.20 did not write the promotion.`,
+    `etcd's database lists ${promoted.map(({ id, name }) => printable(name || id)).join(', ')} as learners, but they vote: etcd before 3.5.20 did not save the promotion.`,
     'Upgrade to the newest 3.5 before 3.6, which can refuse to start with it (etcd issue 19557).',
   );
 }
@@ -89,28 +88,18 @@ function warnAboutDifferences(file: Content, members: readonly Member[], warning
   }
   for (const member of members) {
     const inFile = file.members.find(({ id }) => id === member.id);
-    const wasPromoted = file.unwrittenPromotions.includes(member.id);
-    const differences = inFile === undefined ? ['is missing in the file'] : differencesOf(member, inFile, wasPromoted);
-    for (const difference of differences) {
-      warnings.add(
-        `Member ${title(member)} ${difference}; the record has what the cluster says.`,
-        'If the members were changed during this backup, take another one.',
-      );
-    }
+    // With an unwritten promotion the name is missing, too.
+    const hasName = member.name === inFile?.name || file.unwrittenPromotions.includes(member.id);
+    const hasUrls = inFile !== undefined && sameUrls(member.peerURLs, inFile.peerURLs);
+    if (hasName && hasUrls && member.isLearner === inFile.isLearner) continue;
+    warnings.add(
+      `The record has member ${inWords(member)}, as in the cluster; the file has ${inFile === undefined ? 'no such member' : inWords(inFile)}.`,
+      'If the members were changed during this backup, take another one.',
+    );
   }
 }
 
-/** In words that follow the member. @param wasPromoted etcd did not store its promotion: its name is missing, too */
-function differencesOf(member: Member, inFile: Member, wasPromoted: boolean): string[] {
-  return [
-    ...(member.name === inFile.name || wasPromoted ? [] : [`is called ${JSON.stringify(inFile.name)} in the file`]),
-    ...(sameUrls(member.peerURLs, inFile.peerURLs)
-      ? []
-      : [`has ${printable(inFile.peerURLs.join()) || 'no peer URL'} in the file`]),
-    ...(member.isLearner === inFile.isLearner ? [] : [`is ${role(inFile)} in the file, and ${role(member)} here`]),
-  ];
-}
-
-function role({ isLearner }: Member): string {
-  return isLearner ? 'a learner' : 'a voting member';
+function inWords(member: Member): string {
+  const urls = printable(member.peerURLs.join()) || 'no peer URL';
+  return `${title(member)} with ${urls} as a ${member.isLearner ? 'learner' : 'voting member'}`;
 }

@@ -20,8 +20,8 @@ export interface ReadBack {
 }
 
 /**
- * Reads the whole stored blob back, unless that is off, and compares its sha256 with that of etcd's stream. A blob that reads
- * back differently twice, or whose read-back is interrupted by a signal, is rolled back. One that cannot be read stays: it
+ * Reads the whole stored blob back, unless that is off, and compares its sha256 with that of etcd's stream. A blob with
+ * another sha256 twice, or whose read-back is interrupted by a signal, is rolled back. One that cannot be read stays: it
  * can be valid.
  * @throws StorageError, which says whether the blob stays; Interrupted, which names it where its rollback was not confirmed
  */
@@ -48,7 +48,7 @@ export async function readBackStored(
   const isRemoved = await upload.rollback();
   throw new StorageError(
     'ReadBackMismatch',
-    `The stored blob ${name} reads back differently from what was sent${isRemoved ? ' and was removed' : ''}.`,
+    `The stored blob ${name} does not match the data that was sent${isRemoved ? '; it was removed' : ''}.`,
     isRemoved ? 'Run again; check for a proxy that changes data.' : `Delete ${name}: it is not a valid snapshot.`,
   );
 }
@@ -58,7 +58,7 @@ function storedButNotReadBack(name: string, error: StorageError): StorageError {
   const [why, hint] = error.isForbidden
     ? [
         `Reading it back is not permitted. [${error.code}]`,
-        'Give this identity the permission to read, or set SNAPSHOT_READ_BACK=off to skip this.',
+        'Grant this identity permission to read, or set SNAPSHOT_READ_BACK=off to skip this.',
       ]
     : [error.message, error.hint];
   return new StorageError(error.code, `The backup ${name} was stored, but not read back. ${why}`, hint, error);

@@ -1,13 +1,16 @@
-import { streamFromFirstValidMember } from '../backup/attempts.ts';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { finishBackup } from '../backup/finish.ts';
-import { findFreeName } from '../backup/free-name.ts';
 import { makeRecord } from '../backup/make-record.ts';
-import { backupJson, backupSamples } from '../backup/outcome.ts';
 import { readBackStored } from '../backup/read-back.ts';
+import { streamFromFirstValidMember } from '../backup/stream-from-member.ts';
 import { connectAll } from '../etcd/connection.ts';
 import { chooseMembers } from '../etcd/select-member.ts';
 import { Warnings } from '../log.ts';
+import { backupMetrics } from '../monitoring/metrics.ts';
 import { Stopwatch } from '../progress.ts';
+import { retentionJson } from '../retention/apply.ts';
+import { snapshotName } from '../snapshot/record.ts';
+import type { BlobStore } from '../store/store.ts';
 import { humanSeconds, humanSize } from '../text.ts';
 import { type Context, openStore, type Outcome } from './command.ts';
 import { statusTable } from './tables.ts';
@@ -30,44 +33,74 @@ export async function backup(context: Context): Promise<Outcome & { readonly nam
   const startUpload = () => store.startUpload(name, config.readBack === 'full');
   const streaming = streamFromFirstValidMember(candidates, { ...context, startUpload, warnings });
   const streamed = await watch.time('stream', streaming);
-  const { snapshot, upload, anomalies } = streamed;
+  const { snapshot, upload } = streamed;
+  const { facts } = snapshot;
 
   const record = makeRecord(streamed, takenAt, version);
   const { etag } = await watch.time('commit', upload.commit(snapshot, record));
   const committedAt = new Date();
-  log.info('stored snapshot', { name, size: snapshot.facts.size, sha256: record.sha256 });
+  log.info('stored snapshot', { name, size: facts.size, sha256: record.sha256 });
 
   const stored = { name, etag, upload, snapshot };
   const readBack = await watch.time('readBack', readBackStored(store, stored, config.readBack, startProgress));
   if (readBack.state === 'done') log.info('read back stored snapshot: it is the same', { name });
   if (readBack.state === 'off') log.warn('stored snapshot is not read back (SNAPSHOT_READ_BACK=off)', { name });
 
-  const fresh = { name, etag, uploadId: upload.uploadId, committedAt, readBack, anomalies };
+  const fresh = { name, etag, uploadId: upload.uploadId, committedAt, readBack, anomalies: streamed.anomalies };
   const finishing = finishBackup(store, fresh, config.retention, warnings, log);
-  const result = await watch.time('retention', finishing);
+  const { retention, anomalies, partialFailure } = await watch.time('retention', finishing);
 
-  const { partialFailure } = result;
   const durationsMs = watch.durations();
-  const container = store.containerName;
-  const done = {
-    name,
-    container,
-    record,
-    streamed,
-    readBack,
-    result,
-    durationsMs,
-    ranks,
-    warnings: warnings.sentences,
-  };
   const success = `Backup ${name} uploaded successfully!`;
-  const table = statusTable(snapshot.facts);
+  const table = statusTable(facts);
+  const isReadBack = readBack.state === 'done';
   return {
     name,
     text: partialFailure === undefined ? `${table}\n${success}` : table,
-    json: backupJson(done),
-    summary: `${success} ${humanSize(snapshot.facts.size)}, revision ${record.revision}, ${humanSeconds(durationsMs.total)}`,
-    measured: backupSamples(done, clientCertificateExpiresAt),
+    json: {
+      name,
+      container: store.containerName,
+      size: facts.size,
+      sha256: record.sha256,
+      hash: record.hash,
+      revision: record.revision,
+      totalKeys: record.totalKeys,
+      liveKeys: record.liveKeys,
+      totalSize: record.totalSize,
+      etcdVersion: record.etcdVersion,
+      clusterId: record.clusterId,
+      memberId: record.memberId,
+      endpoint: streamed.source.endpoint,
+      takenAt,
+      durationsMs,
+      readBack: readBack.state,
+      retention: retentionJson(retention),
+      anomalies,
+      hashKV: streamed.comparison ?? null,
+      members: ranks,
+      attempts: streamed.attempts,
+      spilledBytes: streamed.spilledBytes,
+      findings: warnings.sentences,
+    },
+    summary: `${success} ${humanSize(facts.size)}, revision ${record.revision}, ${humanSeconds(durationsMs.total)}`,
+    measured: backupMetrics({ facts, durationsMs, isReadBack, retention, anomalies, clientCertificateExpiresAt }),
     ...(partialFailure && { partialFailure }),
   };
+}
+
+const NAME_TRIES = 5;
+
+/**
+ * A name for a snapshot taken now. Names have a resolution of one second: if another worker has this one, the next one is tried. The
+ * commit checks it again, and fails if none was free for several seconds.
+ * @throws StorageError
+ */
+async function findFreeName(store: BlobStore, signal: AbortSignal): Promise<{ name: string; takenAt: Date }> {
+  for (let tries = 1; ; tries++) {
+    const takenAt = new Date();
+    const name = snapshotName(store.prefix, takenAt);
+    if ((await store.isFree(name)) || tries === NAME_TRIES) return { name, takenAt };
+    // The next request fails with the reason of an abort.
+    await sleep(1000 - takenAt.getMilliseconds(), undefined, { signal }).catch(() => {});
+  }
 }

@@ -1,7 +1,7 @@
 import type { Config } from '../config/config.ts';
 import type { WorkerError } from '../errors.ts';
 import type { Log } from '../log.ts';
-import type { Sample } from '../monitoring/metrics.ts';
+import type { Samples } from '../monitoring/metrics.ts';
 import type { StartProgress } from '../progress.ts';
 import type { BlobStore } from '../store/store.ts';
 
@@ -38,7 +38,7 @@ export interface Outcome {
   /** The result in one line, without a line feed; undefined = only that the command is done. */
   readonly summary?: string;
   /** What monitoring gets, if all went well. */
-  readonly measured?: readonly Sample[];
+  readonly measured?: Samples;
   /** What went wrong all the same: it is logged, and decides the exit code. */
   readonly partialFailure?: WorkerError;
   /** Nothing was to be done, so that a partial failure is only a warning. */

@@ -1,9 +1,16 @@
 import { UnsafeError } from '../errors.ts';
+import {
+  type ClusterHealth,
+  hasQuorum,
+  isHealthy,
+  type MemberHealth,
+  problemsOf,
+  quorumInWords,
+  surveyCluster,
+} from '../etcd/cluster-health.ts';
 import { connectAll } from '../etcd/connection.ts';
-import { type ClusterHealth, isHealthy, type MemberHealth, surveyCluster } from '../etcd/cluster-health.ts';
-import { hasQuorum, quorumInWords } from '../etcd/quorum.ts';
 import { Warnings } from '../log.ts';
-import { hasStarted, title } from '../member.ts';
+import { hasStarted } from '../member.ts';
 import { alignColumns, counted, humanSize, paragraph, printable } from '../text.ts';
 import type { Context, Outcome } from './command.ts';
 
@@ -11,10 +18,7 @@ import type { Context, Outcome } from './command.ts';
 export async function health({ config, log }: Context): Promise<Outcome> {
   const connections = await connectAll(config.etcd, new Date(), new Warnings(log));
   const cluster = await surveyCluster(connections);
-  const problems = [
-    ...cluster.members.filter((member) => !isHealthy(member)).map(memberProblem),
-    ...cluster.alarms.map(alarmProblem),
-  ];
+  const problems = problemsOf(cluster).map(({ sentence }) => printable(sentence));
   const summary = `${quorumInWords(cluster.quorum)}.`;
   return {
     text: [memberTable(cluster), '', urlTable(cluster), '', ...problems.map(paragraph), summary].join('\n'),
@@ -67,14 +71,6 @@ function role({ isLearner, status }: MemberHealth): string {
   if (isLearner) return 'learner';
   if (status === undefined) return '-';
   return status.isLeader ? 'leader' : 'follower';
-}
-
-function memberProblem(member: MemberHealth): string {
-  return printable(`Member ${title(member)} is ${member.health}: ${member.errors.join(' ')}`);
-}
-
-function alarmProblem({ memberId, alarm: kind }: ClusterHealth['alarms'][number]): string {
-  return printable(`Member ${memberId} has the alarm ${kind}.`);
 }
 
 function partialFailure({ members, alarms, quorum }: ClusterHealth, problems: readonly string[]): UnsafeError {

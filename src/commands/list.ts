@@ -1,7 +1,6 @@
 import { Warnings } from '../log.ts';
 import { warnAboutCatalogue } from '../retention/apply.ts';
-import type { Decision } from '../retention/decide.ts';
-import { planRetention, type RetentionPlan } from '../retention/retention-plan.ts';
+import { type Decision, planRetention, type RetentionPlan } from '../retention/retention-plan.ts';
 import type { StoredBlob } from '../store/catalogue.ts';
 import { alignColumns, counted, humanSize, paragraph, printable } from '../text.ts';
 import { type Context, openStore, type Outcome } from './command.ts';

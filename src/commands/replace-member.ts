@@ -1,8 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { EtcdError, RunTimeout, StorageError, UnsafeError, UsageError } from '../errors.ts';
-import { type ClusterHealth, surveyCluster } from '../etcd/cluster-health.ts';
+import { type ClusterHealth, hasQuorum, quorumInWords, surveyCluster } from '../etcd/cluster-health.ts';
 import { connectAll, type Connections } from '../etcd/connection.ts';
-import { hasQuorum, quorumInWords } from '../etcd/quorum.ts';
 import { factsOf, inferLayout, namedLayout } from '../installer-layouts.ts';
 import { Warnings } from '../log.ts';
 import { title } from '../member.ts';

@@ -1,5 +1,4 @@
-import type { Decision } from '../retention/decide.ts';
-import type { RetentionPlan } from '../retention/retention-plan.ts';
+import type { Decision, RetentionPlan } from '../retention/retention-plan.ts';
 import type { StoredBlob } from '../store/catalogue.ts';
 import { drawTable, humanAge, humanSize, paragraph, printable } from '../text.ts';
 

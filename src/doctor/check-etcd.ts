@@ -2,16 +2,24 @@ import type { EtcdConfig } from '../config/config.ts';
 import { UnsafeError } from '../errors.ts';
 import { connectAll, type Connections } from '../etcd/connection.ts';
 import type { MemberStatus } from '../etcd/messages.ts';
-import { type ClusterHealth, isHealthy, type MemberHealth, surveyCluster } from '../etcd/cluster-health.ts';
-import { aheadOf, hasQuorum, quorumInWords, spareOf } from '../etcd/quorum.ts';
+import {
+  type ClusterHealth,
+  hasQuorum,
+  type MemberHealth,
+  problemsOf,
+  quorumInWords,
+  spareOf,
+  surveyCluster,
+} from '../etcd/cluster-health.ts';
+import { aheadOf } from '../etcd/probes.ts';
 import { type Answer, askAll } from '../etcd/select-member.ts';
-import { expiriesOf, loadTls } from '../etcd/tls.ts';
-import { Warnings, type Log } from '../log.ts';
+import { expiriesOf, loadTls, RENEW_HINT } from '../etcd/tls.ts';
+import { type Log, Warnings } from '../log.ts';
 import { hasStarted, title } from '../member.ts';
 import { humanSize, printable } from '../text.ts';
+import { sameUrls } from '../url.ts';
 import { judgeClock } from './check-host.ts';
 import { type Check, fail, ok, tried, warn } from './check.ts';
-import { sameUrls } from '../url.ts';
 
 /** etcd's default; members before 3.6 do not say which quota they have. */
 const DEFAULT_QUOTA = 2 * 1024 ** 3;
@@ -59,7 +67,7 @@ async function checkCertificates({ tls }: EtcdConfig, now: Date): Promise<Check[
     return [warn(what, 'The connection to etcd has no TLS.', hint)];
   }
   return expiriesOf(await loadTls(tls, now), now).map(({ sentence, isSoon }) =>
-    isSoon ? warn(what, sentence, 'Renew it (kubeadm certs renew, or what issued it).') : ok(what, sentence),
+    isSoon ? warn(what, sentence, RENEW_HINT) : ok(what, sentence),
   );
 }
 
@@ -68,20 +76,16 @@ function roleOf(status: MemberStatus | undefined): string {
   return status?.isLeader === true ? 'the leader' : 'a follower';
 }
 
-function judgeCluster({ members, alarms, quorum }: ClusterHealth): Check[] {
-  const words = `${quorumInWords(quorum)}.`;
-  const ill = members.filter((member) => !isHealthy(member));
-  const hint = 'See `etcd-snapshot health`; replace a member that is lost for good with `replace-member`.';
+function judgeCluster(cluster: ClusterHealth): Check[] {
+  const words = `${quorumInWords(cluster.quorum)}.`;
+  const hints = {
+    member: 'See `etcd-snapshot health`; replace a member that is lost for good with `etcd-snapshot replace-member`.',
+    alarm: 'Remove its cause, then run: etcdctl alarm disarm.',
+  };
+  const isSafe = hasQuorum(cluster.quorum) && spareOf(cluster.quorum) >= 0;
   return [
-    hasQuorum(quorum) && spareOf(quorum) >= 0 ? ok('quorum', words) : fail('quorum', new UnsafeError(words, hint)),
-    ...ill.map((member) => {
-      const sentence = `Member ${title(member)} is ${member.health}: ${member.errors.join(' ')}`;
-      return fail('member', new UnsafeError(sentence, hint));
-    }),
-    ...alarms.map(({ memberId, alarm }) => {
-      const sentence = `Member ${memberId} has the alarm ${alarm}.`;
-      return fail('alarm', new UnsafeError(sentence, 'Remove its cause, then run: etcdctl alarm disarm'));
-    }),
+    isSafe ? ok('quorum', words) : fail('quorum', new UnsafeError(words, hints.member)),
+    ...problemsOf(cluster).map(({ what, sentence }) => fail(what, new UnsafeError(sentence, hints[what]))),
   ];
 }
 
@@ -107,7 +111,7 @@ function judgeEndpoints(answers: readonly Answer[], { clusterId, members }: Clus
   return [
     ...strangers,
     ...missing.map((member) => {
-      const sentence = `Member ${title(member)} is missing in SNAPSHOT_ETCD_ENDPOINTS.`;
+      const sentence = `Member ${title(member)} is missing from SNAPSHOT_ETCD_ENDPOINTS.`;
       const hint = `Add ${printable(member.clientURLs.join(' or '))}: a backup chooses among the members that are listed, and compares them.`;
       return warn('endpoint', sentence, hint);
     }),
@@ -116,7 +120,7 @@ function judgeEndpoints(answers: readonly Answer[], { clusterId, members }: Clus
 
 async function checkSize(statuses: readonly MemberStatus[], connections: Connections): Promise<Check> {
   const [largest] = statuses.toSorted((a, b) => b.dbSize - a.dbSize);
-  if (largest === undefined) throw new Error('nobody answered');
+  if (largest === undefined) throw new Error('no member answered');
   const { dbSize, dbSizeInUse, endpoint } = largest;
   const known = await connections.to(endpoint).quota();
   const quota = known ?? DEFAULT_QUOTA;
@@ -130,7 +134,7 @@ async function checkSize(statuses: readonly MemberStatus[], connections: Connect
 async function checkClock(statuses: readonly MemberStatus[], connections: Connections): Promise<Check[]> {
   return Promise.all(
     statuses.map(async ({ endpoint }) => {
-      const aheadMs = await aheadOf(connections.to(endpoint));
+      const aheadMs = await aheadOf(endpoint, connections.to(endpoint).tls);
       return aheadMs === undefined
         ? ok('clock', `${endpoint} serves gRPC only, which has no clock.`)
         : judgeClock(endpoint, aheadMs);

@@ -1,8 +1,8 @@
 import type { Config } from '../config/config.ts';
 import { ExitCode, messageOf, UsageError, VerificationError, WorkerError } from '../errors.ts';
 import type { MemberStatus } from '../etcd/messages.ts';
-import { makePlan } from '../restore/plan.ts';
 import { checkVersion, findTool } from '../restore/etcd-tool.ts';
+import { makePlan } from '../restore/plan.ts';
 import type { SnapshotRecord } from '../snapshot/record.ts';
 import { DEFAULT_RESERVE, SpoolFile } from '../spool/spool-file.ts';
 import { humanSize } from '../text.ts';
@@ -48,7 +48,7 @@ export async function checkSpool(
   bytes: number,
 ): Promise<Check> {
   const what = 'spool';
-  if (dir === undefined) return ok(what, 'SNAPSHOT_SPOOL_DIR is not set: where the uplink is slow, etcd waits for it.');
+  if (dir === undefined) return ok(what, 'SNAPSHOT_SPOOL_DIR is not set: if the uplink is slow, etcd waits for it.');
   try {
     const file = await SpoolFile.create({ dir, reserve, bytes, maxRecord: 1 });
     await file.close();
@@ -58,7 +58,7 @@ export async function checkSpool(
     return warn(
       what,
       sentence,
-      'Where the uplink is slow, etcd waits for it: give SNAPSHOT_SPOOL_DIR room for a snapshot.',
+      'Give SNAPSHOT_SPOOL_DIR room for a snapshot: if the uplink is slow, etcd waits for it.',
     );
   }
 }

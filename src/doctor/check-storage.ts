@@ -1,4 +1,5 @@
 import { ExitCode, StorageError, WorkerError } from '../errors.ts';
+import { uncounted } from '../retention/apply.ts';
 import {
   type ClusterIds,
   isFutureDated,
@@ -11,8 +12,7 @@ import {
 } from '../snapshot/inventory.ts';
 import type { StoredBlob } from '../store/catalogue.ts';
 import type { DrillNote } from '../store/drill-notes.ts';
-import { type Right, RIGHTS } from '../store/permissions.ts';
-import type { BlobStore } from '../store/store.ts';
+import { type BlobStore, type Right, RIGHTS } from '../store/store.ts';
 import { humanAge, humanSeconds } from '../text.ts';
 import { checkPlan, judgeClock } from './check-host.ts';
 import { type Check, fail, ok, tried, warn } from './check.ts';
@@ -76,7 +76,7 @@ function judgeNewest(blobs: readonly StoredBlob[], ids: ClusterIds, now: Date): 
     return [judgeAge(blobs, newest, now), checkPlan(newest.name, newest.size, newest.record, now)];
   }
   const whose = blobs.some(isRecorded) ? ' of this cluster' : '';
-  const hint = 'Take one now: etcd-snapshot backup.';
+  const hint = 'Take one now: run `etcd-snapshot backup`.';
   return [warn('newest snapshot', `There is no snapshot${whose} yet.`, hint)];
 }
 
@@ -87,30 +87,21 @@ function judgeAge(blobs: readonly StoredBlob[], newest: Recorded<StoredBlob>, no
   const usual = usualInterval(taken);
   const age = now.getTime() - momentOf(newest);
   const sentence = `The newest snapshot is ${humanAge(age)} old; usually one is taken every ${humanAge(usual)}.`;
-  const hint = 'Look at the CronJob, its last Job and the log of its pod.';
+  const hint = 'Check the CronJob, its last Job and the log of its pod.';
   if (age > 3 * usual) return fail(what, new WorkerError(ExitCode.storage, sentence, hint));
   return age > 1.5 * usual ? warn(what, sentence, hint) : ok(what, sentence);
 }
 
 /** What looks like a snapshot and does not count. */
 function judgeUncounted(blobs: readonly StoredBlob[], now: Date): Check[] {
-  const ahead = blobs.filter(isRecorded).filter((snapshot) => isFutureDated(snapshot, now));
-  const wrong = malformed(blobs);
-  return [
-    ...ahead.slice(0, 1).map(({ name }) => {
-      const sentence = `Dated in the future, and therefore not counted: ${ahead.length}, such as ${name}.`;
-      return warn('dates', sentence, 'Check the clocks of the hosts that take snapshots.');
-    }),
-    ...wrong.slice(0, 1).map(({ name, problem }) => {
-      const sentence = `Not counted as snapshots: ${wrong.length}, such as ${name}: ${problem}.`;
-      return warn('records', sentence, 'Find out who copied or changed them: etcd-snapshot list.');
-    }),
-  ];
+  const futureDated = blobs.filter(isRecorded).filter((snapshot) => isFutureDated(snapshot, now));
+  const kinds = uncounted({ futureDated, former: [], malformed: malformed(blobs) });
+  return kinds.map(({ what, sentence, hint }) => warn(what, sentence, hint));
 }
 
 function judgeDrill(last: DrillNote | undefined, now: Date): Check {
   const what = 'last drill';
-  const hint = 'Drill every week: etcd-snapshot drill.';
+  const hint = 'Run `etcd-snapshot drill` every week.';
   if (last === undefined) return warn(what, 'No drill has succeeded yet.', hint);
   const age = now.getTime() - last.at.getTime();
   const sentence = `${last.snapshot} was restored by a drill ${humanAge(age)} ago; its recovery took ${humanSeconds(last.recoveryMs)}.`;

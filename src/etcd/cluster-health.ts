@@ -1,10 +1,9 @@
 import { EtcdError } from '../errors.ts';
-import { hasStarted, type Member } from '../member.ts';
-import type { Connections } from './connection.ts';
-import { listMembers } from './membership.ts';
+import { hasStarted, type Member, title } from '../member.ts';
+import { counted } from '../text.ts';
+import type { Connection, Connections } from './connection.ts';
 import type { MemberAlarm, MemberStatus } from './messages.ts';
 import { acceptsConnections, clusterAtPeer } from './probes.ts';
-import { proveQuorum, type Quorum, quorumOf } from './quorum.ts';
 import { type Answer, askAll, assertOneCluster, isCorrupt, LAG, noEndpointCan } from './select-member.ts';
 
 /** What was found out about one member of the cluster's list. */
@@ -78,7 +77,7 @@ async function listFromNewest(statuses: readonly MemberStatus[], connections: Co
   const failures: EtcdError[] = [];
   for (const status of statuses.toSorted((a, b) => b.raftAppliedIndex - a.raftAppliedIndex)) {
     try {
-      return await listMembers(connections.to(status.endpoint), status);
+      return await connections.to(status.endpoint).listMembers(status);
     } catch (error) {
       if (!(error instanceof EtcdError)) throw error;
       failures.push(error);
@@ -109,7 +108,7 @@ async function probeMember(
     ...foreign.map(({ url, id }) => `A member of another cluster (${id}) answers at ${url}. ${OLD_DATA}`),
     ...own
       .filter(({ status: other }) => other === undefined || other.clusterId === clusterId)
-      .map(({ connection, failure }) => failure?.message ?? `At ${connection.endpoint} another member answers.`),
+      .map(({ connection, failure }) => failure?.message ?? `Another member answers at ${connection.endpoint}.`),
   ];
   const accepts = await Promise.all(member.peerURLs.map(acceptsConnections));
   return { member, status, failures, isAlive: accepts.includes(true), isForeign: foreign.length > 0 };
@@ -177,4 +176,77 @@ function judgeMember({ member, status, failures, isAlive }: Probe, newest: numbe
 
 export function isHealthy({ health }: MemberHealth): boolean {
   return health === 'healthy';
+}
+
+/** A sentence for each member that is not healthy, and for each alarm. */
+export function problemsOf({ members, alarms }: ClusterHealth): { what: 'member' | 'alarm'; sentence: string }[] {
+  const ill = members.filter((member) => !isHealthy(member));
+  return [
+    ...ill.map((member) => {
+      const sentence = `Member ${title(member)} is ${member.health}: ${member.errors.join(' ')}`;
+      return { what: 'member' as const, sentence };
+    }),
+    ...alarms.map(({ memberId, alarm }) => {
+      return { what: 'alarm' as const, sentence: `Member ${memberId} has the alarm ${alarm}.` };
+    }),
+  ];
+}
+
+/** The arithmetic of a majority. Learners have no vote and do not count in it. */
+interface Quorum {
+  readonly voters: number;
+  /** Voters that answered through a majority. */
+  readonly healthy: number;
+  /** How many voters must agree. */
+  readonly needed: number;
+}
+
+export function quorumOf(voters: number, healthy: number): Quorum {
+  return { voters, healthy, needed: Math.floor(voters / 2) + 1 };
+}
+
+/** The fault tolerance: how many more failures the cluster survives; negative if fewer than a majority are known to be healthy. */
+export function spareOf({ healthy, needed }: Quorum): number {
+  return healthy - needed;
+}
+
+/** Whether the cluster works: one member that read through a majority proves it, even if the others cannot be reached. */
+export function hasQuorum({ healthy }: Quorum): boolean {
+  return healthy > 0;
+}
+
+/** Such as `3 members, 2 healthy, quorum 2`. */
+export function arithmetic({ voters, healthy, needed }: Quorum): string {
+  return `${counted(voters, 'member')}, ${healthy} healthy, quorum ${needed}`;
+}
+
+/** The arithmetic and its consequence, such as `3 members, 2 healthy, quorum 2: one more failure stops the cluster`. */
+export function quorumInWords(quorum: Quorum): string {
+  return `${arithmetic(quorum)}: ${consequence(quorum)}`;
+}
+
+function consequence(quorum: Quorum): string {
+  const spare = spareOf(quorum);
+  const more = quorum.healthy === quorum.voters ? '' : ' more';
+  if (!hasQuorum(quorum))
+    return `quorum is lost, ${counted(-spare, 'member')} must come back before the cluster works again`;
+  if (spare < 0) return 'the cluster works, but too few of its members can be reached from here';
+  if (spare === 0) return `one${more} failure stops the cluster`;
+  return `the cluster survives ${spare}${more} ${spare === 1 ? 'failure' : 'failures'}`;
+}
+
+/** Errors of a member that were decided through quorum: it checks users, and a password, after that. */
+const THROUGH_QUORUM = /permission denied|user name is empty|invalid user ID or password|corrupt cluster/;
+
+/**
+ * Reads a key linearizably, as `etcdctl endpoint health` does: only a member that a majority confirms can answer.
+ * @throws EtcdError if it cannot
+ */
+export async function proveQuorum(connection: Connection): Promise<void> {
+  try {
+    await connection.range({ key: Buffer.from('health'), count_only: true });
+  } catch (error) {
+    if (error instanceof EtcdError && THROUGH_QUORUM.test(String(error.cause))) return;
+    throw error;
+  }
 }

@@ -2,6 +2,9 @@ import {
   Etcd3,
   type IAuthenticateResponse,
   type IHashKVResponse,
+  type IMember,
+  type IMemberAddResponse,
+  type IMemberListResponse,
   type IRangeRequest,
   type IRangeResponse,
   type IStatusResponse,
@@ -10,7 +13,8 @@ import {
 import type { EtcdConfig, EtcdUser } from '../config/config.ts';
 import { EtcdError } from '../errors.ts';
 import type { Warnings } from '../log.ts';
-import { etcdError, wrongProtocol } from './errors.ts';
+import type { Member } from '../member.ts';
+import { etcdError } from './errors.ts';
 import {
   decodeQuota,
   decodeSnapshotMessage,
@@ -19,10 +23,14 @@ import {
   type SnapshotMessage,
   statusFrom,
 } from './messages.ts';
-import { certificateWarnings, expiryOf, loadTls, type TlsCredentials } from './tls.ts';
+import { wrongProtocol } from './probes.ts';
+import { expiriesOf, expiryOf, loadTls, RENEW_HINT, type TlsCredentials } from './tls.ts';
 
 /** Milliseconds for a question that a member answers from memory. */
-export const ANSWER_MS = 5_000;
+const ANSWER_MS = 5_000;
+
+/** Milliseconds for a change of the members: it goes through raft, and etcd's own limit is seven seconds. */
+const CHANGE_MS = 15_000;
 
 /** HashKV reads the whole database: bytes per millisecond that even a slow member reads. */
 const HASH_BYTES_PER_MS = 50_000;
@@ -41,9 +49,20 @@ const TOKEN = /^[\x21-\x7e]{1,4096}$/;
 
 type Callback = (error: Error | null, answer: unknown) => void;
 type Method = (request: object, metadata: object, options: { deadline: number }, callback: Callback) => void;
+type Question<T> = [
+  service: keyof typeof Services,
+  method: string,
+  request: object,
+  /** Time limit. */
+  ms: number,
+  /** Whether a member that sees no leader must refuse immediately. */
+  needsLeader?: boolean,
+  /** For an answer of which etcd3's own definition lacks a part. The request is then empty. */
+  decode?: (bytes: Buffer) => T,
+];
 
 /** The call's messages; iteration ends without an error only when the server ended the stream with status OK. */
-export interface SnapshotCall extends AsyncIterable<SnapshotMessage> {
+interface SnapshotCall extends AsyncIterable<SnapshotMessage> {
   cancel(): void;
 }
 
@@ -135,21 +154,37 @@ export class Connection {
 
   /** Limit of the database size in bytes; undefined before etcd 3.6. @throws EtcdError */
   async quota(): Promise<number | undefined> {
-    const token = await this.#currentToken();
-    try {
-      const bytes = await this.#client.calls.withConnection('Maintenance', async ({ client, metadata }) => {
-        if (token !== undefined) metadata.set('token', token);
-        const options = { deadline: Date.now() + ANSWER_MS };
-        const path = '/etcdserverpb.Maintenance/Status';
-        return new Promise<number>((resolve, reject) => {
-          const end = (error: Error | null, quota = 0): void => (error === null ? resolve(quota) : reject(error));
-          client.makeUnaryRequest(path, () => Buffer.alloc(0), decodeQuota, undefined, metadata, options, end);
-        });
-      });
-      return bytes || undefined;
-    } catch (error) {
-      throw etcdError(this.endpoint, error);
-    }
+    return (await this.ask('Maintenance', 'Status', {}, ANSWER_MS, false, decodeQuota)) || undefined;
+  }
+
+  /**
+   * The members as this one knows them, without quorum. A learner refuses.
+   * @throws EtcdError, also when a member of another cluster answers, or one that is not in its own list
+   */
+  async listMembers({ clusterId, memberId }: Pick<MemberStatus, 'clusterId' | 'memberId'>): Promise<Member[]> {
+    const { header, members } = await this.ask<IMemberListResponse>('Cluster', 'memberList', {}, ANSWER_MS);
+    const list = members.map(memberFrom);
+    if (hex(header.cluster_id) === clusterId && list.some(({ id }) => id === memberId)) return list;
+    throw new EtcdError(
+      `etcd at ${this.endpoint} is not a member of cluster ${clusterId}.`,
+      'Set SNAPSHOT_ETCD_ENDPOINTS to the members, not a load balancer. Check whether this member was removed.',
+    );
+  }
+
+  /** @throws EtcdError, also if the cluster refuses, for example while a voting member is not connected */
+  async addMember(peerURLs: readonly string[], isLearner: boolean): Promise<Member> {
+    const request = { peerURLs, isLearner };
+    return memberFrom((await this.ask<IMemberAddResponse>('Cluster', 'memberAdd', request, CHANGE_MS)).member);
+  }
+
+  /** @throws EtcdError */
+  async removeMember(id: string): Promise<void> {
+    await this.ask('Cluster', 'memberRemove', { ID: BigInt(`0x${id}`).toString() }, CHANGE_MS);
+  }
+
+  /** Makes a learner a voting member. @throws EtcdError, also when it has not caught up with the leader yet */
+  async promoteMember(id: string): Promise<void> {
+    await this.ask('Cluster', 'memberPromote', { ID: BigInt(`0x${id}`).toString() }, CHANGE_MS);
   }
 
   /** Starts the Snapshot call. @throws EtcdError if the user gets no token for it */
@@ -160,7 +195,7 @@ export class Connection {
       const path = '/etcdserverpb.Maintenance/Snapshot';
       return client.makeServerStreamRequest(path, () => Buffer.alloc(0), decodeSnapshotMessage, undefined, metadata);
     });
-    // A cancelled call emits an error when nobody iterates any more.
+    // A cancelled call emits an error after its reader has left.
     call.on('error', () => {});
     return call;
   }
@@ -176,21 +211,9 @@ export class Connection {
     this.#client.close();
   }
 
-  /**
-   * Any other call with one answer.
-   * @param ms time limit
-   * @param needsLeader whether a member that sees no leader is to refuse at once
-   * @throws EtcdError
-   */
-  async ask<T>(
-    service: keyof typeof Services,
-    method: string,
-    request: object,
-    ms: number,
-    needsLeader = false,
-  ): Promise<T> {
-    const ask = async (): Promise<T> =>
-      this.#call<T>(service, method, request, await this.#currentToken(), ms, needsLeader);
+  /** Any other call with one answer. @throws EtcdError */
+  async ask<T>(...question: Question<T>): Promise<T> {
+    const ask = async (): Promise<T> => this.#call(await this.#currentToken(), ...question);
     try {
       return await ask().catch((error: unknown) => {
         if (this.dropsToken(error)) return ask();
@@ -202,22 +225,21 @@ export class Connection {
   }
 
   async #call<T>(
-    service: keyof typeof Services,
-    method: string,
-    request: object,
     token: string | undefined,
-    ms: number,
-    needsLeader: boolean,
+    ...[service, method, request, ms, needsLeader = false, decode]: Question<T>
   ): Promise<T> {
     return this.#client.calls.withConnection(service, async ({ client, metadata }) => {
       if (token !== undefined) metadata.set('token', token);
       if (needsLeader) metadata.set('hasleader', 'true');
-      const methods = client as typeof client & Record<string, Method>;
+      const options = { deadline: Date.now() + ms };
       return new Promise<T>((resolve, reject) => {
-        methods[method]?.(request, metadata, { deadline: Date.now() + ms }, (error, answer) => {
-          if (error === null) resolve(answer as T);
-          else reject(error);
-        });
+        const end: Callback = (error, answer) => (error === null ? resolve(answer as T) : reject(error));
+        if (decode === undefined) {
+          (client as typeof client & Record<string, Method>)[method]?.(request, metadata, options, end);
+        } else {
+          const path = `/etcdserverpb.${service}/${method}`;
+          client.makeUnaryRequest(path, () => Buffer.alloc(0), decode, undefined, metadata, options, end);
+        }
       });
     });
   }
@@ -231,14 +253,8 @@ export class Connection {
   async #authenticate({ name, password }: EtcdUser): Promise<string | undefined> {
     try {
       const request = { name, password: password.reveal() };
-      const { token } = await this.#call<IAuthenticateResponse>(
-        'Auth',
-        'authenticate',
-        request,
-        undefined,
-        ANSWER_MS,
-        true,
-      );
+      const call = this.#call<IAuthenticateResponse>(undefined, 'Auth', 'authenticate', request, ANSWER_MS, true);
+      const { token } = await call;
       if (!TOKEN.test(token)) throw new Error('its token cannot be sent in a header');
       return token;
     } catch (error) {
@@ -248,7 +264,7 @@ export class Connection {
       if (/authentication is not enabled/.test(text)) return undefined;
       if (/DEADLINE_EXCEEDED|no leader|request timed out/.test(text)) {
         throw new EtcdError(
-          `etcd at ${this.endpoint} did not log the user in in time: without quorum it cannot.`,
+          `Login to etcd at ${this.endpoint} timed out: it needs quorum.`,
           'Use a client certificate whose common name is a user with the role root, which needs no login.',
           error,
         );
@@ -256,6 +272,10 @@ export class Connection {
       throw (await wrongProtocol(this.endpoint, error)) ?? etcdError(this.endpoint, error);
     }
   }
+}
+
+function memberFrom({ ID, name, peerURLs, clientURLs, isLearner }: IMember): Member {
+  return { id: hex(ID), name, peerURLs, clientURLs, isLearner };
 }
 
 /**
@@ -297,6 +317,7 @@ export class Connections {
 export async function connectAll(config: EtcdConfig | undefined, now: Date, warnings: Warnings): Promise<Connections> {
   if (config === undefined) throw new Error('the command did not say that it needs etcd');
   const credentials = config.tls === undefined ? undefined : await loadTls(config.tls, now);
-  if (credentials !== undefined) for (const warning of certificateWarnings(credentials, now)) warnings.add(warning);
+  const expiries = credentials === undefined ? [] : expiriesOf(credentials, now);
+  for (const { sentence, isSoon } of expiries) if (isSoon) warnings.add(sentence, RENEW_HINT);
   return new Connections(config, credentials);
 }

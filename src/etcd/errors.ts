@@ -1,12 +1,11 @@
 import { EtcdError, messageOf, RunTimeout, WorkerError } from '../errors.ts';
 import { excerpt } from '../text.ts';
-import { speaksHttp, speaksTls } from './probes.ts';
 
 type Row = readonly [pattern: RegExp, why: string, hint: string];
 
 /** By the text of a gRPC error: why there is no connection, and what to do. The first row that fits counts. */
 const CONNECTION_ERRORS: readonly Row[] = [
-  [/ECONNREFUSED/, 'connection refused', 'Is etcd running there, and is the port its client port?'],
+  [/ECONNREFUSED/, 'connection refused', 'Check that etcd runs there, and that the port is its client port (2379).'],
   [/ENOTFOUND|EAI_AGAIN|Name resolution/, 'host name cannot be resolved', 'Check SNAPSHOT_ETCD_ENDPOINTS and DNS.'],
   [
     /EHOSTUNREACH|ENETUNREACH/,
@@ -22,7 +21,7 @@ const CONNECTION_ERRORS: readonly Row[] = [
   [
     /self.signed|unable to (get|verify)|issuer|signature failure/i,
     'its certificate was not signed by the given CA',
-    "SNAPSHOT_ETCD_CA_FILE must name the CA that signed etcd's server certificate.",
+    "Set SNAPSHOT_ETCD_CA_FILE to the CA that signed etcd's server certificate.",
   ],
   [
     /wrong version number|packet length|Protocol error|preface|HTTP\/1/i,
@@ -32,7 +31,7 @@ const CONNECTION_ERRORS: readonly Row[] = [
   [
     /alert|bad certificate|certificate required|unknown ca|EPROTO/i,
     'it refused the TLS connection or our client certificate',
-    'SNAPSHOT_ETCD_CERT_FILE and _KEY_FILE must be a client certificate signed by the CA that etcd trusts (--trusted-ca-file).',
+    'Set SNAPSHOT_ETCD_CERT_FILE and _KEY_FILE to a client certificate signed by the CA that etcd trusts (--trusted-ca-file).',
   ],
 ];
 
@@ -40,8 +39,8 @@ const CONNECTION_ERRORS: readonly Row[] = [
 const CALL_ERRORS: readonly Row[] = [
   [
     /user name is empty/,
-    'authentication is on and no user was named',
-    'Set SNAPSHOT_ETCD_USERNAME and _PASSWORD, which are sent to endpoints that are named and to https only, or use a client certificate whose common name is a user with the role root.',
+    'authentication is enabled and no user is set',
+    'Set SNAPSHOT_ETCD_USERNAME and _PASSWORD, which are sent only to configured endpoints and to https, or use a client certificate whose common name is a user with the role root.',
   ],
   [/permission denied/i, 'the user lacks the role root', 'Grant the role root: etcdctl user grant-role USER root.'],
   [
@@ -53,23 +52,27 @@ const CALL_ERRORS: readonly Row[] = [
   [
     /rpc not supported for learner/,
     'it is a learner, which answers few questions',
-    'Name the endpoints of voting members.',
+    'Set SNAPSHOT_ETCD_ENDPOINTS to voting members.',
   ],
   [
     /etcdserver: (no leader|request timed out)/,
     'the cluster did not agree in time',
-    'Does a majority of the members work? See `etcd-snapshot health`.',
+    'Check with `etcd-snapshot health` that a majority of the members works.',
   ],
   [
     /unhealthy cluster/,
     'it has not been connected to all voting members for five seconds',
-    'etcd changes its members only when all of them are: see `etcd-snapshot health`, and run again.',
+    'Run again when all are connected (`etcd-snapshot health`): etcd changes its members only then.',
   ],
-  [/DEADLINE_EXCEEDED|Deadline/, 'it did not answer in time', 'Is the member overloaded, or is there a firewall?'],
+  [
+    /DEADLINE_EXCEEDED|Deadline/,
+    'it did not answer in time',
+    'Check the load of that member, and firewalls in between.',
+  ],
   [
     /ECONNRESET|socket hang up|Connection dropped|RST_STREAM|UNAVAILABLE|CANCELLED/,
     'the connection broke',
-    'Is etcd restarting there? With https, does etcd accept the client certificate?',
+    'Check whether etcd is restarting there and, with https, whether it accepts the client certificate.',
   ],
 ];
 
@@ -79,7 +82,7 @@ export function etcdError(endpoint: string, error: unknown): WorkerError {
   if (error instanceof RunTimeout) {
     return new EtcdError(
       `${error.message} while waiting for etcd at ${endpoint}.`,
-      'Is the member slow? Raise SNAPSHOT_TIMEOUT (and the Job deadline above it) for a large database.',
+      'If the member is slow or the database large, raise SNAPSHOT_TIMEOUT (and the Job deadline above it).',
       error,
     );
   }
@@ -90,24 +93,6 @@ export function etcdError(endpoint: string, error: unknown): WorkerError {
     const [, why, hint] = noConnection;
     return new EtcdError(`Cannot connect to etcd at ${endpoint}: ${why}.`, hint, error);
   }
-  const [, why, hint] = CALL_ERRORS.find(fits) ?? [/./, excerpt(text), 'Look into the log of that member.'];
+  const [, why, hint] = CALL_ERRORS.find(fits) ?? [/./, excerpt(text), 'Check the log of that member.'];
   return new EtcdError(`etcd at ${endpoint} failed: ${why}.`, hint, error);
-}
-
-/** Texts of gRPC if the other side speaks another protocol, or closes the connection at once. */
-const MAY_BE_PROTOCOL =
-  /Failed to connect|disconnected before secure|wrong version|Protocol error|Connection dropped|ECONNRESET|socket hang up|EPROTO/;
-
-/** The error for a server that speaks TLS although its endpoint has http, or the other way round; undefined if it does not. */
-export async function wrongProtocol(endpoint: string, error: unknown): Promise<EtcdError | undefined> {
-  if (!MAY_BE_PROTOCOL.test(messageOf(error)) || !/^https?:/.test(endpoint)) return undefined;
-  const isHttp = endpoint.startsWith('http:');
-  if (!(await (isHttp ? speaksTls(endpoint) : speaksHttp(endpoint)))) return undefined;
-  return new EtcdError(
-    `etcd at ${endpoint} failed: the server seems to expect ${isHttp ? 'https' : 'http, without TLS'}.`,
-    isHttp
-      ? 'Write https:// in SNAPSHOT_ETCD_ENDPOINTS, and name the certificates (SNAPSHOT_ETCD_CA_FILE, _CERT_FILE and _KEY_FILE).'
-      : 'Write http:// in SNAPSHOT_ETCD_ENDPOINTS; better, give etcd a certificate.',
-    error,
-  );
 }

@@ -11,20 +11,12 @@ export interface Candidate extends RankedMember {
 interface Choice {
   /** The best first; never empty. Several may be the same member: see `onePerMember`. */
   readonly candidates: readonly Candidate[];
-  /** The rank of each endpoint, with the reason, for the result. */
-  readonly ranks: readonly EndpointRank[];
-}
-
-/** As the result has it. */
-interface EndpointRank {
-  readonly endpoint: string;
-  readonly memberId: string | null;
-  readonly standing: Rank | 'unreachable';
-  readonly reason: string;
+  /** The rank of each endpoint, with the reason, as the JSON result has it. */
+  readonly ranks: readonly object[];
 }
 
 /**
- * Asks all endpoints at once and ranks those that can serve a snapshot.
+ * Asks all endpoints at the same time and ranks those that can serve a snapshot.
  * @throws EtcdError if none can, with the reason of each; UsageError if they belong to different clusters
  */
 export async function chooseMembers(connections: readonly Connection[], log: Log, warnings: Warnings): Promise<Choice> {
@@ -36,26 +28,26 @@ export async function chooseMembers(connections: readonly Connection[], log: Log
     const answer = answers.find(({ status }) => status === member.status);
     return answer === undefined || member.rank === 'unfit' ? [] : [{ connection: answer.connection, ...member }];
   });
+  const unfit = ranked.filter(({ rank }) => rank === 'unfit');
   const failures = [
     ...answers.flatMap(({ failure }) => failure ?? []),
-    ...ranked.filter(({ rank }) => rank === 'unfit').map(unfit),
+    ...unfit.map(({ status, reason }) => {
+      const message = `etcd at ${status.endpoint} cannot serve a snapshot: it ${reason}.`;
+      return new EtcdError(message, 'Set SNAPSHOT_ETCD_ENDPOINTS to voting members.');
+    }),
   ];
   for (const { message, hint } of failures) log.warn(message, { hint });
   for (const { status, rank, reason } of ranked) log.debug(`member ${reason}`, { ...status, rank });
   if (candidates.length === 0) throw noEndpointCan('serve a snapshot', failures);
   warnAboutCluster(statuses, warnings);
   const ranks = [
-    ...ranked.map(({ status: { endpoint, memberId }, rank, reason }) => ({
-      endpoint,
-      memberId,
-      standing: rank,
-      reason,
-    })),
-    ...answers.flatMap(({ connection: { endpoint }, failure }) =>
-      failure === undefined
-        ? []
-        : [{ endpoint, memberId: null, standing: 'unreachable' as const, reason: failure.message }],
-    ),
+    ...ranked.map(({ status: { endpoint, memberId }, rank: standing, reason }) => {
+      return { endpoint, memberId, standing, reason };
+    }),
+    ...answers.flatMap(({ connection: { endpoint }, failure }) => {
+      if (failure === undefined) return [];
+      return { endpoint, memberId: null, standing: 'unreachable', reason: failure.message };
+    }),
   ];
   return { candidates, ranks };
 }
@@ -70,7 +62,7 @@ interface RankedMember {
   readonly reason: string;
 }
 
-/** Entries of the raft log by which a member may lag; under load some are always on the way. */
+/** Entries of the raft log by which a member may lag; under load some are always in flight. */
 export const LAG = 1000;
 
 /**
@@ -86,11 +78,7 @@ export function rankMembers(statuses: readonly MemberStatus[]): RankedMember[] {
     .toSorted((a, b) => RANKS.indexOf(a.rank) - RANKS.indexOf(b.rank));
 }
 
-function rankOf(
-  status: MemberStatus,
-  newest: number,
-  clusterHasLeader: boolean,
-): Pick<RankedMember, 'rank' | 'reason'> {
+function rankOf(status: MemberStatus, newest: number, clusterHasLeader: boolean): Omit<RankedMember, 'status'> {
   if (status.isLearner) return { rank: 'unfit', reason: 'is a learner' };
   if (isCorrupt(status)) return { rank: 'fallback', reason: 'has the alarm CORRUPT' };
   const lag = Math.max(newest, status.raftIndex) - status.raftAppliedIndex;
@@ -117,16 +105,11 @@ export function onePerMember(candidates: readonly Candidate[], log: Log): Candid
   });
 }
 
-function unfit({ status: { endpoint }, reason }: RankedMember): EtcdError {
-  return new EtcdError(
-    `etcd at ${endpoint} cannot serve a snapshot: it ${reason}.`,
-    'Name the endpoints of voting members.',
-  );
-}
-
 function warnAboutCluster(statuses: readonly MemberStatus[], warnings: Warnings): void {
   if (!statuses.some(({ hasLeader }) => hasLeader)) {
-    warnings.add('The cluster has no leader: the snapshot is the last state that one member knew.');
+    warnings.add(
+      'The cluster has no leader: the snapshot is the last state known to one member, possibly out of date.',
+    );
   }
   const alarms = statuses.flatMap((status) => status.alarms);
   const sentences = alarms.map(({ memberId, alarm }) => `Member ${memberId} has the alarm ${alarm}.`);
@@ -140,7 +123,7 @@ export interface Answer {
   readonly failure?: EtcdError;
 }
 
-/** Asks all members for their status at once. */
+/** Asks all members for their status at the same time. */
 export async function askAll(connections: readonly Connection[]): Promise<Answer[]> {
   return Promise.all(
     connections.map(async (connection) => {
@@ -160,9 +143,9 @@ export function assertOneCluster(statuses: readonly MemberStatus[]): void {
   const foreign = others.find(({ clusterId }) => clusterId !== first?.clusterId);
   if (first === undefined || foreign === undefined) return;
   throw new UsageError(
-    `SNAPSHOT_ETCD_ENDPOINTS names two clusters: ${first.endpoint} belongs to ${first.clusterId}, ` +
+    `SNAPSHOT_ETCD_ENDPOINTS has members of two clusters: ${first.endpoint} belongs to ${first.clusterId}, ` +
       `${foreign.endpoint} to ${foreign.clusterId}.`,
-    'Name the members of one cluster only. After a restore: one of them was started with its old data (`etcd-snapshot health`).',
+    'Set SNAPSHOT_ETCD_ENDPOINTS to the members of one cluster. After a restore, find the member that runs with its old data: etcd-snapshot health.',
   );
 }
 

@@ -1,8 +1,7 @@
 import { addAbortListener } from 'node:events';
 import { EtcdError } from '../errors.ts';
-import type { Connection, SnapshotCall } from './connection.ts';
+import type { Connection } from './connection.ts';
 import { etcdError } from './errors.ts';
-import type { SnapshotMessage } from './messages.ts';
 
 /** Milliseconds without progress until a stream is cancelled. */
 const STALL_MS = 30_000;
@@ -40,6 +39,7 @@ export async function* snapshotPieces(
   }
 }
 
+/** Cancels the call on abort, when the consumer leaves, or if no bytes arrive for a while. */
 async function* oneStream(
   connection: Connection,
   signal: AbortSignal,
@@ -51,35 +51,8 @@ async function* oneStream(
   let storageVersion: string | undefined;
   let received = 0;
   let empty = 0;
-  for await (const { remaining, blob, version } of watched(call, endpoint, signal, stallMs)) {
-    received += blob.length;
-    announced ??= remaining + received + TRAILER_SIZE;
-    storageVersion ??= version;
-    const expected = Math.max(0, announced - TRAILER_SIZE - received);
-    if (blob.length > 0) {
-      if (remaining !== expected || version !== storageVersion) throw inconsistent(endpoint, received);
-      empty = 0;
-      yield blob;
-    } else if (++empty > EMPTY_MESSAGES) throw stuck(endpoint, 'sends messages without data', received, announced);
-  }
-  if (received !== announced) {
-    throw new EtcdError(
-      `The snapshot stream of ${endpoint} ended after ${received} of ${announced ?? 'unknown'} bytes.`,
-      'Name the members themselves: a proxy or load balancer may have ended the connection.',
-    );
-  }
-}
-
-/** Passes messages on; cancels the call on abort, when the consumer leaves, or when only empty messages arrive. */
-async function* watched(
-  call: SnapshotCall,
-  endpoint: string,
-  signal: AbortSignal,
-  stallMs: number,
-): AsyncGenerator<SnapshotMessage, void, void> {
   let waiting = true;
   let stalled = false;
-  let received = 0;
   const timer = setTimeout(() => {
     // While the consumer works on a piece, the server is not to blame.
     if (!waiting) return;
@@ -88,33 +61,45 @@ async function* watched(
   }, stallMs);
   const listener = addAbortListener(signal, () => call.cancel());
   try {
-    for await (const message of call) {
+    for await (const { remaining, blob, version } of call) {
+      received += blob.length;
+      announced ??= remaining + received + TRAILER_SIZE;
+      storageVersion ??= version;
+      if (blob.length === 0) {
+        if (++empty > EMPTY_MESSAGES) throw stuck(endpoint, 'sends messages without data', received, announced);
+        continue;
+      }
+      if (remaining !== Math.max(0, announced - TRAILER_SIZE - received) || version !== storageVersion) {
+        throw new EtcdError(
+          `The snapshot stream of ${endpoint} is inconsistent after ${received} bytes.`,
+          'Use https, and set SNAPSHOT_ETCD_ENDPOINTS to the members: a proxy may change data.',
+        );
+      }
+      empty = 0;
       waiting = false;
-      received += message.blob.length;
-      yield message;
+      yield blob;
       waiting = true;
-      if (message.blob.length > 0) timer.refresh();
+      timer.refresh();
     }
   } catch (error) {
-    throw stalled ? stuck(endpoint, `made no progress for ${stallMs / 1000} s`, received) : error;
+    throw stalled ? stuck(endpoint, `made no progress for ${stallMs / 1000} s`, received, announced) : error;
   } finally {
     listener[Symbol.dispose]();
     clearTimeout(timer);
     call.cancel();
   }
+  if (received !== announced) {
+    throw new EtcdError(
+      `The snapshot stream of ${endpoint} ended after ${received} of ${announced ?? 'unknown'} bytes.`,
+      'Set SNAPSHOT_ETCD_ENDPOINTS to the members: a proxy or load balancer may have ended the connection.',
+    );
+  }
 }
 
-function inconsistent(endpoint: string, received: number): EtcdError {
+function stuck(endpoint: string, how: string, received: number, announced: number | undefined): EtcdError {
   return new EtcdError(
-    `The snapshot stream of ${endpoint} contradicts itself after ${received} bytes.`,
-    'Use https, and name the members themselves: a proxy may change data.',
-  );
-}
-
-function stuck(endpoint: string, how: string, received: number, announced?: number): EtcdError {
-  return new EtcdError(
-    `The snapshot stream of ${endpoint} ${how} after ${received}${announced === undefined ? '' : ` of ${announced}`} bytes.`,
-    "Look at that member's disk and log; its database file may be unreadable.",
+    `The snapshot stream of ${endpoint} ${how} after ${received} of ${announced ?? 'unknown'} bytes.`,
+    "Check that member's disk and log; its database file may be unreadable.",
   );
 }
 

@@ -15,28 +15,34 @@ export interface TlsCredentials {
 const WARN_DAYS = 14;
 const DAY_MS = 86_400_000;
 
+export const RENEW_HINT = 'Renew it (kubeadm certs renew, or what issued it).';
+
 /**
  * Reads the three files and checks their kinds, and that certificate and key match, before any request to etcd.
  * @throws UsageError naming the file and its variable
  */
 export async function loadTls(named: Partial<TlsFiles>, now: Date): Promise<TlsCredentials> {
   const files = isComplete(named) ? named : { ...(await findCertificates()), ...named };
-  const [caFile, certFile, keyFile] = [
-    await load(files.ca, 'CA file', 'SNAPSHOT_ETCD_CA_FILE'),
-    await load(files.cert, 'client certificate', 'SNAPSHOT_ETCD_CERT_FILE'),
-    await load(files.key, 'client key', 'SNAPSHOT_ETCD_KEY_FILE'),
-  ];
-  const ca = certificatesIn(caFile, files.ca, 'SNAPSHOT_ETCD_CA_FILE');
-  const cert = certificatesIn(certFile, files.cert, 'SNAPSHOT_ETCD_CERT_FILE');
-  const key = privateKeyIn(keyFile, files.key, 'SNAPSHOT_ETCD_KEY_FILE');
+  const load = async <T>(
+    name: keyof TlsFiles,
+    what: string,
+    parse: (bytes: Buffer, path: string, variable: string) => T,
+  ): Promise<T> => {
+    const variable = `SNAPSHOT_ETCD_${name.toUpperCase()}_FILE`;
+    const hint = `Mount the directory with etcd's certificates, or set ${variable}.`;
+    return parse(await readNamed(files[name], what, hint), files[name], variable);
+  };
+  const ca = await load('ca', 'CA file', certificatesIn);
+  const cert = await load('cert', 'client certificate', certificatesIn);
+  const key = await load('key', 'client key', privateKeyIn);
   const certificate = new X509Certificate(cert);
   if (!certificate.checkPrivateKey(key)) {
     throw new UsageError(
       `The client key ${files.key} does not belong to the client certificate ${files.cert}.`,
-      'Point SNAPSHOT_ETCD_CERT_FILE and SNAPSHOT_ETCD_KEY_FILE to a pair that was issued together.',
+      'Set SNAPSHOT_ETCD_CERT_FILE and SNAPSHOT_ETCD_KEY_FILE to a pair that was issued together.',
     );
   }
-  const hint = 'Renew it (kubeadm certs renew, or what issued it), and check the clock of this host.';
+  const hint = `${RENEW_HINT} Check the clock of this host.`;
   assertValid(certificate, `client certificate ${files.cert}`, now, hint);
   return { ca, cert, key: Buffer.from(key.export({ type: 'pkcs8', format: 'pem' })) };
 }
@@ -62,15 +68,6 @@ export function expiriesOf({ ca, cert }: TlsCredentials, now: Date): Expiry[] {
   });
 }
 
-/** A sentence for each that expires soon. */
-export function certificateWarnings(credentials: TlsCredentials, now: Date): string[] {
-  return expiriesOf(credentials, now).flatMap(({ sentence, isSoon }) => (isSoon ? [sentence] : []));
-}
-
 function isComplete(files: Partial<TlsFiles>): files is TlsFiles {
   return files.ca !== undefined && files.cert !== undefined && files.key !== undefined;
-}
-
-async function load(path: string, what: string, variable: string): Promise<Buffer> {
-  return readNamed(path, what, `Mount the directory with etcd's certificates, or set ${variable}.`);
 }

@@ -58,81 +58,66 @@ export const METRICS = {
 
 type MetricName = keyof typeof METRICS;
 
-export interface Sample {
-  readonly metric: MetricName;
-  /** NaN for what is not known this time: without a sample the value of an earlier run would stay. */
-  readonly value: number;
-  /** The value of the metric's own label, where it has one. */
-  readonly label?: string;
-}
+/**
+ * The values of metrics; of one with a label, by the value of the label. NaN for what is not known this time: without a sample the
+ * value of an earlier run would stay.
+ */
+export type Samples = { readonly [metric in MetricName]?: number | Readonly<Record<string, number>> };
 
 const RETENTION_STATES = ['applied', 'off', 'held', 'incomplete'];
 
-/** The commands whose end is reported. */
-type Reporting = 'backup' | 'drill';
-
-interface BackupResult {
+interface StoredBackup {
   readonly facts: Pick<SnapshotFacts, 'size' | 'revision' | 'totalKeys' | 'liveKeys'>;
   /** Of each phase, and in `total`. */
   readonly durationsMs: Readonly<Record<string, number>>;
-  readonly readBack: string;
-  readonly retention: {
-    readonly state: string;
-    readonly kept: number | null;
-    readonly removed: readonly string[];
-  };
+  readonly isReadBack: boolean;
+  readonly retention: { readonly state: string; readonly kept: number | null; readonly removed: readonly string[] };
   readonly anomalies: readonly string[];
   readonly clientCertificateExpiresAt: Date | null;
 }
 
-/** Of a stored backup. */
-export function backupMetrics(result: BackupResult): Sample[] {
-  const { facts, durationsMs, readBack, retention, anomalies, clientCertificateExpiresAt } = result;
-  return [
-    { metric: 'etcd_snapshot_backup_duration_seconds', value: (durationsMs['total'] ?? NaN) / 1000 },
-    ...phases('etcd_snapshot_backup_phase_duration_seconds', durationsMs),
-    { metric: 'etcd_snapshot_backup_size_bytes', value: facts.size },
-    { metric: 'etcd_snapshot_backup_revision', value: facts.revision },
-    { metric: 'etcd_snapshot_backup_keys', value: facts.totalKeys },
-    { metric: 'etcd_snapshot_backup_live_keys', value: facts.liveKeys ?? NaN },
-    { metric: 'etcd_snapshot_backup_verification_ok', value: 1 },
-    { metric: 'etcd_snapshot_backup_read_back_ok', value: readBack === 'done' ? 1 : 0 },
-    ...RETENTION_STATES.map((state) => ({
-      metric: 'etcd_snapshot_backup_retention_state' as const,
-      value: state === retention.state ? 1 : 0,
-      label: state,
-    })),
-    { metric: 'etcd_snapshot_backup_snapshots_kept', value: retention.kept ?? NaN },
-    { metric: 'etcd_snapshot_backup_snapshots_removed', value: retention.removed.length },
-    { metric: 'etcd_snapshot_backup_anomalies', value: anomalies.length },
-    {
-      metric: 'etcd_snapshot_client_certificate_expiry_timestamp_seconds',
-      value: secondsOf(clientCertificateExpiresAt),
-    },
-  ];
+export function backupMetrics(backup: StoredBackup): Samples {
+  const { facts, durationsMs, isReadBack, retention, anomalies, clientCertificateExpiresAt } = backup;
+  return {
+    etcd_snapshot_backup_duration_seconds: (durationsMs['total'] ?? NaN) / 1000,
+    etcd_snapshot_backup_phase_duration_seconds: phases(durationsMs),
+    etcd_snapshot_backup_size_bytes: facts.size,
+    etcd_snapshot_backup_revision: facts.revision,
+    etcd_snapshot_backup_keys: facts.totalKeys,
+    etcd_snapshot_backup_live_keys: facts.liveKeys ?? NaN,
+    etcd_snapshot_backup_verification_ok: 1,
+    etcd_snapshot_backup_read_back_ok: Number(isReadBack),
+    etcd_snapshot_backup_retention_state: Object.fromEntries(
+      RETENTION_STATES.map((state) => [state, Number(state === retention.state)]),
+    ),
+    etcd_snapshot_backup_snapshots_kept: retention.kept ?? NaN,
+    etcd_snapshot_backup_snapshots_removed: retention.removed.length,
+    etcd_snapshot_backup_anomalies: anomalies.length,
+    etcd_snapshot_client_certificate_expiry_timestamp_seconds: secondsOf(clientCertificateExpiresAt),
+  };
 }
 
 /** Of a drill that succeeded. */
-export function drillMetrics(recoveryMs: number, durationsMs: Readonly<Record<string, number>>): Sample[] {
-  return [
-    { metric: 'etcd_snapshot_drill_recovery_duration_seconds', value: recoveryMs / 1000 },
-    ...phases('etcd_snapshot_drill_phase_duration_seconds', durationsMs),
-  ];
+export function drillMetrics(recoveryMs: number, durationsMs: Readonly<Record<string, number>>): Samples {
+  return {
+    etcd_snapshot_drill_recovery_duration_seconds: recoveryMs / 1000,
+    etcd_snapshot_drill_phase_duration_seconds: phases(durationsMs),
+  };
 }
 
-function phases(metric: MetricName, durationsMs: Readonly<Record<string, number>>): Sample[] {
-  return Object.entries(durationsMs)
-    .filter(([phase]) => phase !== 'total')
-    .map(([label, ms]) => ({ metric, value: ms / 1000, label }));
+function phases(durationsMs: Readonly<Record<string, number>>): Record<string, number> {
+  const entries = Object.entries(durationsMs).filter(([phase]) => phase !== 'total');
+  return Object.fromEntries(entries.map(([phase, ms]) => [phase, ms / 1000]));
 }
 
 /** How a run ended. */
 export interface End {
-  readonly command: Reporting;
+  /** The commands whose end is reported. */
+  readonly command: 'backup' | 'drill';
   readonly exitCode: number;
   readonly at: Date;
   /** What the command measured; it counts only where the end is a success. */
-  readonly measured: readonly Sample[];
+  readonly measured: Samples;
   /** Of this program. */
   readonly version: string;
 }
@@ -143,36 +128,33 @@ export function isSuccess({ exitCode }: End): boolean {
 }
 
 /** What is pushed at the end of a run: of one that failed only that, when and how, so that the last success stays. */
-export function metricsOf(end: End): Sample[] {
+export function metricsOf(end: End): Samples {
   const { command, exitCode, measured, version } = end;
   const at = secondsOf(end.at);
-  return [
-    { metric: `etcd_snapshot_${command}_last_run_timestamp_seconds`, value: at },
-    { metric: `etcd_snapshot_${command}_last_run_exit_code`, value: exitCode },
-    { metric: 'etcd_snapshot_build_info', value: 1, label: version },
-    ...(isSuccess(end)
-      ? [{ metric: `etcd_snapshot_${command}_last_success_timestamp_seconds` as const, value: at }, ...measured]
-      : []),
-    ...(command === 'backup' && exitCode === ExitCode.verification
-      ? [{ metric: 'etcd_snapshot_backup_verification_ok' as const, value: 0 }]
-      : []),
-  ];
+  return {
+    [`etcd_snapshot_${command}_last_run_timestamp_seconds`]: at,
+    [`etcd_snapshot_${command}_last_run_exit_code`]: exitCode,
+    etcd_snapshot_build_info: { [version]: 1 },
+    ...(isSuccess(end) && { [`etcd_snapshot_${command}_last_success_timestamp_seconds`]: at, ...measured }),
+    ...(command === 'backup' && exitCode === ExitCode.verification && { etcd_snapshot_backup_verification_ok: 0 }),
+  };
 }
 
 function secondsOf(date: Date | null): number {
   return date === null ? NaN : date.getTime() / 1000;
 }
 
-/** Prometheus' text format, version 0.0.4, in which all samples of a metric must be together. */
-export function exposition(samples: readonly Sample[]): string {
-  return [...Map.groupBy(samples, ({ metric }) => metric)]
-    .map(([metric, group]) => {
-      const definition: { readonly help: string; readonly label?: string } = METRICS[metric];
-      const lines = group.map(({ label = '', value }) => {
-        const labels = definition.label === undefined ? '' : `{${definition.label}=${JSON.stringify(label)}}`;
-        return `${metric}${labels} ${value}\n`;
-      });
-      return `# HELP ${metric} ${definition.help}\n# TYPE ${metric} gauge\n${lines.join('')}`;
+/** Prometheus' text format, version 0.0.4. */
+export function exposition(samples: Samples): string {
+  return (Object.keys(samples) as MetricName[])
+    .map((metric) => {
+      const { help, label }: { readonly help: string; readonly label?: string } = METRICS[metric];
+      const values = samples[metric] ?? NaN;
+      const lines =
+        typeof values === 'number'
+          ? [`${metric} ${values}`]
+          : Object.entries(values).map(([of, value]) => `${metric}{${label}=${JSON.stringify(of)}} ${value}`);
+      return [`# HELP ${metric} ${help}`, `# TYPE ${metric} gauge`, ...lines, ''].join('\n');
     })
     .join('');
 }

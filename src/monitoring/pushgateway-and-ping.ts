@@ -5,7 +5,7 @@ import type { MonitoringConfig } from '../config/config.ts';
 import type { Environment } from '../config/environment.ts';
 import { messageOf } from '../errors.ts';
 import type { Log } from '../log.ts';
-import { type End, exposition, isSuccess, metricsOf, type Sample } from './metrics.ts';
+import { type End, exposition, isSuccess, metricsOf, type Samples } from './metrics.ts';
 
 interface Message {
   readonly method: 'GET' | 'POST';
@@ -42,7 +42,7 @@ async function send(url: URL, { body, ...options }: Message): Promise<string | u
 
 /**
  * Reports a backup to a dead man's switch: it raises an alarm when there was no ping for too long.
- * @param env whose proxy is taken for https, as on the way to Azure; plain http stays in the private network
+ * @param env its proxy is used for https, as for Azure; plain http stays in the private network
  * @returns why it failed; undefined = it did not
  */
 export async function ping(url: URL, env: Environment, signal: AbortSignal): Promise<string | undefined> {
@@ -52,41 +52,30 @@ export async function ping(url: URL, env: Environment, signal: AbortSignal): Pro
 
 /**
  * Pushes samples into the group of this cluster. By POST, which leaves the metrics of all other names as they are; PUT would
- * empty the group first. A Pushgateway is in the cluster: no proxy is on the way.
+ * empty the group first. A Pushgateway is in the cluster: no proxy is used.
  * @param base its URL, perhaps with a path, a user and a password
+ * @param cluster container and prefix, which are known even when etcd cannot be reached. The label is not called `cluster`, the
+ *   usual external label of a Prometheus, nor `container`, which is Kubernetes'. In base64, as it has slashes.
  * @returns why it failed; undefined = it did not
  */
 async function push(
-  base: URL,
+  { protocol, host, pathname, username, password }: URL,
   cluster: string,
-  samples: readonly Sample[],
+  samples: Samples,
   signal: AbortSignal,
 ): Promise<string | undefined> {
-  const { protocol, host, pathname, username, password } = base;
-  const url = new URL(`${protocol}//${host}${pathname.replace(/\/$/, '')}${groupPath(cluster)}`);
-  return send(url, {
+  const group = `/metrics/job/etcd-snapshot/etcd_cluster@base64/${Buffer.from(cluster).toString('base64url')}`;
+  const user = Buffer.from(`${decodeURIComponent(username)}:${decodeURIComponent(password)}`).toString('base64');
+  return send(new URL(`${protocol}//${host}${pathname.replace(/\/$/, '')}${group}`), {
     method: 'POST',
     headers: {
       'content-type': 'text/plain; version=0.0.4; charset=utf-8',
-      ...(username && { authorization: basicAuthorization(username, password) }),
+      ...(username && { authorization: `Basic ${user}` }),
     },
     body: exposition(samples),
     agent: protocol === 'http:' ? new PlainAgent() : new TlsAgent(),
     signal,
   });
-}
-
-/**
- * The group of a cluster: container and prefix, which are known even when etcd cannot be reached. The label is not called
- * `cluster`, the usual external label of a Prometheus, nor `container`, which is Kubernetes'. In base64, as it has slashes.
- */
-function groupPath(cluster: string): string {
-  return `/metrics/job/etcd-snapshot/etcd_cluster@base64/${Buffer.from(cluster).toString('base64url')}`;
-}
-
-function basicAuthorization(user: string, password: string): string {
-  const pair = `${decodeURIComponent(user)}:${decodeURIComponent(password)}`;
-  return `Basic ${Buffer.from(pair).toString('base64')}`;
 }
 
 /** How long Pushgateway and ping together can take. */
@@ -117,12 +106,14 @@ export async function reportEnd(
   if (pushgatewayUrl !== undefined && cluster !== undefined) {
     const url = new URL(pushgatewayUrl.reveal());
     const what = `pushing metrics to ${url.host}`;
-    const hint = 'Check SNAPSHOT_PUSHGATEWAY_URL. On the host network the names of Services do not resolve.';
+    const hint = 'Check SNAPSHOT_PUSHGATEWAY_URL: on the host network the names of Services do not resolve.';
     works.push(report(what, hint, push(url, cluster, metricsOf(end), limit)));
   }
   if (pingUrl !== undefined && end.command === 'backup' && isSuccess(end)) {
     const url = new URL(pingUrl.reveal());
-    works.push(report(`ping to ${url.host}`, 'Check SNAPSHOT_PING_URL, network and proxy.', ping(url, env, limit)));
+    works.push(
+      report(`ping to ${url.host}`, 'Check SNAPSHOT_PING_URL, the network and the proxy.', ping(url, env, limit)),
+    );
   }
   await Promise.all(works);
 }

@@ -1,9 +1,16 @@
-import { invalidStream } from '../backup/pump.ts';
+import { invalidStream } from '../backup/stream-from-member.ts';
 import { EtcdError, UnsafeError } from '../errors.ts';
-import { type ClusterHealth, isHealthy, type MemberHealth } from '../etcd/cluster-health.ts';
+import {
+  arithmetic,
+  type ClusterHealth,
+  hasQuorum,
+  isHealthy,
+  type MemberHealth,
+  quorumInWords,
+  quorumOf,
+  spareOf,
+} from '../etcd/cluster-health.ts';
 import type { Connection, Connections } from '../etcd/connection.ts';
-import { addMember, promoteMember, removeMember } from '../etcd/membership.ts';
-import { arithmetic, hasQuorum, quorumInWords, quorumOf, spareOf } from '../etcd/quorum.ts';
 import { isCorrupt } from '../etcd/select-member.ts';
 import { snapshotPieces } from '../etcd/snapshot-stream.ts';
 import { hasStarted, title } from '../member.ts';
@@ -241,9 +248,9 @@ export async function makeChange(
 ): Promise<EtcdError | undefined> {
   const connection = bestConnection(cluster, connections);
   try {
-    if (step.kind === 'remove') await removeMember(connection, step.member.id);
-    if (step.kind === 'add') await addMember(connection, peerURLs, !asVoter);
-    if (step.kind === 'promote') await promoteMember(connection, step.member.id);
+    if (step.kind === 'remove') await connection.removeMember(step.member.id);
+    if (step.kind === 'add') await connection.addMember(peerURLs, !asVoter);
+    if (step.kind === 'promote') await connection.promoteMember(step.member.id);
     return undefined;
   } catch (error) {
     if (error instanceof EtcdError && NOT_YET.test(String(error.cause))) return error;

@@ -7,7 +7,7 @@ const SIZE_LEFT = 1 / 4;
 
 /**
  * What casts doubt on a valid snapshot compared with the records of earlier ones, in sentences; nothing for the first one.
- * It is compared with the newest record of its own cluster. Without one it is an anomaly that the newest is of another
+ * It is compared with the newest record of its own cluster. Without one it is an anomaly that the newest belongs to another
  * cluster: a restored cluster has a new id.
  * @param previousClusterIds ids that the cluster is known to have had before
  */
@@ -23,7 +23,7 @@ export function findAnomalies(
     if (other === undefined || previousClusterIds.includes(other.clusterId)) return [];
     const ids = [...previousClusterIds, other.clusterId].join();
     return [
-      `the cluster id is ${current.clusterId}, but the snapshots here are of cluster ${other.clusterId}` +
+      `the cluster id is ${current.clusterId}, but the snapshots here belong to cluster ${other.clusterId}` +
         ` (after a restore of that cluster set SNAPSHOT_PREVIOUS_CLUSTER_IDS=${ids})`,
     ];
   }

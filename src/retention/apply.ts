@@ -2,14 +2,13 @@ import { ExitCode, StorageError, WorkerError } from '../errors.ts';
 import type { Log, Warnings } from '../log.ts';
 import type { StoredBlob } from '../store/catalogue.ts';
 import type { BlobStore } from '../store/store.ts';
-import type { Decision } from './decide.ts';
-import type { RetentionPlan } from './retention-plan.ts';
+import type { Decision, RetentionPlan } from './retention-plan.ts';
 
 /** What became of a plan. */
 export interface Retention {
   /** `off`: no rule is set; `held`: nothing is deleted in this run; `planned`: only shown. */
   readonly state: 'applied' | 'off' | 'held' | 'planned' | 'incomplete';
-  /** How many snapshots of this cluster are left; null where nobody could count. */
+  /** How many snapshots of this cluster are left; null if they could not be counted. */
   readonly kept: number | null;
   /** Names of the blobs that were deleted. */
   readonly removed: readonly string[];
@@ -55,7 +54,7 @@ export async function applyRetention(
   }
   for (const [reason, { length }] of Map.groupBy(reasonsToStay.values(), (text) => text)) {
     const sentence = `Of the snapshots that no rule keeps, ${length} could not be deleted: ${reason}.`;
-    warnings.add(sentence, 'The next run tries again.');
+    warnings.add(sentence, 'Wait until they can be deleted: each run tries again.');
   }
   return {
     state: failure === undefined ? 'applied' : 'incomplete',
@@ -87,34 +86,49 @@ export function held(subject: string, anomalies: readonly string[]): WorkerError
   return new WorkerError(
     ExitCode.retentionIncomplete,
     `${subject} suspicious: ${anomalies.join('; ')}. Nothing was deleted.`,
-    'Find out whether this was intended. The next run compares with this snapshot.',
+    'Find out whether this was intended: the next run compares with this snapshot.',
   );
 }
 
-/** Warns about what counts for nothing: a clock was wrong, or somebody copied, changed or forged metadata. */
-export function warnAboutCatalogue(
-  { futureDated, former, malformed }: RetentionPlan<StoredBlob>,
-  warnings: Warnings,
-): void {
-  const [ahead] = futureDated;
-  if (ahead !== undefined) {
-    warnings.add(
-      `Dated in the future, and therefore kept and counted for no rule: ${futureDated.length}, such as ${ahead.name}.`,
-      'Check the clocks of the hosts that take snapshots; delete these by hand when they are of no use.',
-    );
-  }
-  const [earlier] = former;
-  if (earlier !== undefined) {
-    warnings.add(
-      `Kept, because they are of a former cluster with the same id: ${former.length}, such as ${earlier.name}. Their revisions are higher, or their members have other names.`,
-      'Delete them by hand when they are of no use. A cluster that is rebuilt on the same addresses gets the same id.',
-    );
-  }
-  const [wrong] = malformed;
-  if (wrong !== undefined) {
-    warnings.add(
-      `Not counted as snapshots, and left as they are: ${malformed.length}, such as ${wrong.name}: ${wrong.problem}.`,
-      'Find out who copied or changed them; `etcd-snapshot list` shows the reason for each.',
-    );
-  }
+/** Warns about what is ignored: a clock was wrong, or metadata was copied, changed or forged. */
+export function warnAboutCatalogue(plan: RetentionPlan<StoredBlob>, warnings: Warnings): void {
+  for (const { sentence, hint } of uncounted(plan)) warnings.add(sentence, hint);
+}
+
+interface Uncounted {
+  readonly what: 'dates' | 'records';
+  readonly sentence: string;
+  readonly hint: string;
+}
+
+/** A sentence for each kind of snapshot that is ignored, and what to do about it. */
+export function uncounted({
+  futureDated,
+  former,
+  malformed,
+}: Pick<RetentionPlan<StoredBlob>, 'futureDated' | 'former' | 'malformed'>): Uncounted[] {
+  return [
+    {
+      blobs: futureDated,
+      what: 'dates' as const,
+      sentence: `Dated in the future, and therefore kept, and ignored by all rules: ${such(futureDated)}.`,
+      hint: 'Check the clocks of the hosts that take snapshots; delete these by hand when they are no longer needed.',
+    },
+    {
+      blobs: former,
+      what: 'records' as const,
+      sentence: `Kept, because they belong to a former cluster with the same id: ${such(former)}. Their revisions are higher, or their members have other names.`,
+      hint: 'Delete them by hand when they are no longer needed. A cluster that is rebuilt on the same addresses gets the same id.',
+    },
+    {
+      blobs: malformed,
+      what: 'records' as const,
+      sentence: `Not counted as snapshots, and left as they are: ${such(malformed)}: ${malformed[0]?.problem}.`,
+      hint: 'Find out who copied or changed them: `etcd-snapshot list` shows the reason for each.',
+    },
+  ].filter(({ blobs }) => blobs.length > 0);
+}
+
+function such(blobs: readonly StoredBlob[]): string {
+  return `${blobs.length}, such as ${blobs[0]?.name}`;
 }

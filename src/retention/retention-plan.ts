@@ -1,18 +1,40 @@
-import type { RetentionConfig } from '../config/config.ts';
+import type { RetentionConfig, RetentionRules } from '../config/config.ts';
 import {
   type CataloguedBlob,
+  CLOCK_SKEW_MS,
+  ELSEWHERE,
   isFutureDated,
   isRecorded,
   malformed,
+  momentOf,
   newestFirst,
   type Recorded,
 } from '../snapshot/inventory.ts';
-import { findAnomalies } from './anomalies.ts';
-import { decideRetention, FORMER, type Decision, hasRule } from './decide.ts';
+import { areOthers, findAnomalies } from './anomalies.ts';
+
+const DAY_MS = 86_400_000;
+
+/** Names the hour, day, ISO week, month or year in UTC that a moment lies in; moments of one period have one name. */
+export const PERIODS = {
+  hourly: (moment: Date) => moment.toISOString().slice(0, 13),
+  daily: (moment: Date) => moment.toISOString().slice(0, 10),
+  weekly: isoWeek,
+  monthly: (moment: Date) => moment.toISOString().slice(0, 7),
+  yearly: (moment: Date) => moment.toISOString().slice(0, 4),
+} as const;
+
+/** Such as `2026-W53`: weeks begin on Mondays, and belong to the year that has most of their days. */
+function isoWeek(moment: Date): string {
+  const daysSinceMonday = (moment.getUTCDay() + 6) % 7;
+  const thursday = new Date(moment.getTime() + (3 - daysSinceMonday) * DAY_MS);
+  const year = thursday.getUTCFullYear();
+  const week = Math.floor((thursday.getTime() - Date.UTC(year, 0, 1)) / DAY_MS / 7) + 1;
+  return `${year}-W${String(week).padStart(2, '0')}`;
+}
 
 /** What retention would do with everything under the prefix, and what holds it. */
 export interface RetentionPlan<T> {
-  /** The snapshot whose cluster "this cluster" is; undefined when there is none with a record. */
+  /** The snapshot that defines "this cluster"; undefined if there is none with a record. */
   readonly current: Recorded<T> | undefined;
   /** What casts doubt on it, compared with earlier ones, in sentences: if there is any, nothing is deleted. */
   readonly anomalies: readonly string[];
@@ -23,7 +45,7 @@ export interface RetentionPlan<T> {
   readonly own: readonly Recorded<T>[];
   /** Those of them whose date is wrong. */
   readonly futureDated: readonly Recorded<T>[];
-  /** Those that have the id of this cluster, and are of an earlier one: they stay. */
+  /** Those of a former cluster that had the same id: they stay. */
   readonly former: readonly T[];
   /** Blobs with metadata of this tool that are no snapshots: they decide nothing, and stay. */
   readonly malformed: readonly T[];
@@ -59,4 +81,163 @@ export function planRetention<T extends CataloguedBlob>(
     futureDated: own.filter((snapshot) => isFutureDated(snapshot, now)),
     otherClusterIds: [...new Set(others.map(({ record }) => record.clusterId))],
   };
+}
+
+/** The reason to keep the snapshots of a former cluster with the same id. */
+const FORMER = 'of a former cluster with this id';
+
+export interface Decision<T> {
+  readonly snapshot: T;
+  readonly keep: boolean;
+  /** Short, as for a table: every rule that keeps it, with the period, or why it goes. */
+  readonly reasons: readonly string[];
+}
+
+/**
+ * Decides for every blob whether it stays, with all reasons. Only snapshots of this cluster can be removed, never the newest
+ * of them, and none without a rule. The rules are those of restic: of each of the newest n periods that have a snapshot the
+ * newest one stays, and while there are fewer periods, the oldest of all as well.
+ * @param clusterIds of this cluster; the others than the first are previous ids, and make one history with it
+ * @param fresh the snapshot that was just stored: it is the newest and counts first, whatever date it has
+ */
+export function decideRetention<T extends CataloguedBlob>(
+  catalogue: readonly T[],
+  clusterIds: readonly string[],
+  rules: RetentionRules,
+  now: Date,
+  fresh?: Recorded<T>,
+): Decision<T>[] {
+  const unkept = `not kept by ${rulesInWords(rules).join(', ')}`;
+  const own = newestFirst(catalogue, now).filter(({ record }) => clusterIds.includes(record.clusterId));
+  const former = ofFormerCluster(own, clusterIds, fresh);
+  const history = own.filter((snapshot) => !former.has(snapshot));
+  const safe = neverRemoved(history, clusterIds[0], fresh);
+  const kept = keptByRules(history, rules, fresh);
+  return catalogue.map((snapshot) => {
+    const stays = (...reasons: string[]): Decision<T> => ({ snapshot, keep: true, reasons });
+    if (!isRecorded(snapshot)) return stays(whyNotCounted(snapshot));
+    if (!clusterIds.includes(snapshot.record.clusterId)) return stays('of another cluster');
+    if (!hasRule(rules)) return stays('no rule is set');
+    if (former.has(snapshot)) return stays(FORMER);
+    const always = safe.get(snapshot) ?? (isFutureDated(snapshot, now) ? 'dated in the future' : undefined);
+    const reasons = [...(always === undefined ? [] : [always]), ...(kept.get(snapshot) ?? [])];
+    return reasons.length > 0 ? stays(...reasons) : { snapshot, keep: false, reasons: [unkept] };
+  });
+}
+
+/**
+ * Snapshots with the id of this cluster that are not part of its history. etcd derives the id from peer URLs and token, so a
+ * cluster that is rebuilt on the same addresses gets the same id; but its revisions begin again, or all its members have other names.
+ * All that is older than such a difference belongs to the former cluster, unless its id is configured as a previous id.
+ * @param own the newest first
+ */
+function ofFormerCluster<T extends CataloguedBlob>(
+  own: readonly Recorded<T>[],
+  [clusterId, ...previousIds]: readonly string[],
+  fresh: Recorded<T> | undefined,
+): Set<CataloguedBlob> {
+  if (clusterId === undefined || previousIds.includes(clusterId)) return new Set();
+  const ordered = fresh === undefined ? own : [fresh, ...own.filter((snapshot) => snapshot !== fresh)];
+  const sameId = ordered.filter(({ record }) => record.clusterId === clusterId);
+  let lowest: Recorded<T> | undefined;
+  const border = sameId.findIndex((snapshot, index) => {
+    const { members } = sameId[index - 1]?.record ?? snapshot.record;
+    if (areOthers(members, snapshot.record.members)) return true;
+    if (lowest !== undefined && isHigherBefore(snapshot, lowest)) return true;
+    if (lowest === undefined || snapshot.record.revision < lowest.record.revision) lowest = snapshot;
+    return false;
+  });
+  return new Set(border < 0 ? [] : sameId.slice(border));
+}
+
+/** Whether a snapshot that was taken and stored before the other has the higher revision. Two that overlap can differ. */
+function isHigherBefore(one: Recorded<CataloguedBlob>, other: Recorded<CataloguedBlob>): boolean {
+  const isBefore = momentOf(other) - momentOf(one) > CLOCK_SKEW_MS && one.storedAt < other.storedAt;
+  return isBefore && one.record.revision > other.record.revision;
+}
+
+/**
+ * What must never be removed, with the reason: the fresh snapshot and the newest one with a plausible date, or the one that is
+ * both; and what another host stored later, where clocks do not show whether it is newer.
+ * @param history the newest first
+ */
+function neverRemoved<T extends CataloguedBlob>(
+  history: readonly Recorded<T>[],
+  clusterId: string | undefined,
+  fresh: Recorded<T> | undefined,
+): Map<CataloguedBlob, string> {
+  // While the cluster has none under its own id, that of a previous id is all that there is.
+  const dated = history.find(({ record }) => record.clusterId === clusterId) ?? history[0];
+  const newest = fresh === undefined || !history.includes(fresh) ? [fresh, dated] : [fresh];
+  const isLater = (other: Recorded<T>): boolean => {
+    // Two workers that have just stored theirs must not both remove the other's.
+    if (fresh !== undefined) return other.storedAt >= fresh.storedAt;
+    if (dated === undefined) return false;
+    return other.storedAt > dated.storedAt && momentOf(dated) - momentOf(other) <= CLOCK_SKEW_MS;
+  };
+  return new Map([
+    ...history.filter(isLater).map((snapshot) => [snapshot, 'stored later'] as const),
+    ...newest.flatMap((snapshot) => (snapshot === undefined ? [] : [[snapshot, 'newest'] as const])),
+  ]);
+}
+
+/** For a table. */
+function whyNotCounted({ problem }: CataloguedBlob): string {
+  if (problem === ELSEWHERE) return 'under another prefix';
+  return problem === undefined ? 'no record' : 'not counted as a snapshot';
+}
+
+export function hasRule(rules: RetentionRules): boolean {
+  return Object.values(rules).some((value) => value !== undefined);
+}
+
+/** Such as `last 3`, `daily 7`, `within 14d`. */
+function rulesInWords({ within, ...counts }: RetentionRules): string[] {
+  const counted = Object.entries(counts).filter(([, count]) => count !== undefined);
+  return [
+    ...counted.map(([rule, count]) => `${rule} ${count}`),
+    ...(within === undefined ? [] : [`within ${exactDuration(within)}`]),
+  ];
+}
+
+/**
+ * The reasons to keep the snapshots of a history, the newest first; those without one are not in the map. A fresh one whose
+ * date is not plausible is not part of the history.
+ */
+function keptByRules(
+  history: readonly Recorded<CataloguedBlob>[],
+  rules: RetentionRules,
+  fresh: Recorded<CataloguedBlob> | undefined,
+): Map<CataloguedBlob, string[]> {
+  const kept = new Map<CataloguedBlob, string[]>();
+  const keep = (snapshot: CataloguedBlob, reason: string): void => {
+    kept.set(snapshot, [...(kept.get(snapshot) ?? []), reason]);
+  };
+  const others = history.filter((snapshot) => snapshot !== fresh);
+  const freshFirst = fresh === undefined ? others : [fresh, ...others];
+  for (const snapshot of freshFirst.slice(0, rules.last ?? 0)) keep(snapshot, `last ${rules.last}`);
+  for (const rule of ['hourly', 'daily', 'weekly', 'monthly', 'yearly'] as const) {
+    const periods = new Set<string>();
+    for (const snapshot of history) {
+      if (periods.size === (rules[rule] ?? 0)) break;
+      const period = PERIODS[rule](snapshot.record.takenAt);
+      if (!periods.has(period)) keep(snapshot, `${rule} ${period}`);
+      else if (snapshot === history.at(-1)) keep(snapshot, `oldest ${rule}`);
+      periods.add(period);
+    }
+  }
+  const [newest] = history;
+  if (rules.within === undefined || newest === undefined) return kept;
+  const since = momentOf(newest) - rules.within * 1000;
+  for (const snapshot of history.filter((one) => momentOf(one) > since)) {
+    keep(snapshot, `within ${exactDuration(rules.within)}`);
+  }
+  return kept;
+}
+
+/** In the largest unit that divides it, such as `14d` or `36h`. */
+function exactDuration(seconds: number): string {
+  const units = { d: 86_400, h: 3600, m: 60 };
+  const [unit, size] = Object.entries(units).find(([, each]) => seconds % each === 0) ?? ['s', 1];
+  return `${seconds / size}${unit}`;
 }

@@ -87,7 +87,7 @@ export class SpoolQueue implements AsyncIterable<Buffer> {
     this.#wake();
   }
 
-  /** The producer failed: the iteration throws this at once, as the bytes still in the queue are useless. */
+  /** The producer failed: the iteration throws this immediately, because the bytes still in the queue are useless. */
   fail(error: unknown): void {
     this.#failure ??= error;
     this.#wake();

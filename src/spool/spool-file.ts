@@ -62,9 +62,9 @@ export class SpoolFile {
   readonly #options: SpoolFileOptions;
   readonly #key = randomBytes(32);
   readonly #freeOffsets: number[] = [];
-  /** Bytes of the file, records under way included. */
+  /** Bytes of the file, records that are being written included. */
   #end = 0;
-  /** Bytes of new records under way, which the file system does not count yet. */
+  /** Bytes of new records that are being written, which the file system does not count yet. */
   #growing = 0;
   #sequence = 0;
 
@@ -129,7 +129,7 @@ export class SpoolFile {
     return bytes;
   }
 
-  /** Frees the disk after any read or write under way. Can be called again. */
+  /** Frees the disk after the pending reads and writes. Can be called again. */
   async close(): Promise<void> {
     await this.#handle.close();
   }

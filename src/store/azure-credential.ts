@@ -10,8 +10,8 @@ import {
 } from '@azure/core-rest-pipeline';
 import type * as Sdk from '@azure/identity';
 import { BlobServiceClient, type ContainerClient, StorageSharedKeyCredential } from '@azure/storage-blob';
-import type { StorageConfig } from '../config/config.ts';
 import type { Identity } from '../config/azure.ts';
+import type { StorageConfig } from '../config/config.ts';
 import { UsageError } from '../errors.ts';
 import { readNamed } from '../files.ts';
 import { assertValid, certificateIn, privateKeyIn } from '../pem.ts';
@@ -24,18 +24,16 @@ import { assertValid, certificateIn, privateKeyIn } from '../pem.ts';
 export async function openContainer({ credential, endpoint, container }: StorageConfig): Promise<ContainerClient> {
   const agent = agentFor(new URL(endpoint));
   const options = { retryOptions: { maxTries: 1 }, redirectOptions: { maxRetries: 0 }, ...(agent && { agent }) };
-  const service =
-    credential.kind === 'sas'
-      ? new BlobServiceClient(`${endpoint}?${credential.token.reveal()}`, undefined, options)
-      : new BlobServiceClient(endpoint, await keyOrToken(credential), options);
-  return service.getContainerClient(container);
+  const url = credential.kind === 'sas' ? `${endpoint}?${credential.token.reveal()}` : endpoint;
+  return new BlobServiceClient(url, await sdkCredential(credential), options).getContainerClient(container);
 }
 
-async function keyOrToken(
-  credential: Exclude<StorageConfig['credential'], { readonly kind: 'sas' }>,
-): Promise<StorageSharedKeyCredential | Sdk.TokenCredential> {
-  if (credential.kind !== 'key') return tokenCredential(credential);
-  return new StorageSharedKeyCredential(credential.account, credential.key.reveal());
+async function sdkCredential(
+  credential: StorageConfig['credential'],
+): Promise<StorageSharedKeyCredential | Sdk.TokenCredential | undefined> {
+  if (credential.kind === 'sas') return undefined;
+  if (credential.kind === 'key') return new StorageSharedKeyCredential(credential.account, credential.key.reveal());
+  return tokenCredential(credential);
 }
 
 /** The SDK takes the brackets of an IPv6 address in a URL for a part of the host name. Such a host is reached without a proxy. */
@@ -73,7 +71,7 @@ async function tokenCredential(identity: Identity): Promise<Sdk.TokenCredential>
 async function checkFiles(identity: Identity): Promise<void> {
   if (identity.kind === 'workload-identity') {
     const hint =
-      'Is the pod labelled azure.workload.identity/use: "true", and is the webhook installed? Check AZURE_FEDERATED_TOKEN_FILE.';
+      'Check AZURE_FEDERATED_TOKEN_FILE, the label azure.workload.identity/use: "true" of the pod, and the webhook.';
     const token = await readNamed(identity.tokenFile, 'service-account token', hint);
     if (token.toString().trim() !== '') return;
     throw new UsageError(`The service-account token ${identity.tokenFile} is empty.`, hint);

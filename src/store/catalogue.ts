@@ -86,7 +86,7 @@ export async function listBlobs(container: ContainerClient, prefix: string, requ
       throw new StorageError(
         'TooManyBlobs',
         `There are more than ${blobs.size} blobs under the prefix "${prefix}", too many for the memory of this program.`,
-        'Give the snapshots a container or a SNAPSHOT_BLOB_PREFIX of their own.',
+        'Give the snapshots a separate container or SNAPSHOT_BLOB_PREFIX.',
       );
     }
   }
@@ -123,7 +123,7 @@ export async function* pagesOf(
 function invalidAnswer(why: string): StorageError {
   return new StorageError(
     'InvalidResponse',
-    `An answer from Azure cannot be used: ${why}.`,
-    'Look for a proxy or a gateway that changes answers; is SNAPSHOT_AZURE_BLOB_ENDPOINT Azure Blob Storage?',
+    `Invalid answer from Azure: ${why}.`,
+    'Check that SNAPSHOT_AZURE_BLOB_ENDPOINT is Azure Blob Storage, and that no proxy changes its answers.',
   );
 }

@@ -86,14 +86,14 @@ async function readRange(
     }
   };
   try {
-    await requests.send(`reading byte ${from} on of ${blob.name}`, fill, { signal });
+    await requests.send(`reading ${blob.name} from byte ${from} on`, fill, { signal });
     return bytes;
   } catch (error) {
     if (!(await isGone(blob, error, requests, signal))) throw error;
     throw new StorageError(
       'BlobNotFound',
-      `${blob.name} was deleted by somebody else while it was read.`,
-      'List the snapshots with `etcd-snapshot list`.',
+      `${blob.name} was deleted while it was read.`,
+      'Run `etcd-snapshot list` to see the snapshots that are left.',
       error,
     );
   }
@@ -110,7 +110,7 @@ function assertRange(
   if (isPart && contentLength > 0 && contentLength <= count && Number(total) === size) return;
   throw new StorageError(
     'UnexpectedRange',
-    `Azure answered with ${contentRange} to a request for ${count} bytes from ${from} on of ${size}.`,
-    'Look for a proxy or cache that changes answers.',
+    `Azure answered with ${contentRange} to a request for ${count} bytes at offset ${from} (size ${size}).`,
+    'Check for a proxy or cache that changes answers.',
   );
 }

@@ -34,16 +34,17 @@ export const UNTRUSTED = /SELF_SIGNED|UNABLE_TO_VERIFY|UNABLE_TO_GET_ISSUER|^CER
 export const BROKEN =
   /^(ECONN|EPIPE|ETIMEDOUT|ENOTFOUND|EAI_AGAIN|EHOSTUNREACH|ENETUNREACH|ERR_STREAM_PREMATURE_CLOSE|REQUEST_SEND_ERROR)/;
 
-const isSas = ({ source }: Failure): boolean => source === 'sas' || source === 'connection-string';
 // Azurite answers a wrong key with the code that Azure uses for its firewall; only the text distinguishes them.
 const isUnauthenticated = ({ code, text }: Failure): boolean =>
   /^(AuthenticationFailed|InvalidAuthenticationInfo)$/.test(code) || /failed to authenticate/i.test(text);
+const isManaged = ({ source }: Failure): boolean => source === 'managed-identity';
 
+const NO_TOKEN = 'Entra ID at {asked} issued no token for the {credential}: {sentence}';
 const CLOCK = "The clock of this host differs from Azure's by {minutesOff} minutes.";
 const CLOCK_HINT = 'Repair the time synchronisation of this host (chrony, systemd-timesyncd).';
 const SAS_HINT = 'Make a SAS token for the container with the permissions rcwl, and d for retention.';
-const FIREWALL_HINT =
-  '{credentialHint} If it is right, allow the address in the storage firewall, or use the private endpoint.';
+const ROLE_HINT =
+  'Assign it the role Storage Blob Data Contributor on the container (a new assignment takes minutes to take effect).';
 
 /** The first row that fits says what failed and what to do (specification: errors and the sentence for the user). */
 const ERRORS = {
@@ -51,7 +52,7 @@ const ERRORS = {
     [
       UNTRUSTED,
       'The TLS certificate of {asked} is not trusted: {reason}.',
-      'Set NODE_EXTRA_CA_CERTS to the CA of your endpoint, or of the proxy that opens TLS.',
+      'Set NODE_EXTRA_CA_CERTS to the CA of your endpoint, or of the proxy that inspects TLS.',
     ],
     [
       /^(ENOTFOUND|EAI_AGAIN)$/,
@@ -68,79 +69,54 @@ const ERRORS = {
     [/^TryTimeout$/, '{server} gave {text} while {doing}.', 'Check the network and proxy.'],
     [BROKEN, '{server} cannot be reached while {doing}: {text}.', 'Check the network, proxy and endpoint.'],
   ],
+  // Entra's own sentence says what is wrong.
   token: [
     [
-      /./,
-      'The identity endpoint at {asked} gave no token: {sentence}',
+      /^/,
+      'The identity endpoint at {asked} issued no token: {sentence}',
       'Assign the managed identity to this machine, or check SNAPSHOT_AZURE_MANAGED_IDENTITY_CLIENT_ID.',
-      ({ source }) => source === 'managed-identity',
-    ],
-    [
-      /^AADSTS7000215$/,
-      'Entra ID refused the client secret.',
-      'SNAPSHOT_AZURE_PRINCIPAL_PASSWORD must be the secret value, not its id.',
-    ],
-    [/^AADSTS7000222$/, 'The client secret has expired.', 'Make a new one and set SNAPSHOT_AZURE_PRINCIPAL_PASSWORD.'],
-    [/^AADSTS700016$/, 'The application is not known in this tenant.', 'Check {appId} and {tenant}.'],
-    [/^AADSTS7000112$/, 'The application is disabled.', 'Enable it in Entra ID (Enterprise applications).'],
-    [/^AADSTS(90002|900023)$/, 'The tenant does not exist at {asked}.', 'Check {tenant} and SNAPSHOT_AZURE_CLOUD.'],
-    [
-      /^AADSTS700027$/,
-      'Entra ID does not know the certificate: the application has no such certificate.',
-      'Upload the certificate of SNAPSHOT_AZURE_PRINCIPAL_CERTIFICATE_FILE to the application.',
+      isManaged,
     ],
     [/^AADSTS700024$/, CLOCK, CLOCK_HINT, ({ minutesOff }) => minutesOff > 0],
+    [/^AADSTS700024$/, NO_TOKEN, 'Check the clock of this host.'],
+    [/^AADSTS7000215$/, NO_TOKEN, 'Set SNAPSHOT_AZURE_PRINCIPAL_PASSWORD to the secret value, not its id.'],
+    [/^AADSTS7000222$/, NO_TOKEN, 'Make a new client secret and set SNAPSHOT_AZURE_PRINCIPAL_PASSWORD to it.'],
+    [/^AADSTS7000112$/, NO_TOKEN, 'Enable the application in Entra ID (Enterprise applications).'],
+    [/^AADSTS(700016|90002|900023)$/, NO_TOKEN, 'Check {appId}, {tenant} and SNAPSHOT_AZURE_CLOUD.'],
     [
-      /^AADSTS700024$/,
-      'Entra ID refused a certificate or token that is not valid at this time.',
-      'Check the clock of this host.',
+      /^AADSTS700027$/,
+      NO_TOKEN,
+      'Upload the certificate of SNAPSHOT_AZURE_PRINCIPAL_CERTIFICATE_FILE to the application.',
     ],
     [
       /^AADSTS(70021|700211|700212|700213)$/,
-      'Entra ID does not know the service account: no federated credential of the identity matches it.',
+      NO_TOKEN,
       'Compare issuer, subject and audience of the federated credential with those of the cluster; check {appId}.',
     ],
-    [
-      /./,
-      'Entra ID at {asked} gave the {credential} no token: {sentence}',
-      'Look up the number in the documentation of Entra ID; without one, a proxy answered instead.',
-    ],
+    [/^/, NO_TOKEN, 'Look up the number in the documentation of Entra ID; without one, a proxy answered instead.'],
   ],
   service: [
     // Azure accepts requests that were signed up to 15 minutes ago.
-    [/./, CLOCK, CLOCK_HINT, (failure) => failure.minutesOff >= 15 && isUnauthenticated(failure)],
+    [/^/, CLOCK, CLOCK_HINT, (failure) => failure.minutesOff >= 15 && isUnauthenticated(failure)],
     [
-      /./,
+      /^/,
       'Azure refused the {credential} for account {account}: it is wrong, rotated or expired.',
       '{credentialHint}',
       isUnauthenticated,
     ],
     [
       /^AuthorizationFailure$/,
-      'Account {account} does not accept this network address.',
-      FIREWALL_HINT,
-      ({ text }) => /not authorized to perform this operation/i.test(text),
-    ],
-    [
-      // An answer without a body does not say which of the two it is.
-      /^AuthorizationFailure$/,
       'Azure refused the {credential} or this network address for account {account}.',
-      FIREWALL_HINT,
+      '{credentialHint} If it is right, allow the address in the storage firewall, or use the private endpoint.',
     ],
     [
       /^AuthorizationPermissionMismatch$/,
-      'The {credential} has no permission for this on container {container} ({doing}).',
-      SAS_HINT,
-      isSas,
-    ],
-    [
-      /^AuthorizationPermissionMismatch$/,
-      'The {credential} has no permission for this on container {container} ({doing}).',
-      'Give it the role Storage Blob Data Contributor on the container (a new assignment takes minutes to act).',
+      'The {credential} has no permission on container {container} (failed while {doing}).',
+      '{permissionHint}',
     ],
     [
       /^Authorization(ResourceType|Service)Mismatch$/,
-      'The {credential} is not for containers and their blobs.',
+      'The {credential} does not allow access to containers and blobs.',
       SAS_HINT,
     ],
     [
@@ -151,7 +127,7 @@ const ERRORS = {
     [
       /^AuthorizationProtocolMismatch$/,
       'The {credential} allows https only.',
-      'Name the endpoint with https, or make a SAS token that allows http as well.',
+      'Write the endpoint with https://, or make a SAS token that allows http as well.',
     ],
     [
       /^KeyBasedAuthenticationNotPermitted$/,
@@ -166,7 +142,7 @@ const ERRORS = {
     ],
     [
       /^ContainerBeingDeleted$/,
-      'Container {container} is being deleted in Azure, and still is after several tries.',
+      'Container {container} is still being deleted after several tries.',
       'Wait a few minutes, or use another container.',
     ],
     [
@@ -174,16 +150,16 @@ const ERRORS = {
       'Account {account} does not exist at {host}.',
       'Check SNAPSHOT_AZURE_ACCOUNT_NAME and the endpoint.',
     ],
-    [/^BlobNotFound$/, 'The blob does not exist.', 'List the snapshots with `etcd-snapshot list`.'],
-    [/^ConditionNotMet$/, 'The blob was changed by somebody else while {doing}.', 'Run the command again.'],
+    [/^BlobNotFound$/, 'The blob does not exist.', 'Run `etcd-snapshot list` to see the snapshots.'],
+    [/^ConditionNotMet$/, 'The blob was changed by another process while {doing}.', 'Run the command again.'],
     [
-      /./,
+      /^/,
       'Azure failed while {doing}.',
-      'Azure is too busy and asks to wait {waitSeconds} s: run the command after that.',
+      'Wait {waitSeconds} s, as Azure asks, then run the command again.',
       ({ waitMs }) => waitMs !== undefined,
     ],
     [
-      /./,
+      /^/,
       'Azure failed while {doing}.',
       'Look up the code in the documentation of Azure Blob Storage; without a request id it came from a proxy.',
     ],
@@ -195,7 +171,7 @@ const CREDENTIAL_HINTS: Readonly<Record<CredentialSource, string>> = {
   'connection-string':
     'Copy SNAPSHOT_AZURE_CONNECTION_STRING again from the portal (Access keys, or Shared access signature).',
   key: 'Compare SNAPSHOT_AZURE_ACCOUNT_KEY with the keys in the portal (Access keys).',
-  sas: 'Make a new token for SNAPSHOT_AZURE_SAS_TOKEN; a token ends with the key that signed it.',
+  sas: 'Make a new token for SNAPSHOT_AZURE_SAS_TOKEN; a token becomes invalid when its key is rotated.',
   principal: TENANT_HINT,
   'workload-identity': TENANT_HINT,
   'managed-identity': TENANT_HINT,
@@ -204,11 +180,13 @@ const CREDENTIAL_HINTS: Readonly<Record<CredentialSource, string>> = {
 function valuesOf(failure: Failure): Readonly<Record<string, unknown>> {
   const { source, host, asked, text, waitMs = 0 } = failure;
   const isStore = asked === host;
+  const isSas = source === 'sas' || source === 'connection-string';
   const isWorkload = source === 'workload-identity';
   return {
     ...failure,
     credential: CREDENTIAL_NAMES[source],
     credentialHint: CREDENTIAL_HINTS[source],
+    permissionHint: isSas ? SAS_HINT : ROLE_HINT,
     server: isStore ? `Azure at ${host}` : `The token endpoint at ${asked}`,
     hostVariable: isStore ? 'SNAPSHOT_AZURE_ACCOUNT_NAME' : 'SNAPSHOT_AZURE_AUTHORITY_HOST',
     appId: isWorkload ? 'AZURE_CLIENT_ID' : 'SNAPSHOT_AZURE_PRINCIPAL_APPID',
@@ -225,10 +203,9 @@ function valuesOf(failure: Failure): Readonly<Record<string, unknown>> {
 function explain(failure: Failure): [message: string, hint: string] {
   const rows: readonly Row[] = [...ERRORS.network, ...ERRORS[failure.asked === failure.host ? 'service' : 'token']];
   const row = rows.find(([code, , , when]) => code.test(failure.code) && when?.(failure) !== false);
-  const [, message, hint] = row ?? [undefined, 'Azure failed while {doing}.', 'Run the command again.'];
   const values = valuesOf(failure);
-  const fill = (text: string): string => text.replaceAll(/\{(\w+)\}/g, (_, name: string) => String(values[name]));
-  return [fill(message), fill(hint)];
+  const fill = (text = ''): string => text.replaceAll(/\{(\w+)\}/g, (_, name: string) => String(values[name]));
+  return [fill(row?.[1]), fill(row?.[2])];
 }
 
 /**
@@ -243,7 +220,7 @@ export function storageError(endpoint: Endpoint, doing: string, error: unknown, 
     return new StorageError(
       'RunTimeout',
       `${error.message} while ${doing}${last || '.'}`,
-      'Is the uplink slow? Raise SNAPSHOT_TIMEOUT (and the Job deadline above it).',
+      'If the uplink is slow, raise SNAPSHOT_TIMEOUT (and the Job deadline above it).',
       error,
     );
   }

@@ -62,7 +62,7 @@ interface SendOptions {
 
 /**
  * Sends the requests of one run. Each try has its own deadline, because the SDK has none; transient failures are retried with
- * full jitter, because the SDK retries too few of them and without jitter. An abort of the run ends everything at once.
+ * full jitter, because the SDK retries too few of them and without jitter. An abort of the run ends everything immediately.
  */
 export class Requests {
   readonly endpoint: Endpoint;
@@ -152,7 +152,7 @@ async function oneTry<T>(request: Try<T>, ms: number, signal: AbortSignal, progr
 /** Whether another try can help. The SDK itself gives up on 408, 429, 502 and 504, which proxies produce. */
 function isTransient(error: unknown): boolean {
   const code = codeOf(error);
-  // PARSE_ERROR: the body of the answer broke off. Md5Mismatch: what was sent was changed on the way.
+  // PARSE_ERROR: the body of the answer broke off. Md5Mismatch: what was sent was changed in transit.
   if (['TryTimeout', 'AbortError', 'PARSE_ERROR', 'Md5Mismatch', 'ContainerBeingDeleted'].includes(code)) return true;
   if (isRestError(error) && error.statusCode !== undefined) {
     return [408, 429, 500, 502, 503, 504].includes(error.statusCode);
@@ -160,7 +160,7 @@ function isTransient(error: unknown): boolean {
   return BROKEN.test(code) && !UNTRUSTED.test(code);
 }
 
-/** Whether Azure itself answered, and not a proxy on the way: then the configuration leads to it. */
+/** Whether Azure itself answered, and not a proxy in between: then the configuration leads to it. */
 function isAnswer(error: unknown): boolean {
   return headerOf(error, 'x-ms-request-id') !== undefined;
 }

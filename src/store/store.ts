@@ -1,14 +1,15 @@
-import type { ContainerClient } from '@azure/storage-blob';
-import type { StorageConfig } from '../config/config.ts';
+import { randomBytes } from 'node:crypto';
+import type { BlobGetPropertiesResponse, ContainerClient } from '@azure/storage-blob';
 import { CREDENTIAL_NAMES } from '../config/azure.ts';
+import type { StorageConfig } from '../config/config.ts';
+import { StorageError } from '../errors.ts';
 import type { Log } from '../log.ts';
 import { type StoredIdentity, takeInventory } from '../snapshot/inventory.ts';
 import { openContainer } from './azure-credential.ts';
 import { listBlobs, type StoredBlob, storedBlob } from './catalogue.ts';
 import { download } from './download.ts';
 import { type DrillNote, drillNotePrefix, readDrillNote, writeDrillNote } from './drill-notes.ts';
-import { codeOf, isMissing } from './errors.ts';
-import { probeRights, type RightsProbe } from './permissions.ts';
+import { codeOf, isMissing, serverTimeOf } from './errors.ts';
 import { DEADLINES, isGone, Requests } from './requests.ts';
 import { StagedUpload } from './upload.ts';
 
@@ -16,10 +17,26 @@ import { StagedUpload } from './upload.ts';
 const OBSTACLES = new Map([
   ['BlobImmutableDueToPolicy', 'protected by an immutability policy'],
   ['BlobImmutableDueToLegalHold', 'protected by a legal hold'],
-  ['LeaseIdMissing', 'leased by somebody'],
+  ['LeaseIdMissing', 'leased'],
   ['BlobBeingRehydrated', 'being rehydrated'],
-  ['ConditionNotMet', 'changed by somebody else'],
+  ['ConditionNotMet', 'changed by another process'],
 ]);
+
+export const RIGHTS = ['list', 'write', 'read', 'delete'] as const;
+export type Right = (typeof RIGHTS)[number];
+
+interface RightsProbe {
+  /** Azure's error for each right that the identity lacks. */
+  readonly refused: Readonly<Partial<Record<Right, StorageError>>>;
+  /** Milliseconds by which this host's clock is ahead of Azure's; undefined if no answer had a date. */
+  readonly aheadMs: number | undefined;
+}
+
+/** No blob has it: a request that demands it changes nothing. */
+const NO_ETAG = '"0x0"';
+
+/** Azure's codes for a request that was refused because of the blob or the condition, and not for lack of a right. */
+const HAS_RIGHT = new Set(['ConditionNotMet', '412', 'BlobImmutableDueToPolicy', 'BlobImmutableDueToLegalHold']);
 
 /** The container that holds a cluster's snapshots, accessed with one credential during one run. */
 export class BlobStore {
@@ -66,9 +83,7 @@ export class BlobStore {
   async isFree(name: string): Promise<boolean> {
     const free = ['ContainerNotFound', 'AuthorizationPermissionMismatch'];
     try {
-      await this.#requests.send('checking the name of the new snapshot', (abortSignal) =>
-        this.#container.getBlobClient(name).getProperties({ abortSignal }),
-      );
+      await this.#propertiesOf(name, 'checking the name of the new snapshot');
       return false;
     } catch (error) {
       if (isMissing(error) || free.includes(codeOf(error))) return true;
@@ -76,9 +91,35 @@ export class BlobStore {
     }
   }
 
-  /** Which rights the identity has. @throws StorageError for everything but a missing right */
+  /**
+   * Tries each right on its own and leaves nothing behind, because an immutability policy would keep it. Azure checks rights
+   * before blobs: it is enough to read and delete a blob that does not exist, and to write one on a condition that cannot be met.
+   * @throws StorageError for everything but a missing right
+   */
   async probeRights(): Promise<RightsProbe> {
-    return probeRights(this.#container, this.#prefix, this.#requests);
+    const prefix = this.#prefix;
+    const blob = this.#container.getBlockBlobClient(`${prefix}etcd-snapshot-doctor-${randomBytes(8).toString('hex')}`);
+    const tries: Readonly<Record<Right, (abortSignal: AbortSignal) => Promise<unknown>>> = {
+      list: (abortSignal) => this.#container.listBlobsFlat({ prefix, abortSignal }).byPage({ maxPageSize: 1 }).next(),
+      read: (abortSignal) => blob.download(0, 1, { abortSignal }),
+      delete: (abortSignal) => blob.delete({ abortSignal }),
+      write: (abortSignal) => blob.upload('', 0, { conditions: { ifMatch: NO_ETAG }, abortSignal }),
+    };
+    const refused: Partial<Record<Right, StorageError>> = {};
+    let aheadMs: number | undefined;
+    for (const right of RIGHTS) {
+      try {
+        await this.#requests.send(`trying to ${right}`, tries[right]);
+      } catch (error) {
+        if (!(error instanceof StorageError)) throw error;
+        const serverTime = serverTimeOf(error.cause);
+        if (serverTime !== undefined) aheadMs = Date.now() - serverTime;
+        if (isMissing(error) || HAS_RIGHT.has(error.code)) continue;
+        if (!error.isForbidden) throw error;
+        refused[right] = error;
+      }
+    }
+    return { refused, aheadMs };
   }
 
   /** @param isReadBack whether the caller will read the blob back and compare it */
@@ -94,9 +135,7 @@ export class BlobStore {
   async find(name: string): Promise<StoredBlob | undefined> {
     const full = name.startsWith(this.#prefix) ? name : `${this.#prefix}${name}`;
     try {
-      const found = await this.#requests.send(`looking for ${full}`, (abortSignal) =>
-        this.#container.getBlobClient(full).getProperties({ abortSignal }),
-      );
+      const found = await this.#propertiesOf(full, `looking for ${full}`);
       return storedBlob(this.#prefix, full, found.metadata, found);
     } catch (error) {
       if (isMissing(error)) return undefined;
@@ -140,7 +179,7 @@ export class BlobStore {
   }
 
   /**
-   * Deletes a blob unless it has another etag by now; one that is gone already is a success.
+   * Deletes a blob unless it has another etag by now; one that is already gone is a success.
    * @returns why it stays although the identity has the right to delete; undefined when it is gone
    * @throws StorageError
    */
@@ -156,5 +195,9 @@ export class BlobStore {
       if (obstacle === undefined) throw error;
       return obstacle;
     }
+  }
+  async #propertiesOf(name: string, doing: string): Promise<BlobGetPropertiesResponse> {
+    const blob = this.#container.getBlobClient(name);
+    return this.#requests.send(doing, (abortSignal) => blob.getProperties({ abortSignal }));
   }
 }

@@ -251,7 +251,7 @@ t.test('storage', async (t) => {
     'missing right',
     mayNotWrite,
     12,
-    /has no permission for this on container errors \(storing the snapshot\)/,
+    /has no permission on container errors \(failed while storing the snapshot\)/,
   );
   const down = await refuses({ status: 503, code: 'ServerBusy' }, () => true);
   const hanging = await refuses('hang', () => true);
@@ -274,11 +274,11 @@ t.test('service principal', async (t) => {
   t.match(good.stderr, /accessing Azure with the service principal/);
   showsNoSecret(t, good, PRINCIPAL);
   const wrong = { SNAPSHOT_AZURE_PRINCIPAL_PASSWORD: 'another-password' };
-  await fails(t, 'wrong secret', wrong, 12, /refused the client secret/, PRINCIPAL);
+  await fails(t, 'wrong secret', wrong, 12, /Invalid client secret/, PRINCIPAL);
   const nobody = { SNAPSHOT_AZURE_PRINCIPAL_APPID: entra.tenant };
-  await fails(t, 'unknown application', nobody, 12, /application is not known/, PRINCIPAL);
+  await fails(t, 'unknown application', nobody, 12, /Application not found/, PRINCIPAL);
   const nowhere = { SNAPSHOT_AZURE_PRINCIPAL_TENANT: entra.appId };
-  await fails(t, 'unknown tenant', nowhere, 12, /tenant does not exist/, PRINCIPAL);
+  await fails(t, 'unknown tenant', nowhere, 12, /Tenant 'x' not found/, PRINCIPAL);
   const authority = (url: string): Variables => ({ SNAPSHOT_AZURE_AUTHORITY_HOST: url });
   const down = authority(`https://localhost:${await freePort()}`);
   const unknown = authority('https://login.invalid');

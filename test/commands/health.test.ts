@@ -223,7 +223,7 @@ t.test('authentication', async (t) => {
   t.match(lost, { hasQuorum: false, quorum: 2 }, 'the certificate needs no quorum');
   const login = await runWorker(['health'], { ...cluster.variables, ...one, ...user });
   t.equal(login.code, 10);
-  t.match(errorOf(login), { message: /without quorum/, hint: /certificate/ });
+  t.match(errorOf(login), { message: /timed out: it needs quorum/, hint: /certificate/ });
   t.notMatch(login.stdout + login.stderr, /no-output-may-show/);
 });
 

@@ -85,7 +85,7 @@ for (const tools of versions) {
       warnings.map(({ finding }) => finding),
       [
         new RegExp(`^${cluster.member('m3').endpoint} does not answer, and belongs to no member`),
-        /^Member m3-replace-0 \([0-9a-f]+\) is missing in SNAPSHOT_ETCD_ENDPOINTS/,
+        /^Member m3-replace-0 \([0-9a-f]+\) is missing from SNAPSHOT_ETCD_ENDPOINTS/,
       ],
     );
     t.equal(warnings.length, 2);

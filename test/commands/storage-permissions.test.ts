@@ -84,7 +84,7 @@ t.test('with write permissions only the backup is stored, and cannot be read bac
   });
   const ruled = await backup(t, { ...off, SNAPSHOT_BLOB_PREFIX: 'ruled/', SNAPSHOT_KEEP_LAST: '1' }, 3);
   t.match(ruled.json, { readBack: 'off', retention: { state: 'incomplete', kept: null, removed: [] } });
-  t.match(errorOf(ruled).message, /is stored, but retention is incomplete: .* \(listing the container\)/);
+  t.match(errorOf(ruled).message, /is stored, but retention is incomplete: .* \(failed while listing the container\)/);
   t.equal((await azurite.names('only-write')).length, 5, 'all of them are stored');
 });
 
@@ -108,7 +108,7 @@ t.test('without the permission to delete everything stays, and the backup is sto
   t.match((await backup(t, variables, 0)).json, { retention: { state: 'applied', kept: 1 } });
   const second = await backup(t, variables, 3);
   t.match(second.json, { readBack: 'done', retention: { state: 'incomplete', kept: 2, removed: [] } });
-  t.match(errorOf(second).message, /stored and read back, but retention is incomplete: .* \(deleting /);
+  t.match(errorOf(second).message, /stored and read back, but retention is incomplete: .* \(failed while deleting /);
 });
 
 t.test('with read permissions only list and prune work, and backup is refused', async (t) => {

@@ -11,7 +11,7 @@ import {
   unknownVariables,
 } from '../../src/config/config.ts';
 import { UsageError } from '../../src/errors.ts';
-import { hasRule } from '../../src/retention/decide.ts';
+import { hasRule } from '../../src/retention/retention-plan.ts';
 import { masker, Secret } from '../../src/secret.ts';
 
 const KEY = `${'k'.repeat(86)}==`;

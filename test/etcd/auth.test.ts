@@ -50,7 +50,7 @@ for (const tools of findEtcd()) {
     for (const [who, message] of [
       ['wrong', /refused the user name or the password/],
       ['guest', /the user lacks the role root/],
-      ['nobody', /authentication is on and no user was named/],
+      ['nobody', /authentication is enabled and no user is set/],
     ] as const) {
       t.equal(ends[who].code, 10, who);
       t.match(errorOf(ends[who]).message, message);

@@ -36,5 +36,5 @@ t.test('a follower comes before the leader, both before one without a leader; th
     exitCode: 10,
     message: /No endpoint can serve a snapshot/,
   });
-  await t.rejects(choose([leader.endpoint, other.endpoint]), { exitCode: 2, message: /names two clusters/ });
+  await t.rejects(choose([leader.endpoint, other.endpoint]), { exitCode: 2, message: /has members of two clusters/ });
 });

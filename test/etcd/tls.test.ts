@@ -2,7 +2,7 @@ import { createPrivateKey, generateKeyPairSync, X509Certificate } from 'node:cry
 import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import t from 'tap';
-import { certificateWarnings, loadTls } from '../../src/etcd/tls.ts';
+import { expiriesOf, loadTls } from '../../src/etcd/tls.ts';
 import { findCertificates } from '../../src/installer-layouts.ts';
 import { makeAuthority } from '../support/certificates.ts';
 import { EtcdCluster, findEtcd } from '../support/etcd.ts';
@@ -20,15 +20,14 @@ const OTHER = /is not a PEM (certificate|private key without a passphrase)\.$/;
 t.test('a good set loads, and is far from its end', async (t) => {
   const credentials = await loadTls(authority.client, now);
   t.ok(credentials.key.includes('PRIVATE KEY'));
-  t.strictSame(certificateWarnings(credentials, now), []);
+  t.match(expiriesOf(credentials, now), [{ isSoon: false }, { isSoon: false }]);
 });
 
 t.test('certificates near and past their end', async (t) => {
   const credentials = await loadTls(authority.client, now);
-  const warnings = certificateWarnings(credentials, new Date(now.getTime() + 355 * DAY));
-  t.match(warnings, [
-    /client certificate for etcd expires in 9 days, on 20/,
-    /CA certificate for etcd expires in 9 days/,
+  t.match(expiriesOf(credentials, new Date(now.getTime() + 355 * DAY)), [
+    { sentence: /client certificate for etcd expires in 9 days, on 20/, isSoon: true },
+    { sentence: /CA certificate for etcd expires in 9 days/, isSoon: true },
   ]);
   const later = new Date(now.getTime() + 400 * DAY);
   await t.rejects(loadTls(authority.client, later), { exitCode: 2, message: /client certificate .* expired on 20/ });

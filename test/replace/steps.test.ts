@@ -2,8 +2,14 @@ import t from 'tap';
 import { Deadline } from '../../src/commands/replace-member.ts';
 import { UnsafeError } from '../../src/errors.ts';
 import type { MemberStatus } from '../../src/etcd/messages.ts';
-import { type ClusterHealth, judge, type Probe } from '../../src/etcd/cluster-health.ts';
-import { quorumInWords, quorumOf, spareOf } from '../../src/etcd/quorum.ts';
+import {
+  type ClusterHealth,
+  judge,
+  type Probe,
+  quorumInWords,
+  quorumOf,
+  spareOf,
+} from '../../src/etcd/cluster-health.ts';
 import { readReplacement, settingsInWords, settingsOf } from '../../src/replace/replacement.ts';
 import { describeSteps, looksRemoved, nextStep } from '../../src/replace/steps.ts';
 import { Random } from '../support/random.ts';

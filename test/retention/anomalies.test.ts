@@ -41,7 +41,7 @@ t.test('suspicious', (t) => {
   t.match(anomalies({ liveKeys: 199 }, {}), ['the number of keys fell from 400 to 199']);
   t.match(anomalies({ liveKeys: undefined, totalKeys: 399 }, {}), ['the number of keys fell from 800 to 399']);
   t.match(anomalies({ totalSize: 249_999 }, {}), ['the size fell from 1000000 to 249999 bytes']);
-  t.match(anomalies({}, { clusterId: 'c2' }), ['the cluster id is c1, but the snapshots here are of cluster c2']);
+  t.match(anomalies({}, { clusterId: 'c2' }), ['the cluster id is c1, but the snapshots here belong to cluster c2']);
   const members = (...names: string[]): SnapshotRecord['members'] =>
     names.map((name, index) => ({ id: `m${index}`, name, peerURLs: [], isLearner: false }));
   t.match(anomalies({ members: members('x', 'y') }, { members: members('a', 'b', 'c') }), [
@@ -78,12 +78,12 @@ t.test('compared with the newest of the same cluster', (t) => {
 
 t.test('a restored cluster whose earlier id is named', (t) => {
   const before = { clusterId: 'c0', revision: 5000, totalSize: 9_000_000, liveKeys: 9000 };
-  t.match(anomalies({}, before), ['the cluster id is c1, but the snapshots here are of cluster c0']);
+  t.match(anomalies({}, before), ['the cluster id is c1, but the snapshots here belong to cluster c0']);
   t.match(anomalies({}, before), [/set SNAPSHOT_PREVIOUS_CLUSTER_IDS=c0\)/], 'what to do is said');
   t.strictSame(anomaliesAfter(['c0'], {}, before), [], 'what it was before is not compared');
   t.match(anomaliesAfter(['c0'], { revision: 9 }, { revision: 10 }, before), ['the revision went back from 10 to 9']);
   const stranger = { clusterId: 'c2', takenAt: new Date('2026-02-01T12:00:00Z') };
-  t.match(anomaliesAfter(['c0'], {}, before, stranger), ['but the snapshots here are of cluster c2']);
+  t.match(anomaliesAfter(['c0'], {}, before, stranger), ['but the snapshots here belong to cluster c2']);
   t.match(anomaliesAfter(['c0'], {}, before, stranger), [/set SNAPSHOT_PREVIOUS_CLUSTER_IDS=c0,c2\)/], 'both');
   t.end();
 });

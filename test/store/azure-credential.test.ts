@@ -161,7 +161,7 @@ t.test('service principal with a certificate', async (t) => {
   await unusable(t, await file('key.pem', onlyKey), /key.pem is not a PEM certificate/);
   await unusable(t, await file('mixed.pem', mixed), /has no matching RSA key/);
   await unusable(t, named(expired), /certificate .*expired.pem expired on 20/);
-  await refuses(t, named(other), /Entra ID does not know the certificate.*AADSTS700027/);
+  await refuses(t, named(other), /issued no token .*AADSTS700027: The certificate is not registered/);
 });
 
 t.test('workload identity', async (t) => {
@@ -171,7 +171,7 @@ t.test('workload identity', async (t) => {
   const empty = join(dir, 'empty-token');
   await writeFile(empty, '\n');
   const named = (file: string): Variables => ({ ...WORKLOAD, AZURE_FEDERATED_TOKEN_FILE: file });
-  await refuses(t, named(strange), /no federated credential of the identity matches it/);
+  await refuses(t, named(strange), /issued no token .*No matching federated identity record/);
   await unusable(t, named(empty), /service-account token .*empty-token is empty/);
   await unusable(t, named(join(dir, 'no-token')), /service-account token .*no-token does not exist/);
 });
@@ -185,7 +185,7 @@ t.test('managed identity', async (t) => {
   await succeeds(t, 'managed identity', { ...VIRTUAL_MACHINE, ...assigned }, []);
   await succeeds(t, 'managed identity', { ...MANAGED, ...assigned, ...machine.appService }, [machine.header]);
   const unknown = { ...VIRTUAL_MACHINE, SNAPSHOT_AZURE_MANAGED_IDENTITY_CLIENT_ID: entra.appId };
-  await refuses(t, unknown, /identity endpoint at 127.0.0.1:\d+ gave no token: Identity not found/);
+  await refuses(t, unknown, /identity endpoint at 127.0.0.1:\d+ issued no token: Identity not found/);
 });
 
 t.test('through a proxy go tokens and blobs, and never etcd', async (t) => {

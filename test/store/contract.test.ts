@@ -111,7 +111,7 @@ const PROMISES: Record<string, (t: Test, place: Place) => Promise<void>> = {
   },
   'remove: the blob of this etag; one that is gone is a success': async (t, { store, container }) => {
     const { etag = '' } = (await store.find('older.db')) ?? {};
-    t.equal(await store.remove('prod/older.db', '"0x0"'), 'changed by somebody else');
+    t.equal(await store.remove('prod/older.db', '"0x0"'), 'changed by another process');
     t.equal(await container.getBlobClient('prod/older.db').exists(), true);
     for (const time of ['once', 'again']) {
       t.equal(await store.remove('prod/older.db', etag), undefined);

@@ -180,7 +180,7 @@ t.test('a blob that somebody replaced or deleted before our commit was answered'
     );
     await t.rejects(store(replaced, file), {
       exitCode: 12,
-      message: /snapshot\.db exists already; it was left as it is/,
+      message: /snapshot\.db already exists and was not changed/,
     });
     t.equal((await stored(replaced.container)).toString(), 'theirs');
 

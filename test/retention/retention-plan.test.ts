@@ -1,7 +1,6 @@
 import t from 'tap';
 import type { RetentionRules } from '../../src/config/config.ts';
-import { decideRetention, type Decision, PERIODS } from '../../src/retention/decide.ts';
-import { planRetention } from '../../src/retention/retention-plan.ts';
+import { decideRetention, type Decision, PERIODS, planRetention } from '../../src/retention/retention-plan.ts';
 import type { CataloguedBlob } from '../../src/snapshot/inventory.ts';
 import type { SnapshotRecord } from '../../src/snapshot/record.ts';
 import { NUMBER_OF, PERIOD_RULES } from '../support/promises.ts';
