@@ -15,7 +15,7 @@ export interface CommandLine {
   readonly run: (context: Context) => Promise<Outcome>;
   readonly needs: Needs;
   readonly json: boolean;
-  /** Named with `--env-file`; undefined = `.env`, if there. */
+  /** Named with `--env-file`; undefined = `.env`, if it exists. */
   readonly envFile: string | undefined;
   /** What is to be shown instead of running the command. */
   readonly ask: 'help' | 'version' | undefined;
@@ -204,7 +204,7 @@ function exitRows(codes: readonly number[]): [string, string][] {
   return codes.map((code) => [String(code), EXIT_CODES[code] ?? '']);
 }
 
-/** Two columns; a left cell that is too wide has its line to itself. */
+/** Two columns; a left cell that is too wide gets its own line. */
 function table(rows: readonly (readonly [string, string])[]): string[] {
   const indent = Math.min(28, Math.max(...rows.map(([left]) => left.length)) + 4);
   return rows.flatMap(([left, right]) => {

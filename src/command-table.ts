@@ -3,10 +3,7 @@ import type { Needs } from './config/config.ts';
 import { ExitCode } from './errors.ts';
 import { isFileName } from './snapshot/source.ts';
 
-/*
- * Every command and every option there is, once: the command line is parsed by this table, the help is made of it, and the
- * tables of the docs are, too.
- */
+/* Every command and option: the parser of the command line, the help and the tables of the docs all use this table. */
 
 /** One option of the command line, as Node's parser takes it and as the help shows it. */
 interface Option {
@@ -21,7 +18,7 @@ interface Option {
 export type Options = Readonly<Record<string, Option>>;
 
 export interface Command {
-  /** Each command is loaded only when it runs: what they all need takes longer to load than a small backup takes. */
+  /** Each command is loaded only when it runs: loading all of them takes longer than a small backup. */
   readonly load: () => Promise<(context: Context, args: Arguments) => Promise<Outcome>>;
   readonly needs: (args: Arguments) => Needs;
   /** Its arguments; those in brackets are optional. */
@@ -33,7 +30,7 @@ export interface Command {
   readonly options?: Options;
   /** What follows `etcd-snapshot` on the command line. */
   readonly examples: readonly string[];
-  /** Its exit codes besides those of every command. */
+  /** Its exit codes in addition to those of every command. */
   readonly exitCodes: readonly number[];
 }
 
@@ -81,7 +78,7 @@ function needsOfRestore(args: Arguments): Needs {
   };
 }
 
-/** A drill of a file proves nothing about the snapshots of a cluster: it is not reported. */
+/** A drill of a file is not reported: it proves nothing about the stored snapshots. */
 function needsOfDrill(args: Arguments): Needs {
   const needs = needsOfReading(args);
   return needs.storage === true ? { ...needs, reports: 'drill' } : needs;

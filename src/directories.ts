@@ -31,7 +31,7 @@ const HAS_PROC = existsSync('/proc/self/fd');
 
 const { O_DIRECTORY, O_NOFOLLOW, O_NONBLOCK, O_RDONLY } = constants;
 
-/** Linux: opens what cannot be read, too, to reach what is in it. Node has no name for it. */
+/** Linux: opens also a directory that cannot be read, to reach its entries. Node has no name for it. */
 const O_PATH = 0o10000000;
 
 /** As many symbolic links as Linux follows in a path. */
@@ -53,7 +53,7 @@ export class HeldDirectory {
 
   /**
    * One that an option or a variable names. Links in its path are followed if they belong to root or to this user.
-   * @throws UnsafeError for a link of another user, who could lead root anywhere; the error of the system call
+   * @throws UnsafeError for a link that belongs to another user, who could lead root anywhere; the error of the system call
    */
   static open(path: string): HeldDirectory {
     return new HeldDirectory(HAS_PROC ? openTrusted(path) : openSync(path, O_RDONLY | O_DIRECTORY), path);
@@ -123,7 +123,7 @@ export class HeldDirectory {
       return held;
     } catch (error) {
       if (hasCode(error, 'ENOENT')) return undefined;
-      if (hasCode(error, 'ENOTDIR') || hasCode(error, 'ELOOP')) throw refused('is no directory');
+      if (hasCode(error, 'ENOTDIR') || hasCode(error, 'ELOOP')) throw refused('is not a directory');
       throw error;
     }
   }
@@ -178,7 +178,7 @@ function trustedLink(at: string, path: string): string | undefined {
   const isOurs = stats.uid === 0n || stats.uid === BigInt(geteuid?.() ?? 0);
   if (isOurs && ino === stats.ino && ctimeNs === stats.ctimeNs) return target;
   throw new UnsafeError(
-    `${printable(withNames(at))}, a part of ${printable(path)}, is a symbolic link of another user (uid ${stats.uid}).`,
+    `${printable(withNames(at))}, a part of ${printable(path)}, is a symbolic link that belongs to another user (uid ${stats.uid}).`,
     'Check where it leads, and give the path without the link. Nothing was done.',
   );
 }
@@ -196,7 +196,7 @@ export async function visitTree(path: string, before?: Visit, after?: Visit): Pr
   const found = await lstat(path);
   if (!found.isDirectory() && !found.isFile()) throw foreign(path, kindOf(found));
   const handle = await open(path, O_RDONLY | O_NONBLOCK | O_NOFOLLOW).catch((error: unknown) => {
-    throw hasCode(error, 'ELOOP') || hasCode(error, 'ENXIO') ? foreign(path, 'no regular file') : error;
+    throw hasCode(error, 'ELOOP') || hasCode(error, 'ENXIO') ? foreign(path, 'not a regular file') : error;
   });
   try {
     const stats = await handle.stat();
@@ -216,7 +216,7 @@ export async function visitTree(path: string, before?: Visit, after?: Visit): Pr
 function foreign(path: string, kind: string): UnsafeError {
   return new UnsafeError(
     `${printable(withNames(path))} is ${kind}, which neither etcd nor its tool creates.`,
-    'Find out who created it, and remove it, or restore to another directory.',
+    'Find out who created it and remove it, or restore to another directory.',
   );
 }
 
@@ -317,7 +317,7 @@ export async function hasLock(dir: HeldDirectory): Promise<boolean> {
   return (await newestLock(dir)) > 0;
 }
 
-/** 0 = there is none. */
+/** 0 = no lock. */
 async function newestLock(dir: HeldDirectory): Promise<number> {
   const numbers = (await readdir(dir.path)).map((name) => Number(LOCK.exec(name)?.[1] ?? 0));
   return Math.max(0, ...numbers);

@@ -36,7 +36,7 @@ export class UsageError extends WorkerError {
   }
 }
 
-/** Variables are wrong; all of them are reported at once. */
+/** Variables are wrong; all problems are reported together. */
 export class ConfigurationError extends UsageError {
   override readonly problems: readonly string[];
 

@@ -9,7 +9,7 @@ const MAX_TEXT = 1024 * 1024;
 
 /**
  * Opens a file for reading. Never waits for the other end of a FIFO, and never reads from a device.
- * @param links `refuse` where another user can write to the directory: the last part of the path is then no symbolic link
+ * @param links `refuse` where another user can write to the directory: the last part of the path must then not be a symbolic link
  * @throws the error of the system call; Error with code `ENOTREG` for anything but a regular file
  */
 export async function openRegular(
@@ -34,19 +34,19 @@ export async function openRegular(
 /**
  * Reads a small file that an option or a variable names.
  * @param what names it in the message, such as `client key`
- * @throws UsageError with the reason; the value is not shown if it is no path, because it may be the secret itself
+ * @throws UsageError with the reason; a value that is not a path is not shown, because it may be the secret itself
  */
-export async function readNamed(path: string, what: string, hint: string, maxSize = MAX_TEXT): Promise<Buffer> {
+export async function readNamed(path: string, what: string, hint: string): Promise<Buffer> {
   const problem = pathProblem(path);
   if (problem !== undefined) throw new UsageError(`The value given for the ${what} ${problem}.`, hint);
   try {
     const { file, stats } = await openRegular(path);
     await using opened = file;
-    if (stats.size <= maxSize) return await opened.readFile();
+    if (stats.size <= MAX_TEXT) return await opened.readFile();
   } catch (error) {
     throw new UsageError(`The ${what} ${printable(path)} ${whyUnreadable(error)}.`, hint, error);
   }
-  throw new UsageError(`The ${what} ${printable(path)} is larger than ${maxSize} bytes.`, hint);
+  throw new UsageError(`The ${what} ${printable(path)} is larger than ${MAX_TEXT} bytes.`, hint);
 }
 
 const UNREADABLE = new Map([
@@ -131,7 +131,7 @@ export async function onDisk<T>(doing: string, work: Promise<T> | (() => T)): Pr
   }
 }
 
-/** The status of a path, undefined when nothing is there. @param links `refuse` = that of a link itself @throws UsageError */
+/** The status of a path, undefined when nothing exists there. @param links `refuse` = that of a link itself @throws UsageError */
 export async function statOf(path: string, links: 'follow' | 'refuse' = 'follow'): Promise<Stats | undefined> {
   const status = (links === 'refuse' ? lstat(path) : stat(path)).catch((error: unknown) => {
     if (hasCode(error, 'ENOENT')) return undefined;

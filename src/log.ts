@@ -9,7 +9,7 @@ export type LogFormat = (typeof LOG_FORMATS)[number];
 
 type LogFields = Readonly<Record<string, unknown>>;
 
-/** What happens on the way; results go to stdout instead. Facts are fields, not parts of the message. */
+/** What happens during a run; results go to stdout instead. Facts are fields, not parts of the message. */
 export type Log = Readonly<Record<LogLevel, (message: string, fields?: LogFields) => void>>;
 
 type Mask = (text: string) => string;
@@ -32,7 +32,7 @@ export function createLog(
 }
 
 function renderJson(level: LogLevel, message: string, fields: LogFields, mask: Mask): string {
-  // The level is a word of ours, whatever the secrets are.
+  // The level is not masked: it can contain no secret.
   const masked: unknown = JSON.parse(maskedJson({ message, ...fields }, mask));
   return JSON.stringify({ time: new Date().toISOString(), level, ...(masked as object) });
 }
@@ -57,7 +57,7 @@ function renderValue(value: unknown, mask: Mask): string {
   return /^[^\s"=]+$/.test(text) ? text : `"${text.replaceAll('"', '\\"')}"`;
 }
 
-/** What an operator should know although the run goes on: in the log at once, and in the result. */
+/** What an operator should know although the run goes on: logged immediately, and part of the result. */
 export class Warnings {
   readonly #log: Log;
   readonly #sentences: string[] = [];

@@ -36,13 +36,19 @@ import { printableLines, withColours } from './text.ts';
 const SHUTDOWN_GRACE_MS = 1_700;
 
 /** Everything that is needed to report the end of a run, however it ends. */
-interface Run {
-  env: Environment;
-  log: Log;
+interface Run extends Settings {
   /** Whether stdout gets JSON, an error included. */
   json: boolean;
   hasPrinted: boolean;
   end: End | undefined;
+}
+
+/** What follows from the variables. */
+interface Settings {
+  env: Environment;
+  /** Hides the values of secret variables. */
+  mask: (text: string) => string;
+  log: Log;
 }
 
 /** How a run ended. */
@@ -58,31 +64,29 @@ interface End {
 /** Runs one command and ends the process. */
 export async function main(): Promise<never> {
   const { env, argv } = process;
-  const run: Run = { env, log: makeLog(env), json: argv.includes('--json'), hasPrinted: false, end: undefined };
+  const run: Run = { ...settingsOf(env), json: argv.includes('--json'), hasPrinted: false, end: undefined };
   const controller = new AbortController();
   const { signal } = controller;
   installAbortHandlers(run, controller);
   let commandLine: CommandLine | undefined;
+  let end: End;
   try {
     commandLine = parseCommandLine(argv.slice(2));
     run.json = commandLine.json;
     if (commandLine.ask !== undefined) {
-      await print(run, `${commandLine.ask === 'help' ? commandLine.help : version()}\n`, signal).catch(
-        (error: unknown) => {
-          throw unwritten(error, 'nothing.');
-        },
-      );
+      const text = commandLine.ask === 'help' ? commandLine.help : version();
+      await print(run, `${text}\n`, signal, 'nothing.');
       endProcess(ExitCode.done, false);
     }
-    run.end = await execute(run, commandLine, controller);
+    end = await execute(run, commandLine, controller);
   } catch (error) {
-    run.end = failed(error, run.log);
+    end = failed(error, run.log);
   }
   // From here on nothing changes it any more, not even an end by force.
-  const { end } = run;
-  leaveTerminationMessage(run, end);
-  if (!run.hasPrinted && run.json && end.error !== undefined)
-    await print(run, errorJson(run, end), signal).catch(() => {});
+  conclude(run, end);
+  if (!run.hasPrinted && run.json && end.error !== undefined) {
+    await print(run, jsonOf(run, { error: end.error }), signal, end.summary).catch(() => {});
+  }
   await reportResult(run, end, commandLine, signal);
   await flush();
   endProcess(end.exitCode, signal.aborted);
@@ -98,9 +102,8 @@ async function execute(run: Run, commandLine: CommandLine, controller: AbortCont
     );
   }
   const { variables: env, warnings } = await readEnvironment(envFile, process.env, process.geteuid?.());
-  run.env = env;
-  const log = makeLog(env);
-  run.log = log;
+  Object.assign(run, settingsOf(env));
+  const { log } = run;
   for (const [sentence, hint] of warnings) log.warn(sentence, { hint });
   for (const warning of unknownVariables(env)) log.warn(warning);
   const config = readConfig(env, needs);
@@ -120,14 +123,14 @@ async function execute(run: Run, commandLine: CommandLine, controller: AbortCont
   const level = outcome.isDryRun === true ? 'warn' : 'error';
   const end = partialFailure === undefined ? { exitCode: ExitCode.done, summary } : failed(partialFailure, log, level);
   try {
-    await print(run, run.json ? documentOf(run, outcome, end) : textOf(run, outcome), signal);
+    await print(run, run.json ? documentOf(run, outcome, end) : textOf(run, outcome), signal, summary);
   } catch (error) {
-    return { ...failed(unwritten(error, summary), log), measured };
+    return { ...failed(error, log), measured };
   }
   return { ...end, measured };
 }
 
-/** Ends the run on a signal, and at once on what nobody has caught. */
+/** Aborts the run on a signal, and ends it immediately on an uncaught error. */
 function installAbortHandlers(run: Run, controller: AbortController): void {
   // A terminal that was closed, or a reader that left.
   for (const stream of [process.stdout, process.stderr]) stream.on('error', () => {});
@@ -153,13 +156,16 @@ function abort(run: Run, controller: AbortController, reason: Interrupted | RunT
 
 /** Reports the end if that was not done yet, without waiting for anything, and ends the process. */
 function endNow(run: Run, reason: unknown): never {
-  if (run.end === undefined) {
-    const end = failed(reason, run.log);
-    run.end = end;
-    leaveTerminationMessage(run, end);
-    if (run.json && !run.hasPrinted) process.stdout.write(errorJson(run, end));
-  }
-  endProcess(run.end.exitCode, true);
+  const end = run.end ?? conclude(run, failed(reason, run.log));
+  if (end.error !== undefined && run.json && !run.hasPrinted) process.stdout.write(jsonOf(run, { error: end.error }));
+  endProcess(end.exitCode, true);
+}
+
+/** Writes how the run ends to the termination message. */
+function conclude(run: Run, end: End): End {
+  run.end = end;
+  writeTerminationMessage(run.env, run.mask(end.summary), run.log);
+  return end;
 }
 
 /** Logs the error that a run ends with. */
@@ -181,65 +187,52 @@ function unexpected(error: unknown): WorkerError {
   return new WorkerError(ExitCode.unexpected, 'Unexpected error.', hint, error);
 }
 
-function unwritten(error: unknown, summary: string): WorkerError {
-  if (error instanceof UsageError) return error;
-  const exitCode = error instanceof Interrupted ? error.exitCode : ExitCode.unexpected;
-  const isEnded = error instanceof Interrupted || error instanceof RunTimeout;
-  const why = isEnded ? 'nobody has read it' : messageOf(error);
-  const message = `The result could not be written to standard output: ${why}. What was done: ${summary}`;
-  return new WorkerError(exitCode, message, 'Check the process or disk that standard output goes to.', error);
-}
-
-async function print(run: Run, text: string | Buffer, signal: AbortSignal): Promise<void> {
+/** @param summary what was done @throws WorkerError if it cannot be written */
+async function print(run: Run, text: string | Buffer, signal: AbortSignal, summary: string): Promise<void> {
   run.hasPrinted = true;
-  return writeToStdout(text, signal);
+  try {
+    await writeToStdout(text, signal);
+  } catch (error) {
+    const exitCode = error instanceof Interrupted ? error.exitCode : ExitCode.unexpected;
+    const isEnded = error instanceof Interrupted || error instanceof RunTimeout;
+    const why = isEnded ? 'nobody has read it' : messageOf(error);
+    const message = `The result could not be written to standard output: ${why}. What was done: ${summary}`;
+    throw new WorkerError(exitCode, message, 'Check the process or disk that standard output goes to.', error);
+  }
 }
 
-function documentOf({ env }: Run, { json }: Outcome, { error }: End): string {
-  const document = error === undefined || Array.isArray(json) ? json : { ...(json as object), error };
-  return `${maskedJson(document, maskOf(env), 2)}\n`;
+function documentOf(run: Run, { json }: Outcome, { error }: End): string {
+  return jsonOf(run, error === undefined || Array.isArray(json) ? json : { ...(json as object), error });
 }
 
-function errorJson({ env }: Run, { error }: End): string {
-  return `${maskedJson({ error }, maskOf(env), 2)}\n`;
+function jsonOf({ mask }: Run, document: unknown): string {
+  return `${maskedJson(document, mask, 2)}\n`;
 }
 
 /** Bytes are written as they are, but not to a terminal that could take them for commands. */
-function textOf({ env }: Run, { text }: Outcome): string | Buffer {
-  if (typeof text === 'string') {
-    const mask = maskOf(env);
-    return `${withColours(text, hasColours(), (part) => printableLines(mask(part)))}\n`;
-  }
+function textOf({ mask }: Run, { text }: Outcome): string | Buffer {
+  if (typeof text === 'string') return `${withColours(text, hasColours(), (part) => printableLines(mask(part)))}\n`;
   if (!process.stdout.isTTY || printableLines(text.toString()) === text.toString()) return text;
   throw new UsageError('The value is not text, and is not written to a terminal.', 'Write it to a file: … > FILE');
 }
 
-function leaveTerminationMessage({ env, log }: Run, { summary }: End): void {
-  writeTerminationMessage(env, maskOf(env)(summary), log);
-}
-
 /** Reports to monitoring, if any is configured. The code for it is loaded only then. */
 async function reportResult(
-  run: Run,
-  end: End,
+  { env, log }: Run,
+  { exitCode, measured = {} }: End,
   commandLine: CommandLine | undefined,
   signal: AbortSignal,
 ): Promise<void> {
-  const { env, log } = run;
   const command = commandLine?.needs.reports;
   const monitoring = readMonitoring(env);
   if (command === undefined || (monitoring.pushgatewayUrl ?? monitoring.pingUrl) === undefined) return;
   const { reportEnd } = await import('./monitoring/pushgateway-and-ping.ts');
-  const { exitCode, measured = {} } = end;
   const report = { command, exitCode, at: new Date(), measured, version: version() };
   await reportEnd(report, monitoring, { signal, env: process.env, log });
 }
 
-function maskOf(env: Environment): (text: string) => string {
-  return masker(secretsOf(env));
-}
-
-function makeLog(env: Environment): Log {
+function settingsOf(env: Environment): Settings {
+  const mask = masker(secretsOf(env));
   const { format, level } = readLogConfig(env);
-  return createLog(format ?? (process.stderr.isTTY ? 'text' : 'json'), level, writeToStderr, maskOf(env));
+  return { env, mask, log: createLog(format ?? (process.stderr.isTTY ? 'text' : 'json'), level, writeToStderr, mask) };
 }

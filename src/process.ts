@@ -52,7 +52,7 @@ export function progressOnStderr(): StartProgress {
 }
 
 /**
- * Asks a yes-or-no question on the terminal; undefined where there is none. Anything but a yes is a no, also the end of the
+ * Asks a yes-or-no question on the terminal; undefined without a terminal. Anything but yes is a no, including the end of
  * input.
  */
 export function confirmOnTerminal(signal: AbortSignal): ((question: string) => Promise<boolean>) | undefined {
@@ -82,14 +82,14 @@ export function lowerPriority(log: Log): void {
   }
 }
 
-/** Bytes of memory for the verifier; in a container with a limit, the rest of the program needs some, too. */
+/** Bytes of memory for the verifier. In a container with a limit, some is left for the rest of the program. */
 export function memoryBudget(): number {
   const limit = process.constrainedMemory();
   const left = limit > 0 ? limit - 160 * MIB : Infinity;
   return Math.max(32 * MIB, Math.min(256 * MIB, left));
 }
 
-/** Whether Node has taken `--env-file` for its own, too: it does, unless a `--` precedes the program. */
+/** Whether Node has treated `--env-file` as its own option as well, which it does unless a `--` precedes the program. */
 export function hasNodeTakenEnvFile(): boolean {
   try {
     const words = readFileSync('/proc/self/cmdline', 'utf8').split('\0').slice(0, -1);
@@ -109,7 +109,7 @@ export function version(): string {
  * Ends the process and its children now. `process.exit` waits for threads, which can wait for a name server, a FIFO or a
  * network file system that never answers, and no signal helps where the process is the first of its container. Therefore,
  * where threads can be at work, the process becomes another program, which has no threads and only exits.
- * @param isForced whether something was still under way
+ * @param isForced whether something was still running
  */
 export function endProcess(exitCode: number, isForced: boolean): never {
   killChildren();
@@ -125,7 +125,7 @@ const running = new Set<ChildProcess>();
 
 /**
  * Starts a program in a process group of its own: what it starts itself ends with it. However this process ends, the program
- * ends, too, where `setpriv` is available. Directories that are held (directories.ts) and that its arguments name are open
+ * ends as well, if `setpriv` is available. Directories that are held (directories.ts) and that its arguments name are open
  * in the program under the same numbers.
  */
 export function startChild(

@@ -78,7 +78,7 @@ const LOOKS: readonly (readonly [RegExp, string])[] = [
   [/^\s*([\w+/]{42,}={1,2}|MII[\w+/=\s-]{40,}|[\w.~-]{3}\dQ~[\w.~-]{30,})\s*$/, 'a key or a password'],
 ];
 
-/** What kind of secret a text seems to be instead of a name or a path, such as `a PEM`; undefined = it is none. */
+/** What kind of secret a text seems to be instead of a name or a path, such as `a PEM`; undefined = none. */
 export function secretLook(text: string): string | undefined {
   return LOOKS.find(([pattern]) => pattern.test(text))?.[1];
 }

@@ -11,7 +11,7 @@ export interface Context {
   readonly log: Log;
   /** Shows the progress of long work on a terminal. */
   readonly startProgress: StartProgress;
-  /** Asks a yes-or-no question on the terminal; undefined where there is none. */
+  /** Asks a yes-or-no question; undefined without a terminal. */
   readonly confirm: ((question: string) => Promise<boolean>) | undefined;
   /** Aborted by a signal or after SNAPSHOT_TIMEOUT; its reason is the error to end with. */
   readonly signal: AbortSignal;
@@ -41,11 +41,11 @@ export interface Outcome {
   readonly measured?: Samples;
   /** What went wrong all the same: it is logged, and decides the exit code. */
   readonly partialFailure?: WorkerError;
-  /** Nothing was to be done, so that a partial failure is only a warning. */
+  /** In a dry run a partial failure is only a warning. */
   readonly isDryRun?: boolean;
 }
 
-/** The store of a command whose needs name storage. The SDK of Azure takes long to load, so it is loaded only here. */
+/** The store of a command whose needs name storage. Loads Azure's SDK, which takes long, only here. */
 export async function openStore({ config, log, signal }: Context): Promise<BlobStore> {
   if (config.storage === undefined) throw new Error('the command did not say that it needs storage');
   const { BlobStore } = await import('../store/store.ts');

@@ -42,7 +42,7 @@ export async function doctor(context: Context): Promise<Outcome> {
   };
 }
 
-/** Configuration errors end the program earlier, all of them at once. */
+/** Always ok: a configuration error has ended the program earlier. */
 function configuration({ etcd, storage }: Config): Check {
   const endpoints = etcd?.endpoints.length ?? 0;
   const place = `container ${storage?.container}${storage?.prefix ? `, prefix ${storage.prefix}` : ''}`;

@@ -20,7 +20,7 @@ export async function list(context: Context): Promise<Outcome> {
   return { text, json: plan.decisions.map((decision) => entry(decision, plan.isOff)) };
 }
 
-/** Characters of a cluster id, which in full would make the table too wide; the lines below it show the whole ids. */
+/** Characters of a cluster id, for a narrower table; the lines below it show the whole ids. */
 const SHORT_ID = 8;
 
 /** Where there are several clusters, the cluster is shown instead of the version. */

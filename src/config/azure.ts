@@ -46,7 +46,7 @@ export type Credential =
 export interface Access {
   readonly credential: Credential;
   readonly source: CredentialSource;
-  /** Sources that are set too and are not used, for the log. */
+  /** Other sources that are set but not used, for the log. */
   readonly unused: readonly CredentialSource[];
   /** URL of the blob service, without a slash at the end. */
   readonly endpoint: string;
@@ -78,7 +78,7 @@ const SOURCES: Readonly<Record<CredentialSource, SourceVariables>> = {
     signs: ['AZURE_FEDERATED_TOKEN_FILE'],
     needed: [['AZURE_FEDERATED_TOKEN_FILE'], ['AZURE_CLIENT_ID'], ['AZURE_TENANT_ID'], ACCOUNT],
   },
-  // The environment of a virtual machine does not show that it has one, and a vain request takes long: it must be named.
+  // Variables do not show whether a virtual machine has one, and a failing request takes long: it must be named.
   'managed-identity': { signs: [], needed: [ACCOUNT] },
 };
 const SOURCE_ORDER = Object.keys(SOURCES) as CredentialSource[];
@@ -102,7 +102,7 @@ const CLOUD_ALIASES = new Map<string, keyof typeof CLOUDS>([
 ]);
 
 /**
- * Reads the credential in use and its endpoint, and checks no other. Faults go to the reader.
+ * Reads the credential in use and its endpoint, and checks no other. Problems go to the reader.
  * @param writes whether snapshots are going to be stored, which a SAS token must allow
  */
 export function readAccess(reader: Reader, writes: boolean): Access {
@@ -147,8 +147,8 @@ interface ConnectionString {
 }
 
 /**
- * The SDK has a parser of its own, but it reports only the first problem, and loads the SDK. No problem quotes the string, because a
- * typing error in the name of a part would show the part.
+ * The SDK's own parser reports only the first problem, and takes long to load. No message quotes the string: a typing error in the
+ * name of a part would show the part.
  * @param account of its own variable, which must be the same
  * @param suffix of the cloud's services, if the string has none
  */
@@ -263,9 +263,11 @@ function sasProblems(token: string, endpoint: string, writes: boolean): string[]
   if (start > now) problems.push(`is not valid before ${start.toISOString()}`);
   // A token for an account names services and kinds of resource; sr=d is a directory, which is a prefix.
   if (lacks('sr', /^[cd]$/) || lacks('ss', /b/) || lacks('srt', /o/)) {
-    problems.push('must be for a container, or for the blob service of the account with its objects');
+    problems.push(
+      'must be for a container, or for the blob service of the account including its objects (ss=b, srt=o)',
+    );
   }
-  if (writes && lacks('sp', /[cw]/)) problems.push('gives no permission to write (w) or create (c)');
+  if (writes && lacks('sp', /[cw]/)) problems.push('grants no permission to write (w) or create (c)');
   if (fields.get('spr') === 'https' && endpoint.startsWith('http:')) {
     problems.push('allows https only, but the endpoint is http');
   }

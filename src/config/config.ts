@@ -2,10 +2,11 @@ import { statSync } from 'node:fs';
 import { pathProblem } from '../files.ts';
 import { LOG_FORMATS, LOG_LEVELS, type LogFormat, type LogLevel } from '../log.ts';
 import { Secret } from '../secret.ts';
+import { nearest } from '../text.ts';
 import { isLoopback } from '../url.ts';
 import { type Access, checkProxy, proxyPasswords, proxyWarnings, readAccess } from './azure.ts';
 import { cleaned, type Environment, Reader } from './environment.ts';
-import { nearestName, TYPES, type VariableName, VARIABLES } from './variables.ts';
+import { TYPES, type VariableName, VARIABLES } from './variables.ts';
 
 export interface TlsFiles {
   readonly ca: string;
@@ -102,7 +103,7 @@ const TIMEOUT_S = 570;
 
 /**
  * Reads the whole configuration.
- * @throws UsageError that lists all problems at once, each with its variable, the problem and an example
+ * @throws UsageError that lists all problems, each with its variable, the problem and an example
  */
 export function readConfig(env: Environment, needs: Needs): Config {
   const reader = new Reader(env);
@@ -120,7 +121,7 @@ export function readConfig(env: Environment, needs: Needs): Config {
   };
   // doctor checks the directory in its own way.
   if (needs.writes === true && config.spoolDir !== undefined && !isDirectory(config.spoolDir)) {
-    reader.problem('SNAPSHOT_SPOOL_DIR', 'names no directory that exists');
+    reader.problem('SNAPSHOT_SPOOL_DIR', 'is not an existing directory');
   }
   if (needsStorage) checkProxy(reader, env);
   if (needs.reports !== undefined) readMonitoring(env, reader);
@@ -196,7 +197,7 @@ function readRetention(reader: Reader): RetentionConfig {
   };
 }
 
-/** The log's own settings: read first, and never a reason to fail, so that everything else can be reported. */
+/** The settings of the log: read first, and never a reason to fail, because the log reports everything else. */
 export function readLogConfig(env: Environment, reader = new Reader(env)): LogConfig {
   return {
     format: reader.choice('SNAPSHOT_LOG_FORMAT', LOG_FORMATS),
@@ -237,7 +238,7 @@ function readUrl(reader: Reader, name: VariableName, isSecret: (url: URL) => boo
   return new Secret(value);
 }
 
-/** Characters. A shorter text is no token, and would be masked wherever it occurs by chance. */
+/** Characters. A shorter text is not a token, and would be masked wherever it occurs by chance. */
 const MIN_TOKEN = 8;
 
 const SECRETS_WITHIN = [/AccountKey=([^;]+)/g, /SharedAccessSignature=([^;]+)/g, /\bsig=([^&;]+)/g];
@@ -245,7 +246,7 @@ const SECRETS_WITHIN = [/AccountKey=([^;]+)/g, /SharedAccessSignature=([^;]+)/g,
 /**
  * Every secret that is set, used or not: no output may contain it. Besides the secret variables these are the password of a
  * proxy, the header that authenticates to the endpoint of a managed identity, the passwords of the URLs for monitoring and the path
- * of a ping, and a value that is no path in place of one, with each of its lines.
+ * of a ping, and a value that is not a path in place of one, with each of its lines.
  */
 export function secretsOf(env: Environment): Secret[] {
   const value = (name: string): string => cleaned(env[name]) ?? '';
@@ -283,8 +284,8 @@ function decoded(value: string): string {
 export function unknownVariables(env: Environment): string[] {
   const unknown = Object.keys(env).filter((name) => name.startsWith('SNAPSHOT_') && !Object.hasOwn(VARIABLES, name));
   const warnings = unknown.map((name) => {
-    const nearest = nearestName(name);
-    return `${name} is not a known variable and is ignored${nearest === undefined ? '' : `; did you mean ${nearest}?`}`;
+    const meant = nearest(name, Object.keys(VARIABLES), 6);
+    return `${name} is not a known variable and is ignored${meant === undefined ? '' : `; did you mean ${meant}?`}`;
   });
   return [...warnings, ...proxyWarnings(env)];
 }

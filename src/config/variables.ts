@@ -1,5 +1,3 @@
-import { nearest } from '../text.ts';
-
 export interface ValueType {
   /** With a group for the number, and one for the unit if there are several. */
   readonly pattern: RegExp;
@@ -325,8 +323,3 @@ export const VARIABLES = {
 } as const satisfies Record<string, Variable>;
 
 export type VariableName = keyof typeof VARIABLES;
-
-/** The known name that a misspelt one most likely means, if there is a similar one. */
-export function nearestName(name: string): string | undefined {
-  return nearest(name, Object.keys(VARIABLES), 6);
-}

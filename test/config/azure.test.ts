@@ -139,7 +139,7 @@ t.test('a missing spool directory is reported first', async (t) => {
     const variables = { ...BY_KEY, SNAPSHOT_ETCD_ENDPOINTS: 'http://127.0.0.1:1', SNAPSHOT_SPOOL_DIR: spool };
     const { exitCode, message } = errorOf(await runWorker([], variables));
     t.equal(exitCode, 2);
-    t.match(message, /SNAPSHOT_SPOOL_DIR names no directory that exists/);
+    t.match(message, /SNAPSHOT_SPOOL_DIR is not an existing directory/);
   }
 });
 

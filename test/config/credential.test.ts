@@ -153,7 +153,7 @@ t.test('SAS tokens', (t) => {
     [SAS.replace('sr=c', 'sr=b'), /must be for a container/],
     [ofAccount.replace('bfqt', 'fq'), /must be for a container/],
     [ofAccount.replace('sco', 'sc'), /must be for a container/],
-    [SAS.replace('rcwl', 'rl'), /gives no permission to write/],
+    [SAS.replace('rcwl', 'rl'), /grants no permission to write/],
   ];
   for (const [token, fault] of bad) {
     const message = faultsOf(env(token));

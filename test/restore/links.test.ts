@@ -73,7 +73,7 @@ t.test('the spool does not follow a link of another user', { skip }, async (t) =
   const options = { reserve: { bytes: 0 }, bytes: 1000, maxRecord: 1000 };
   await t.rejects(SpoolFile.create({ dir: join(foreign, 'theirs'), ...options }), {
     exitCode: 20,
-    message: /is a symbolic link of another user/,
+    message: /is a symbolic link that belongs to another user/,
   });
   const spool = await SpoolFile.create({ dir: join(foreign, 'ours'), ...options });
   await spool.close();
