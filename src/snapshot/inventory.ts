@@ -1,7 +1,7 @@
 import { UsageError } from '../errors.ts';
 import { humanAge } from '../text.ts';
 import { snapshotName, type SnapshotRecord } from './record.ts';
-import { TRAILER_SIZE } from './verify/header.ts';
+import { TRAILER_SIZE } from './verify/page.ts';
 
 /**
  * Which blobs are snapshots, and which one is the newest: everything that chooses, counts or deletes uses these rules.
@@ -73,7 +73,7 @@ function uncounted<T extends CataloguedBlob>(blob: T, problem: string): T {
 function problemOf(prefix: string, { name, size }: CataloguedBlob, record: SnapshotRecord): string | undefined {
   if (name !== snapshotName(prefix, record.takenAt)) {
     const isElsewhere = name.endsWith(snapshotName('', record.takenAt));
-    return isElsewhere ? ELSEWHERE : 'its name is not the one of a snapshot that was taken then';
+    return isElsewhere ? ELSEWHERE : 'its name does not match the time in its record';
   }
   const expected = record.totalSize + TRAILER_SIZE;
   return size === expected ? undefined : `it has ${size} bytes, but its record says ${expected}`;

@@ -41,8 +41,8 @@ const Version = v.pipe(v.string(), v.regex(/^\d{1,5}\.\d{1,5}\.\d{1,5}([-+][\w.+
 /** A moment as `toISOString` writes it. */
 export const Time = v.pipe(
   v.string(),
-  v.regex(/^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$/, 'is not a time as this program writes it'),
-  v.check((text) => isCanonical(text), 'is not a time that exists'),
+  v.regex(/^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$/, "is not a time in this program's format"),
+  v.check((text) => isCanonical(text), 'is not a valid time'),
   v.transform((text) => new Date(text)),
 );
 

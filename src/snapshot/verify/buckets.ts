@@ -44,10 +44,8 @@ export function readBuckets(walk: TreeWalk, root: number): readonly Bucket[] | u
   if (leaves === undefined) return undefined;
   const buckets: (Bucket | undefined)[] = [];
   const missing = new Set(NAMES);
-  for (let i = 0; i < leaves.length; i++) {
-    const leaf = leaves.get(i);
-    const { page, buckets: kind } = index.run(leaf);
-    const raw = index.rawOf(leaf);
+  for (const { number, page, buckets: kind } of index.runs(leaves)) {
+    const raw = index.rawOf(number);
     if (kind !== ALL_BUCKETS || raw === undefined) {
       buckets.push(undefined);
       const isLimit = kind === ALL_BUCKETS;
@@ -105,8 +103,7 @@ function readInline({ index, problems }: TreeWalk, image: Buffer, title: string,
 
 function judgeLeaves({ index, problems }: TreeWalk, { name, leaves, image }: Bucket, title: string): void {
   const [kind, entry] = KINDS[name] ?? [];
-  for (let i = 0; i < leaves.length; i++) {
-    const { page, buckets, keyKind, count } = index.run(leaves.get(i));
+  for (const { page, buckets, keyKind, count } of index.runs(leaves)) {
     if (buckets !== NO_BUCKETS) {
       problems.add('bucket', `page ${page} of ${title} has a bucket inside`, page);
     } else if (kind !== undefined && keyKind !== kind && (image === undefined || count > 0)) {

@@ -91,8 +91,7 @@ function contentHash(index: PageIndex, buckets: readonly Bucket[]): Pick<Summary
   let totalKeys = 0;
   for (const { name, leaves } of buckets) {
     hash = crc32c(Buffer.from(name, 'latin1'), hash);
-    for (let i = 0; i < leaves.length; i++) {
-      const { crc, dataLength, count } = index.run(leaves.get(i));
+    for (const { crc, dataLength, count } of index.runs(leaves)) {
       hash = combine(hash, crc, dataLength);
       totalKeys += count;
     }
@@ -103,12 +102,10 @@ function contentHash(index: PageIndex, buckets: readonly Bucket[]): Pick<Summary
 /** Main revision of the last key; undefined if some keys are not revisions. */
 function lastRevision(index: PageIndex, { leaves }: Bucket): number | undefined {
   let revision = 0;
-  for (let i = 0; i < leaves.length; i++) {
-    const leaf = leaves.get(i);
-    const { count, keyKind } = index.run(leaf);
+  for (const { number, count, keyKind } of index.runs(leaves)) {
     if (count === 0) continue;
     if (keyKind !== REVISIONS) return undefined;
-    revision = index.lastMain(leaf);
+    revision = index.lastMain(number);
   }
   return revision;
 }
@@ -238,12 +235,10 @@ class ContentReader {
     const bucket = this.#buckets.get(name);
     if (bucket === undefined) return;
     if (bucket.image !== undefined) return yield* leafElements(bucket.image);
-    for (let i = 0; i < bucket.leaves.length; i++) {
-      const leaf = bucket.leaves.get(i);
-      const raw = this.#index.rawOf(leaf);
+    for (const { number, page } of this.#index.runs(bucket.leaves)) {
+      const raw = this.#index.rawOf(number);
       if (raw !== undefined) yield* leafElements(raw);
       else {
-        const { page } = this.#index.run(leaf);
         const why = 'could not be kept in the memory for one pass';
         this.#problems.add('budget', `page ${page} of bucket ${name} ${why}`, page);
       }

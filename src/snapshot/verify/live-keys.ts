@@ -83,7 +83,7 @@ export function countLiveKeys(index: PageIndex, leaves: Table): LiveKeyCount | u
   const { budget } = index;
   const { entries } = index.entries;
   let all = 0;
-  for (let i = 0; i < leaves.length; i++) all += index.run(leaves.get(i)).count;
+  for (const { count } of index.runs(leaves)) all += count;
   // Open addressing by the hash of the key, with at least half of the slots spare: the number of the last entry plus one, or 0.
   const size = 2 ** Math.ceil(Math.log2(Math.max(2 * all, 16)));
   const bytes = size * Uint32Array.BYTES_PER_ELEMENT;
@@ -98,8 +98,7 @@ function countIn(slots: Uint32Array, index: PageIndex, leaves: Table): LiveKeyCo
   const mask = slots.length - 1;
   let live = 0;
   let bumps = 0;
-  for (let i = 0; i < leaves.length; i++) {
-    const { firstItem: first, count } = index.run(leaves.get(i));
+  for (const { firstItem: first, count } of index.runs(leaves)) {
     touch(slots, entries, first, first + count);
     for (let entry = first; entry < first + count; entry++) {
       const low = entries.get(entry, LOW);
@@ -145,15 +144,13 @@ export function hashKV(
 ): number | undefined {
   if (index.entries.sums.isClosed) return undefined;
   let sum = crc32c(Buffer.from('key'));
-  for (let i = 0; i < leaves.length; i++) {
-    const leaf = leaves.get(i);
-    const run = index.run(leaf);
-    const firstMain = run.count === 0 ? Infinity : index.firstMain(leaf);
+  for (const run of index.runs(leaves)) {
+    const firstMain = run.count === 0 ? Infinity : index.firstMain(run.number);
     if (firstMain > compactRevision) {
       sum = combine(sum, run.crc, run.dataLength);
       continue;
     }
-    if (index.lastMain(leaf) - firstMain >= 2 ** 32) return undefined;
+    if (index.lastMain(run.number) - firstMain >= 2 ** 32) return undefined;
     sum = combineKept(index.entries, run, firstMain, compactRevision, total36 > 0, sum);
   }
   return sum;

@@ -49,6 +49,8 @@ const RAW_OVERHEAD = 512;
 
 /** What was found in a run while its bytes passed. */
 export interface Run {
+  /** By which the index knows it. */
+  readonly number: number;
   readonly page: number;
   readonly overflow: number;
   readonly isBranch: boolean;
@@ -165,6 +167,7 @@ export class PageIndex {
   run(number: number): Run {
     const shape = this.#runs.get(number, SHAPE);
     return {
+      number,
       page: this.#runs.get(number, PAGE),
       overflow: this.#runs.get(number, OVERFLOW),
       count: shape & 0xffff,
@@ -176,6 +179,11 @@ export class PageIndex {
       dataLength: this.#runs.get(number, DATA_LENGTH),
       firstItem: this.#runs.get(number, FIRST_ITEM),
     };
+  }
+
+  /** The runs whose numbers a table has. */
+  *runs(numbers: Table): Generator<Run, void> {
+    for (let i = 0; i < numbers.length; i++) yield this.run(numbers.get(i));
   }
 
   /** Page number of a branch's child, or 0 if it names an impossible one. */

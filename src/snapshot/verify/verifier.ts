@@ -1,10 +1,9 @@
 import { createHash } from 'node:crypto';
 import { readBuckets } from './buckets.ts';
 import { summarize, type Summary } from './etcd-buckets.ts';
-import { hasTrailer, Header, HEADER_BYTES, type Meta, NO_FREELIST, TRAILER_SIZE } from './header.ts';
 import { Budget } from './memory-budget.ts';
 import { PageIndex } from './page-index.ts';
-import { type Bytes, bytesOf } from './page.ts';
+import { type Bytes, bytesOf, hasTrailer, Header, HEADER_BYTES, type Meta, NO_FREELIST, TRAILER_SIZE } from './page.ts';
 import { Freelist, TreeWalk, UsedPages } from './tree-and-freelist.ts';
 import {
   Problems,
@@ -21,7 +20,7 @@ import {
  *   while the bytes pass                              after the last byte
  *   ────────────────────                              ───────────────────
  *   pieces ─┬─► sha256 of all but the trailer ──────► compared with the trailer
- *           ├─► header.ts: the two meta pages ──────► sizes and meta pages are those that a server writes
+ *           ├─► page.ts: the two meta pages ────────► sizes and meta pages are those that a server writes
  *           └─► pages, cut here                            │ root page
  *                 │                                        ▼
  *                 ├─► freelist (rarely stored) ──────► tree-and-freelist.ts: pages, order of keys,
@@ -180,18 +179,15 @@ export class SnapshotVerifier {
     // Whatever is missing is a problem already. But nothing must pass because of a defect here.
     if (facts === undefined && problems.count === 0)
       problems.add('budget', 'its content could not be read in one pass');
+    const known: Partial<Summary> = content ?? {};
+    const { hash = null, revision = null, effectiveRevision = null, totalKeys = null, liveKeys = null } = known;
     const report: VerifyReport = {
       ok: problems.count === 0,
       size,
       sha256,
       trailer: hashChecked || hasTrailer(size) ? this.#tail.toString('hex') : '',
       hashChecked,
-      hash: content?.hash ?? null,
-      revision: content?.revision ?? null,
-      effectiveRevision: content?.effectiveRevision ?? null,
-      totalKeys: content?.totalKeys ?? null,
-      liveKeys: content?.liveKeys ?? null,
-      totalSize: totalSize ?? null,
+      ...{ hash, revision, effectiveRevision, totalKeys, liveKeys, totalSize: totalSize ?? null },
       faults: problems.listed,
       faultCount: problems.count,
     };
