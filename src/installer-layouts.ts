@@ -4,6 +4,9 @@ import type { TlsFiles } from './config/config.ts';
 import { UsageError } from './errors.ts';
 import { printable } from './text.ts';
 
+/** How installers set up etcd: as a systemd service, as a static pod, or as a part of their own program. */
+export type Layout = 'aks-engine' | 'kubeadm' | 'k3s' | 'rke2';
+
 interface LayoutFacts {
   /** The installer, for messages. */
   readonly title: string;
@@ -19,8 +22,7 @@ interface LayoutFacts {
   readonly tls: TlsFiles;
 }
 
-/** How installers set up etcd: as a systemd service, as a static pod, or as a part of their own program. */
-export const LAYOUTS = {
+export const LAYOUTS: Readonly<Record<Layout, LayoutFacts>> = {
   'aks-engine': {
     title: 'AKS Engine',
     dataDir: '/var/lib/etcddisk',
@@ -55,24 +57,18 @@ export const LAYOUTS = {
     signs: [['/var/lib/rancher/rke2/server'], ['/etc/rancher/rke2']],
     tls: tlsIn('/var/lib/rancher/rke2/server/tls/etcd', 'server-ca.crt', 'server-client'),
   },
-} as const satisfies Record<string, LayoutFacts>;
+};
 
-export type Layout = keyof typeof LAYOUTS;
+export const LAYOUT_NAMES = Object.keys(LAYOUTS).filter(isLayout);
 
-const NAMES = Object.keys(LAYOUTS).filter(isLayout);
-
-export function isLayout(name: string): name is Layout {
+function isLayout(name: string): name is Layout {
   return Object.hasOwn(LAYOUTS, name);
-}
-
-export function factsOf(layout: Layout): LayoutFacts {
-  return LAYOUTS[layout];
 }
 
 /** @throws UsageError */
 export function namedLayout(name: string): Layout {
   if (isLayout(name)) return name;
-  throw new UsageError(`Unknown layout ${printable(name)}.`, `Use one of ${NAMES.join(', ')}.`);
+  throw new UsageError(`Unknown layout ${printable(name)}.`, `Use one of ${LAYOUT_NAMES.join(', ')}.`);
 }
 
 interface InferredLayout {
@@ -83,13 +79,11 @@ interface InferredLayout {
 
 /**
  * The layout of this host: by files that only one installer creates, or by the directory of the configured client certificate.
- * @param certificates files that variables name
- * @param root where the file system begins
  * @throws UsageError unless there are signs of exactly one
  */
 export async function inferLayout(certificates: Partial<TlsFiles> = {}, root = '/'): Promise<InferredLayout> {
   const found: InferredLayout[] = [];
-  for (const layout of NAMES) {
+  for (const layout of LAYOUT_NAMES) {
     const { signs, tls } = LAYOUTS[layout];
     const sign =
       (await firstPresent(signs, root))?.join(' and ') ??
@@ -103,18 +97,17 @@ export async function inferLayout(certificates: Partial<TlsFiles> = {}, root = '
     only === undefined
       ? 'Cannot recognize the layout: nothing on this host shows how etcd is installed.'
       : `Cannot recognize the layout: this host has signs of several: ${seen}.`,
-    `Give --layout with one of ${NAMES.join(', ')}.`,
+    `Give --layout with one of ${LAYOUT_NAMES.join(', ')}.`,
   );
 }
 
 /**
  * The client certificate of the one layout that has one on this host, else of AKS Engine, which is the default.
- * @param root where the file system begins
  * @throws UsageError when there are several and none is the default's
  */
 export async function findCertificates(root = '/'): Promise<TlsFiles> {
   const found: LayoutFacts[] = [];
-  for (const layout of NAMES.map(factsOf)) {
+  for (const layout of Object.values(LAYOUTS)) {
     const { ca, cert, key } = layout.tls;
     if ((await firstPresent([[ca, cert, key]], root)) !== undefined) found.push(layout);
   }
@@ -124,7 +117,7 @@ export async function findCertificates(root = '/'): Promise<TlsFiles> {
   if (others.length === 0) return first.tls;
   throw new UsageError(
     `This host has client certificates of several installers: ${found.map(({ title }) => title).join(', ')}.`,
-    'Name the files with SNAPSHOT_ETCD_CA_FILE, _CERT_FILE and _KEY_FILE.',
+    'Set SNAPSHOT_ETCD_CA_FILE, _CERT_FILE and _KEY_FILE.',
   );
 }
 

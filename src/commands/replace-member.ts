@@ -2,7 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { EtcdError, RunTimeout, StorageError, UnsafeError, UsageError } from '../errors.ts';
 import { type ClusterHealth, hasQuorum, quorumInWords, surveyCluster } from '../etcd/cluster-health.ts';
 import { connectAll, type Connections } from '../etcd/connection.ts';
-import { factsOf, inferLayout, namedLayout } from '../installer-layouts.ts';
+import { inferLayout, LAYOUTS, namedLayout } from '../installer-layouts.ts';
 import { Warnings } from '../log.ts';
 import { title } from '../member.ts';
 import {
@@ -167,8 +167,7 @@ async function removedBefore(
 }
 
 /**
- * Takes a backup before the first change, and asks for confirmation of each.
- * @returns whether that took time
+ * Takes a backup before the first change, and asks for confirmation of each. @returns whether that took time
  * @throws UsageError where a backup or confirmation is impossible, or the answer is no
  */
 async function prepare(
@@ -242,7 +241,7 @@ async function recentBackup(
 async function dataParent({ config }: Context, named: unknown): Promise<string | undefined> {
   try {
     const layout = typeof named === 'string' ? namedLayout(named) : (await inferLayout(config.etcd?.tls)).layout;
-    const { restoresItself, dataDir } = factsOf(layout);
+    const { restoresItself, dataDir } = LAYOUTS[layout];
     return restoresItself ? undefined : dataDir;
   } catch (error) {
     if (typeof named !== 'string' && error instanceof UsageError) return undefined;

@@ -32,9 +32,8 @@ import { openNamedOrNewest } from './snapshot-operand.ts';
 import { swap } from './swap.ts';
 
 /**
- * Creates the data directory of one member from a snapshot. Everything that can be checked is checked before anything is
- * written, the snapshot is verified while it is downloaded, etcd's own tool restores it, and the directory appears in one step.
- * Old data is not touched; `--swap` replaces it when all members are stopped.
+ * Creates the data directory of one member from a snapshot. Everything that can be checked is checked before anything is written,
+ * etcd's own tool restores, and the directory appears in one step. Old data is not touched; `--swap` replaces it.
  */
 export async function restore(context: Context, args: Arguments): Promise<Outcome> {
   if (args.options['download'] !== undefined) return download(context, args);

@@ -7,10 +7,10 @@ import { onDisk, statOf, sync } from '../files.ts';
 import { Warnings } from '../log.ts';
 import { assertUnused } from '../restore/in-use.ts';
 import { assertNewCluster, type Identity, identityOf, type Marker, readMarker } from '../restore/marker.ts';
-import { readMemberConfig } from '../restore/member-config.ts';
+import { dataDirOf, readMemberConfig } from '../restore/member-config.ts';
 import { assertDirectory } from '../restore/plan.ts';
 import { ownCommand, stampOf } from '../restore/runbooks.ts';
-import { printable, quoteShell } from '../text.ts';
+import { printable } from '../text.ts';
 import type { Arguments, Context, Outcome } from './command.ts';
 
 interface SwapOptions {
@@ -80,21 +80,13 @@ async function placeFor(options: SwapOptions): Promise<{ readonly place: string;
   const { 'data-dir': dataDir, from } = options;
   const given = dataDir === undefined ? undefined : assertDirectory(dataDir, '--data-dir');
   const config = from === undefined ? undefined : await readMemberConfig(from);
-  const shown = printable(from ?? '');
   if (config?.walDir !== undefined) {
     throw new UsageError(
-      `${shown} has a separate WAL directory, ${config.walDir}, which --swap does not move.`,
+      `${printable(from ?? '')} has a separate WAL directory, ${config.walDir}, which --swap does not move.`,
       'Start etcd with the two directories that were restored.',
     );
   }
-  const own = config?.dataDir;
-  if (own !== undefined && given !== undefined && own !== given) {
-    throw new UsageError(
-      `--data-dir is ${given}, but ${shown} has the data directory ${own}.`,
-      `Omit --data-dir, or give --data-dir ${quoteShell(own)}.`,
-    );
-  }
-  const place = own ?? given;
+  const place = dataDirOf(config, from ?? '', given);
   if (place !== undefined) return { place, name: config?.name };
   throw new UsageError(
     'No data directory given (--data-dir or --from).',
@@ -129,10 +121,9 @@ function warnAboutOld(warnings: Warnings, place: string, old: Identity, { previo
 }
 
 /**
- * Replaces the `member` directory of a stopped etcd by a restored one; the old one is kept in a dated directory. Both moves are
- * renames; a run that was killed between them is completed by the next. Swapping in the old directory is the undo.
- * @param place the data directory of etcd, absolute as `source` is, which contains the restored `member`
- * @returns the directory that contains the old `member` now; null when there was none
+ * Replaces the `member` directory of a stopped etcd by the one in `source`. Both moves are renames; a run that was killed between
+ * them is completed by the next. Swapping in the old directory is the undo.
+ * @returns the dated directory that contains the old `member` now; null when there was none
  * @throws UsageError before anything is moved; UnsafeError when etcd runs there, or the restored data contains foreign files
  */
 export async function swapIn(

@@ -20,9 +20,8 @@ interface RootToken {
 const LIFE_SECONDS = 86_400;
 
 /**
- * A token of the user root, which every cluster with authentication has, for our own server: it trusts our signature, so its
- * data can be read without a password.
- * @param dir where the signing keys are stored
+ * A token of the user root, which every cluster with authentication has. Our own server trusts our signature, so that its data
+ * can be read without a password.
  * @param authRevision of the users and roles; etcd refuses a token of another one
  */
 export async function makeRootToken(dir: string, authRevision: bigint): Promise<RootToken> {
@@ -127,7 +126,7 @@ export class DrillServer {
     const last = (await readFile(logFile, 'utf8')).trim().split('\n').at(-1) ?? '';
     throw new VerificationError(
       `etcd does not start from the restored data: ${last || 'its log is empty'}.`,
-      'Check that etcd has the version of the snapshot. If it has, the snapshot is unusable: take another.',
+      'Check that etcd has the version of the snapshot. If it has, the snapshot is unusable: take another one.',
     );
   }
 }

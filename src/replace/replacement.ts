@@ -21,11 +21,7 @@ export interface Replacement {
 const NAME = /^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$/;
 const DIRECTORY = /^\/[\w.+/-]+$/;
 
-/**
- * Reads the options. Their values need no quoting in a shell, an env file or YAML.
- * @param parent of the data directory if none is given
- * @throws UsageError
- */
+/** Reads the options, whose values then need no quoting in a shell, an env file or YAML. @param parent of the default data directory */
 export function readReplacement(
   failed: string,
   options: Readonly<Record<string, unknown>>,
@@ -45,7 +41,10 @@ export function readReplacement(
   }
   // An empty name, such as an unset shell variable, is that of every member that never started.
   if (failed === '') {
-    throw new UsageError('The name of the failed member is empty.', 'Give its name or id: see `etcd-snapshot health`.');
+    throw new UsageError(
+      'The name of the failed member is empty.',
+      'Give its name or id, which `etcd-snapshot health` shows.',
+    );
   }
   if (name === failed) {
     throw new UsageError(
@@ -93,8 +92,7 @@ function normalUrl(url: string): string {
 export type Settings = Readonly<Record<string, string>>;
 
 /**
- * The settings of the replacement's etcd.
- * @param members all members of the cluster when it starts, with or without the replacement
+ * The settings of the replacement's etcd. @param members of the cluster when it starts, with or without the replacement
  * @throws UnsafeError when one of them has a name or URL that must not become part of a command
  */
 export function settingsOf(replacement: Replacement, members: readonly Member[]): Settings {

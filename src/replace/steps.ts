@@ -46,7 +46,7 @@ export function nextStep(cluster: ClusterHealth, replacement: Replacement, wasRe
     throw refusal(
       cluster,
       `There is no member ${printable(replacement.failed)} in the cluster of ${cluster.members.map(title).join(', ')}`,
-      'See `etcd-snapshot health`. If the member was removed already, give its id.',
+      'Run `etcd-snapshot health` to see the members. If the member was removed already, give its id.',
     );
   }
   assertFree(cluster, rest, replacement);
@@ -94,7 +94,7 @@ export function failedMember({ members }: ClusterHealth, failed: string): Member
   if (byId !== undefined || namesake === undefined) return byId ?? named;
   throw new UnsafeError(
     `Two members have the name ${printable(failed)}.`,
-    'Give the id of the failed one: see `etcd-snapshot health`.',
+    'Give the id of the failed one, which `etcd-snapshot health` shows.',
   );
 }
 
@@ -113,8 +113,7 @@ export async function looksRemoved(
 
 /**
  * Ids of all members that were ever removed. Every database has them, but no RPC returns them (etcd's errors for a removed id are
- * those for an unknown one), so a snapshot is streamed, verified and discarded.
- * @param memoryBudget bytes
+ * those for an unknown one). Therefore a snapshot is streamed, verified and discarded.
  * @throws EtcdError, VerificationError
  */
 export async function removedMembers(
@@ -158,7 +157,7 @@ function assertFailed(cluster: ClusterHealth, member: MemberHealth): void {
   }
   if (isHealthy(member)) {
     why = leads ? 'is healthy and the leader' : 'is healthy';
-    hint = 'Check the name or id of the failed member: see `etcd-snapshot health`.';
+    hint = 'Check the name or id of the failed member with `etcd-snapshot health`.';
   }
   throw refusal(cluster, `Member ${title(member)} ${why}, and is not removed`, hint, errors);
 }
@@ -264,6 +263,7 @@ export function bestConnection({ members }: ClusterHealth, connections: Connecti
     .filter((member) => isHealthy(member) && !member.isLearner)
     .flatMap(({ status }) => status ?? []);
   const best = voters.find(({ isLeader }) => isLeader) ?? voters[0];
-  if (best === undefined) throw new UnsafeError('No voting member is healthy.', 'See `etcd-snapshot health`.');
+  if (best === undefined)
+    throw new UnsafeError('No voting member is healthy.', 'Run `etcd-snapshot health` to see why.');
   return connections.to(best.endpoint);
 }

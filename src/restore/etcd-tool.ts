@@ -69,13 +69,8 @@ export interface RestoreTool {
   readonly canBump: boolean;
 }
 
-/** Milliseconds between two looks at how much the tool has written. */
+/** Milliseconds between two measurements of the progress of the tool. */
 const POLL_MS = 200;
-
-interface RunOptions {
-  readonly startProgress: StartProgress;
-  readonly signal: AbortSignal;
-}
 
 interface RestoreRun {
   /** The snapshot. */
@@ -93,10 +88,7 @@ interface RestoreRun {
   readonly bump: number;
 }
 
-/**
- * The first program on the search path that can restore: an `etcdutl`, else the `etcdctl` of 3.4 or 3.5.
- * @throws UsageError when there is none
- */
+/** The first program on the search path that can restore: an `etcdutl`, else the `etcdctl` of 3.4 or 3.5. @throws UsageError */
 export async function findTool(searchPath: readonly string[], signal: AbortSignal): Promise<RestoreTool> {
   for (const program of ['etcdutl', 'etcdctl']) {
     for (const dir of searchPath) {
@@ -141,8 +133,7 @@ export function versionsOf(known: SnapshotRecord | SnapshotFacts): EtcdVersions 
 }
 
 /**
- * Checks that a tool can restore a snapshot.
- * @returns a warning when the tool's minor version is later: then the members' must be, too
+ * @returns a warning when the tool's minor version is later than the snapshot's: then the members' must be, too
  * @throws UnsafeError when it is earlier, because etcd does not read the data of a later minor version
  */
 export function checkVersion(tool: RestoreTool, { data, members }: EtcdVersions): string | undefined {
@@ -165,7 +156,11 @@ function minorOf(version: string): number {
 }
 
 /** Creates the data directory. @throws EtcdError with the last line of the tool's output; the abort's reason */
-export async function runRestore(tool: RestoreTool, run: RestoreRun, options: RunOptions): Promise<void> {
+export async function runRestore(
+  tool: RestoreTool,
+  run: RestoreRun,
+  { startProgress, signal }: { readonly startProgress: StartProgress; readonly signal: AbortSignal },
+): Promise<void> {
   const { file, size, skipHashCheck, member, dataDir, walDir, bump } = run;
   const args = [
     ...['snapshot', 'restore', file, '--data-dir', dataDir],
@@ -177,18 +172,17 @@ export async function runRestore(tool: RestoreTool, run: RestoreRun, options: Ru
     ...['--initial-advertise-peer-urls', member.initialAdvertisePeerUrls.join(',')],
     ...(bump === 0 ? [] : ['--bump-revision', String(bump), '--mark-compacted']),
   ];
-  const progress = options.startProgress(`restoring with ${tool.name}`, size);
+  const progress = startProgress(`restoring with ${tool.name}`, size);
   let written = 0;
   const timer = setInterval(() => {
     const { size: now = 0 } = statSync(join(dataDir, 'member/snap/db'), { throwIfNoEntry: false }) ?? {};
     progress.advance(Math.max(0, now - written));
     written = Math.max(now, written);
   }, POLL_MS);
-  const result = await runProgram(tool.path, args, options.signal).finally(() => {
+  const { code, killedBy, output } = await runProgram(tool.path, args, signal).finally(() => {
     clearInterval(timer);
     progress.end();
   });
-  const { code, killedBy, output } = result;
   if (code === 0) return;
   const last = output.trim().split('\n').at(-1) ?? '';
   const why = killedBy === null ? last || `exit code ${code}` : `killed by ${killedBy}`;

@@ -9,7 +9,7 @@ import { checksumWarning, factsOf, openFile, readThrough, type SnapshotSource } 
 import type { SnapshotFacts, VerdictWithoutHash } from '../snapshot/verify/verdict.ts';
 
 const HINT =
-  'Nothing was restored. Use another snapshot: see `etcd-snapshot list`; `etcd-snapshot verify` shows all problems.';
+  'Nothing was restored. Choose another snapshot with `etcd-snapshot list`; `etcd-snapshot verify` shows all problems.';
 
 interface FetchOptions {
   readonly memoryBudget: number;
@@ -103,7 +103,7 @@ async function append(
     progress.advance(from);
     if (from < source.size) {
       for await (const piece of source.read(from)) {
-        await onDisk(`Writing ${part}`, writeAll(file, piece));
+        await onDisk(`Writing ${part}`, file.appendFile(piece));
         progress.advance(piece.length);
       }
     }
@@ -121,8 +121,4 @@ async function assertSameFile(file: FileHandle, part: string): Promise<void> {
     `${withNames(part)} was removed or replaced by another process while it was verified.`,
     'Check what else uses this directory, and run the command again.',
   );
-}
-
-async function writeAll(file: FileHandle, piece: Buffer): Promise<void> {
-  for (let at = 0; at < piece.length;) at += (await file.write(piece, at)).bytesWritten;
 }

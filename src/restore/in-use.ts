@@ -148,10 +148,7 @@ type Answer =
   | { readonly quorum: 'no'; readonly member: string }
   | { readonly quorum: 'unknown'; readonly failure: EtcdError };
 
-/**
- * Refuses to restore while the configured cluster has quorum, or could have it.
- * @throws UnsafeError; UsageError for invalid certificate files
- */
+/** @throws UnsafeError while the configured cluster has quorum, or could have it; UsageError for invalid certificate files */
 export async function assertNoQuorum(
   config: EtcdConfig | undefined,
   warnings: Warnings,

@@ -42,7 +42,7 @@ export function issueIn(issues: readonly v.BaseIssue<unknown>[]): string {
 }
 
 /** A member of the snapshot that is not restored; the reason follows "it" in a sentence. */
-export interface LeftOut {
+interface LeftOut {
   readonly id: string;
   readonly name: string;
   readonly reason: string;
@@ -96,10 +96,7 @@ export function membersToRestore(known: Known): MemberSet {
   return { voters: voters.toSorted((a, b) => (a.name < b.name ? -1 : 1)), leftOut };
 }
 
-/**
- * The set of a cluster with one member, at the peer URL that it had; a name that the snapshot does not list gets etcd's default.
- * @throws UsageError for a member that is left out of a restore
- */
+/** One member alone, at the peer URL that it had, or etcd's default. @throws UsageError for a member that is left out of a restore */
 export function aloneAs(name: string, known: Known | undefined): [InitialMember] {
   if (known === undefined || !known.members.some((member) => member.name === name)) {
     return [{ name, peerURLs: [LONE_PEER_URL] }];
@@ -148,7 +145,7 @@ export function assertAgrees(record: Known, file: Known): void {
       throw contradiction(`${title({ id, name })} has the peer URL ${inFile} there, and ${recorded} in the record`);
     }
     if (member.name !== '' && member.name !== name) {
-      throw contradiction(`${title({ id, name })} is called ${printable(member.name)} there`);
+      throw contradiction(`${title({ id, name })} has the name ${printable(member.name)} there`);
     }
   }
   const missing = file.members.find(
@@ -264,6 +261,6 @@ function uncertain(problem: string, members: readonly RecordedMember[]): UsageEr
 function contradiction(what: string): UsageError {
   return new UsageError(
     `The snapshot's file does not list the members of its record: ${what}.`,
-    `${BY_HAND}, if you know them; or use another snapshot.`,
+    `${BY_HAND}, or use another snapshot.`,
   );
 }

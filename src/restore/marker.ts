@@ -65,14 +65,13 @@ export async function writeMarker(dataDir: string, marker: Marker): Promise<void
   await file.writeFile(`${JSON.stringify(marker, undefined, 2)}\n`).finally(async () => file.close());
 }
 
-interface FoundMarker {
-  readonly marker: Marker;
-  /** etcd has worked with the data since it was restored. */
-  readonly isUsed: boolean;
-}
-
-/** Undefined where there is none, or not one of this program: etcd's user can write here. */
-export async function readMarker(dataDir: string): Promise<FoundMarker | undefined> {
+/**
+ * Undefined where there is none, or not one of this program: etcd's user can write here.
+ * @returns isUsed: etcd has worked with the data since it was restored
+ */
+export async function readMarker(
+  dataDir: string,
+): Promise<{ readonly marker: Marker; readonly isUsed: boolean } | undefined> {
   const member = join(dataDir, 'member');
   try {
     const { file, stats } = await openRegular(join(member, FILE), 'refuse');

@@ -122,6 +122,16 @@ export async function readMemberConfig(path: string): Promise<MemberConfig> {
   return { ...config, dataDir: directory(config.dataDir), walDir: directory(config.walDir) };
 }
 
+/** The data directory of a member: of its own configuration, with which --data-dir must agree. @throws UsageError */
+export function dataDirOf(config: MemberConfig | undefined, path: string, given?: string): string | undefined {
+  const own = config?.dataDir;
+  if (own === undefined || given === undefined || own === given) return own ?? given;
+  throw new UsageError(
+    `--data-dir is ${given}, but ${printable(path)} has the data directory ${own}.`,
+    'Omit --data-dir: each member has the data directory in its own configuration.',
+  );
+}
+
 function formOf(path: string, text: string): ConfigForm {
   if (/\.(ya?ml|json)$/.test(path)) return 'yaml';
   if (/^\s*\[Service\]\s*$/m.test(text)) return 'unit';

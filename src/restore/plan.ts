@@ -4,7 +4,7 @@ import * as v from 'valibot';
 import { TYPES } from '../config/variables.ts';
 import { UsageError, VerificationError } from '../errors.ts';
 import { readNamed } from '../files.ts';
-import { factsOf, isLayout, type Layout, LAYOUTS } from '../installer-layouts.ts';
+import { type Layout, LAYOUT_NAMES, LAYOUTS } from '../installer-layouts.ts';
 import { formatInitialCluster, parseInitialCluster } from '../member.ts';
 import { snapshotName, type SnapshotRecord, takenAtOf } from '../snapshot/record.ts';
 import { printable } from '../text.ts';
@@ -21,7 +21,7 @@ import {
   namesVoters,
   newToken,
 } from './initial-members.ts';
-import type { MemberConfig } from './member-config.ts';
+import { dataDirOf, type MemberConfig } from './member-config.ts';
 
 export const Sha256 = v.pipe(v.string(), v.regex(/^[0-9a-f]{64}$/, 'is not a sha256'));
 
@@ -67,8 +67,6 @@ const FORMAT = 2;
 
 const MANY = 100;
 
-const LayoutName = v.picklist(Object.keys(LAYOUTS).filter(isLayout));
-
 const Member = v.strictObject({
   ...Initial,
   /** In the cluster of the snapshot. */
@@ -89,7 +87,7 @@ const entries = {
     takenAt: Time,
   }),
   clusterId: Id,
-  layout: LayoutName,
+  layout: v.picklist(LAYOUT_NAMES),
   dataDir: Directory,
   restoredDir: v.nullable(Directory),
   initialCluster: v.string(),
@@ -130,7 +128,7 @@ const FirstFormat = v.pipe(
   }),
   v.transform((plan) => {
     const { steps: _, ...content } = plan;
-    const configFile = factsOf(plan.layout).configFile ?? null;
+    const configFile = LAYOUTS[plan.layout].configFile ?? null;
     return { ...content, format: FORMAT, configFile, force: false, previousClusterIds: [plan.clusterId] };
   }),
   Content,
@@ -144,7 +142,7 @@ export type Plan = PlanContent & { readonly digest: string };
 
 /** Inside the data directory, to be on the same disk; null where another program restores. */
 function restoredDirIn(layout: Layout, dataDir: string): string | null {
-  return factsOf(layout).restoresItself ? null : join(dataDir, 'restored');
+  return LAYOUTS[layout].restoresItself ? null : join(dataDir, 'restored');
 }
 
 /** @throws UsageError when it cannot be read, is not a plan, or was edited */
@@ -222,11 +220,12 @@ export function makePlan(name: string, size: number, record: SnapshotRecord, opt
   const { sha256, revision, etcdVersion, clusterId, takenAt } = record;
   const { layout, config, force = false, previousClusterIds = [], initialCluster, now } = options;
   const { voters, leftOut } = membersFor(record, options);
-  const preset = factsOf(layout);
+  const preset = LAYOUTS[layout];
   const dataDir = options.dataDir ?? preset.dataDir;
+  const configured = dataDirOf(config?.member, config?.path ?? '', options.dataDir);
   const members = voters.map(({ id, name: member, peerURLs }) => {
-    const own = givenDirectory(member, options);
-    return { name: member, peerURLs: [...peerURLs], ...(id && { id }), ...(own && { dataDir: own }) };
+    const given = member === config?.member.name ? configured : options.dataDir;
+    return { name: member, peerURLs: [...peerURLs], ...(id && { id }), ...(given && { dataDir: given }) };
   });
   const content: PlanContent = {
     format: FORMAT,
@@ -259,21 +258,9 @@ function membersFor(record: SnapshotRecord, { initialCluster, file }: PlanOption
   return membersToRestore(record);
 }
 
-/** The directory that options give for a member: one for all of them, or that of its own configuration. */
-function givenDirectory(name: string, { dataDir, config }: PlanOptions): string | undefined {
-  const own = config?.member.dataDir;
-  if (config !== undefined && own !== undefined && dataDir !== undefined && own !== dataDir) {
-    throw new UsageError(
-      `--data-dir is ${dataDir}, but ${config.path} has the data directory ${own}.`,
-      'Omit --data-dir: each member is restored to the data directory in its own configuration.',
-    );
-  }
-  return name === config?.member.name ? (own ?? dataDir) : dataDir;
-}
-
 /** @throws UsageError where the installer's program restores, not etcd's tool member by member */
 export function assertOwnTool({ layout }: Plan): void {
-  const { restoresItself, title } = factsOf(layout);
+  const { restoresItself, title } = LAYOUTS[layout];
   if (!restoresItself) return;
   throw new UsageError(
     `${title} restores the snapshot itself, on one server; the others get the data from it.`,
