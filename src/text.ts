@@ -21,6 +21,19 @@ function centred(text: string, width: number): string {
   return text.padStart(text.length + Math.floor((width - text.length) / 2)).padEnd(width);
 }
 
+/** The table of `etcdctl snapshot status -w table`; a dash for what could not be computed. */
+export function statusTable(status: {
+  readonly hash: string | null;
+  readonly revision: number | null;
+  readonly totalKeys: number | null;
+  readonly totalSize: number | null;
+}): string {
+  const { hash, revision, totalKeys, totalSize } = status;
+  const size = totalSize === null ? '-' : humanSize(totalSize);
+  const cells = [hash ?? '-', String(revision ?? '-'), String(totalKeys ?? '-'), size];
+  return drawTable(['HASH', 'REVISION', 'TOTAL KEYS', 'TOTAL SIZE'], [cells]);
+}
+
 /** Columns of tables for people, where the data allow. */
 const TABLE_WIDTH = 100;
 

@@ -11,9 +11,8 @@ import { Stopwatch } from '../progress.ts';
 import { retentionJson } from '../retention/apply.ts';
 import { snapshotName } from '../snapshot/record.ts';
 import type { BlobStore } from '../store/store.ts';
-import { humanSeconds, humanSize } from '../text.ts';
+import { humanSeconds, humanSize, statusTable } from '../text.ts';
 import { type Context, openStore, type Outcome } from './command.ts';
-import { statusTable } from './tables.ts';
 
 /**
  * The whole job: choose a member, stream its snapshot through the verifier into staged blocks, commit what passed, read back

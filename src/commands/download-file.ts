@@ -7,10 +7,9 @@ import { Stopwatch } from '../progress.ts';
 import { bytesAt, fetchVerified, isResumable } from '../restore/fetch-and-verify.ts';
 import { assertPlanned, readPlan } from '../restore/plan.ts';
 import { WorkPlace } from '../restore/target-directory.ts';
-import { printable } from '../text.ts';
+import { printable, statusTable } from '../text.ts';
 import type { Arguments, Context, Outcome } from './command.ts';
 import { openNamedOrNewest } from './snapshot-operand.ts';
-import { statusTable } from './tables.ts';
 
 /** All other options belong to the restore of a member. */
 const OPTIONS = new Set(['json', 'env-file', 'download', 'from-plan', 'cluster-id']);

@@ -5,10 +5,9 @@ import { countResources, isLater, type KeyEntry, KeyScanner, type LiveKey, LiveK
 import type { SnapshotRecord } from '../snapshot/record.ts';
 import { passBytes, type SnapshotSource } from '../snapshot/source.ts';
 import type { SnapshotFacts } from '../snapshot/verify/verdict.ts';
-import { alignColumns, humanSize, paint, printable } from '../text.ts';
+import { alignColumns, humanSize, paint, printable, statusTable } from '../text.ts';
 import type { Arguments, Context, Outcome } from './command.ts';
 import { openSource, readVerified } from './snapshot-operand.ts';
-import { statusTable } from './tables.ts';
 
 /** How many of the largest keys are shown. */
 const LARGEST = 10;

@@ -2,11 +2,10 @@ import { Warnings } from '../log.ts';
 import { warnAboutCatalogue } from '../retention/apply.ts';
 import { type Decision, planRetention, type RetentionPlan } from '../retention/retention-plan.ts';
 import type { StoredBlob } from '../store/catalogue.ts';
-import { alignColumns, counted, humanSize, paragraph, printable } from '../text.ts';
+import { alignColumns, counted, humanAge, humanSize, paragraph, printable } from '../text.ts';
 import { type Context, openStore, type Outcome } from './command.ts';
-import { ageText, explanations } from './tables.ts';
 
-/** The blobs under the prefix, the newest first, with their records and what retention would do with them now. */
+/** Lists the blobs under the prefix, the newest first, with their records and what retention would do with them now. */
 export async function list(context: Context): Promise<Outcome> {
   const store = await openStore(context);
   const now = new Date();
@@ -61,4 +60,25 @@ function entry({ snapshot, keep, reasons }: Decision<StoredBlob>, isOff: boolean
     ...(problem === undefined ? {} : { problem }),
     retention: isOff ? null : { keep, reasons },
   };
+}
+
+/** Of a blob, since it was taken or else stored. */
+export function ageText({ takenAt, storedAt }: StoredBlob, now: Date): string {
+  return humanAge(now.getTime() - (takenAt ?? storedAt).getTime());
+}
+
+/** After a table, at most this many blobs are listed with the reason why they are not snapshots. */
+const EXPLAINED = 20;
+
+/** What follows a table of snapshots: why blobs are not snapshots, and which snapshots all rules ignore. */
+export function explanations({ malformed, current, otherClusterIds }: RetentionPlan<StoredBlob>): string[] {
+  const lines = malformed.slice(0, EXPLAINED).map(({ name, problem }) => `${name} is not counted: ${problem}.`);
+  if (malformed.length > EXPLAINED) lines.push(`${malformed.length - EXPLAINED} more are not counted.`);
+  if (current !== undefined && otherClusterIds.length > 0) {
+    lines.push(
+      `This cluster is ${current.record.clusterId}; snapshots of ${otherClusterIds.join(', ')} belong to other clusters, and are kept and ignored by all rules.`,
+      'A restored cluster has a new id. To let its old snapshots age out as well, set SNAPSHOT_PREVIOUS_CLUSTER_IDS to its earlier ids, or run `prune --cluster-id ID` once.',
+    );
+  }
+  return lines.map((line) => paragraph(printable(line)));
 }

@@ -12,8 +12,8 @@ import { planRetention, type RetentionPlan } from '../retention/retention-plan.t
 import type { StoredBlob } from '../store/catalogue.ts';
 import { alignColumns } from '../text.ts';
 import { type Arguments, type Context, openStore, type Outcome } from './command.ts';
+import { ageText, explanations } from './list.ts';
 import { readClusterIds } from './snapshot-operand.ts';
-import { ageText, decisionText, explanations } from './tables.ts';
 
 /** Retention on its own: deletes what no rule keeps, or only shows it. "This cluster" is that of the newest snapshot. */
 export async function prune(context: Context, { options }: Arguments): Promise<Outcome> {
@@ -47,10 +47,10 @@ export async function prune(context: Context, { options }: Arguments): Promise<O
 /** The cluster is shown only where there are several. */
 function table({ decisions }: Retention, { otherClusterIds }: RetentionPlan<StoredBlob>, now: Date): string {
   const hasOthers = otherClusterIds.length > 0;
-  const rows = decisions.map((decision) => {
-    const { name, record } = decision.snapshot;
-    const cluster = hasOthers ? [record?.clusterId ?? '-'] : [];
-    return [name, ageText(decision.snapshot, now), ...cluster, decisionText(decision)];
+  const rows = decisions.map(({ snapshot, keep, reasons }) => {
+    const cluster = hasOthers ? [snapshot.record?.clusterId ?? '-'] : [];
+    const why = `${keep ? 'keep' : 'remove'}: ${reasons.join(', ')}`;
+    return [snapshot.name, ageText(snapshot, now), ...cluster, why];
   });
   const headings = ['NAME', 'AGE', ...(hasOthers ? ['CLUSTER'] : []), 'RETENTION'];
   return alignColumns(headings, rows, ['AGE']);

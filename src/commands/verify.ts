@@ -1,9 +1,8 @@
 import { VerificationError } from '../errors.ts';
 import { checksumWarning, invalidSnapshot, readThrough } from '../snapshot/source.ts';
-import { counted, paint, printable } from '../text.ts';
+import { counted, paint, printable, statusTable } from '../text.ts';
 import type { Arguments, Context, Outcome } from './command.ts';
 import { openSource } from './snapshot-operand.ts';
-import { statusTable } from './tables.ts';
 
 /** Checks every page of a stored snapshot or of a local file, and changes nothing. */
 export async function verify(context: Context, { operands: [operand = ''], options }: Arguments): Promise<Outcome> {
