@@ -240,7 +240,7 @@ t.test('two uploads of one name: one is stored, the other says so, and nothing i
       const winner = ends.findIndex(({ status }) => status === 'fulfilled');
       t.match(
         ends.find(({ status }) => status === 'rejected'),
-        { reason: { exitCode: 12, message: /exists already|Another worker wrote to the name/ } },
+        { reason: { exitCode: 12, message: /already exists|Another worker wrote to the name/ } },
         what,
       );
       t.ok((await stored(place.container)).equals(files[winner] ?? Buffer.alloc(0)), what);
