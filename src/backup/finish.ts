@@ -8,6 +8,7 @@ import type { StoredBlob } from '../store/catalogue.ts';
 import type { BlobStore } from '../store/store.ts';
 import { humanAge } from '../text.ts';
 import type { ReadBack } from './read-back.ts';
+import type { StreamedSnapshot } from './stream-from-member.ts';
 
 interface PostBackupResult {
   /** What casts doubt on the new snapshot, in sentences. */
@@ -17,13 +18,9 @@ interface PostBackupResult {
   readonly partialFailure?: WorkerError;
 }
 
-interface NewSnapshot extends StoredIdentity {
-  readonly uploadId: string;
+interface NewSnapshot extends StoredIdentity, Pick<StreamedSnapshot, 'upload' | 'anomalies'> {
   /** By the clock of this host. */
   readonly committedAt: Date;
-  readonly readBack: ReadBack;
-  /** What casts doubt on its source, in sentences. */
-  readonly anomalies: readonly string[];
 }
 
 /**
@@ -33,11 +30,12 @@ interface NewSnapshot extends StoredIdentity {
 export async function finishBackup(
   store: BlobStore,
   fresh: NewSnapshot,
+  readBack: ReadBack,
   config: RetentionConfig,
   warnings: Warnings,
   log: Log,
 ): Promise<PostBackupResult> {
-  const { name, readBack } = fresh;
+  const { name } = fresh;
   if (readBack.refusal !== undefined) return notListed(fresh.anomalies, 'held', readBack.refusal);
   const state = readBack.state === 'done' ? 'stored and read back' : 'stored';
   const backup = `The backup ${name} is ${state}, but`;
@@ -91,7 +89,7 @@ function assertListed(catalogue: readonly StoredBlob[], fresh: NewSnapshot): Rec
   if (listed === undefined) {
     throw new StorageError('BlobNotFound', `The new blob ${name} is not listed.`, 'Find out what deleted it.');
   }
-  if (isSame(listed, fresh) && isRecorded(listed) && listed.record.uploadId === fresh.uploadId) return listed;
+  if (isSame(listed, fresh) && isRecorded(listed) && listed.record.uploadId === fresh.upload.uploadId) return listed;
   const why = listed.problem ?? 'it was changed since it was stored';
   throw new StorageError(
     'ConditionNotMet',

@@ -2,16 +2,11 @@ import { createHash } from 'node:crypto';
 import type { Config } from '../config/config.ts';
 import { Interrupted, StorageError } from '../errors.ts';
 import type { StartProgress } from '../progress.ts';
-import type { VerifiedSnapshot } from '../snapshot/verify/verdict.ts';
+import type { StoredIdentity } from '../snapshot/inventory.ts';
 import type { BlobStore } from '../store/store.ts';
-import type { StagedUpload } from '../store/upload.ts';
+import type { StreamedSnapshot } from './stream-from-member.ts';
 
-interface StoredSnapshot {
-  readonly name: string;
-  readonly etag: string;
-  readonly upload: StagedUpload;
-  readonly snapshot: VerifiedSnapshot;
-}
+type StoredSnapshot = StoredIdentity & Pick<StreamedSnapshot, 'upload' | 'snapshot'>;
 
 export interface ReadBack {
   readonly state: 'done' | 'off' | 'not permitted';

@@ -37,16 +37,14 @@ export async function backup(context: Context): Promise<Outcome & { readonly nam
 
   const record = makeRecord(streamed, takenAt, version);
   const { etag } = await watch.time('commit', upload.commit(snapshot, record));
-  const committedAt = new Date();
+  const stored = { ...streamed, name, etag, committedAt: new Date() };
   log.info('stored snapshot', { name, size: facts.size, sha256: record.sha256 });
 
-  const stored = { name, etag, upload, snapshot };
   const readBack = await watch.time('readBack', readBackStored(store, stored, config.readBack, startProgress));
   if (readBack.state === 'done') log.info('read back stored snapshot: it is the same', { name });
   if (readBack.state === 'off') log.warn('stored snapshot is not read back (SNAPSHOT_READ_BACK=off)', { name });
 
-  const fresh = { name, etag, uploadId: upload.uploadId, committedAt, readBack, anomalies: streamed.anomalies };
-  const finishing = finishBackup(store, fresh, config.retention, warnings, log);
+  const finishing = finishBackup(store, stored, readBack, config.retention, warnings, log);
   const { retention, anomalies, partialFailure } = await watch.time('retention', finishing);
 
   const durationsMs = watch.durations();
