@@ -1,7 +1,5 @@
 import type { EtcdConfig } from '../config/config.ts';
 import { UnsafeError } from '../errors.ts';
-import { connectAll, type Connections } from '../etcd/connection.ts';
-import type { MemberStatus } from '../etcd/messages.ts';
 import {
   type ClusterHealth,
   hasQuorum,
@@ -11,6 +9,8 @@ import {
   spareOf,
   surveyCluster,
 } from '../etcd/cluster-health.ts';
+import { connectAll, type Connections } from '../etcd/connection.ts';
+import type { MemberStatus } from '../etcd/messages.ts';
 import { aheadOf } from '../etcd/probes.ts';
 import { type Answer, askAll } from '../etcd/select-member.ts';
 import { expiriesOf, loadTls, RENEW_HINT } from '../etcd/tls.ts';
