@@ -11,7 +11,8 @@ import { FakeMember, type Message, messagesOf } from '../support/fake-etcd.ts';
 import { DATABASE, PROMOTED, unfitFor } from '../support/fixtures.ts';
 import { mustRun, temporaryFolder } from '../support/process.ts';
 import { nextSecond } from '../support/until.ts';
-import { errorOf, jsonOf, runWorker, withTools } from '../support/worker.ts';
+import { jsonOf, runCommand } from '../support/command.ts';
+import { errorOf, runWorker, withTools } from '../support/worker.ts';
 
 interface Result {
   readonly name: string;
@@ -41,7 +42,7 @@ t.teardown(async () => Promise.all([azurite.stop(), single.stop()]));
 t.jobs = 2;
 
 async function backup(variables: Record<string, string>): Promise<Result> {
-  const { code, stdout, stderr } = await runWorker(['--json'], variables);
+  const { code, stdout, stderr } = await runCommand(['--json'], variables);
   if (code !== 0) throw new Error(`backup ended with ${code}: ${stderr}`);
   return JSON.parse(stdout) as Result;
 }

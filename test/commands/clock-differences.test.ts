@@ -8,7 +8,8 @@ import { EtcdCluster, findEtcd } from '../support/etcd.ts';
 import { forEachOf } from '../support/parallel.ts';
 import { run, temporaryFolder, type Variables } from '../support/process.ts';
 import { nextSecond } from '../support/until.ts';
-import { jsonOf, MAIN } from '../support/worker.ts';
+import { jsonOf } from '../support/command.ts';
+import { MAIN } from '../support/worker.ts';
 
 interface Backup {
   readonly name: string;

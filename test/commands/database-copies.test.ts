@@ -10,7 +10,8 @@ import { SNAPSHOT, unfitFor } from '../support/fixtures.ts';
 import { temporaryFolder } from '../support/process.ts';
 import { contentOf, metadataOf, type Restored } from '../support/restored.ts';
 import { tools as oracles } from '../support/tools.ts';
-import { errorOf, jsonOf, runWorker, startWorker, withTools } from '../support/worker.ts';
+import { jsonOf, runCommand } from '../support/command.ts';
+import { errorOf, startWorker, withTools } from '../support/worker.ts';
 
 interface Report {
   readonly ok: boolean;
@@ -49,7 +50,7 @@ for (const tools of findEtcd()) {
 
     const idle = join(folder, 'idle.db');
     await writeFile(idle, await idleCopy(databasePath(folder)));
-    const refused = await runWorker(['verify', idle], {});
+    const refused = await runCommand(['verify', idle], {});
     t.equal(refused.code, 11);
     t.match(errorOf(refused).message, "seems to be a copy of a member's database");
     t.match(errorOf(refused).hint, `etcd-snapshot verify ${idle} --skip-hash-check`);
@@ -61,7 +62,7 @@ for (const tools of findEtcd()) {
       const { revision, totalSize } = report;
       t.match(status, { hash: Number.parseInt(report.hash, 16), revision, totalKey, totalSize }, oracle.name);
     }
-    const about = await runWorker(['inspect', idle, SKIP], {});
+    const about = await runCommand(['inspect', idle, SKIP], {});
     t.match(about.stdout, 'its sha256 was not checked');
     t.match(about.stdout, /^pods +199 +\d/m);
     t.match(await jsonOf(['inspect', idle, SKIP], {}), { hashChecked: false, members: [{ name: 'm1' }] });
@@ -73,7 +74,7 @@ for (const tools of findEtcd()) {
     const load = join(folder, 'load.db');
     for (let tries = 1; ; tries++) {
       await copyFile(databasePath(folder), load);
-      if ((await runWorker(['verify', load, SKIP], {})).code === 0) break;
+      if ((await runCommand(['verify', load, SKIP], {})).code === 0) break;
       if (tries === 30) throw new Error('no copy is whole');
     }
     const { effectiveRevision, liveKeys } = await jsonOf<Report>(['verify', load, SKIP], {});
@@ -111,7 +112,7 @@ t.test('what a file without a checked sha256 does not prove is a warning', { ski
   ] as const) {
     const file = join(dir, `${name}.db`);
     await writeFile(file, bytes);
-    const verify = await runWorker(['verify', file, SKIP], {});
+    const verify = await runCommand(['verify', file, SKIP], {});
     t.equal(verify.code, 0, verify.stderr);
     const drill = await jsonOf<{ findings: string[] }>(['drill', file, SKIP], withTools(newest));
     const args = ['restore', file, SKIP, '--name', 'm1', '--data-dir', join(dir, `restored-${name}`)];
@@ -138,12 +139,12 @@ t.test('the option is for files only', async (t) => {
     ['drill'],
   ]) {
     // Said before anything else is asked for.
-    const finished = await runWorker([...args, SKIP], args.length === 1 ? variables : {});
+    const finished = await runCommand([...args, SKIP], args.length === 1 ? variables : {});
     t.equal(finished.code, 2, args.join(' '));
     t.match(errorOf(finished).message, /^--skip-hash-check applies to files/);
   }
-  t.equal((await runWorker(['list', SKIP], variables)).code, 2);
-  t.equal((await runWorker(['backup', SKIP], variables)).code, 2);
+  t.equal((await runCommand(['list', SKIP], variables)).code, 2);
+  t.equal((await runCommand(['backup', SKIP], variables)).code, 2);
 });
 
 t.test('what is stored under the name of a snapshot is never taken without its sha256', async (t) => {
@@ -173,7 +174,7 @@ t.test('what is stored under the name of a snapshot is never taken without its s
       ['restore', name, '--download', join(dir, 'refused-stored.db')],
       ['drill', name],
     ]) {
-      const finished = await runWorker(args, variables);
+      const finished = await runCommand(args, variables);
       const what = args.join(' ');
       t.equal(finished.code, 11, what);
       t.match(errorOf(finished).message, message, what);
@@ -196,7 +197,7 @@ t.test('a file that is something else is named, with what to do', async (t) => {
     ['restore', gzip, '--name', 'm1', '--data-dir', join(dir, 'refused-other')],
     ['drill', gzip],
   ]) {
-    const finished = await runWorker(args, withTools(newest));
+    const finished = await runCommand(args, withTools(newest));
     t.equal(finished.code, 11);
     t.match(errorOf(finished), {
       message: `${gzip} is not a valid snapshot: it is compressed with gzip.`,
@@ -213,10 +214,10 @@ t.test('a torn copy is refused, and the hint gives the possible reason', async (
   for (const each of torn) {
     await writeFile(file, databaseOf(each));
     const args = ['restore', file, SKIP, '--name', 'm1', '--data-dir', join(dir, 'refused-torn')];
-    const finished = await runWorker(args, withTools(newest));
+    const finished = await runCommand(args, withTools(newest));
     t.equal(finished.code, 11, each.name);
     t.match(errorOf(finished).hint, /while etcd was writing/);
-    t.match(errorOf(await runWorker(['verify', file, SKIP], {})).hint, /while etcd was writing/);
+    t.match(errorOf(await runCommand(['verify', file, SKIP], {})).hint, /while etcd was writing/);
     await t.rejects(stat(join(dir, 'refused-torn')), { code: 'ENOENT' });
   }
 });
@@ -243,7 +244,7 @@ t.test('a file that is written to while it is read is no copy', async (t) => {
   await chmod(wrapper, 0o755);
   const dataDir = join(dir, 'refused-written');
   const variables = { PATH: `${bin}:${dirname(newest.etcd)}:/usr/bin:/bin` };
-  const finished = await runWorker(['restore', file, SKIP, '--name', 'm1', '--data-dir', dataDir], variables);
+  const finished = await runCommand(['restore', file, SKIP, '--name', 'm1', '--data-dir', dataDir], variables);
   t.equal(finished.code, 20);
   t.match(errorOf(finished).message, 'was written to while it was read');
   await t.rejects(stat(dataDir), { code: 'ENOENT' });
@@ -254,6 +255,6 @@ t.test('a file that is written to while it is read is no copy', async (t) => {
     wrapper,
     `#!/bin/sh\n'${newest.snapshotTool}' "$@"\ncase "$*" in *--data-dir*) cp '${copy}' '${file}.new'; mv '${file}.new' '${file}';; esac\n`,
   );
-  t.equal((await runWorker(['drill', file, SKIP], variables)).code, 20);
+  t.equal((await runCommand(['drill', file, SKIP], variables)).code, 20);
   await rename(file, `${file}.old`);
 });

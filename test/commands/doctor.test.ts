@@ -5,9 +5,10 @@ import { snapshotName } from '../../src/snapshot/record.ts';
 import { Azurite } from '../support/azurite.ts';
 import { putSnapshot } from '../support/catalogue.ts';
 import { makeAuthority } from '../support/certificates.ts';
+import { type Output, runCommand } from '../support/command.ts';
 import { EtcdCluster, findEtcd } from '../support/etcd.ts';
 import { FaultProxy } from '../support/fault-proxy.ts';
-import { type Finished, freePort, temporaryFolder, type Variables } from '../support/process.ts';
+import { freePort, temporaryFolder, type Variables } from '../support/process.ts';
 import { errorOf, runWorker, withTools } from '../support/worker.ts';
 
 interface Line {
@@ -23,8 +24,8 @@ const azurite = await Azurite.start(join(dir, 'azurite'));
 t.teardown(async () => azurite.stop());
 t.jobs = 2;
 
-async function ask(variables: Variables): Promise<{ end: Finished; lines: Line[]; ok: boolean }> {
-  const end = await runWorker(['doctor', '--json'], variables);
+async function ask(variables: Variables): Promise<{ end: Output; lines: Line[]; ok: boolean }> {
+  const end = await runCommand(['doctor', '--json'], variables);
   const { checks, ok } = JSON.parse(end.stdout) as { checks: Line[]; ok: boolean };
   return { end, lines: checks, ok };
 }
@@ -60,7 +61,7 @@ for (const tools of findEtcd()) {
       undrilled.lines.filter(({ state }) => state !== 'ok'),
       [{ check: 'last drill', finding: /No drill has succeeded yet/ }],
     );
-    t.equal((await runWorker(['drill'], variables)).code, 0);
+    t.equal((await runCommand(['drill'], variables)).code, 0);
     const { end, lines, ok } = await ask(variables);
     t.equal(end.code, 0, end.stderr);
     t.ok(ok);
@@ -90,7 +91,7 @@ for (const tools of findEtcd()) {
       { finding: /is \d+s old; usually .* every 6h/ },
     );
     t.equal((await azurite.names(container)).length, 2, 'the probe is gone; the note of the drill is there');
-    const list = await runWorker(['list', '--json'], variables);
+    const list = await runCommand(['list', '--json'], variables);
     t.equal((JSON.parse(list.stdout) as unknown[]).length, 1, 'and is no snapshot');
     const { stdout } = await runWorker(['doctor'], variables);
     t.match(

@@ -8,7 +8,8 @@ import { EtcdCluster, findEtcd } from '../support/etcd.ts';
 import { collect, type Finished, temporaryFolder } from '../support/process.ts';
 import { metadataOf, RECORDED_NAME } from '../support/restored.ts';
 import { FIXTURES, SNAPSHOT, unfitFor } from '../support/fixtures.ts';
-import { errorOf, jsonOf, runWorker, startWorker, withTools } from '../support/worker.ts';
+import { jsonOf } from '../support/command.ts';
+import { errorOf, runWorker, startWorker, withTools } from '../support/worker.ts';
 
 interface Drill {
   readonly ok: boolean;

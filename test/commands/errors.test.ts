@@ -3,10 +3,11 @@ import { join } from 'node:path';
 import t, { type Test } from 'tap';
 import { Azurite } from '../support/azurite.ts';
 import { makeAuthority } from '../support/certificates.ts';
+import { type Output, runCommand } from '../support/command.ts';
 import { TokenEndpoint } from '../support/entra.ts';
 import { EtcdCluster, findEtcd } from '../support/etcd.ts';
 import { FaultProxy, type Fault } from '../support/fault-proxy.ts';
-import { type Finished, freePort, run, type Variables, temporaryFolder } from '../support/process.ts';
+import { freePort, run, type Variables, temporaryFolder } from '../support/process.ts';
 import { startSilentServer } from '../support/server.ts';
 import { errorOf, MAIN, runWorker } from '../support/worker.ts';
 
@@ -52,9 +53,10 @@ async function fails(
   exitCode: number,
   message: RegExp,
   base = WORKING,
-): Promise<Finished> {
+): Promise<Output> {
   const variables: Record<string, string> = { ...base, ...more };
-  const finished = await runWorker([], variables);
+  // Node takes the certificates of this variable at its start.
+  const finished = await ('NODE_EXTRA_CA_CERTS' in variables ? runWorker : runCommand)([], variables);
   judge(t, what, finished, variables, exitCode, message);
   return finished;
 }
@@ -70,14 +72,7 @@ async function timesOut(t: Test, what: string, more: Variables, message: (limit:
   }
 }
 
-function judge(
-  t: Test,
-  what: string,
-  finished: Finished,
-  variables: Variables,
-  exitCode: number,
-  message: RegExp,
-): void {
+function judge(t: Test, what: string, finished: Output, variables: Variables, exitCode: number, message: RegExp): void {
   const error = errorOf(finished);
   t.equal(finished.code, exitCode, `${what}: ${error.message}`);
   t.match(error.message, message);
@@ -88,7 +83,7 @@ function judge(
   showsNoSecret(t, finished, variables);
 }
 
-function showsNoSecret(t: Test, { stdout, stderr }: Finished, variables: Variables): void {
+function showsNoSecret(t: Test, { stdout, stderr }: Output, variables: Variables): void {
   const secrets = [
     ...Object.values(SECRETS),
     WRONG_KEY,

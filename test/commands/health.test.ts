@@ -2,7 +2,8 @@ import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
 import { makeAuthority } from '../support/certificates.ts';
-import { EtcdCluster, findEtcd } from '../support/etcd.ts';
+import { runCommand } from '../support/command.ts';
+import { EtcdCluster, etcdFor, findEtcd } from '../support/etcd.ts';
 import { type Finished, freePort, mustRun, temporaryFolder } from '../support/process.ts';
 import { until } from '../support/until.ts';
 import { parseMemberList } from '../support/restored-clusters.ts';
@@ -34,7 +35,7 @@ const authority = await makeAuthority(join(dir, 'certs'));
 
 /** Runs `health` with these variables and gives what it says. */
 async function ask(t: Test, code: number, variables: Record<string, string>): Promise<Health> {
-  const ended = await runWorker(['health', '--json'], variables);
+  const ended = await runCommand(['health', '--json'], variables);
   t.equal(ended.code, code, ended.stderr);
   return JSON.parse(ended.stdout) as Health;
 }
@@ -52,7 +53,7 @@ async function statusOf(cluster: EtcdCluster, name: string): Promise<{ clusterId
 // They wait most of the time.
 t.jobs = 4;
 
-for (const tools of findEtcd()) {
+for (const tools of etcdFor('the oldest and the newest')) {
   t.test(`etcd ${tools.version}: from healthy to lost`, async (t) => {
     const cluster = await EtcdCluster.start({ tools, dir: join(dir, tools.version), size: 3 });
     t.teardown(async () => cluster.stop());
@@ -118,7 +119,7 @@ for (const tools of findEtcd()) {
 const tools = findEtcd().at(-1);
 if (tools === undefined) throw new Error('no etcd');
 
-for (const tools of findEtcd()) {
+for (const tools of etcdFor('the oldest and the newest')) {
   t.test(`etcd ${tools.version}: a member that was started with its data from before a restore`, async (t) => {
     const folder = join(dir, `old-${tools.version}`);
     const cluster = await EtcdCluster.start({ tools, dir: folder, size: 3, tls: authority });
@@ -193,7 +194,7 @@ t.test('a learner is healthy without a vote, and is no help as the only endpoint
   const cluster = await EtcdCluster.start({ tools, dir: join(dir, 'learner') });
   t.teardown(async () => cluster.stop());
   const learner = await cluster.addLearner(join(dir, 'learner-data'));
-  await until(async () => (await runWorker(['health'], cluster.variables)).code === 0);
+  await until(async () => (await runCommand(['health'], cluster.variables)).code === 0);
   const { members, summary } = await ask(t, 0, cluster.variables);
   t.match(
     members.find(({ name }) => name === 'learner'),

@@ -7,9 +7,10 @@ import { type Defect, type Metadata, withDefect } from '../support/defects.ts';
 import { EtcdCluster, findEtcd } from '../support/etcd.ts';
 import { SNAPSHOT, unfitFor } from '../support/fixtures.ts';
 import { forEachOf } from '../support/parallel.ts';
-import { type Finished, temporaryFolder, type Variables } from '../support/process.ts';
+import { temporaryFolder, type Variables } from '../support/process.ts';
 import { metadataOf } from '../support/restored.ts';
-import { errorOf, jsonOf, runWorker, withTools } from '../support/worker.ts';
+import { jsonOf, type Output, runCommand } from '../support/command.ts';
+import { errorOf, withTools } from '../support/worker.ts';
 
 interface Backup {
   readonly name: string;
@@ -60,7 +61,7 @@ async function putReal(client: ContainerClient, takenAt: Date, defect: Defect = 
 }
 
 /** The program understood what happened. */
-function isUnderstood(t: Test, { code, stderr }: Finished, what: string): void {
+function isUnderstood(t: Test, { code, stderr }: Output, what: string): void {
   t.not(code, 1, `${what}: ${stderr}`);
   t.notMatch(stderr, /TypeError|Please report|at .*\.js:\d+/, what);
 }
@@ -98,7 +99,7 @@ t.test('copies, and what metadata alone makes a snapshot, push out nothing', asy
   ];
   const rules = { ...variables, SNAPSHOT_KEEP_LAST: '1' };
   for (const args of [['prune', '--dry-run'], ['prune']]) {
-    const { stdout, stderr, code } = await runWorker(args, rules);
+    const { stdout, stderr, code } = await runCommand(args, rules);
     t.equal(code, 0, stderr);
     for (const name of forged) t.match(stdout, `${name} is not counted: `);
     t.match(stderr, /Not counted as snapshots, and left as they are: 7, such as /);
@@ -149,7 +150,7 @@ t.test('records that are not well-formed end no command in an unexpected way', {
       [['restore', name, '--name', 'm1', '--data-dir', join(dir, `restored-${name}`)], 0],
       [[...plan, name], 2],
     ] as const) {
-      const finished = await runWorker(args, without);
+      const finished = await runCommand(args, without);
       isUnderstood(t, finished, `${what}: ${args.join(' ')}`);
       t.equal(finished.code, code, `${what}: ${args[0]} ${finished.stderr}`);
       if (code === 0) t.match(finished.stderr, /ignoring the record of .*: its record is not well-formed/);
@@ -157,12 +158,12 @@ t.test('records that are not well-formed end no command in an unexpected way', {
   });
   const place = join(dir, 'newest.db');
   for (const args of [['list'], ['prune'], plan, ['restore', '--download', place], ['drill']]) {
-    const finished = await runWorker(args, { ...without, SNAPSHOT_KEEP_LAST: '1' });
+    const finished = await runCommand(args, { ...without, SNAPSHOT_KEEP_LAST: '1' });
     isUnderstood(t, finished, args.join(' '));
     t.equal(finished.code, 0, `${args.join(' ')}: ${finished.stderr}`);
     t.match(finished.stdout, good, `${args.join(' ')} takes the one that is good`);
   }
-  const doctor = await runWorker(['doctor'], variables);
+  const doctor = await runCommand(['doctor'], variables);
   isUnderstood(t, doctor, 'doctor');
   t.match(doctor.stdout, /records +Not counted as snapshots, and left as they are: 9, such as/);
 });
@@ -180,7 +181,7 @@ t.test('of several clusters one must be named', { skip }, async (t) => {
   const plan = ['restore', '--plan', '--layout', 'kubeadm'];
   const place = (name: string): string[] => ['restore', '--download', join(dir, name)];
   for (const args of [plan, place('several.db'), ['drill']]) {
-    const refused = await runWorker(args, without);
+    const refused = await runCommand(args, without);
     t.equal(refused.code, 2, refused.stderr);
     t.match(errorOf(refused), {
       message: 'There are snapshots of 2 clusters, and none was named: c2 (newest 3h old), c1 (newest 5h old).',
@@ -192,12 +193,12 @@ t.test('of several clusters one must be named', { skip }, async (t) => {
     ['c2', other],
   ] as const) {
     for (const args of [plan, place(`${id}.db`), ['drill']]) {
-      const chosen = await runWorker([...args, '--cluster-id', id], without);
+      const chosen = await runCommand([...args, '--cluster-id', id], without);
       t.equal(chosen.code, 0, chosen.stderr);
       t.match(chosen.stdout, name);
     }
   }
-  const lives = await runWorker(plan, { ...without, SNAPSHOT_PREVIOUS_CLUSTER_IDS: 'c1' });
+  const lives = await runCommand(plan, { ...without, SNAPSHOT_PREVIOUS_CLUSTER_IDS: 'c1' });
   t.equal(lives.code, 0, lives.stderr);
   t.match(lives.stdout, other, 'the other one is an earlier life of this cluster');
   for (const [code, message, args] of [
@@ -206,13 +207,13 @@ t.test('of several clusters one must be named', { skip }, async (t) => {
     [2, /belongs to cluster c1/, [...plan, own, '--cluster-id', 'c2']],
     [2, /belongs to cluster c1/, ['drill', own, '--cluster-id', 'c2']],
   ] as const) {
-    const refused = await runWorker(args, without);
+    const refused = await runCommand(args, without);
     t.equal(refused.code, code, refused.stderr);
     t.match(errorOf(refused).message, message);
   }
-  const doctor = await runWorker(['doctor', '--json'], variables);
+  const doctor = await runCommand(['doctor', '--json'], variables);
   t.match(doctor.stdout, /There is no snapshot of this cluster yet/, 'etcd says which one it is');
 
-  const eu = await runWorker(plan, { ...without, SNAPSHOT_BLOB_PREFIX: 'prod' });
+  const eu = await runCommand(plan, { ...without, SNAPSHOT_BLOB_PREFIX: 'prod' });
   t.equal(eu.code, 13, 'nothing of prod-eu');
 });

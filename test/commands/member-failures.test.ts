@@ -27,7 +27,7 @@ const [authority, azurite] = await Promise.all([
 ]);
 t.teardown(async () => azurite.stop());
 const versions = findEtcd();
-let count = 0;
+let [clusters, count] = [0, 0];
 
 /** Three TLS members, each behind a proxy, and some 10 MB of data: more than a block. */
 class Field {
@@ -42,16 +42,22 @@ class Field {
   }
 
   /** The versions take turns, so that each campaign is run on all of them. */
-  static async prepare(t: Test, tamper?: Tamper, flags: string[] = []): Promise<Field> {
-    const container = `campaign-${++count}`;
-    const tools = versions[count % versions.length];
+  static async prepare(t: Test, flags: string[] = []): Promise<Field> {
+    const tools = versions[clusters++ % versions.length];
     if (tools === undefined) throw new Error('no etcd');
-    const cluster = await EtcdCluster.start({ tools, dir: join(dir, container), size: 3, tls: authority, flags });
-    const proxies = await Promise.all(cluster.members.map(async ({ endpoint }) => TcpProxy.start(endpoint, tamper)));
-    t.teardown(async () => Promise.all([cluster.stop(), ...proxies.map(async (proxy) => proxy.stop())]));
+    const folder = join(dir, `cluster-${clusters}`);
+    const cluster = await EtcdCluster.start({ tools, dir: folder, size: 3, tls: authority, flags });
+    t.teardown(async () => cluster.stop());
     t.comment(`etcd ${tools.version}`);
     await cluster.fill(200, 50_000);
-    return new Field(cluster, proxies, container);
+    return Field.behind(t, cluster);
+  }
+
+  /** New proxies, for a test that leaves the cluster as it is. */
+  static async behind(t: Test, cluster: EtcdCluster, tamper?: Tamper): Promise<Field> {
+    const proxies = await Promise.all(cluster.members.map(async ({ endpoint }) => TcpProxy.start(endpoint, tamper)));
+    t.teardown(async () => Promise.all(proxies.map(async (proxy) => proxy.stop())));
+    return new Field(cluster, proxies, `campaign-${++count}`);
   }
 
   get endpoints(): string[] {
@@ -106,119 +112,130 @@ function failedOver(t: Test, { attempts, findings }: Result, failure: RegExp): v
 // They wait most of the time.
 t.jobs = 6;
 
-t.test('a member is killed in mid-stream', async (t) => {
-  const field = await Field.prepare(t);
-  const result = await field.backup(t, (index) => field.cluster.members[index]?.daemon.signal('SIGKILL'));
-  failedOver(t, result, /connection broke|connection refused/);
-});
-
-t.test('a member is paused in mid-stream', async (t) => {
-  const field = await Field.prepare(t);
-  let paused = -1;
-  const result = await field.backup(t, (index) => {
-    paused = index;
-    field.cluster.members[index]?.daemon.signal('SIGSTOP');
-  });
-  field.cluster.members[paused]?.daemon.signal('SIGCONT');
-  failedOver(t, result, /made no progress for 30 s/);
-});
-
-for (const [how, ...directions] of [
-  ['both ways', 'to client', 'to server'],
-  ['towards the worker', 'to client'],
-] as const) {
-  t.test(`the network to a member falls silent ${how}`, async (t) => {
-    const field = await Field.prepare(t);
+t.test('one after the other: members that stop', async (t) => {
+  const { cluster } = await Field.prepare(t);
+  await t.test('a member is paused in mid-stream', async (t) => {
+    const field = await Field.behind(t, cluster);
+    let paused = -1;
     const result = await field.backup(t, (index) => {
-      for (const direction of directions) field.proxies[index]?.frozen.add(direction);
+      paused = index;
+      field.cluster.members[index]?.daemon.signal('SIGSTOP');
     });
+    field.cluster.members[paused]?.daemon.signal('SIGCONT');
     failedOver(t, result, /made no progress for 30 s/);
   });
-}
 
-t.test('the network is slow: 200 ms more each way', async (t) => {
-  const field = await Field.prepare(t);
-  for (const proxy of field.proxies) proxy.latency = 200;
-  const { attempts } = await field.backup(t);
-  t.equal(attempts.length, 1);
-});
-
-t.test('one byte is changed on the way', async (t) => {
-  let flipped = false;
-  const field = await Field.prepare(t, () => {
-    let passed = 0;
-    return (chunk) => {
-      passed += chunk.length;
-      if (flipped || passed < 2_000_000) return chunk;
-      flipped = true;
-      const changed = Buffer.from(chunk);
-      changed.writeUInt8((changed[0] ?? 0) ^ 1, 0);
-      return changed;
-    };
+  await t.test('a member is killed in mid-stream', async (t) => {
+    const field = await Field.behind(t, cluster);
+    const result = await field.backup(t, (index) => field.cluster.members[index]?.daemon.signal('SIGKILL'));
+    failedOver(t, result, /connection broke|connection refused/);
   });
-  failedOver(t, await field.backup(t), /changed on the way|refused the TLS connection/);
 });
 
-t.test('a name that cannot be resolved', async (t) => {
-  const field = await Field.prepare(t);
-  const { members } = await field.backup(t, undefined, ['https://etcd.invalid:2379', ...field.endpoints]);
-  t.match(members.at(-1), { standing: 'unreachable', reason: /cannot be resolved/ });
+t.test('at the same time: networks that fail', async (t) => {
+  t.jobs = 5;
+  const { cluster } = await Field.prepare(t);
+  for (const [how, ...directions] of [
+    ['both ways', 'to client', 'to server'],
+    ['towards the worker', 'to client'],
+  ] as const) {
+    t.test(`the network to a member falls silent ${how}`, async (t) => {
+      const field = await Field.behind(t, cluster);
+      const result = await field.backup(t, (index) => {
+        for (const direction of directions) field.proxies[index]?.frozen.add(direction);
+      });
+      failedOver(t, result, /made no progress for 30 s/);
+    });
+  }
+
+  t.test('the network is slow: 200 ms more each way', async (t) => {
+    const field = await Field.behind(t, cluster);
+    for (const proxy of field.proxies) proxy.latency = 200;
+    const { attempts } = await field.backup(t);
+    t.equal(attempts.length, 1);
+  });
+
+  t.test('one byte is changed on the way', async (t) => {
+    let flipped = false;
+    const field = await Field.behind(t, cluster, () => {
+      let passed = 0;
+      return (chunk) => {
+        passed += chunk.length;
+        if (flipped || passed < 2_000_000) return chunk;
+        flipped = true;
+        const changed = Buffer.from(chunk);
+        changed.writeUInt8((changed[0] ?? 0) ^ 1, 0);
+        return changed;
+      };
+    });
+    failedOver(t, await field.backup(t), /changed on the way|refused the TLS connection/);
+  });
+
+  t.test('a name that cannot be resolved', async (t) => {
+    const field = await Field.behind(t, cluster);
+    const { members } = await field.backup(t, undefined, ['https://etcd.invalid:2379', ...field.endpoints]);
+    t.match(members.at(-1), { standing: 'unreachable', reason: /cannot be resolved/ });
+  });
 });
 
 t.test('the alarm NOSPACE', async (t) => {
-  const field = await Field.prepare(t, undefined, ['--quota-backend-bytes', String(16 * 1024 * 1024)]);
+  const field = await Field.prepare(t, ['--quota-backend-bytes', String(16 * 1024 * 1024)]);
   await t.rejects(field.cluster.fill(200, 50_000, '/registry/more/'), 'the database is full');
   const { findings, attempts } = await field.backup(t);
   t.ok(findings.some((finding) => /has the alarm NOSPACE/.test(finding)));
   t.equal(attempts.length, 1);
 });
 
-t.test('the alarm CORRUPT', async (t) => {
-  const field = await Field.prepare(t);
-  const first = await field.backup(t);
-  const memberID = BigInt(`0x${first.memberId}`).toString();
-  await field.cluster.gateway('/v3/maintenance/alarm', { action: 'ACTIVATE', memberID, alarm: 'CORRUPT' });
-  const { memberId, members } = await field.backup(t);
-  t.not(memberId, first.memberId);
-  t.match(members.at(-1), { standing: 'fallback', reason: 'has the alarm CORRUPT' });
-  const alone = await field.backup(t, undefined, [first.endpoint], 3);
-  t.match(
-    alone.anomalies,
-    [/has the alarm CORRUPT/],
-    'where there is no other, it is taken, and held to be suspicious',
-  );
-});
-
-t.test('a learner is first in the list', async (t) => {
-  const field = await Field.prepare(t);
-  const learner = await field.cluster.addLearner(join(dir, `learner-${count}`));
-  const { members, endpoint } = await field.backup(t, undefined, [learner, ...field.endpoints]);
-  t.match(members.at(-1), { endpoint: learner, standing: 'unfit', reason: 'is a learner' });
-  t.not(endpoint, learner);
-});
-
-t.test('a member is removed from the cluster while it streams', async (t) => {
-  const field = await Field.prepare(t);
-  const { memberId } = await field.backup(t);
-  for (const proxy of field.proxies) proxy.passed = 0;
-  const { attempts } = await field.backup(t, async () => {
-    await field.cluster.changeMembers('remove', memberId);
+t.test('one after the other: what is done to a cluster', async (t) => {
+  const { cluster } = await Field.prepare(t);
+  await t.test('the alarm CORRUPT', async (t) => {
+    const field = await Field.behind(t, cluster);
+    const first = await field.backup(t);
+    const memberID = BigInt(`0x${first.memberId}`).toString();
+    await field.cluster.gateway('/v3/maintenance/alarm', { action: 'ACTIVATE', memberID, alarm: 'CORRUPT' });
+    const { memberId, members } = await field.backup(t);
+    t.not(memberId, first.memberId);
+    t.match(members.at(-1), { standing: 'fallback', reason: 'has the alarm CORRUPT' });
+    const alone = await field.backup(t, undefined, [first.endpoint], 3);
+    t.match(
+      alone.anomalies,
+      [/has the alarm CORRUPT/],
+      'where there is no other, it is taken, and held to be suspicious',
+    );
+    await cluster.gateway('/v3/maintenance/alarm', { action: 'DEACTIVATE', memberID, alarm: 'CORRUPT' });
   });
-  // The removed member may still finish: what it sent is a snapshot of the cluster all the same.
-  t.ok(attempts.length === 1 || /./.test(attempts[0]?.failure ?? ''));
-});
 
-t.test('etcd compacts, defragments and is written to at full load during the backup', async (t) => {
-  const field = await Field.prepare(t);
-  let load: Promise<void> | undefined;
-  const { attempts } = await field.backup(t, async (index) => {
-    load = field.cluster.fill(100, 50_000, '/registry/load/');
-    await field.cluster.etcdctl('compact', '5');
-    const other = field.cluster.members[(index + 1) % 3]?.endpoint ?? '';
-    await field.cluster.etcdctlAt(other, 'defrag');
+  await t.test('a learner is first in the list', async (t) => {
+    const field = await Field.behind(t, cluster);
+    const learner = await field.cluster.addLearner(join(dir, `learner-${count}`));
+    const { members, endpoint } = await field.backup(t, undefined, [learner, ...field.endpoints]);
+    t.match(members.at(-1), { endpoint: learner, standing: 'unfit', reason: 'is a learner' });
+    t.not(endpoint, learner);
   });
-  await load;
-  t.equal(attempts.length, 1);
+
+  await t.test('etcd compacts, defragments and is written to at full load during the backup', async (t) => {
+    const field = await Field.behind(t, cluster);
+    let load: Promise<void> | undefined;
+    const { attempts } = await field.backup(t, async (index) => {
+      load = field.cluster.fill(100, 50_000, '/registry/load/');
+      await field.cluster.etcdctl('compact', '5');
+      const other = field.cluster.members[(index + 1) % 3]?.endpoint ?? '';
+      await field.cluster.etcdctlAt(other, 'defrag');
+    });
+    await load;
+    t.equal(attempts.length, 1);
+  });
+
+  await t.test('a member is removed from the cluster while it streams', async (t) => {
+    const field = await Field.behind(t, cluster);
+    const { memberId } = await field.backup(t);
+    for (const proxy of field.proxies) proxy.passed = 0;
+    const { attempts } = await field.backup(t, async () => {
+      await field.cluster.changeMembers('remove', memberId);
+    });
+    // The removed member may still finish: what it sent is a snapshot of the cluster all the same.
+    t.ok(attempts.length === 1 || /./.test(attempts[0]?.failure ?? ''));
+  });
 });
 
 t.test('during an upgrade', async (t) => {

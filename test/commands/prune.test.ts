@@ -3,10 +3,11 @@ import { join } from 'node:path';
 import t, { type Test } from 'tap';
 import { Azurite } from '../support/azurite.ts';
 import { putHourly, putSnapshot } from '../support/catalogue.ts';
+import { runCommand } from '../support/command.ts';
 import { type Fault, FaultProxy, type Seen } from '../support/fault-proxy.ts';
 import { type Variables, temporaryFolder } from '../support/process.ts';
 import { nextSecond } from '../support/until.ts';
-import { errorOf, runWorker, startWorker } from '../support/worker.ts';
+import { errorOf, startWorker } from '../support/worker.ts';
 
 interface Result {
   readonly clusterId: string | null;
@@ -40,7 +41,7 @@ async function fill(...days: number[]): Promise<{ container: string; names: stri
 }
 
 async function prune(args: readonly string[], variables: Variables, code = 0): Promise<Result> {
-  const finished = await runWorker(['prune', '--json', ...args], variables);
+  const finished = await runCommand(['prune', '--json', ...args], variables);
   if (finished.code !== code) throw new Error(`prune ended with ${finished.code}: ${finished.stderr}`);
   return JSON.parse(finished.stdout) as Result;
 }
@@ -55,7 +56,7 @@ async function refused(
   const { names, variables } = await fill(...Array.from({ length: count }, (_, index) => index));
   const proxy = await FaultProxy.start(azurite.url, (seen) => (seen.method === 'DELETE' ? rule(seen) : 'pass'));
   t.teardown(async () => proxy.stop());
-  const finished = await runWorker(['prune', '--json'], {
+  const finished = await runCommand(['prune', '--json'], {
     ...variables,
     SNAPSHOT_AZURE_BLOB_ENDPOINT: proxy.url,
     SNAPSHOT_KEEP_LAST: '2',
@@ -76,7 +77,7 @@ t.test('the table, the dry run, and the same decisions for real', async (t) => {
   const elsewhere = await putSnapshot(client, daysAgo(-1), { prefix: 'kube-eu/' });
   const rules = { ...variables, SNAPSHOT_KEEP_DAILY: '2', SNAPSHOT_KEEP_MONTHLY: '9', SNAPSHOT_BLOB_PREFIX: prefix };
 
-  const shown = await runWorker(['prune', '--dry-run'], rules);
+  const shown = await runCommand(['prune', '--dry-run'], rules);
   t.equal(shown.code, 0, shown.stderr);
   t.match(shown.stdout, new RegExp(`${names[0]} +\\w+  c1 +keep: newest, daily ${day(0)},\\s+monthly`));
   t.match(shown.stdout, new RegExp(`${names[2]} .*remove: not kept by daily 2,\\s+monthly 9`));
@@ -87,7 +88,7 @@ t.test('the table, the dry run, and the same decisions for real', async (t) => {
   t.match(shown.stdout, new RegExp(`${elsewhere} .* - +keep: under another prefix`), 'of kube-eu');
   t.equal((await azurite.names(container)).length, 9);
 
-  const listed = await runWorker(['list', '--json'], rules);
+  const listed = await runCommand(['list', '--json'], rules);
   const records = JSON.parse(listed.stdout) as { name: string; retention: { keep: boolean; reasons: string[] } }[];
   const planned = records.map(({ name, retention: { keep, reasons } }) => ({ name, keep, reasons }));
   const gone = planned.filter(({ keep }) => !keep).map(({ name }) => name);
@@ -106,17 +107,17 @@ function day(days: number): string {
 
 t.test('without a rule nothing is deleted, and it says so', async (t) => {
   const { variables, container } = await fill(0, 1);
-  const { code, stdout } = await runWorker(['prune'], variables);
+  const { code, stdout } = await runCommand(['prune'], variables);
   t.equal(code, 0);
   t.match(stdout, 'No retention rule is set (SNAPSHOT_KEEP_…): nothing is ever deleted.');
-  t.match((await runWorker(['list'], variables)).stdout, / -\n\n.*; no retention rule is set/, 'list shows a dash');
+  t.match((await runCommand(['list'], variables)).stdout, / -\n\n.*; no retention rule is set/, 'list shows a dash');
   t.equal((await azurite.names(container)).length, 2);
   const empty = await fill();
   t.match(
-    (await runWorker(['list'], empty.variables)).stdout,
+    (await runCommand(['list'], empty.variables)).stdout,
     /no snapshot in container \S+ yet\. .*: etcd-snapshot backup\n$/,
   );
-  const absent = await runWorker(['list'], azurite.variables('absent'));
+  const absent = await runCommand(['list'], azurite.variables('absent'));
   t.equal(absent.code, 12);
   t.match(errorOf(absent).hint, 'the first `etcd-snapshot backup` creates the container');
   t.match(await prune([], { ...empty.variables, SNAPSHOT_KEEP_LAST: '1' }), { clusterId: null, decisions: [] });
@@ -135,7 +136,7 @@ t.test('snapshots of a previous cluster id stay until it is named', async (t) =>
       typeof name === 'string' ? { name } : name,
     ),
   });
-  const wrong = await runWorker(['prune', '--cluster-id', 'a0,a1'], rules);
+  const wrong = await runCommand(['prune', '--cluster-id', 'a0,a1'], rules);
   t.equal(wrong.code, 2);
   t.match(errorOf(wrong).message, '--cluster-id a0,a1 is not a cluster id');
   const named = await prune([], { ...rules, SNAPSHOT_PREVIOUS_CLUSTER_IDS: 'a0' });
@@ -150,7 +151,7 @@ t.test('a suspicious newest snapshot holds retention', async (t) => {
   const { variables, container, names } = await fill(1, 2, 3);
   const newest = await putSnapshot(azurite.container(container), daysAgo(0), { metadata: { livekeys: '7' } });
   const rules = { ...variables, SNAPSHOT_KEEP_LAST: '1' };
-  const { code, stdout, stderr } = await runWorker(['prune', '--dry-run'], rules);
+  const { code, stdout, stderr } = await runCommand(['prune', '--dry-run'], rules);
   t.equal(code, 3);
   t.match(
     stdout,
@@ -159,10 +160,10 @@ t.test('a suspicious newest snapshot holds retention', async (t) => {
   const message = `The newest snapshot ${newest} is suspicious: the number of keys fell from 800 to 7.`;
   t.match(stderr, `"level":"warn","message":"${message}`);
   t.notMatch(stderr, '"level":"error"', 'a dry run does what it was asked for');
-  t.match(errorOf(await runWorker(['prune'], rules)).message, message);
+  t.match(errorOf(await runCommand(['prune'], rules)).message, message);
   t.match(await prune([], rules, 3), { state: 'held', removed: [], kept: 4 });
   t.match(
-    (await runWorker(['list'], rules)).stdout,
+    (await runCommand(['list'], rules)).stdout,
     /Retention is held, because the newest snapshot is suspicious: the\s+number\s+of\s+keys/,
   );
   t.equal((await azurite.names(container)).length, names.length + 1);
@@ -174,7 +175,7 @@ t.test('snapshots of a former cluster with the same id stay, with a warning', as
   await nextSecond();
   await putSnapshot(azurite.container(container), daysAgo(0), { metadata: { revision: '7' } });
   const rules = { ...variables, SNAPSHOT_KEEP_LAST: '1' };
-  const { stdout } = await runWorker(['prune', '--dry-run'], rules);
+  const { stdout } = await runCommand(['prune', '--dry-run'], rules);
   t.match(stdout, /Retention is held: nothing would be deleted \(the revision went back from 1000 to 7\)/);
   for (const name of names) t.match(stdout, new RegExp(`${name} .*keep: of a former cluster with this id`));
 });
@@ -240,7 +241,7 @@ t.test('more blobs than the service lists at once, and a reader that leaves earl
   await putHourly(azurite.container(container), 600, { prefix: 'many/' });
   await putHourly(azurite.container(container), 3, { prefix: 'man' });
   const many = { ...variables, SNAPSHOT_BLOB_PREFIX: 'many/', SNAPSHOT_KEEP_LAST: '590' };
-  const { stdout } = await runWorker(['list', '--json'], many);
+  const { stdout } = await runCommand(['list', '--json'], many);
   const listed = JSON.parse(stdout) as { name: string; takenAt: string; retention: { keep: boolean } }[];
   t.equal(new Set(listed.map(({ name }) => name)).size, 600);
   t.ok(listed.every(({ name }) => name.startsWith('many/')));

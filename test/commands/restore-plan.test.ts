@@ -8,7 +8,8 @@ import { SNAPSHOT } from '../support/fixtures.ts';
 import { Host } from '../support/host.ts';
 import { type Finished, temporaryFolder, type Variables } from '../support/process.ts';
 import { contentOf, metadataOf, type Plan } from '../support/restored.ts';
-import { errorOf, jsonOf, runWorker, withTools } from '../support/worker.ts';
+import { jsonOf } from '../support/command.ts';
+import { errorOf, runWorker, withTools } from '../support/worker.ts';
 
 const dir = temporaryFolder('plan');
 const authority = await makeAuthority(join(dir, 'certs'));

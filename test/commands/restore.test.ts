@@ -4,7 +4,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import t, { type Test } from 'tap';
 import { Azurite } from '../support/azurite.ts';
 import { makeAuthority } from '../support/certificates.ts';
-import { EtcdCluster, findEtcd } from '../support/etcd.ts';
+import { EtcdCluster, etcdFor, findEtcd } from '../support/etcd.ts';
 import { FaultProxy } from '../support/fault-proxy.ts';
 import { FIXTURES, SNAPSHOT, unfitFor } from '../support/fixtures.ts';
 import { collect, mustRun, run, temporaryFolder, type Variables } from '../support/process.ts';
@@ -17,7 +17,8 @@ import {
   restoreAll,
   type Restored,
 } from '../support/restored.ts';
-import { errorOf, jsonOf, runWorker, startWorker, withTools } from '../support/worker.ts';
+import { jsonOf, runCommand } from '../support/command.ts';
+import { errorOf, runWorker, startWorker, withTools } from '../support/worker.ts';
 
 const dir = temporaryFolder('restore');
 const authority = await makeAuthority(join(dir, 'certs'));
@@ -52,7 +53,7 @@ async function leavesNothing(t: Test, dataDir: string): Promise<void> {
   await t.rejects(stat(`${dataDir}.restoring`), { code: 'ENOENT' }, 'nothing is beside it');
 }
 
-for (const tools of findEtcd()) {
+for (const tools of etcdFor('the oldest and the newest')) {
   t.test(`etcd ${tools.version}: a cluster that lost all its data comes back`, async (t) => {
     const folder = join(dir, tools.version);
     const cluster = await EtcdCluster.start({ tools, dir: folder, size: 3, tls: authority });
@@ -75,7 +76,7 @@ for (const tools of findEtcd()) {
 
     const planFile = join(folder, 'plan.json');
     const plan = ['restore', '--plan', '--layout', 'kubeadm', '--output', planFile];
-    const early = await runWorker(plan, variables);
+    const early = await runCommand(plan, variables);
     t.equal(early.code, 20, 'a plan whose steps would be refused');
     t.match(errorOf(early), { message: /has quorum/, hint: /--force/ });
     t.match(await jsonOf<Plan>([...plan, '--force'], variables), { snapshot: { name }, force: true });
@@ -111,10 +112,10 @@ t.test('a plan is for one snapshot and its members', { skip: unfit }, async (t) 
   const metadata = metadataOf({ members: JSON.stringify(members) });
   const variables = await stored('plan', SNAPSHOT, metadata);
   const made = ['restore', '--plan', STORED, '--layout', 'kubeadm'];
-  const strange = await runWorker(made, variables);
+  const strange = await runCommand(made, variables);
   t.equal(strange.code, 2, strange.stderr);
   t.match(errorOf(strange), { message: /file does not list the members of its record/, hint: /--initial-cluster/ });
-  const own = await runWorker(['restore', STORED, '--name', 'a', '--data-dir', join(dir, 'strange')], variables);
+  const own = await runCommand(['restore', STORED, '--name', 'a', '--data-dir', join(dir, 'strange')], variables);
   t.equal(own.code, 2, own.stderr);
   t.match(errorOf(own).message, /file does not list the members of its record/);
   await leavesNothing(t, join(dir, 'strange'));
@@ -123,13 +124,13 @@ t.test('a plan is for one snapshot and its members', { skip: unfit }, async (t) 
   t.equal(plan.initialCluster, set);
   const planFile = join(dir, 'made.json');
   await writeFile(planFile, JSON.stringify(plan));
-  t.match((await runWorker(['restore', '--plan', '--from-plan', planFile], {})).stdout, plan.initialClusterToken);
+  t.match((await runCommand(['restore', '--plan', '--from-plan', planFile], {})).stdout, plan.initialClusterToken);
   const target = join(dir, 'planned');
   const args = ['restore', '--from-plan', planFile, '--data-dir', target, '--member'];
-  const other = await runWorker([...args, 'a', OTHER], variables);
+  const other = await runCommand([...args, 'a', OTHER], variables);
   t.equal(other.code, 11, 'another snapshot');
   t.match(errorOf(other).message, /is not the snapshot of the plan/);
-  const replaced = await runWorker([...args, 'a'], await stored('plan', await readFile(OTHER), metadata));
+  const replaced = await runCommand([...args, 'a'], await stored('plan', await readFile(OTHER), metadata));
   t.equal(replaced.code, 11, 'other bytes under its name');
   await leavesNothing(t, target);
 });
@@ -145,7 +146,7 @@ t.test('one member alone needs a directory and a name', { skip: unfit }, async (
   t.match(restored.findings, [/SNAPSHOT_ETCD_ENDPOINTS is not set/, ...laterTool]);
   t.strictSame(await readdir(join(target, 'member')), ['etcd-snapshot-restore.json', 'snap', 'wal']);
 
-  const again = await runWorker(['restore', file, '--data-dir', target, '--name', 'm1'], bare);
+  const again = await runCommand(['restore', file, '--data-dir', target, '--name', 'm1'], bare);
   t.equal(again.code, 2);
   t.match(errorOf(again).message, /is not empty/);
 
@@ -178,7 +179,7 @@ t.test('what is refused, before anything is done', { skip: unfit }, async (t) =>
   await mkdir(join(dir, 'empty-bin'));
   await symlink('/usr/bin/env', join(dir, 'empty-bin', 'env'));
   for (const [code, message, args, more] of cases) {
-    const finished = await runWorker(['restore', ...args], { ...variables, ...more });
+    const finished = await runCommand(['restore', ...args], { ...variables, ...more });
     t.equal(finished.code, code, finished.stderr);
     t.match(errorOf(finished).message, message);
     await leavesNothing(t, target);
@@ -200,7 +201,7 @@ t.test('a member is restored next to its old data, swapped in, and swapped back'
   const { next } = await jsonOf<Restored>(restore, bare);
   t.equal(next, `etcd-snapshot restore --swap --data-dir ${dataDir}`);
   const [, ...swap] = next.split(' ');
-  const busy = await runWorker(swap, bare);
+  const busy = await runCommand(swap, bare);
   t.equal(busy.code, 20, 'etcd still runs');
   t.match(errorOf(busy).message, /in use by process \d+ \(etcd\)/);
   const inContainer = await run(
@@ -224,13 +225,13 @@ t.test('a member is restored next to its old data, swapped in, and swapped back'
   await jsonOf(back, bare);
   await cluster.startMember('m1');
   t.match(await cluster.etcdctl('get', 'late'), 'written after', 'the old data');
-  t.equal((await runWorker(swap, bare)).code, 20);
+  t.equal((await runCommand(swap, bare)).code, 20);
 
   await rm(join(dataDir, 'member'), { recursive: true });
   const wiped = await runWorker(['restore', saved, '--name', 'm1', '--data-dir', dataDir], bare);
   t.equal(wiped.code, 20, 'a directory that was wiped under a running etcd');
   await cluster.stopMember('m1');
-  t.equal((await runWorker(['restore', '--swap', '--data-dir', dataDir], bare)).code, 2, 'nothing to swap in');
+  t.equal((await runCommand(['restore', '--swap', '--data-dir', dataDir], bare)).code, 2, 'nothing to swap in');
 });
 
 t.test("a member's own configuration, and the owner of its old data", { skip: skip || unfit }, async (t) => {
@@ -248,7 +249,7 @@ t.test("a member's own configuration, and the owner of its old data", { skip: sk
       `--initial-cluster ${own.name}=${own.peerURLs[0]} --data-dir=${place} --initial-cluster-state existing\n`,
   );
   const bare = withTools(newest);
-  const latest = await runWorker(['restore', '--from', config], { ...bare, ...azurite.variables('refused') });
+  const latest = await runCommand(['restore', '--from', config], { ...bare, ...azurite.variables('refused') });
   t.equal(latest.code, 2, 'the newest snapshot may be another one on the next member');
   const restored = await jsonOf<Restored>(['restore', OTHER, '--from', config], bare);
   t.equal(restored.dataDir, join(place, 'restored'));
@@ -284,7 +285,7 @@ t.test('the snapshot itself, as a file', async (t) => {
   t.match(await jsonOf(fromPlan, variables), { file: planned, sha256: plan.snapshot.sha256, revision: 52 });
   await rm(planned);
 
-  const again = await runWorker(args, variables);
+  const again = await runCommand(args, variables);
   t.equal(again.code, 0, 'the same once more');
   t.match(again.stdout, `Already done: ${STORED} is in ${place}.`);
 
@@ -305,7 +306,7 @@ t.test('the snapshot itself, as a file', async (t) => {
     [2, /restores the snapshot itself/, ['restore', '--from-plan', planFile, '--member', 'a']],
   ];
   for (const [code, message, words, more] of refused) {
-    const finished = await runWorker(words, { ...variables, ...more });
+    const finished = await runCommand(words, { ...variables, ...more });
     t.equal(finished.code, code, finished.stderr);
     t.match(errorOf(finished).message, message);
     t.strictSame(await readdir(folder), ['snapshot.db'], 'nothing is left');
@@ -352,7 +353,7 @@ t.test('a download is resumed after a broken connection and after a kill', async
   t.equal((await stat(partFile)).mode & 0o777, 0o600);
 
   rule = 'cut';
-  const resumed = await runWorker(args, variables);
+  const resumed = await runCommand(args, variables);
   t.equal(resumed.code, 0, resumed.stderr);
   t.match(resumed.stderr, /resuming an interrupted download/);
   await rm(target, { recursive: true });
@@ -361,14 +362,14 @@ t.test('a download is resumed after a broken connection and after a kill', async
   await mkdir(`${file}.restoring`, { mode: 0o700 });
   const half = (await azurite.container('big').getBlobClient(name).downloadToBuffer()).subarray(0, 9_000_000);
   await writeFile(join(`${file}.restoring`, part), half);
-  const downloaded = await runWorker(['restore', name, '--download', file], variables);
+  const downloaded = await runCommand(['restore', name, '--download', file], variables);
   t.equal(downloaded.code, 0, downloaded.stderr);
   t.match(downloaded.stderr, /resuming an interrupted download","from":9000000/);
   t.equal(await mustRun('sha256sum', [file]), `${sha256}  ${file}\n`);
 
   await mkdir(`${target}.restoring`, { mode: 0o700 });
   await writeFile(partFile, Buffer.alloc(100_000, 1));
-  const anew = await runWorker(args, variables);
+  const anew = await runCommand(args, variables);
   t.equal(anew.code, 0, anew.stderr);
   t.match(anew.stderr, /is not valid: downloading it again/);
   t.strictSame(

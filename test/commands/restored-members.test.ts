@@ -2,12 +2,13 @@ import { mkdir, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
 import { Azurite } from '../support/azurite.ts';
-import { EtcdCluster, findEtcd } from '../support/etcd.ts';
+import { EtcdCluster, etcdFor } from '../support/etcd.ts';
 import { mustRun, temporaryFolder, type Variables } from '../support/process.ts';
 import { type ListedMember, parseMemberList } from '../support/restored-clusters.ts';
 import { contentOf, type Plan, restoreAll, type Restored } from '../support/restored.ts';
 import { until } from '../support/until.ts';
-import { errorOf, jsonOf, runWorker, withTools } from '../support/worker.ts';
+import { jsonOf, runCommand } from '../support/command.ts';
+import { errorOf, withTools } from '../support/worker.ts';
 
 /** What is known of the members after a restore, and what a second one makes of it. */
 
@@ -73,7 +74,7 @@ async function everythingIsRight(t: Test, cluster: EtcdCluster, variables: Varia
   await cluster.etcdctlAt(cluster.runningEndpoints[0] ?? '', 'snapshot', 'save', file);
   const bare = await jsonOf<Inspected>(['inspect', file], {});
   const fromFile = ['restore', file, '--from', config, ...target('file'), '--json'];
-  const restored = await runWorker(fromFile, withTools(cluster.tools));
+  const restored = await runCommand(fromFile, withTools(cluster.tools));
   if (cluster.tools.version.startsWith('3.4.')) {
     t.match(findings.join(), /file also lists members that are not in the cluster: /);
     t.match(inspected.warnings, [/The file also lists/]);
@@ -95,7 +96,7 @@ async function everythingIsRight(t: Test, cluster: EtcdCluster, variables: Varia
   return { name, findings };
 }
 
-for (const tools of findEtcd()) {
+for (const tools of etcdFor('the oldest and the newest')) {
   const container = (what: string): string => `${what}-${tools.version.replaceAll('.', '-')}`;
 
   t.test(`etcd ${tools.version}: one member, restored by etcd's own tool, then renamed`, async (t) => {

@@ -8,7 +8,8 @@ import { SNAPSHOT } from '../support/fixtures.ts';
 import { FaultProxy } from '../support/fault-proxy.ts';
 import { launch, mustRun, openFiles, run, temporaryFolder } from '../support/process.ts';
 import { until } from '../support/until.ts';
-import { errorOf, jsonOf as json, MAIN, runWorker } from '../support/worker.ts';
+import { jsonOf as json, runCommand } from '../support/command.ts';
+import { errorOf, MAIN, runWorker } from '../support/worker.ts';
 
 interface Report {
   readonly ok: boolean;
@@ -68,7 +69,7 @@ t.test('the verdict is coloured on a terminal, unless NO_COLOR is set', async (t
 });
 
 t.test('verify lists all problems, then their count', async (t) => {
-  const finished = await runWorker(['verify', broken], {});
+  const finished = await runCommand(['verify', broken], {});
   t.equal(finished.code, 11);
   const lines = finished.stdout.trim().split('\n');
   t.match(lines.at(-1), /broken\.db is not valid: \d+ problems\.$/);
@@ -83,19 +84,19 @@ t.test('verify lists all problems, then their count', async (t) => {
 });
 
 t.test('what is not there', async (t) => {
-  const folder = await runWorker(['verify', dir], {});
+  const folder = await runCommand(['verify', dir], {});
   t.equal(folder.code, 13, 'a folder is no snapshot');
   t.match(errorOf(folder).message, /cannot be read/);
-  t.equal((await runWorker(['verify', join(dir, 'nothing')], {})).code, 13);
-  t.equal((await runWorker(['verify'], {})).code, 2);
+  t.equal((await runCommand(['verify', join(dir, 'nothing')], {})).code, 13);
+  t.equal((await runCommand(['verify'], {})).code, 2);
   await azurite.container('read').createIfNotExists();
-  const absent = await runWorker(['verify', 'kubernetes-etcd-snapshot_20200101_000000.db'], azurite.variables('read'));
+  const absent = await runCommand(['verify', 'kubernetes-etcd-snapshot_20200101_000000.db'], azurite.variables('read'));
   t.equal(absent.code, 13);
   t.match(
     errorOf(absent).message,
     /There is no snapshot kubernetes-etcd-snapshot_20200101_000000.db in container read/,
   );
-  t.equal((await runWorker(['verify', 'some-name'], {})).code, 2, 'a name needs storage');
+  t.equal((await runCommand(['verify', 'some-name'], {})).code, 2, 'a name needs storage');
 });
 
 for (const tools of findEtcd()) {
@@ -163,7 +164,7 @@ for (const tools of findEtcd()) {
     await cluster.etcdctl('del', '/registry/pods/default/pod-8');
     const later = join(dir, `${container}-later.db`);
     await cluster.etcdctl('snapshot', 'save', later);
-    const difference = await runWorker(['inspect', file, later], {});
+    const difference = await runCommand(['inspect', file, later], {});
     t.equal(
       difference.stdout,
       [
@@ -186,15 +187,15 @@ t.test('inspect shows no value but that of a key asked for by its name', async (
   const value = await mustRun(process.execPath, [MAIN, 'inspect', sound, '--get', secret]);
   t.ok(value.length > 100);
   for (const args of [[], ['--json'], ['--keys', '/registry/secrets'], ['--keys', '', '--json']]) {
-    const { code, stdout } = await runWorker(['inspect', sound, ...args], {});
+    const { code, stdout } = await runCommand(['inspect', sound, ...args], {});
     t.equal(code, 0);
     t.ok(stdout.includes(secret));
     t.notOk(stdout.includes(value.slice(0, 60)));
   }
-  const absent = await runWorker(['inspect', sound, '--get', '/registry/secrets'], {});
+  const absent = await runCommand(['inspect', sound, '--get', '/registry/secrets'], {});
   t.equal(absent.code, 13);
-  t.equal((await runWorker(['inspect', broken], {})).code, 11);
-  t.equal((await runWorker(['inspect', sound, sound, sound], {})).code, 2);
+  t.equal((await runCommand(['inspect', broken], {})).code, 11);
+  t.equal((await runCommand(['inspect', sound, sound, sound], {})).code, 2);
 });
 
 t.test('a stored blob that is not what its record says', async (t) => {
@@ -210,7 +211,7 @@ t.test('a download is resumed after a broken connection; changed bytes are detec
     );
     t.teardown(async () => proxy.stop());
     const variables = { ...azurite.variables('record'), SNAPSHOT_AZURE_BLOB_ENDPOINT: proxy.url };
-    return (await runWorker(['verify', 'good.db'], variables)).code;
+    return (await runCommand(['verify', 'good.db'], variables)).code;
   };
   t.equal(await verdict(t, 'cut'), 0);
   t.equal(await verdict(t, 'flip'), 11);

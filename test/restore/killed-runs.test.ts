@@ -17,7 +17,8 @@ import {
 } from '../support/process.ts';
 import { until } from '../support/until.ts';
 import { asOther, memberOfOther, noSecondUser, openTo, ownerOf, precious, stateOf } from '../support/users.ts';
-import { errorOf, jsonOf, MAIN, runWorker, startWorker, withTools } from '../support/worker.ts';
+import { jsonOf } from '../support/command.ts';
+import { errorOf, MAIN, runWorker, startWorker, withTools } from '../support/worker.ts';
 
 const skip = noSecondUser();
 const tools = findEtcd().at(-1);

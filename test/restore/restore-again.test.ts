@@ -7,7 +7,8 @@ import { findEtcd } from '../support/etcd.ts';
 import { SNAPSHOT, unfitFor } from '../support/fixtures.ts';
 import { mustRun, temporaryFolder } from '../support/process.ts';
 import { metadataOf, RECORDED_NAME as STORED, type Restored } from '../support/restored.ts';
-import { errorOf, jsonOf, runWorker, withTools } from '../support/worker.ts';
+import { jsonOf } from '../support/command.ts';
+import { errorOf, runWorker, withTools } from '../support/worker.ts';
 
 const tools = findEtcd().at(-1);
 if (tools === undefined) throw new Error('no etcd');

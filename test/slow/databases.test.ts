@@ -5,7 +5,8 @@ import { databaseOf, databasePath, databaseVectors, slowCopy, Writer } from '../
 import { EtcdCluster, findEtcd } from '../support/etcd.ts';
 import { temporaryFolder } from '../support/process.ts';
 import { tools as oracles } from '../support/tools.ts';
-import { jsonOf, withTools } from '../support/worker.ts';
+import { jsonOf } from '../support/command.ts';
+import { withTools } from '../support/worker.ts';
 
 /** Copies per version, half of them torn on purpose. */
 const COPIES = Number(process.env['DATABASE_COPIES'] ?? 100);

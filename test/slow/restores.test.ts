@@ -10,7 +10,8 @@ import { EtcdCluster, findEtcd } from '../support/etcd.ts';
 import { FaultProxy } from '../support/fault-proxy.ts';
 import { collect, launch, mustRun, temporaryFolder } from '../support/process.ts';
 import { contentOf, restoreAll } from '../support/restored.ts';
-import { errorOf, jsonOf, MAIN, runWorker, startWorker, withTools } from '../support/worker.ts';
+import { jsonOf } from '../support/command.ts';
+import { errorOf, MAIN, runWorker, startWorker, withTools } from '../support/worker.ts';
 
 const KILLS = 40;
 const MIB = 2 ** 20;

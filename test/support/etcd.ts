@@ -39,6 +39,13 @@ export function findEtcd(): EtcdTools[] {
   return [...byVersion.values()].toSorted((a, b) => a.version.localeCompare(b.version, 'en', { numeric: true }));
 }
 
+/** The versions for a long scenario: the newest, with the oldest before it where they differ; in `npm run test:slow` all. */
+export function etcdFor(scenario: 'the newest' | 'the oldest and the newest'): EtcdTools[] {
+  const found = findEtcd();
+  if (process.env['EVERY_ETCD'] !== undefined) return found;
+  return scenario === 'the newest' ? found.slice(-1) : found.filter((_, i) => i === 0 || i === found.length - 1);
+}
+
 export interface ClusterOptions {
   readonly tools: EtcdTools;
   readonly dir: string;

@@ -1,8 +1,9 @@
 import { join } from 'node:path';
 import type { Test } from 'tap';
+import { runCommand } from './command.ts';
 import type { EtcdCluster } from './etcd.ts';
 import { until } from './until.ts';
-import { errorOf, runWorker } from './worker.ts';
+import { errorOf } from './worker.ts';
 
 export interface Result {
   readonly state: string;
@@ -38,7 +39,7 @@ export class Replacing {
 
   /** Runs it to an end that must be a good one. */
   async run(t: Test, ...more: string[]): Promise<Result> {
-    const { code, stdout, stderr } = await runWorker(this.args('--json', '--yes', ...more), this.variables);
+    const { code, stdout, stderr } = await runCommand(this.args('--json', '--yes', ...more), this.variables);
     t.equal(code, 0, stderr);
     return JSON.parse(stdout) as Result;
   }
@@ -67,7 +68,7 @@ export class Replacing {
       await until(async () => (await read(other)) === held);
       t.pass('data is equal');
     }
-    const health = await runWorker(['health'], { ...this.variables, SNAPSHOT_ETCD_ENDPOINTS: endpoint });
+    const health = await runCommand(['health'], { ...this.variables, SNAPSHOT_ETCD_ENDPOINTS: endpoint });
     t.equal(health.code, 0, health.stderr);
   }
 }
@@ -90,7 +91,7 @@ export async function refused(
   // Without quorum there is no list to be had from etcdctl, and nothing can change.
   const list = async (): Promise<string> => (hasQuorum ? cluster.etcdctl('member', 'list') : '');
   const before = await list();
-  const ended = await runWorker(args, variables);
+  const ended = await runCommand(args, variables);
   t.equal(ended.code, code, `${args.join(' ')}: ${ended.stderr}`);
   t.match(errorOf(ended).message, message);
   t.ok(errorOf(ended).hint);

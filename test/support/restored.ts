@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import type { EtcdCluster } from './etcd.ts';
 import { SNAPSHOT } from './fixtures.ts';
 import type { Variables } from './process.ts';
-import { jsonOf } from './worker.ts';
+import { jsonOf } from './command.ts';
 
 /** By how much a restore raises the revision, where etcd's tool can. */
 export const BUMP = 1_000_000_000;

@@ -15,13 +15,6 @@ export async function runWorker(args: readonly string[], variables: Variables, c
   return collect(startWorker(args, variables, cwd));
 }
 
-/** Runs the worker, which must end with this code, and reads the document that it prints. */
-export async function jsonOf<T>(args: readonly string[], variables: Variables, code = 0): Promise<T> {
-  const finished = await runWorker([...args, '--json'], variables);
-  if (finished.code !== code) throw new Error(`${args.join(' ')} ended with ${finished.code}: ${finished.stderr}`);
-  return JSON.parse(finished.stdout) as T;
-}
-
 /** The variable that puts the programs of one etcd version first on the worker's PATH. */
 export function withTools({ etcd }: EtcdTools): Variables {
   return { PATH: `${dirname(etcd)}:/usr/bin:/bin` };
