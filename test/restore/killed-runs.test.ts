@@ -208,7 +208,7 @@ async function muteTools(
 
 /** What a drill must leave alone. */
 async function strangersIn(t: Test, room: string): Promise<() => void> {
-  const target = await precious(`${room.split('/').at(-1)}-target`);
+  const target = await precious(`${room}-target`);
   await asOther(`mkdir -m 700 ${room}/etcd-drill-others; echo precious >${room}/etcd-drill-others/file`);
   await asOther(`mv ${room}/etcd-drill-others ${room}/etcd-drill-other1; ln -s ${target} ${room}/etcd-drill-linked`);
   await mkdir(join(room, 'etcd-drill-public'), { mode: 0o755 });
