@@ -146,7 +146,7 @@ export class LiveKeys {
 }
 
 /** Live keys of one Kubernetes resource, such as `pods` or `apps.example.com/widgets`; `(other)` are those of none. */
-export interface ResourceCount {
+interface ResourceCount {
   readonly name: string;
   readonly keys: number;
   /** Of the stored records. */

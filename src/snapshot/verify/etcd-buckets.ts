@@ -200,7 +200,7 @@ class ContentReader {
     const state = parseObject(confState.toString().replaceAll(/\d+/g, '"$&"'));
     const ids = CONF_STATE.map((list) => strings(state?.[list]));
     if (state === undefined || !ids.flat().every((id) => /^\d+$/.test(id))) {
-      this.#fail('meta', 'has an impossible confState');
+      this.#fail('meta', 'has an invalid confState');
       return new Set();
     }
     const [voters = [], ...others] = ids.map((list) => list.map((id) => BigInt(id).toString(16)));
@@ -226,7 +226,7 @@ class ContentReader {
     for (const entry of this.entries(bucket)) {
       if (entry.key.toString('latin1') !== key) continue;
       if (isValid?.(entry.value) ?? true) return entry.value;
-      this.#fail(bucket, `has an impossible ${key}`);
+      this.#fail(bucket, `has an invalid ${key}`);
     }
     return undefined;
   }

@@ -206,9 +206,9 @@ export class Header {
 
 /** The pages that the meta names must be in the database. */
 function judgePointers({ root, freelist, highWaterMark }: Meta, problems: Problems): void {
-  if (root < 2n || root >= highWaterMark) problems.add('meta', `its meta page names an impossible root page ${root}`);
+  if (root < 2n || root >= highWaterMark) problems.add('meta', `its meta page names an invalid root page ${root}`);
   if (freelist !== NO_FREELIST && (freelist < 2n || freelist >= highWaterMark)) {
-    problems.add('meta', `its meta page names an impossible freelist page ${freelist}`);
+    problems.add('meta', `its meta page names an invalid freelist page ${freelist}`);
   }
 }
 

@@ -153,7 +153,7 @@ export class RunReader {
         buckets += flags;
       }
       if (element + view.getUint32(at, true) !== end) this.problem = 'has gaps or overlaps between its keys and values';
-      if (keySize === 0 || keySize > MAX_KEY_SIZE) this.problem = 'has a key of an impossible size';
+      if (keySize === 0 || keySize > MAX_KEY_SIZE) this.problem = 'has a key of an invalid size';
       sizes[2 * i] = keySize;
       sizes[2 * i + 1] = valueSize;
       end += keySize + valueSize;

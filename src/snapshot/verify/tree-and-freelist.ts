@@ -166,7 +166,7 @@ export class Freelist {
     if (count > (list.length - at) / ID_SIZE) return fail('the freelist has more ids than fit its pages');
     for (; count > 0; count--, at += ID_SIZE) {
       const id = Number(list.readBigUInt64LE(at));
-      if (id < 2 || id >= this.#highWaterMark) fail(`the freelist has an impossible page ${id}`);
+      if (id < 2 || id >= this.#highWaterMark) fail(`the freelist has an invalid page ${id}`);
       else if (!used.add(id)) fail(`page ${id} is in the freelist, and used or listed twice`, id);
     }
     const lost = this.#highWaterMark - used.count;

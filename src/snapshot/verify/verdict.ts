@@ -21,7 +21,7 @@ export type ProblemKind =
   | 'overlap';
 
 /** `page` is the bbolt page number where it was found. */
-export interface Problem {
+interface Problem {
   readonly kind: ProblemKind;
   readonly page?: number;
   readonly message: string;
