@@ -29,7 +29,8 @@ export async function backup(context: Context): Promise<Outcome & { readonly nam
   const store = await openStore(context);
   const { name, takenAt } = await watch.time('storage', findFreeName(store, signal));
 
-  const startUpload = () => store.startUpload(name, config.readBack === 'full');
+  const startUpload = () =>
+    store.startUpload(name, { isReadBack: config.readBack === 'full', contentMd5: config.contentMd5 });
   const streaming = streamFromFirstValidMember(candidates, { ...context, startUpload, warnings });
   const streamed = await watch.time('stream', streaming);
   const { snapshot, upload } = streamed;

@@ -60,6 +60,7 @@ export interface Config {
   /** Seconds for the whole run. */
   readonly timeout: number;
   readonly readBack: 'full' | 'off';
+  readonly contentMd5: 'on' | 'off';
   /** Directory of the spool; undefined = no spool. */
   readonly spoolDir: string | undefined;
   /** Space of its file system that the spool leaves free: bytes, or a share; undefined = the default. */
@@ -115,6 +116,7 @@ export function readConfig(env: Environment, needs: Needs): Config {
     retention: readRetention(reader),
     timeout: reader.number('SNAPSHOT_TIMEOUT') ?? needs.timeout ?? TIMEOUT_S,
     readBack: reader.choice('SNAPSHOT_READ_BACK', ['full', 'off']) ?? 'full',
+    contentMd5: reader.choice('SNAPSHOT_CONTENT_MD5', ['on', 'off']) ?? 'off',
     spoolDir: reader.text('SNAPSHOT_SPOOL_DIR'),
     spoolReserve: reader.sizeOrPercent('SNAPSHOT_SPOOL_RESERVE'),
     hashKvMaxSize: reader.number('SNAPSHOT_HASHKV_MAX_SIZE') ?? 2 ** 30,

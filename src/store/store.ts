@@ -11,7 +11,7 @@ import { download } from './download.ts';
 import { type DrillNote, drillNotePrefix, readDrillNote, writeDrillNote } from './drill-notes.ts';
 import { codeOf, isMissing, serverTimeOf } from './errors.ts';
 import { DEADLINES, isGone, Requests } from './requests.ts';
-import { StagedUpload } from './upload.ts';
+import { type Checksums, StagedUpload } from './upload.ts';
 
 /** Azure's codes for a blob that cannot be deleted now, which is no error: leases and policies of others are respected. */
 const OBSTACLES = new Map([
@@ -122,9 +122,8 @@ export class BlobStore {
     return { refused, aheadMs };
   }
 
-  /** @param isReadBack whether the caller will read the blob back and compare it */
-  startUpload(name: string, isReadBack = false): StagedUpload {
-    return new StagedUpload(this.#container, name, isReadBack, this.#requests, this.#signal);
+  startUpload(name: string, checksums: Checksums = { isReadBack: false, contentMd5: 'off' }): StagedUpload {
+    return new StagedUpload(this.#container, name, checksums, this.#requests, this.#signal);
   }
 
   /**

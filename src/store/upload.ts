@@ -1,4 +1,4 @@
-import { createHash, randomBytes } from 'node:crypto';
+import { createHash, type Hash, randomBytes } from 'node:crypto';
 import { addAbortListener } from 'node:events';
 import type { BlobGetPropertiesResponse, BlockBlobClient, ContainerClient } from '@azure/storage-blob';
 import { CREDENTIAL_NAMES } from '../config/azure.ts';
@@ -31,6 +31,17 @@ const ROLLBACK_MS = 20_000;
  */
 const NAME_LOST = new Set(['BlobAlreadyExists', 'ConditionNotMet', 'InvalidBlockList']);
 
+/** Which checksums go with the blob. */
+export interface Checksums {
+  /**
+   * Whether the caller will read the blob back and compare its sha256, which finds all that MD5 sums of blocks find. With TLS, which
+   * protects the line, they are omitted then: MD5 takes more processor time than anything else in an upload.
+   */
+  readonly isReadBack: boolean;
+  /** Whether the blob has the property Content-MD5, which the service does not check, but other tools do. */
+  readonly contentMd5: 'on' | 'off';
+}
+
 export interface Committed {
   /** Of the blob as it was committed: reading with it returns what was stored here, or fails. */
   readonly etag: string;
@@ -49,7 +60,8 @@ export class StagedUpload {
   readonly #signal: AbortSignal;
   /** Whether each block carries its MD5, which the service checks. */
   readonly #sendsBlockMd5: boolean;
-  readonly #md5 = createHash('md5');
+  /** Of the whole blob, if it is stored with it. */
+  readonly #contentMd5: Hash | undefined;
   readonly #buffer = new BlockBuffer();
   readonly #blockIds: string[] = [];
   readonly #staging = new Set<Promise<unknown>>();
@@ -59,13 +71,16 @@ export class StagedUpload {
   /** From the first request that can make it visible. */
   #mayBeVisible = false;
 
-  /**
-   * @param isReadBack whether the blob's sha256 will be read back, which finds all that MD5 sums of blocks find: with TLS, which
-   *   protects the line, they are omitted then, because they cost a tenth of a large backup's processor time
-   */
-  constructor(container: ContainerClient, name: string, isReadBack: boolean, requests: Requests, signal: AbortSignal) {
+  constructor(
+    container: ContainerClient,
+    name: string,
+    { isReadBack, contentMd5 }: Checksums,
+    requests: Requests,
+    signal: AbortSignal,
+  ) {
     this.#container = container;
     this.#sendsBlockMd5 = !isReadBack || !container.url.startsWith('https:');
+    this.#contentMd5 = contentMd5 === 'on' ? createHash('md5') : undefined;
     this.#blob = container.getBlockBlobClient(name);
     this.#requests = requests;
     this.#signal = AbortSignal.any([signal, this.#abort.signal]);
@@ -78,7 +93,7 @@ export class StagedUpload {
 
   /** Copies the piece; waits while all blocks are being sent. @throws StorageError of any block so far */
   async write(piece: Uint8Array): Promise<void> {
-    this.#md5.update(piece);
+    this.#contentMd5?.update(piece);
     this.#size += piece.length;
     for (let copied = 0; copied < piece.length;) {
       if (this.#buffer.isFull) {
@@ -155,11 +170,11 @@ export class StagedUpload {
   }
 
   async #makeVisible(metadata: Record<string, string>): Promise<Committed> {
-    const blobContentMD5 = this.#md5.digest();
+    const contentMd5 = this.#contentMd5 && { blobContentMD5: this.#contentMd5.digest() };
     const options = {
       conditions: { ifNoneMatch: '*' },
       metadata,
-      blobHTTPHeaders: { blobContentType: 'application/octet-stream', blobContentMD5 },
+      blobHTTPHeaders: { blobContentType: 'application/octet-stream', ...contentMd5 },
     };
     const signal = abortedAfter(this.#signal, COMMIT_GRACE_MS);
     try {
@@ -172,7 +187,7 @@ export class StagedUpload {
       this.#mayBeVisible = true;
       const body = this.#buffer.bytes;
       const store = (abortSignal: AbortSignal): Promise<Answer> =>
-        this.#blob.upload(body, body.length, { ...options, transactionalContentMD5: blobContentMD5, abortSignal });
+        this.#blob.upload(body, body.length, { ...options, ...this.#checksum(body), abortSignal });
       const commit = (abortSignal: AbortSignal): Promise<Answer> =>
         this.#blob.commitBlockList(this.#blockIds, { ...options, abortSignal });
       return withEtag(
@@ -206,6 +221,11 @@ export class StagedUpload {
   readonly #properties = (abortSignal: AbortSignal): Promise<BlobGetPropertiesResponse> =>
     this.#blob.getProperties({ abortSignal });
 
+  /** For the service to check what arrives. */
+  #checksum(body: Buffer): { readonly transactionalContentMD5?: Buffer } {
+    return this.#sendsBlockMd5 ? { transactionalContentMD5: createHash('md5').update(body).digest() } : {};
+  }
+
   /** Sends the current block without waiting for it. An error aborts `failed`. */
   #stageBlock(): void {
     const body = this.#buffer.bytes;
@@ -215,9 +235,9 @@ export class StagedUpload {
     id.writeUInt32BE(this.#blockIds.length, 16);
     const blockId = id.toString('base64');
     const number = this.#blockIds.push(blockId);
-    const sum = this.#sendsBlockMd5 ? { transactionalContentMD5: createHash('md5').update(body).digest() } : {};
+    const checksum = this.#checksum(body);
     const stage = (abortSignal: AbortSignal): Promise<unknown> =>
-      this.#blob.stageBlock(blockId, body, body.length, { ...sum, abortSignal });
+      this.#blob.stageBlock(blockId, body, body.length, { ...checksum, abortSignal });
     const staging = this.#send(`storing block ${number}`, body.length, stage)
       .catch((error: unknown) => {
         // The blocks of another tool, not yet committed, have ids of another length.

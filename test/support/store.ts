@@ -6,7 +6,7 @@ import type { VerifiedSnapshot } from '../../src/snapshot/verify/verdict.ts';
 import { SnapshotVerifier } from '../../src/snapshot/verify/verifier.ts';
 import type { Deadlines } from '../../src/store/requests.ts';
 import { BlobStore } from '../../src/store/store.ts';
-import type { Committed, StagedUpload } from '../../src/store/upload.ts';
+import type { Committed, Checksums, StagedUpload } from '../../src/store/upload.ts';
 import { SNAPSHOT } from './fixtures.ts';
 import type { Variables } from './process.ts';
 import { ETCD_PIECE } from './verify.ts';
@@ -61,8 +61,14 @@ export async function commit(upload: StagedUpload, file: Buffer, record = RECORD
 }
 
 /** Stores a whole snapshot. */
-export async function put(store: BlobStore, file: Buffer, name: string, record = RECORD): Promise<StagedUpload> {
-  const upload = store.startUpload(name);
+export async function put(
+  store: BlobStore,
+  file: Buffer,
+  name: string,
+  record = RECORD,
+  checksums?: Checksums,
+): Promise<StagedUpload> {
+  const upload = store.startUpload(name, checksums);
   await write(upload, file);
   await commit(upload, file, record);
   return upload;
