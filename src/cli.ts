@@ -107,10 +107,13 @@ function parse(
   const known = Object.keys(options).map((name) => `--${name}`);
   const unknown = tokens.find((token) => token.kind === 'option' && !Object.hasOwn(options, token.name));
   if (unknown?.kind === 'option') {
+    const owners = Object.keys(COMMANDS).filter((name) => Object.hasOwn(COMMANDS[name]?.options ?? {}, unknown.name));
     const meant = nearest(unknown.rawName, known);
+    const guess =
+      owners.length > 0 ? `It is an option of ${owners.join(' and ')}. ` : meant && `Did you mean ${meant}? `;
     throw new UsageError(
       `${command} has no option ${withoutQuery(unknown.rawName)}.`,
-      `${meant === undefined ? '' : `Did you mean ${meant}? `}See etcd-snapshot help ${command}.`,
+      `${guess ?? ''}See etcd-snapshot help ${owners[0] ?? command}.`,
     );
   }
   try {
