@@ -56,6 +56,11 @@ t.test('backup, drill and prune with a private CA', async (t) => {
   t.match(await site.outcome('prune'), { succeeded: true, pods: [{ code: 0 }] });
   const left = (await site.azurite.names('components')).filter((name) => name.endsWith('.db'));
   t.equal(left.length, 1, 'retention did its work');
+
+  const blocks = commandsOf('docs/troubleshooting.md', 'Troubleshooting in Kubernetes');
+  const asDoctor = blocks.find((block) => block.startsWith('kubectl create job doctor')) ?? '';
+  await site.shell(asDoctor.replace(/kubectl logs .*/, ''));
+  t.match(await site.outcome('doctor'), { pods: [{ message: /\d+ ok, / }] });
 });
 
 t.test('a drill of a corrupt snapshot, and one without any snapshot: no further attempt', async (t) => {
