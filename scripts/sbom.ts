@@ -56,7 +56,7 @@ function npmPackages(): Sbom {
 /** The parts that the Dockerfile copies from other images. */
 function baseParts(): Component[] {
   const dockerfile = readFileSync(join(ROOT, 'Dockerfile'), 'utf8');
-  const [, node = '', tag = ''] = /^FROM \S*?(node):([^@\s]+)\S*$/m.exec(dockerfile) ?? [];
+  const [, node = '', tag = ''] = /^FROM \S*?(node):([^@\s]+)\S* AS root$/m.exec(dockerfile) ?? [];
   const etcd = process.env['ETCD_VERSION'] ?? /^ARG ETCD_VERSION=(.+)$/m.exec(dockerfile)?.[1] ?? '';
   return [
     { type: 'application', name: 'etcd', version: etcd, purl: `pkg:github/etcd-io/etcd@v${etcd}` },

@@ -124,5 +124,5 @@ t.test('with read permissions only list and prune work, and backup is refused', 
     t.match(finished.stdout, kept);
   }
   const refused = await backup(t, variables, 2);
-  t.match(errorOf(refused).message, /SAS_TOKEN gives no permission to write/);
+  t.match(errorOf(refused).message, /SAS_TOKEN grants no permission to write/);
 });
