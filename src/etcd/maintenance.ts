@@ -1,10 +1,4 @@
-import {
-  type ClientHttp2Session,
-  type ClientHttp2Stream,
-  connect,
-  constants,
-  type IncomingHttpHeaders,
-} from 'node:http2';
+import { type ClientHttp2Session, connect, constants, type IncomingHttpHeaders } from 'node:http2';
 import { isIP } from 'node:net';
 import {
   decodeSnapshotMessage,
@@ -23,9 +17,6 @@ const FLOW_CONTROL_WINDOW = 8 * 1024 * 1024;
 
 /** Bytes of one message: the limit of gRPC's own libraries. */
 const LARGEST_MESSAGE = 4 * 1024 * 1024;
-
-/** Bytes that wait for the reader before the socket is no longer read. */
-const BATCH_SIZE = 1024 * 1024;
 
 /** What precedes each message: one byte that says whether it is compressed, and its length in four. */
 const PREFIX_SIZE = 5;
@@ -64,13 +55,13 @@ export class Maintenance {
 
   /** What the member that this connection leads to says of itself. */
   async status(): Promise<MoreStatus> {
-    for await (const [message] of this.#call('Status')) if (message !== undefined) return decodeStatus(message);
+    for await (const message of this.#call('Status')) return decodeStatus(message);
     throw new Error('Protocol error: no answer to Status');
   }
 
-  /** The messages of a snapshot, as they arrive. Ends without an error only when the server ended the call with status OK. */
-  async *snapshot(): AsyncGenerator<SnapshotMessage[], void, void> {
-    for await (const messages of this.#call('Snapshot')) yield messages.map(decodeSnapshotMessage);
+  /** The messages of a snapshot. Ends without an error only when the server ended the call with status OK. */
+  async *snapshot(): AsyncGenerator<SnapshotMessage, void, void> {
+    for await (const message of this.#call('Snapshot')) yield decodeSnapshotMessage(message);
   }
 
   /** Ends all calls. */
@@ -78,8 +69,8 @@ export class Maintenance {
     this.#session.destroy();
   }
 
-  /** The messages that answer a request without fields: each time all that have arrived. */
-  async *#call(method: string): AsyncGenerator<MessageBytes[], void, void> {
+  /** The messages that answer a request without fields. */
+  async *#call(method: string): AsyncGenerator<MessageBytes, void, void> {
     const stream = this.#session.request({
       ':method': 'POST',
       ':path': `/etcdserverpb.Maintenance/${method}`,
@@ -98,55 +89,17 @@ export class Maintenance {
     stream.end(EMPTY_REQUEST);
     const bytes = new MessageBytes();
     let length: number | undefined;
-    for await (const chunks of batchesOf(stream)) {
-      for (const chunk of chunks) bytes.push(chunk);
-      const messages: MessageBytes[] = [];
+    for await (const chunk of stream as AsyncIterable<Buffer>) {
+      bytes.push(chunk);
       for (;;) {
         if (length === undefined && bytes.size >= PREFIX_SIZE) length = lengthFrom(bytes);
         if (length === undefined || bytes.size < length) break;
-        messages.push(new MessageBytes(bytes.take(length)));
+        yield new MessageBytes(bytes.take(length));
         length = undefined;
       }
-      yield messages;
     }
     assertOk(headers, stream.rstCode);
     if (length !== undefined || bytes.size > 0) throw new Error('UNAVAILABLE: the stream ended within a message');
-  }
-}
-
-/** The chunks of a stream, not copied: each time all that have arrived, so that a busy reader is woken less often. */
-async function* batchesOf(stream: ClientHttp2Stream): AsyncGenerator<Buffer[], void, void> {
-  let chunks: Buffer[] = [];
-  let size = 0;
-  let change = Promise.withResolvers<void>();
-  stream.on('data', (chunk: Buffer) => {
-    chunks.push(chunk);
-    size += chunk.length;
-    if (size >= BATCH_SIZE) stream.pause();
-    change.resolve();
-  });
-  // Not `stream.closed`, which can be true while data is still buffered.
-  let isClosed = false;
-  stream.on('close', () => {
-    isClosed = true;
-    change.resolve();
-  });
-  try {
-    for (;;) {
-      if (chunks.length > 0) {
-        const batch = chunks;
-        [chunks, size] = [[], 0];
-        stream.resume();
-        yield batch;
-      } else if (stream.errored) throw stream.errored;
-      else if (isClosed) return;
-      else {
-        await change.promise;
-        change = Promise.withResolvers<void>();
-      }
-    }
-  } finally {
-    stream.destroy();
   }
 }
 

@@ -66,29 +66,23 @@ async function* oneStream(
   const listener = addAbortListener(signal, () => maintenance.close());
   try {
     if (expected !== undefined) assertSameMember(expected, await maintenance.status());
-    for await (const messages of maintenance.snapshot()) {
-      const data: Buffer[] = [];
-      for (const { remaining, pieces, version } of messages) {
-        for (const piece of pieces) received += piece.length;
-        announced ??= remaining + received + TRAILER_SIZE;
-        storageVersion ??= version;
-        if (pieces.length === 0) {
-          if (++empty > EMPTY_MESSAGES) throw stuck(endpoint, 'sends messages without data', received, announced);
-          continue;
-        }
-        if (remaining !== Math.max(0, announced - TRAILER_SIZE - received) || version !== storageVersion) {
-          throw new EtcdError(
-            `The snapshot stream of ${endpoint} is inconsistent after ${received} bytes.`,
-            'Use https, and set SNAPSHOT_ETCD_ENDPOINTS to the members: a proxy may change data.',
-          );
-        }
-        empty = 0;
-        data.push(...pieces);
+    for await (const { remaining, pieces, version } of maintenance.snapshot()) {
+      for (const piece of pieces) received += piece.length;
+      announced ??= remaining + received + TRAILER_SIZE;
+      storageVersion ??= version;
+      if (pieces.length === 0) {
+        if (++empty > EMPTY_MESSAGES) throw stuck(endpoint, 'sends messages without data', received, announced);
+        continue;
       }
-      if (data.length === 0) continue;
+      if (remaining !== Math.max(0, announced - TRAILER_SIZE - received) || version !== storageVersion) {
+        throw new EtcdError(
+          `The snapshot stream of ${endpoint} is inconsistent after ${received} bytes.`,
+          'Use https, and set SNAPSHOT_ETCD_ENDPOINTS to the members: a proxy may change data.',
+        );
+      }
+      empty = 0;
       waiting = false;
-      // One piece costs less on its way to the store than many.
-      yield Buffer.concat(data);
+      yield* pieces;
       waiting = true;
       timer.refresh();
     }
