@@ -31,8 +31,8 @@ const NEIGHBORS = new Set(['etcd', 'store', 'spool', 'monitoring']);
 /** Packages that only one directory can import. */
 const IMPORTERS: Record<string, RegExp> = {
   '@azure/': /^store\//,
-  'node:http2': /^etcd\/maintenance\.ts$/,
   etcd3: /^etcd\//,
+  'protobufjs/': /^etcd\//,
   '@node-rs/crc32': /^snapshot\/verify\//,
   valibot: /^(snapshot|etcd|store|restore)\//,
   yaml: /^restore\//,

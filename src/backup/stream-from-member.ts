@@ -87,6 +87,7 @@ export async function streamFromFirstValidMember(
       const pumped = await pump(candidate, upload, options);
       readMs = pumped.readMs;
       const { snapshot, spilledBytes } = pumped;
+      await assertSameMember(candidate);
       const comparison = await compareWithOthers(snapshot.facts, others, config.hashKvMaxSize, warnings);
       const contradicted = comparison && contradiction(source, comparison);
       if (contradicted?.isDecidable === true && !isLast) throw contradicted.error;
@@ -138,7 +139,7 @@ async function pump({ connection, status }: Candidate, upload: StagedUpload, opt
   const streaming = AbortSignal.any([signal, upload.failed, stop.signal]);
   const drain = async (): Promise<void> => {
     try {
-      for await (const piece of snapshotPieces(connection, streaming, status)) {
+      for await (const piece of snapshotPieces(connection, streaming)) {
         received += piece.length;
         await queue.push(piece);
       }
@@ -181,5 +182,20 @@ export function invalidStream(
     `The snapshot of ${endpoint} ${undecided ? 'cannot be verified in one pass' : 'is not valid'}: ` +
       `${shown.join('; ')}${more > 0 ? `; and ${more} more` : ''}.`,
     'Nothing was stored. Run again; if it persists, check the disk of that member and the network in between.',
+  );
+}
+
+/**
+ * Without TLS nothing but the snapshot itself is protected against changed bits; the record must not name another cluster.
+ * The snapshot of a member that has died since then is valid nevertheless.
+ */
+async function assertSameMember({ connection, status }: Candidate): Promise<void> {
+  const again = await connection.status().catch(() => status);
+  const isSame =
+    again.clusterId === status.clusterId && again.memberId === status.memberId && again.version === status.version;
+  if (isSame) return;
+  throw new EtcdError(
+    `etcd at ${status.endpoint} answered as another member after the snapshot.`,
+    'Set SNAPSHOT_ETCD_ENDPOINTS to the members, not a load balancer, and use https.',
   );
 }

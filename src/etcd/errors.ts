@@ -70,12 +70,7 @@ const CALL_ERRORS: readonly Row[] = [
     'Check the load of that member, and firewalls in between.',
   ],
   [
-    /bad record mac|decryption failed/,
-    'its data was changed on the way',
-    'Check the network and the proxies in between, and run again.',
-  ],
-  [
-    /ECONNRESET|socket hang up|Connection dropped|closed with error|RST_STREAM|UNAVAILABLE|CANCELLED/,
+    /ECONNRESET|socket hang up|Connection dropped|RST_STREAM|UNAVAILABLE|CANCELLED/,
     'the connection broke',
     'Check whether etcd is restarting there and, with https, whether it accepts the client certificate.',
   ],

@@ -1,4 +1,5 @@
 import type { IStatusResponse } from 'etcd3';
+import protobuf from 'protobufjs/minimal.js';
 import { excerpt } from '../text.ts';
 
 /** Characters of a version, such as `3.5.0-rc.1+meta`: it becomes part of messages, of the record, and so of headers. */
@@ -84,122 +85,43 @@ function versionFrom(text: string): string {
 export interface SnapshotMessage {
   /** Database bytes still to come after this message, without the trailer. */
   readonly remaining: number;
-  /** Its bytes of the database. */
-  readonly pieces: readonly Buffer[];
+  readonly blob: Buffer;
   /** The server's storage version, the same in every message; empty before 3.6. */
   readonly version: string;
 }
 
-/** @throws Error for bytes that are no message */
-export function decodeSnapshotMessage(bytes: MessageBytes): SnapshotMessage {
-  const message = { remaining: 0, pieces: [] as readonly Buffer[], version: '' };
-  for (const [field, value] of fieldsOf(bytes)) {
-    if (field === 2 && typeof value === 'bigint') message.remaining = Number(value);
-    else if (field === 3 && typeof value === 'object') message.pieces = value;
-    else if (field === 4 && typeof value === 'object') message.version = versionFrom(textOf(value));
+/** etcd3's own definition lacks the version. @throws Error for bytes that are no message, which ends the call */
+export function decodeSnapshotMessage(bytes: Buffer): SnapshotMessage {
+  const reader = protobuf.Reader.create(bytes);
+  const message = { remaining: 0, blob: asBuffer(new Uint8Array()), version: '' };
+  while (reader.pos < reader.len) {
+    const tag = reader.uint32();
+    if (tag === ((2 << 3) | 0)) message.remaining = toNumber(reader.uint64());
+    else if (tag === ((3 << 3) | 2)) message.blob = asBuffer(reader.bytes());
+    else if (tag === ((4 << 3) | 2)) message.version = versionFrom(reader.string());
+    else reader.skipType(tag & 7);
   }
   return message;
 }
 
-/** What else a member's status says, with the quota, which etcd3's own definition lacks. */
-export interface MoreStatus extends Pick<MemberStatus, 'clusterId' | 'memberId' | 'version'> {
-  /** Limit of the database size in bytes; 0 before etcd 3.6. */
-  readonly quota: number;
+/** The quota of a status, in bytes, which etcd3's own definition lacks; 0 before etcd 3.6. */
+export function decodeQuota(bytes: Buffer): number {
+  const reader = protobuf.Reader.create(bytes);
+  let quota = 0;
+  while (reader.pos < reader.len) {
+    const tag = reader.uint32();
+    if (tag === ((12 << 3) | 0)) quota = toNumber(reader.uint64());
+    else reader.skipType(tag & 7);
+  }
+  return quota;
 }
 
-/** @throws Error for bytes that are no message */
-export function decodeStatus(bytes: MessageBytes): MoreStatus {
-  const status = { clusterId: '0', memberId: '0', version: '', quota: 0 };
-  for (const [field, value] of fieldsOf(bytes)) {
-    if (field === 2 && typeof value === 'object') status.version = versionFrom(textOf(value));
-    else if (field === 12 && typeof value === 'bigint') status.quota = Number(value);
-    else if (field === 1 && typeof value === 'object') {
-      for (const [inner, id] of fieldsOf(new MessageBytes(value))) {
-        if (inner === 1 && typeof id === 'bigint') status.clusterId = id.toString(16);
-        if (inner === 2 && typeof id === 'bigint') status.memberId = id.toString(16);
-      }
-    }
-  }
-  return status;
+/** protobufjs returns 64-bit numbers in two halves. A database is far below 2^53 bytes. */
+function toNumber({ high, low }: { readonly high: number; readonly low: number }): number {
+  return (high >>> 0) * 2 ** 32 + (low >>> 0);
 }
 
-/** The fields of a message: numbers, and what has a length. etcd's messages have nothing else. @throws Error */
-function* fieldsOf(bytes: MessageBytes): Generator<[field: number, value: bigint | readonly Buffer[]], void, void> {
-  while (bytes.size > 0) {
-    const tag = Number(bytes.varint());
-    const type = tag & 7;
-    if (type !== 0 && type !== 2) throw malformed();
-    const value = bytes.varint();
-    yield [tag >>> 3, type === 0 ? value : bytes.take(Number(value))];
-  }
-}
-
-function textOf(pieces: readonly Buffer[]): string {
-  return Buffer.concat(pieces).toString();
-}
-
-/** Bytes in the chunks in which they arrived, not copied. */
-export class MessageBytes {
-  readonly #chunks: Buffer[] = [];
-  /** Bytes of the first chunk that were taken. */
-  #taken = 0;
-  #size = 0;
-
-  constructor(chunks: readonly Buffer[] = []) {
-    for (const chunk of chunks) this.push(chunk);
-  }
-
-  get size(): number {
-    return this.#size;
-  }
-
-  push(chunk: Buffer): void {
-    if (chunk.length === 0) return;
-    this.#chunks.push(chunk);
-    this.#size += chunk.length;
-  }
-
-  /** @throws Error where there are fewer */
-  take(count: number): Buffer[] {
-    if (count > this.#size) throw malformed();
-    const pieces: Buffer[] = [];
-    for (let left = count; left > 0;) {
-      const piece = this.#chunks[0]!.subarray(this.#taken, this.#taken + left);
-      pieces.push(piece);
-      left -= piece.length;
-      this.#drop(piece.length);
-    }
-    return pieces;
-  }
-
-  /** @throws Error where there is none */
-  byte(): number {
-    const byte = this.#chunks[0]?.[this.#taken];
-    if (byte === undefined) throw malformed();
-    this.#drop(1);
-    return byte;
-  }
-
-  /** Of 64 bits. @throws Error */
-  varint(): bigint {
-    let value = 0n;
-    for (let shift = 0n; shift < 70n; shift += 7n) {
-      const byte = this.byte();
-      value |= BigInt(byte & 127) << shift;
-      if (byte < 128) return BigInt.asUintN(64, value);
-    }
-    throw malformed();
-  }
-
-  #drop(count: number): void {
-    this.#taken += count;
-    this.#size -= count;
-    if (this.#taken < this.#chunks[0]!.length) return;
-    this.#chunks.shift();
-    this.#taken = 0;
-  }
-}
-
-function malformed(): Error {
-  return new Error('Protocol error: a malformed message');
+/** The same bytes, not copied. */
+function asBuffer(bytes: Uint8Array): Buffer {
+  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length);
 }

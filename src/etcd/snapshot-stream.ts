@@ -2,7 +2,6 @@ import { addAbortListener } from 'node:events';
 import { EtcdError } from '../errors.ts';
 import type { Connection } from './connection.ts';
 import { etcdError } from './errors.ts';
-import type { MemberStatus, MoreStatus } from './messages.ts';
 
 /** Milliseconds without progress until a stream is cancelled. */
 const STALL_MS = 30_000;
@@ -17,20 +16,18 @@ const TRAILER_SIZE = 32;
  * The bytes of one member's snapshot, exactly as `etcdctl snapshot save` writes them. Ends normally only if the server ended the
  * stream with status OK after all bytes that it announced (specification: the Snapshot RPC). Leaving the loop early cancels the
  * call.
- * @param expected who must send it
  * @throws EtcdError for everything else; the abort's reason if `signal` is aborted
  */
 export async function* snapshotPieces(
   connection: Connection,
   signal: AbortSignal,
-  expected?: MemberStatus,
   stallMs = STALL_MS,
 ): AsyncGenerator<Buffer, void, void> {
   let hasBegun = false;
   for (let renewed = false; ; renewed = true) {
     try {
       signal.throwIfAborted();
-      for await (const piece of oneStream(connection, signal, expected, stallMs)) {
+      for await (const piece of oneStream(connection, signal, stallMs)) {
         hasBegun = true;
         yield piece;
       }
@@ -46,11 +43,10 @@ export async function* snapshotPieces(
 async function* oneStream(
   connection: Connection,
   signal: AbortSignal,
-  expected: MemberStatus | undefined,
   stallMs: number,
 ): AsyncGenerator<Buffer, void, void> {
   const { endpoint } = connection;
-  const maintenance = await unlessAborted(connection.maintenance(), signal, (late) => late.close());
+  const call = await unlessAborted(connection.snapshot(), signal, (late) => late.cancel());
   let announced: number | undefined;
   let storageVersion: string | undefined;
   let received = 0;
@@ -61,16 +57,15 @@ async function* oneStream(
     // While the consumer works on a piece, the server is not to blame.
     if (!waiting) return;
     stalled = true;
-    maintenance.close();
+    call.cancel();
   }, stallMs);
-  const listener = addAbortListener(signal, () => maintenance.close());
+  const listener = addAbortListener(signal, () => call.cancel());
   try {
-    if (expected !== undefined) assertSameMember(expected, await maintenance.status());
-    for await (const { remaining, pieces, version } of maintenance.snapshot()) {
-      for (const piece of pieces) received += piece.length;
+    for await (const { remaining, blob, version } of call) {
+      received += blob.length;
       announced ??= remaining + received + TRAILER_SIZE;
       storageVersion ??= version;
-      if (pieces.length === 0) {
+      if (blob.length === 0) {
         if (++empty > EMPTY_MESSAGES) throw stuck(endpoint, 'sends messages without data', received, announced);
         continue;
       }
@@ -82,7 +77,7 @@ async function* oneStream(
       }
       empty = 0;
       waiting = false;
-      yield* pieces;
+      yield blob;
       waiting = true;
       timer.refresh();
     }
@@ -91,7 +86,7 @@ async function* oneStream(
   } finally {
     listener[Symbol.dispose]();
     clearTimeout(timer);
-    maintenance.close();
+    call.cancel();
   }
   if (received !== announced) {
     throw new EtcdError(
@@ -99,18 +94,6 @@ async function* oneStream(
       'Set SNAPSHOT_ETCD_ENDPOINTS to the members: a proxy or load balancer may have ended the connection.',
     );
   }
-}
-
-/**
- * A load balancer can lead to another member than before, and without TLS an id can be changed on the way: the record must not
- * name another member.
- */
-function assertSameMember(expected: MemberStatus, { clusterId, memberId, version }: MoreStatus): void {
-  if (expected.clusterId === clusterId && expected.memberId === memberId && expected.version === version) return;
-  throw new EtcdError(
-    `etcd at ${expected.endpoint} answers as another member than before.`,
-    'Set SNAPSHOT_ETCD_ENDPOINTS to the members, not a load balancer, and use https.',
-  );
 }
 
 function stuck(endpoint: string, how: string, received: number, announced: number | undefined): EtcdError {

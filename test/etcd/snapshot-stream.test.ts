@@ -30,7 +30,6 @@ async function stream(
     for await (const piece of snapshotPieces(
       connection,
       options.signal ?? new AbortController().signal,
-      undefined,
       options.stallMs,
     )) {
       pieces.push(Buffer.from(piece));
