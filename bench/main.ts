@@ -2,7 +2,7 @@
  * Compares this worker with the shell chain that it replaces and with lower limits, in one run, in turns. Prints Markdown tables
  * with ratios.
  *
- *   npm run bench -- [--sizes 3MB,240MB,0.7GB,2GB] [--rounds 5] [--stores azurite,https,http] [--sections startup,backup,impact,files]
+ *   npm run bench -- [--sizes 3MB,240MB,0.7GB,2GB] [--rounds 5] [--stores azurite,https,http] [--sections startup,backup,tricks,impact,files]
  *                    [--memory /dev/shm] [--disk /tmp] [--smoke] [--write]
  *   npm run bench -- --sections uplink,verifier
  *   npm run bench -- --scale
@@ -24,6 +24,7 @@ import { backupSection } from './sections/backup.ts';
 import { filesSection } from './sections/files.ts';
 import { impactSection } from './sections/impact.ts';
 import { startupSection } from './sections/startup.ts';
+import { tricksSection } from './sections/tricks.ts';
 import { uplinkSection } from './sections/uplink.ts';
 import { verifierSection } from './sections/verifier.ts';
 import { STORES, type StoreName } from './target.ts';
@@ -34,7 +35,7 @@ const { values: options } = parseArgs({
     sizes: { type: 'string', default: '3MB,240MB,0.7GB,2GB' },
     rounds: { type: 'string', default: '5' },
     stores: { type: 'string' },
-    sections: { type: 'string', default: 'startup,backup,impact,files' },
+    sections: { type: 'string', default: 'startup,backup,tricks,impact,files' },
     memory: { type: 'string', default: existsSync('/dev/shm') ? '/dev/shm' : tmpdir() },
     disk: { type: 'string', default: tmpdir() },
     smoke: { type: 'boolean', default: false },
@@ -49,6 +50,7 @@ const SECTIONS: Readonly<Record<string, (bench: Bench) => Promise<Report>>> = {
   /** Of the size up to which everything is quick, and of the largest one. */
   impact: async (bench) => impactSection(bench, Math.max(...bench.sizes.filter((size) => size < GB), 3 * MB)),
   files: async (bench) => filesSection(bench, Math.max(...bench.sizes.filter((size) => size <= 2 * GB), 3 * MB)),
+  tricks: async (bench) => tricksSection(bench, Math.max(...bench.sizes.filter((size) => size < GB / 2), 3 * MB)),
   uplink: uplinkSection,
   verifier: verifierSection,
 };
