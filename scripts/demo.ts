@@ -32,7 +32,7 @@ async function demo(): Promise<void> {
   const tools = findEtcd().at(-1);
   if (tools === undefined) throw new Error('no etcd found');
   console.log(`This demo takes about a minute and needs no Azure account. It will
-  1. start an etcd ${tools.version} cluster (three members, TLS) and Azurite, the local stand-in for Azure Blob Storage
+  1. start an etcd ${tools.version} cluster (three members, TLS) and Azurite, the local emulator of Azure Blob Storage
   2. take a backup, list it and verify it
   3. run a drill: restore the backup into a temporary directory and compare it
   4. delete the data of all three members, and restore the cluster from the backup
@@ -55,7 +55,7 @@ Everything runs on 127.0.0.1 and in ${dir}, which is removed at the end. Ctrl-C 
   await run(['list'], variables);
   await run(['verify', name], variables);
 
-  say('Proving that it can be restored');
+  say('Testing that it can be restored');
   await run(['drill'], variables);
 
   say('Disaster: all three members are killed and their data is deleted');

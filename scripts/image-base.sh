@@ -26,12 +26,12 @@ fi
 if ! podman image exists "$etcd_image"; then
   tools=test/tools/bin/$etcd_version
   if [ ! -d "$tools" ]; then
-    echo "image-base.sh: there is no $tools to make $etcd_image from: run test/tools/build.sh." >&2
+    echo "image-base.sh: cannot create $etcd_image: there is no $tools. Run: test/tools/build.sh" >&2
     exit 3
   fi
   tar -C "$tools" -c --transform 's|^\.|usr/local/bin|' . |
     podman import --quiet --message "stand-in for $etcd_image" - "$etcd_image"
-  echo "image-base.sh: made $etcd_image"
+  echo "image-base.sh: created $etcd_image"
 fi
 
 if podman image exists "$image"; then
@@ -44,7 +44,7 @@ fi
 mirror=$(apt-get indextargets --format '$(ORIGIN) $(RELEASE) $(REPO_URI)' 'Created-By: Packages' |
   sed -n "s/^Debian $suite //p" | head -n 1)
 if [ -z "$mirror" ]; then
-  echo "image-base.sh: apt knows no mirror of Debian $suite here, so there is nothing to build $image from." >&2
+  echo "image-base.sh: cannot create $image: apt has no mirror of Debian $suite." >&2
   exit 3
 fi
 
@@ -70,4 +70,4 @@ npm install --silent --global --prefix "$root/usr/local" npm@11
 
 tar -C "$root" -c . | podman import --quiet --message "stand-in for $image" \
   --change 'ENV PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin' --change 'CMD ["node"]' - "$image"
-echo "image-base.sh: made $image: Debian $suite, Node $("$root/usr/local/bin/node" --version)"
+echo "image-base.sh: created $image: Debian $suite, Node $("$root/usr/local/bin/node" --version)"

@@ -7,10 +7,10 @@ case ${1-} in
   -*)
     echo 'usage: scripts/image-build.sh [tag]      (default: etcd-snapshot-azure-blob:dev)'
     echo
-    echo 'ETCD_VERSION=3.5.35: with the tools of this etcd instead of those that the Dockerfile names.'
-    echo 'The base images are pulled, always, so that a stand-in never ends up in an image that is published.'
-    echo 'STAND_IN_BASE=1: nothing is pulled. The base images in local storage are used; image-base.sh makes those that are missing.'
-    echo 'NO_CACHE=1: every step is done again.'
+    echo 'ETCD_VERSION=3.5.35: uses the tools of this version of etcd instead of the version in the Dockerfile.'
+    echo 'The base images are always pulled, so that no image with a replacement base is ever published.'
+    echo 'STAND_IN_BASE=1: pulls nothing. Uses the base images in local storage; image-base.sh creates those that are missing.'
+    echo 'NO_CACHE=1: runs every step again.'
     exit 0
     ;;
 esac

@@ -41,7 +41,7 @@ function installEtcd() {
     }
   } catch {
     const commands = installer.commands.map((command) => (sudo === '' ? command : `sudo ${command}`));
-    fail(`That failed. Run this yourself, then start again: ${commands.join(' && ')}`);
+    fail(`The installation failed. Run this by hand, then start again: ${commands.join(' && ')}`);
   }
 }
 

@@ -93,7 +93,7 @@ function commandOf(name: string): Command {
   const meant = nearest(name, names);
   throw new UsageError(
     `There is no command ${withoutQuery(name)}.`,
-    meant === undefined ? `Commands: ${names.join(', ')}; see --help.` : `Did you mean ${meant}? See --help.`,
+    `${meant === undefined ? `Use one of: ${names.join(', ')}` : `Check the spelling: the most similar command is ${meant}`}. Run: etcd-snapshot --help`,
   );
 }
 
@@ -110,17 +110,19 @@ function parse(
     const owners = Object.keys(COMMANDS).filter((name) => Object.hasOwn(COMMANDS[name]?.options ?? {}, unknown.name));
     const meant = nearest(unknown.rawName, known);
     const guess =
-      owners.length > 0 ? `It is an option of ${owners.join(' and ')}. ` : meant && `Did you mean ${meant}? `;
+      owners.length > 0
+        ? `Use it with ${owners.join(' or ')} only. `
+        : meant && `Check the spelling: the most similar option is ${meant}. `;
     throw new UsageError(
       `${command} has no option ${withoutQuery(unknown.rawName)}.`,
-      `${guess ?? ''}See etcd-snapshot help ${owners[0] ?? command}.`,
+      `${guess ?? ''}Run: etcd-snapshot help ${owners[0] ?? command}`,
     );
   }
   try {
     return parseArgs({ args: [...words], allowPositionals: true, options }).values;
   } catch (error) {
     const [sentence] = messageOf(error).split('. ');
-    throw new UsageError(`The command line is invalid: ${sentence}.`, `See etcd-snapshot help ${command}.`, error);
+    throw new UsageError(`The command line is invalid: ${sentence}.`, `Run: etcd-snapshot help ${command}`, error);
   }
 }
 
@@ -129,7 +131,7 @@ function assertOperands(command: string, { operands: wanted }: Command, operands
   const least = wanted.filter((operand) => !operand.startsWith('[')).length;
   if (operands.length >= least && operands.length <= wanted.length) return;
   const [takes, given] = [wanted.join(' ') || 'no argument', operands.join(' ') || 'none'];
-  throw new UsageError(`${command} takes ${takes}, but was given ${given}.`, `See etcd-snapshot help ${command}.`);
+  throw new UsageError(`${command} takes ${takes}, but was given ${given}.`, `Run: etcd-snapshot help ${command}`);
 }
 
 /** @throws UsageError unless all of them, and at least one, are files of this machine */
@@ -139,7 +141,7 @@ function assertFiles(operands: readonly string[]): void {
   const why = stored === undefined ? 'no file is given' : `${printable(stored)} is not a file`;
   throw new UsageError(
     `--skip-hash-check applies to files only; ${why}.`,
-    `${hintOn(operands) ?? 'Name a file; its path begins with ./ or /'}. A stored snapshot is never used without checking its sha256.`,
+    `${hintOn(operands) ?? 'Give a path that begins with ./, ../ or /'}. A stored snapshot is never used without checking its sha256.`,
   );
 }
 

@@ -113,7 +113,7 @@ export const COMMANDS: Readonly<Record<string, Command>> = {
     operands: [],
     summary: 'apply retention without a backup',
     about:
-      'Deletes the snapshots that no SNAPSHOT_KEEP_… rule keeps, and shows the reason for each one. The newest snapshot of the cluster is always kept. If it looks wrong compared with earlier ones, nothing is deleted.',
+      'Deletes the snapshots that no SNAPSHOT_KEEP_… rule keeps, and shows the reason for each one. The newest snapshot of the cluster is always kept. If it is suspicious compared with earlier ones, nothing is deleted.',
     options: {
       'dry-run': { type: 'boolean', help: 'show what would be deleted, and delete nothing' },
       'cluster-id': {
@@ -186,7 +186,7 @@ export const COMMANDS: Readonly<Record<string, Command>> = {
       'data-dir': {
         type: 'string',
         value: 'DIR',
-        help: 'its data directory (default: named NEW, where the layout keeps data)',
+        help: 'its data directory (default: the directory NEW where the layout keeps its data)',
       },
       layout: { type: 'string', value: 'LAYOUT', help: 'aks-engine or kubeadm (default: detected on this host)' },
       voter: { type: 'boolean', help: 'add it as a voting member directly, not as a learner first' },
@@ -254,11 +254,11 @@ export const COMMANDS: Readonly<Record<string, Command>> = {
     load: async () => (await import('./commands/drill.ts')).drill,
     needs: needsOfDrill,
     operands: ['[NAME|FILE]'],
-    summary: 'prove that a snapshot can be restored',
+    summary: 'test that a snapshot can be restored',
     about:
       'Restores a snapshot (the newest, if none is named) into a temporary directory, starts a real etcd from it on loopback, compares revision, keys and HashKV with the snapshot, and shows how long a recovery takes. Leaves nothing behind.',
     options: {
-      'temp-dir': { type: 'string', value: 'DIR', help: 'directory with room for twice the database (default: /tmp)' },
+      'temp-dir': { type: 'string', value: 'DIR', help: 'directory with space for twice the database (default: /tmp)' },
       ...CLUSTER_ID,
       ...SKIP_HASH_CHECK,
     },

@@ -179,7 +179,7 @@ function trustedLink(at: string, path: string): string | undefined {
   if (isOurs && ino === stats.ino && ctimeNs === stats.ctimeNs) return target;
   throw new UnsafeError(
     `${printable(withNames(at))}, a part of ${printable(path)}, is a symbolic link that belongs to another user (uid ${stats.uid}).`,
-    'Check where it leads, and give the path without the link. Nothing was done.',
+    'Check where it points, and give the path without the link. Nothing was done.',
   );
 }
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env -S node --max-semi-space-size=1 --
-// The flags are those of the Dockerfile. The dashes keep Node from taking our --env-file for its own.
+// The flags are those of the Dockerfile. The dashes prevent Node from treating our --env-file as its own option.
 // This file runs on any Node, and loads the rest only where that can run: as `engines` in package.json says.
 const [major = 0, minor = 0] = process.versions.node.split('.').map(Number);
 const isSupported = major > 23 || (major === 23 && minor >= 11) || (major === 22 && minor >= 15);

@@ -41,7 +41,7 @@ export class ConfigurationError extends UsageError {
   override readonly problems: readonly string[];
 
   constructor(problems: readonly string[], hint: string) {
-    const count = problems.length === 1 ? 'one problem' : `${problems.length} problems`;
+    const count = problems.length === 1 ? 'one error' : `${problems.length} errors`;
     super(`The configuration has ${count}: ${problems.join('; ')}.`, hint);
     this.problems = problems;
   }
@@ -92,14 +92,14 @@ export type EndingSignal = keyof typeof SIGNAL_EXIT_CODES;
 export class Interrupted extends WorkerError {
   readonly #signal: EndingSignal;
 
-  /** @param outcome what became of the run's snapshot, as the end of a sentence; it goes with a hint of its own */
+  /** @param outcome what happened to the run's snapshot, as the end of a sentence; it has its own hint */
   constructor(signal: EndingSignal, outcome?: string, hint = 'Run the command again.') {
     const message = `Interrupted by ${signal} before the work was done`;
     super(SIGNAL_EXIT_CODES[signal], outcome === undefined ? `${message}.` : `${message}; ${outcome}.`, hint);
     this.#signal = signal;
   }
 
-  /** The same end, with what became of the snapshot that the run was storing. */
+  /** The same error, with what happened to the snapshot that the run was storing. */
   withOutcome(outcome: string, hint: string): Interrupted {
     return new Interrupted(this.#signal, outcome, hint);
   }

@@ -75,7 +75,7 @@ export function pathProblem(value: string): string | undefined {
 }
 
 function notRegular(stats: Stats): Error {
-  return Object.assign(new Error(`is not a regular file but ${kindOf(stats)}`), { code: 'ENOTREG' });
+  return Object.assign(new Error(`is ${kindOf(stats)}, not a regular file`), { code: 'ENOTREG' });
 }
 
 /** The kind of a directory entry, for messages. */
@@ -99,7 +99,7 @@ export function withNames(text: string): string {
   });
 }
 
-const ANOTHER_DISK = 'Free some, or use a directory on another disk.';
+const ANOTHER_DISK = 'Free disk space, or use a directory on another disk.';
 const AS_ROOT = 'Run as root, with the capabilities CHOWN, DAC_OVERRIDE and FOWNER.';
 
 const WHY: Readonly<Record<string, readonly [why: string, hint: string]>> = {
@@ -111,9 +111,9 @@ const WHY: Readonly<Record<string, readonly [why: string, hint: string]>> = {
   EROFS: ['the file system is read-only', 'In a container, mount the parent directory writable.'],
   ENOENT: ['it does not exist', 'Check the path; in a container, mount the parent directory.'],
   ENOTDIR: ['a part of its path is not a directory', 'Check the path.'],
-  EEXIST: ['it already exists', 'Run it again.'],
+  EEXIST: ['it already exists', 'Run the command again.'],
   EBUSY: ['it is a mount point', 'Use a directory inside it.'],
-  ENOTEMPTY: ['the directory is no longer empty', 'Check whether another restore, or etcd, uses it.'],
+  ENOTEMPTY: ['the directory is no longer empty', 'Check whether etcd or another restore uses it.'],
 };
 
 /**
@@ -146,7 +146,7 @@ export async function assertSpace(dir: string, bytes: number): Promise<void> {
   const free = bavail * bsize;
   if (free >= bytes) return;
   throw new UsageError(
-    `Too little space in ${withNames(dir)}: ${humanSize(free)} free, ${humanSize(bytes)} needed.`,
+    `Not enough space in ${withNames(dir)}: ${humanSize(free)} free, ${humanSize(bytes)} needed.`,
     `${ANOTHER_DISK} Nothing was done.`,
   );
 }

@@ -97,7 +97,7 @@ async function execute(run: Run, commandLine: CommandLine, controller: AbortCont
   const { signal } = controller;
   if (envFile !== undefined && hasNodeTakenEnvFile()) {
     throw new UsageError(
-      'Without two dashes Node.js treats --env-file as its own option and applies NODE_OPTIONS of that file.',
+      'Node.js treated --env-file as its own option, and applied NODE_OPTIONS of that file.',
       'Put two dashes before the program: node -- dist/main.js … --env-file FILE',
     );
   }
@@ -195,7 +195,7 @@ async function print(run: Run, text: string | Buffer, signal: AbortSignal, summa
   } catch (error) {
     const exitCode = error instanceof Interrupted ? error.exitCode : ExitCode.unexpected;
     const isEnded = error instanceof Interrupted || error instanceof RunTimeout;
-    const why = isEnded ? 'nobody has read it' : messageOf(error);
+    const why = isEnded ? 'it was not read in time' : messageOf(error);
     const message = `The result could not be written to standard output: ${why}. What was done: ${summary}`;
     throw new WorkerError(exitCode, message, 'Check the process or disk that standard output goes to.', error);
   }

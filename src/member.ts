@@ -33,7 +33,7 @@ export function parseInitialCluster(text: string): InitialMember[] {
     if (name === undefined || url === undefined || !URL.canParse(url)) {
       throw new UsageError(
         `Invalid initial cluster "${printable(text)}".`,
-        'Write it as for etcd: name=peer-URL,name=peer-URL,…',
+        'Use the form that etcd uses: name=peer-URL,name=peer-URL,…',
       );
     }
     urls.set(name, [...(urls.get(name) ?? []), url]);

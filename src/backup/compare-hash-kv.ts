@@ -26,8 +26,8 @@ export async function compareWithOthers(
   const comparison = await compareHashKV(hashKV, others);
   if (comparison.verdict !== 'confirmed') return comparison;
   for (const memberId of comparison.disagree) {
-    const sentence = `Member ${memberId} holds other data than the snapshot at the same revision.`;
-    warnings.add(sentence, 'That member is corrupt: replace it.');
+    const sentence = `The data of member ${memberId} differs from the snapshot at the same revision.`;
+    warnings.add(sentence, 'Replace that member: it is corrupt.');
   }
   return comparison;
 }
@@ -75,11 +75,11 @@ interface Contradiction {
 export function contradiction({ memberId, endpoint }: MemberStatus, comparison: Comparison): Contradiction | undefined {
   const { verdict, disagree, skipped } = comparison;
   if (verdict === 'confirmed') return undefined;
-  const what = `Member ${memberId} at ${endpoint} holds other data than ${disagree.join(' and ')} at the same revision`;
+  const what = `The data of member ${memberId} at ${endpoint} differs from that of ${disagree.join(' and ')} at the same revision`;
   const isDecidable = verdict === 'outvoted' || skipped.length > 0;
   const [message, hint] =
     verdict === 'outvoted'
-      ? [`${what}.`, 'That member is corrupt: replace it (etcdctl endpoint hashkv shows the difference).']
+      ? [`${what}.`, 'Replace that member: it is corrupt (etcdctl endpoint hashkv shows the difference).']
       : [
           `${what}, and it is not known which of them is corrupt.`,
           'Compare all members (etcdctl endpoint hashkv), and replace the one that differs from the majority.',

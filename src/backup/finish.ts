@@ -75,7 +75,7 @@ function warnAboutClock(here: Date, atService: Date, warnings: Warnings): void {
   const direction = aheadMs > 0 ? 'ahead of' : 'behind';
   warnings.add(
     `The clock of this host is ${humanAge(Math.abs(aheadMs))} ${direction} that of Azure.`,
-    'Synchronise it (chrony, systemd-timesyncd): dates decide what retention keeps and which snapshot a restore takes.',
+    'Synchronize it (chrony, systemd-timesyncd): dates decide what retention keeps and which snapshot a restore uses.',
   );
 }
 

@@ -52,7 +52,7 @@ export async function membersToRecord(
   } catch (error) {
     if (!(error instanceof EtcdError)) throw error;
     warnings.add(
-      `The record has the members of the file, because the source did not list those of the cluster: ${error.message}`,
+      `The record lists the members that are in the snapshot, because etcd did not return the current ones: ${error.message}`,
       'Compare them with `etcdctl member list` before you restore from it.',
     );
     warnAboutPromotions(file, members, warnings);
@@ -74,7 +74,7 @@ function warnAboutPromotions({ unwrittenPromotions }: Content, members: readonly
   if (promoted.length === 0) return;
   warnings.add(
     `etcd's database lists ${promoted.map(({ id, name }) => printable(name || id)).join(', ')} as learners, but they vote: etcd before 3.5.20 did not save the promotion.`,
-    'Upgrade to the newest 3.5 before 3.6, which can refuse to start with it (etcd issue 19557).',
+    'Upgrade to the newest 3.5 before you upgrade to 3.6, which can refuse to start with such data (etcd issue 19557).',
   );
 }
 
@@ -82,8 +82,8 @@ function warnAboutDifferences(file: Content, members: readonly Member[], warning
   const strangers = file.members.filter(({ id }) => !members.some((member) => member.id === id));
   if (strangers.length > 0) {
     warnings.add(
-      `The file also lists members that are not in the cluster: ${strangers.map(title).join(', ')}. The record leaves them out.`,
-      'etcd 3.4 keeps those of the old cluster after a restore. Restore from a plan: a bare file needs --initial-cluster.',
+      `The file also lists members that are not in the cluster: ${strangers.map(title).join(', ')}. The record omits them.`,
+      'Restore from a plan: a file alone needs --initial-cluster. After a restore, etcd 3.4 keeps the members of the old cluster in its data.',
     );
   }
   for (const member of members) {
@@ -93,7 +93,7 @@ function warnAboutDifferences(file: Content, members: readonly Member[], warning
     const hasUrls = inFile !== undefined && sameUrls(member.peerURLs, inFile.peerURLs);
     if (hasName && hasUrls && member.isLearner === inFile.isLearner) continue;
     warnings.add(
-      `The record has member ${inWords(member)}, as in the cluster; the file has ${inFile === undefined ? 'no such member' : inWords(inFile)}.`,
+      `The cluster lists member ${inWords(member)}, but the snapshot has ${inFile === undefined ? 'no such member' : inWords(inFile)}. The record follows the cluster.`,
       'If the members were changed during this backup, take another one.',
     );
   }

@@ -44,7 +44,9 @@ export async function readBackStored(
   throw new StorageError(
     'ReadBackMismatch',
     `The stored blob ${name} does not match the data that was sent${isRemoved ? '; it was removed' : ''}.`,
-    isRemoved ? 'Run again; check for a proxy that changes data.' : `Delete ${name}: it is not a valid snapshot.`,
+    isRemoved
+      ? 'Run the command again, and check for a proxy that changes data.'
+      : `Delete ${name}: it is not a valid snapshot.`,
   );
 }
 

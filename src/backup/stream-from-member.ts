@@ -181,7 +181,7 @@ export function invalidStream(
   return new VerificationError(
     `The snapshot of ${endpoint} ${undecided ? 'cannot be verified in one pass' : 'is not valid'}: ` +
       `${shown.join('; ')}${more > 0 ? `; and ${more} more` : ''}.`,
-    'Nothing was stored. Run again; if it persists, check the disk of that member and the network in between.',
+    'Nothing was stored. Run the command again; if the problem persists, check the disk of that member and the network in between.',
   );
 }
 

@@ -42,7 +42,7 @@ export async function backup(context: Context): Promise<Outcome & { readonly nam
   log.info('stored snapshot', { name, size: facts.size, sha256: record.sha256 });
 
   const readBack = await watch.time('readBack', readBackStored(store, stored, config.readBack, startProgress));
-  if (readBack.state === 'done') log.info('read back stored snapshot: it is the same', { name });
+  if (readBack.state === 'done') log.info('read back stored snapshot: the sha256 matches', { name });
   if (readBack.state === 'off') log.warn('stored snapshot is not read back (SNAPSHOT_READ_BACK=off)', { name });
 
   const finishing = finishBackup(store, stored, readBack, config.retention, warnings, log);

@@ -77,7 +77,7 @@ async function doneBefore(
   { name, sha256 }: { readonly name: string; readonly sha256: string | undefined },
 ): Promise<Outcome> {
   if (sha256 === undefined || (await sha256Of(file)) !== sha256) {
-    throw new UsageError(`${printable(file)} already exists, and is not ${printable(name)}.`, NEW);
+    throw new UsageError(`${printable(file)} already exists, and does not contain ${printable(name)}.`, NEW);
   }
   const summary = `Already done: ${printable(name)} is in ${printable(file)}.`;
   return { text: `${SECRETS}\n${summary}`, summary, json: { name, file, sha256, alreadyDone: true } };

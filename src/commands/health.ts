@@ -80,7 +80,7 @@ function partialFailure({ members, alarms, quorum }: ClusterHealth, problems: re
     ...(alarms.length === 0 ? [] : [counted(alarms.length, 'alarm')]),
   ];
   const hint = hasQuorum(quorum)
-    ? 'Replace a member that is lost for good with `etcd-snapshot replace-member`. Clear an alarm with `etcdctl alarm disarm`.'
-    : 'Start the members that are down; if too many are lost for good, restore a snapshot on new ones: run `etcd-snapshot restore --plan`.';
+    ? 'Replace a permanently lost member with `etcd-snapshot replace-member`. Clear an alarm with `etcdctl alarm disarm`.'
+    : 'Start the members that are down. If too many are permanently lost, restore a snapshot on new ones. Run: etcd-snapshot restore --plan';
   return new UnsafeError(`The cluster is not healthy (${what.join(', ')}): ${problems[0]}`, hint);
 }

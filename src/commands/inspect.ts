@@ -13,7 +13,7 @@ import { openSource, readVerified } from './snapshot-operand.ts';
 const LARGEST = 10;
 
 /**
- * Shows the content of a snapshot, for the decision which one to restore. It is verified first; then its keys are read in a second
+ * Shows the content of a snapshot, to help decide which one to restore. It is verified first; then its keys are read in a second
  * pass. Values are never shown, except that of one key requested by its exact name.
  */
 export async function inspect(context: Context, { operands, options }: Arguments): Promise<Outcome> {
@@ -56,7 +56,7 @@ async function getValue(context: Context, source: SnapshotSource, facts: Snapsho
   throw new WorkerError(
     ExitCode.noSuchSnapshot,
     `There is no key ${printable(key)} in ${source.name}.`,
-    '--keys PREFIX lists the keys that there are.',
+    'List the keys with --keys PREFIX.',
   );
 }
 
@@ -94,7 +94,7 @@ function describe(source: SnapshotSource, facts: SnapshotFacts, keys: readonly L
   const largest = keys.toSorted((a, b) => b.size - a.size).slice(0, LARGEST);
   const origin =
     record === undefined
-      ? 'no record: when it was taken and of which cluster is not known'
+      ? 'no record: its time and its cluster are unknown'
       : `taken ${record.takenAt.toISOString()} of cluster ${record.clusterId}, etcd ${record.etcdVersion}`;
   const memberRows = members.map((member) => {
     return [member.id, member.name, member.isLearner ? 'learner' : 'voter', member.peerURLs.join(',')];
@@ -104,10 +104,10 @@ function describe(source: SnapshotSource, facts: SnapshotFacts, keys: readonly L
   const lines = [
     printable(name),
     printable(origin),
-    ...(skipHashCheck ? ['its sha256 was not checked: a changed byte of a value would not be noticed'] : []),
+    ...(skipHashCheck ? ['its sha256 was not checked: a changed byte of a value cannot be detected'] : []),
     `cluster version ${printable(clusterVersion ?? 'unknown')}, authentication ${authEnabled ? 'on' : 'off'}`,
     ...alarms.map(({ memberId, alarm }) => `alarm ${alarm} of member ${memberId}`),
-    ...(compaction.scheduled === compaction.finished ? [] : ['taken in the middle of a compaction']),
+    ...(compaction.scheduled === compaction.finished ? [] : ['taken during a compaction']),
     statusTable(facts),
     '\nmembers:',
     alignColumns(['ID', 'NAME', 'ROLE', 'PEER URLS'], memberRows),
@@ -141,7 +141,7 @@ function membersOf(
   const warnings =
     others.length === 0
       ? []
-      : [`The file also lists ${others.map(title).join(', ')}, not in the cluster at that time.`];
+      : [`The file lists members that were not in the cluster at that time: ${others.map(title).join(', ')}.`];
   try {
     if (usesRecord) assertAgrees(record, facts);
     membersToRestore(usesRecord ? record : facts);

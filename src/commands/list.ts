@@ -76,8 +76,8 @@ export function explanations({ malformed, current, otherClusterIds }: RetentionP
   if (malformed.length > EXPLAINED) lines.push(`${malformed.length - EXPLAINED} more are not counted.`);
   if (current !== undefined && otherClusterIds.length > 0) {
     lines.push(
-      `This cluster is ${current.record.clusterId}; snapshots of ${otherClusterIds.join(', ')} belong to other clusters, and are kept and ignored by all rules.`,
-      'A restored cluster has a new id. To let its old snapshots age out as well, set SNAPSHOT_PREVIOUS_CLUSTER_IDS to its earlier ids, or run `prune --cluster-id ID` once.',
+      `This cluster is ${current.record.clusterId}. Snapshots of other clusters (${otherClusterIds.join(', ')}) are kept, and ignored by all rules.`,
+      'A restored cluster has a new id. To apply retention to its old snapshots as well, set SNAPSHOT_PREVIOUS_CLUSTER_IDS to its earlier ids, or run `prune --cluster-id ID` once.',
     );
   }
   return lines.map((line) => paragraph(printable(line)));

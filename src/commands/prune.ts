@@ -10,7 +10,7 @@ import {
 } from '../retention/apply.ts';
 import { planRetention, type RetentionPlan } from '../retention/retention-plan.ts';
 import type { StoredBlob } from '../store/catalogue.ts';
-import { alignColumns } from '../text.ts';
+import { alignColumns, counted } from '../text.ts';
 import { type Arguments, type Context, openStore, type Outcome } from './command.ts';
 import { ageText, explanations } from './list.ts';
 import { readClusterIds } from './snapshot-operand.ts';
@@ -67,10 +67,10 @@ function verdict(
     case 'held':
       return `Retention is held: nothing ${dryRun ? 'would be' : 'was'} deleted (${anomalies.join('; ')}).`;
     case 'planned':
-      return `Dry run: nothing was deleted. ${decisions.filter(({ keep }) => !keep).length} would be.`;
+      return `Dry run: ${counted(decisions.filter(({ keep }) => !keep).length, 'snapshot')} would be deleted; nothing was changed.`;
     case 'applied':
     case 'incomplete':
-      return `${removed.length} deleted; ${kept} of this cluster are left.`;
+      return `${counted(removed.length, 'snapshot')} deleted; this cluster has ${kept} left.`;
   }
 }
 

@@ -182,14 +182,14 @@ async function prepare(
   const isConfirmed = options['yes'] === true || done.announced.has(kind);
   if (!isConfirmed && confirm === undefined) {
     throw new UsageError(
-      `Confirmation needed, but stdin is not a terminal: ${words}.`,
+      `Confirmation is required, but stdin is not a terminal: ${words}.`,
       'Check the steps with --dry-run, and confirm all with --yes. Nothing more was changed.',
     );
   }
   if (done.backup === null && options['no-backup'] !== true) {
     if (config.storage === undefined) {
       throw new UsageError(
-        'A change of the members needs a fresh backup first, but no storage is configured.',
+        'A backup is required before the members are changed, but no storage is configured.',
         'Set SNAPSHOT_AZURE_ACCOUNT_NAME, _ACCOUNT_KEY and _CONTAINER_NAME (docs/configuration.md), or give --no-backup.',
       );
     }
@@ -208,7 +208,10 @@ async function prepare(
   if (isConfirmed) return false;
   if ((await confirm?.(`Next: ${words}. Continue?`)) === true) done.announced.add(kind);
   else if (!signal.aborted) {
-    throw new UsageError('Step not confirmed: nothing more was changed.', 'Run again to continue from here.');
+    throw new UsageError(
+      'Step not confirmed: nothing more was changed.',
+      'Run the command again to continue from here.',
+    );
   }
   return true;
 }
@@ -302,6 +305,8 @@ function result(
 function staleAlarms({ members, alarms }: ClusterHealth): string[] {
   const gone = alarms.filter(({ memberId }) => !members.some(({ id }) => id === memberId));
   return gone.map(({ memberId, alarm }) =>
-    printable(`The alarm ${alarm} of the removed member ${memberId} is still set: etcdctl alarm disarm`),
+    printable(
+      `The alarm ${alarm} of the removed member ${memberId} is still set. To clear it, run: etcdctl alarm disarm`,
+    ),
   );
 }

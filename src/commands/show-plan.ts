@@ -37,7 +37,7 @@ export async function showPlan(context: Context, args: Arguments): Promise<Outco
   if (saved !== undefined) {
     if (output !== undefined) {
       throw new UsageError(
-        '--output writes a new plan, and --from-plan shows an existing one.',
+        '--output cannot be combined with --from-plan: it writes a new plan, and --from-plan shows an existing one.',
         'Omit one of the two.',
       );
     }
@@ -107,7 +107,7 @@ export function planText(plan: Plan, file: string): string {
         ]),
     ['data directory', `${dataDir}${configFile === null ? '' : `, unless a member's ${configFile} names another`}`],
     ...own.map((member) => [`  of ${member.name}`, member.dataDir ?? '']),
-    ['digest', `${digest.slice(0, 16)} (the same wherever this plan is used)`],
+    ['digest', `${digest.slice(0, 16)} (the same on all members)`],
     ...leftOut.map(({ id, name, reason }) => ['left out', `${name || id}: it ${printable(reason)}`]),
   ] as const;
   return [

@@ -46,7 +46,7 @@ export async function openNamedOrNewest(
   if (ids.clusterId === undefined || record?.clusterId === ids.clusterId) return source;
   const whose =
     record === undefined ? 'has no record: its cluster is unknown' : `belongs to cluster ${record.clusterId}`;
-  throw new UsageError(`${printable(name)} ${whose}.`, 'Omit --cluster-id where a snapshot is named.');
+  throw new UsageError(`${printable(name)} ${whose}.`, 'Omit --cluster-id, or do not name a snapshot.');
 }
 
 function logged(source: SnapshotSource, { log, config }: Context): SnapshotSource {
@@ -64,7 +64,7 @@ export function readClusterIds(option: unknown): string[] {
   if (wrong === undefined) return ids;
   throw new UsageError(
     `--cluster-id ${printable(wrong)} is not a cluster id.`,
-    '`etcd-snapshot list` shows the ids, in lower-case hex.',
+    'Use an id that `etcd-snapshot list` shows, in lower-case hex.',
   );
 }
 

@@ -58,7 +58,7 @@ export async function swap({ log, signal }: Context, { operands, options }: Argu
   if (old === null) {
     warnings.add(
       `No old data in ${place}: check that etcd is started with this directory.`,
-      'Compare with --data-dir of etcd before you start it; in another directory it would find its old data, or none.',
+      'Compare it with --data-dir of etcd before you start etcd: in another directory, etcd finds old data or none.',
     );
   } else if (incoming !== undefined && replaced !== undefined) warnAboutOld(warnings, place, replaced, incoming);
   const undo = old && ownCommand('restore', '--swap', '--data-dir', place, '--restored', old);
@@ -147,7 +147,7 @@ export async function swapIn(
   }
   if (come.dev !== to.stats().dev) {
     throw new UsageError(
-      `${source} is on another file system than ${place}, and cannot be moved there in one step.`,
+      `${source} and ${place} are on different file systems, so the data cannot be moved in one step.`,
       `Restore to ${join(place, 'restored')}.`,
     );
   }

@@ -14,7 +14,7 @@ export async function verify(context: Context, { operands: [operand = ''], optio
   const faults: { kind: string; page?: number; message: string }[] = [...report.faults];
   if (source.problem !== undefined) faults.push({ kind: 'record', message: source.problem });
   if (source.record !== undefined && source.record.sha256 !== report.sha256) {
-    faults.push({ kind: 'record', message: `its sha256 is not that of its record, ${source.record.sha256}` });
+    faults.push({ kind: 'record', message: `its sha256 does not match its record, ${source.record.sha256}` });
   }
   const count = report.faultCount + faults.length - report.faults.length;
   const json = { name: source.name, ...report, ok: count === 0, faults, faultCount: count };
@@ -30,11 +30,11 @@ export async function verify(context: Context, { operands: [operand = ''], optio
     ({ kind, page, message }) => `${kind}${page === undefined ? '' : ` (page ${page})`}: ${printable(message)}`,
   );
   const last = `${name} ${isUndecided ? 'cannot be verified in one pass' : 'is not valid'}: ${counted(count, 'problem')}.`;
-  const hint = 'Use another snapshot: `etcd-snapshot list` shows what there is.';
+  const hint = 'Use another snapshot. To see them, run: etcd-snapshot list';
   const partialFailure = isUndecided
     ? new VerificationError(
         `${name} cannot be verified in one pass.`,
-        'Use etcdutl snapshot status on a machine with memory for the whole file.',
+        'Run `etcdutl snapshot status` on a machine with memory for the whole file.',
       )
     : invalidSnapshot(source, faults[0]?.message ?? '', verdict.ok ? undefined : verdict.kind, hint);
   return { text: [...lines, paint('red', last)].join('\n'), json, partialFailure };

@@ -120,7 +120,7 @@ export function readAccess(reader: Reader, writes: boolean): Access {
     const name = connection === undefined ? 'SNAPSHOT_AZURE_SAS_TOKEN' : CONNECTION_STRING;
     for (const problem of sasProblems(credential.token.reveal(), endpoint, writes)) reader.problem(name, problem);
   } else if (credential.kind !== 'key' && endpoint.startsWith('http:')) {
-    reader.problem('SNAPSHOT_AZURE_BLOB_ENDPOINT', 'must be https: the token would be sent unencrypted');
+    reader.problem('SNAPSHOT_AZURE_BLOB_ENDPOINT', 'must begin with https://: the token must not be sent unencrypted');
   }
   return { credential, source, unused, endpoint };
 }
@@ -165,7 +165,7 @@ function readConnectionString(reader: Reader, account: string | undefined, suffi
     reader.problem(CONNECTION_STRING, 'must be a connection string as the portal shows it');
   }
   if (key !== undefined && !TYPES.accountKey.pattern.test(key)) {
-    reader.problem(CONNECTION_STRING, 'has an AccountKey that is not the base64 text of 64 bytes');
+    reader.problem(CONNECTION_STRING, 'has an AccountKey that is not 64 bytes in base64');
   }
   if (account !== undefined && own !== undefined && own !== account) {
     reader.problem(CONNECTION_STRING, `is for account ${own}, but SNAPSHOT_AZURE_ACCOUNT_NAME is ${account}`);
@@ -230,12 +230,12 @@ function readEndpoint(reader: Reader, account: string | undefined, connected: st
     return '';
   }
   if (url.protocol === 'http:' && !isLoopback(url.hostname)) {
-    reader.problem(name, 'must be https: http would send the snapshots unencrypted');
+    reader.problem(name, 'must begin with https://: snapshots must not be sent unencrypted');
   }
   const [first, second] = url.pathname.split('/').filter((part) => part !== '');
   const isContainer = first === reader.text('SNAPSHOT_AZURE_CONTAINER_NAME') && first !== account;
   if (first !== undefined && (second !== undefined || isContainer || SERVICE_HOST.test(url.hostname))) {
-    const how = 'the container is named by SNAPSHOT_AZURE_CONTAINER_NAME alone';
+    const how = 'set the container in SNAPSHOT_AZURE_CONTAINER_NAME only';
     reader.problem(name, `must be the URL of the blob service, not of a container: ${how}`);
   }
   // An address cannot contain the account, so the account is in the path, as with Azurite.
@@ -294,7 +294,7 @@ export function proxyWarnings(env: Environment): string[] {
   const entries = direct.split(',').map((entry) => entry.trim());
   const ignored = entries.filter((entry) => /\/\d+$|^\*|:\d+$/.test(entry)).map((entry) => excerpt(entry, 60));
   if (proxy === undefined || ignored.length === 0) return [];
-  return [`NO_PROXY takes whole host names and suffixes such as .example.com; ignored: ${ignored.join(', ')}.`];
+  return [`NO_PROXY accepts whole host names and suffixes such as .example.com; ignored: ${ignored.join(', ')}.`];
 }
 
 export function proxyPasswords(env: Environment): string[] {

@@ -130,7 +130,7 @@ export function readConfig(env: Environment, needs: Needs): Config {
   readLogConfig(env, reader);
   reader.text('NODE_EXTRA_CA_CERTS');
   if (cleaned(env['NODE_TLS_REJECT_UNAUTHORIZED']) === '0') {
-    reader.refuse('NODE_TLS_REJECT_UNAUTHORIZED=0 would accept any certificate (remove it, name a CA instead)');
+    reader.refuse('NODE_TLS_REJECT_UNAUTHORIZED=0 would accept any certificate (remove it, and set a CA instead)');
   }
   reader.throwProblems(needs.hint);
   return config;
@@ -166,7 +166,7 @@ function readEtcd(reader: Reader): EtcdConfig {
   if (password !== undefined && open.length > 0) {
     reader.problem(
       'SNAPSHOT_ETCD_ENDPOINTS',
-      `must be https: the password would be sent unencrypted to ${open.join(', ')}`,
+      `must begin with https://: the password must not be sent unencrypted to ${open.join(', ')}`,
     );
   }
   return {
@@ -234,7 +234,7 @@ function readUrl(reader: Reader, name: VariableName, isSecret: (url: URL) => boo
   }
   // Anybody who reads it on the way could report success in our name.
   if (url.protocol === 'http:' && isSecret(url) && !PRIVATE_HOST.test(url.hostname)) {
-    reader.problem(name, 'contains a secret, so outside the private network it must begin with https://');
+    reader.problem(name, 'contains a secret: outside a private network it must begin with https://');
     return undefined;
   }
   return new Secret(value);
@@ -287,7 +287,7 @@ export function unknownVariables(env: Environment): string[] {
   const unknown = Object.keys(env).filter((name) => name.startsWith('SNAPSHOT_') && !Object.hasOwn(VARIABLES, name));
   const warnings = unknown.map((name) => {
     const meant = nearest(name, Object.keys(VARIABLES), 6);
-    return `${name} is not a known variable and is ignored${meant === undefined ? '' : `; did you mean ${meant}?`}`;
+    return `${name} is not a known variable and is ignored${meant === undefined ? '' : `; the most similar variable is ${meant}`}`;
   });
   return [...warnings, ...proxyWarnings(env)];
 }

@@ -42,7 +42,7 @@ export class Reader {
     if (this.#problems.size === 0) return;
     throw new ConfigurationError(
       [...this.#problems],
-      `${hint === undefined ? '' : `${hint}. `}Correct the variables (in Kubernetes: the Secret) and run again; nothing was done.`,
+      `${hint === undefined ? '' : `${hint}. `}Correct the variables (in Kubernetes: the Secret), and run the command again. Nothing was done.`,
     );
   }
 
@@ -97,7 +97,7 @@ export class Reader {
     if (parts.length === 0) this.missing(name);
     const invalid = parts.filter((part) => parseOrigin(part, '2379') === undefined);
     const shown = invalid.map((part) => `"${shownUrl(part)}"`).join(', ');
-    if (invalid.length > 0) this.problem(name, `names ${shown}: an endpoint ${ORIGIN_RULE}`);
+    if (invalid.length > 0) this.problem(name, `contains ${shown}: an endpoint ${ORIGIN_RULE}`);
     return [...new Set(parts.flatMap((part) => parseOrigin(part, '2379') ?? []))];
   }
 
@@ -126,7 +126,7 @@ interface EnvFile {
   readonly warnings: readonly (readonly [sentence: string, hint: string])[];
 }
 
-const HINT = 'An env file has lines NAME=VALUE, in UTF-8.';
+const HINT = 'Write one NAME=VALUE per line, in UTF-8.';
 
 /**
  * The environment of a run: the variables of the process, and those of an env file that the process does not set. An empty
@@ -189,8 +189,8 @@ async function readDefault(user: number | undefined): Promise<EnvFile> {
     if (hasCode(error, 'ENOENT')) return { variables: {}, warnings: [] };
     problem = whyUnreadable(error);
   }
-  const sentence = `The file .env of the working directory is ignored: it ${problem}.`;
-  return { variables: {}, warnings: [[sentence, 'To use it, name it with --env-file.']] };
+  const sentence = `The file .env in the working directory is ignored: it ${problem}.`;
+  return { variables: {}, warnings: [[sentence, 'To use it, give --env-file .env.']] };
 }
 
 /** @returns also the problem of a file that is not an env file, in words that follow its name */

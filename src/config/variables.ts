@@ -22,14 +22,14 @@ export const TYPES = {
   account: { pattern: /^[a-z0-9]{3,24}$/, rule: 'must be 3 to 24 lower-case letters and digits' },
   accountKey: {
     pattern: /^[A-Za-z0-9+/]{86}==$/,
-    rule: 'must be the base64 text of 64 bytes, as the portal shows it (88 characters)',
+    rule: 'must be 64 bytes in base64 (88 characters), as the portal shows it',
   },
   container: {
     pattern: /^(?!.*--)[a-z0-9][a-z0-9-]{1,61}[a-z0-9]$/,
-    rule: 'must be 3 to 63 lower-case letters, digits and single hyphens inside',
+    rule: 'must be 3 to 63 lower-case letters, digits and single hyphens, with no hyphen at either end',
   },
   /** Of an application or a tenant; a tenant may also have the name of its domain. */
-  directoryId: { pattern: /^[A-Za-z0-9](?!.*\.\.)[A-Za-z0-9.-]*$/, rule: 'must be an id such as the example' },
+  directoryId: { pattern: /^[A-Za-z0-9](?!.*\.\.)[A-Za-z0-9.-]*$/, rule: 'must be an id like the example' },
   prefix: {
     pattern: /^(?!.*(\/\/|\.\/|\.$))[A-Za-z0-9][A-Za-z0-9._/-]{0,199}$/,
     rule: 'must be letters, digits and ._-/ only, without a leading slash, an empty part or a part that ends with a dot',
@@ -96,7 +96,8 @@ export const VARIABLES = {
   SNAPSHOT_ETCD_USERNAME: {
     type: 'text',
     example: 'backup',
-    meaning: 'User with the role `root`, if authentication is on and the client certificate names no such user.',
+    meaning:
+      'User with the role `root`, if authentication is enabled and the common name of the client certificate is not such a user.',
   },
   SNAPSHOT_ETCD_PASSWORD: {
     type: 'text',
@@ -154,33 +155,33 @@ export const VARIABLES = {
     type: 'directoryId',
     example: '5bd3a0fb-7c5c-4a4e-8b2e-2f4c0a4f6a55',
     meaning: 'Client id of a user-assigned managed identity.',
-    default: 'the system-assigned one',
+    default: 'the system-assigned identity',
   },
   SNAPSHOT_AZURE_AUTH: {
     type: 'choice',
     example: 'principal',
     meaning:
-      '`connection-string`, `key`, `sas`, `principal`, `workload-identity` or `managed-identity`; `auto` uses the first of these that is complete, but never a managed identity.',
+      '`connection-string`, `key`, `sas`, `principal`, `workload-identity` or `managed-identity`; `auto` uses the first of these whose variables are all set, but never a managed identity.',
     default: '`auto`',
   },
   SNAPSHOT_AZURE_CLOUD: {
     type: 'choice',
     example: 'usgov',
-    meaning: "`public`, `china` or `usgov`, or the cloud's name in Azure's own tools, such as `AzureChinaCloud`.",
+    meaning: "`public`, `china` or `usgov`, or the name that Azure's tools use, such as `AzureChinaCloud`.",
     default: '`public`',
   },
   SNAPSHOT_AZURE_AUTHORITY_HOST: {
     type: 'origin',
     example: 'https://login.microsoftonline.us',
     meaning: 'Token endpoint of service principals and workload identities.',
-    default: "the cloud's",
+    default: 'that of the cloud',
   },
   SNAPSHOT_AZURE_BLOB_ENDPOINT: {
     type: 'url',
     example: 'https://aksenginebackups.privatelink.blob.core.windows.net',
     meaning:
-      'Full URL of the blob service, without the container: private endpoints, Azurite (`http://` on loopback only).',
-    default: "the account's in the cloud",
+      'Full URL of the blob service, without the container, for private endpoints and Azurite (`http://` on loopback only).',
+    default: 'that of the account in the cloud',
   },
   AZURE_FEDERATED_TOKEN_FILE: {
     type: 'path',
@@ -202,7 +203,7 @@ export const VARIABLES = {
     type: 'origin',
     example: 'https://login.microsoftonline.com/',
     meaning: 'Workload identity: its token endpoint, unless `SNAPSHOT_AZURE_AUTHORITY_HOST` is set.',
-    default: "the cloud's",
+    default: 'that of the cloud',
   },
   HTTPS_PROXY: {
     type: 'url',
@@ -214,7 +215,8 @@ export const VARIABLES = {
   NO_PROXY: {
     type: 'text',
     example: '.privatelink.blob.core.windows.net',
-    meaning: 'Hosts that are reached directly: whole names, or suffixes that begin with a dot, separated by commas.',
+    meaning:
+      'Hosts that are reached without the proxy: whole names, or suffixes that begin with a dot, separated by commas.',
     default: 'none',
   },
   NODE_EXTRA_CA_CERTS: {
@@ -227,13 +229,13 @@ export const VARIABLES = {
   SNAPSHOT_KEEP_LAST: {
     type: 'count',
     example: '28',
-    meaning: 'How many of the newest snapshots of this cluster to keep.',
+    meaning: 'Keeps the newest n snapshots of this cluster.',
     default: 'no rule; without any rule nothing is ever deleted',
   },
   SNAPSHOT_KEEP_HOURLY: {
     type: 'count',
     example: '24',
-    meaning: 'Keeps the newest snapshot of each of this many hours that have one.',
+    meaning: 'For the newest n hours that have snapshots, keeps the newest snapshot of each hour.',
     default: 'no rule',
   },
   SNAPSHOT_KEEP_DAILY: { type: 'count', example: '14', meaning: 'The same for days, in UTC.', default: 'no rule' },
@@ -250,7 +252,7 @@ export const VARIABLES = {
     type: 'clusterIds',
     example: 'cdf818194e3a8c32',
     meaning:
-      'Earlier ids of this cluster, from before a restore, separated by commas: their snapshots age out with its own.',
+      'Earlier ids of this cluster, from before a restore, separated by commas: retention treats their snapshots like its own.',
     default: 'none',
   },
   SNAPSHOT_TIMEOUT: {
@@ -258,7 +260,7 @@ export const VARIABLES = {
     example: '10m',
     meaning:
       "Time limit for one run, which is one attempt of a Job; plain numbers are seconds. Keep the pod's `activeDeadlineSeconds` 150 s longer, and the Job's six times as long as the pod's.",
-    default: '`570s`; for `restore` a day',
+    default: '`570s`; a day for `restore`',
   },
   SNAPSHOT_SPOOL_DIR: {
     type: 'path',
@@ -271,27 +273,27 @@ export const VARIABLES = {
     type: 'sizeOrPercent',
     example: '2GiB',
     meaning:
-      'Space of the file system that the spool leaves free: a size, or a percentage such as `10%`. A kubelet evicts pods below 15 %.',
+      'Space that the spool leaves free on its file system: a size, or a percentage such as `10%`. A kubelet evicts pods below 15 %.',
     default: '`20%`',
   },
   SNAPSHOT_READ_BACK: {
     type: 'choice',
     example: 'full',
     meaning:
-      '`full` reads the stored blob back and compares its sha256 before the run counts as a success; `off` does not.',
+      '`full` reads the stored blob back and compares its sha256 before the run counts as a success; `off` skips this.',
     default: '`full`',
   },
   SNAPSHOT_CONTENT_MD5: {
     type: 'choice',
     example: 'on',
     meaning:
-      '`on` stores the MD5 of the blob, which `az` and `azcopy` check when they download it. It takes a third more processor time.',
+      '`on` stores the MD5 of the blob, which `az` and `azcopy` check when they download it. It needs a third more CPU time.',
     default: '`off`',
   },
   SNAPSHOT_HASHKV_MAX_SIZE: {
     type: 'size',
     example: '2GiB',
-    meaning: 'Largest database whose content is compared with that of the other members (HashKV reads all of it).',
+    meaning: 'Largest database whose content is compared with that of the other members: HashKV reads all of it.',
     default: '`1GiB`',
   },
   SNAPSHOT_PUSHGATEWAY_URL: {
@@ -305,14 +307,14 @@ export const VARIABLES = {
     type: 'url',
     example: 'https://hc-ping.com/2f0c1a6e-5a5b-4b1c-9d5e-0c3f8e6a7b11',
     meaning:
-      "Requested with GET after each backup that is stored and verified, for a dead man's switch; `http://` only in a private network.",
+      "URL of a dead man's switch, which gets a GET request after each backup that is stored and verified; `http://` only in a private network.",
     default: 'none',
     secret: true,
   },
   SNAPSHOT_TERMINATION_LOG: {
     type: 'path',
     example: '/dev/termination-log',
-    meaning: 'Existing file for the result of the run in one line, which becomes the status of the pod.',
+    meaning: 'Existing file to which the run writes its result in one line: the termination message of the pod.',
     default: '`/dev/termination-log`, if it exists',
   },
   SNAPSHOT_LOG_FORMAT: {

@@ -44,7 +44,7 @@ export async function checkEtcd(config: EtcdConfig, now: Date, log: Log): Promis
   const endpoints = answers.map(({ status, failure }) =>
     status === undefined && failure !== undefined
       ? fail('endpoint', failure)
-      : ok('endpoint', `${status?.endpoint} is etcd ${status?.version}, ${roleOf(status)}.`),
+      : ok('endpoint', `${status?.endpoint} runs etcd ${status?.version}, and is ${roleOf(status)}.`),
   );
   if (statuses.length === 0) return { checks: [...certificates, ...endpoints], statuses };
   const checks = [
@@ -63,7 +63,7 @@ export async function checkEtcd(config: EtcdConfig, now: Date, log: Log): Promis
 async function checkCertificates({ tls }: EtcdConfig, now: Date): Promise<Check[]> {
   const what = 'certificates';
   if (tls === undefined) {
-    const hint = 'Use https:// endpoints: a snapshot holds every Secret of the cluster.';
+    const hint = 'Use https:// endpoints: a snapshot contains every Secret of the cluster.';
     return [warn(what, 'The connection to etcd has no TLS.', hint)];
   }
   return expiriesOf(await loadTls(tls, now), now).map(({ sentence, isSoon }) =>
@@ -79,7 +79,7 @@ function roleOf(status: MemberStatus | undefined): string {
 function judgeCluster(cluster: ClusterHealth): Check[] {
   const words = `${quorumInWords(cluster.quorum)}.`;
   const hints = {
-    member: 'See `etcd-snapshot health`; replace a member that is lost for good with `etcd-snapshot replace-member`.',
+    member: 'Run `etcd-snapshot health`; replace a permanently lost member with `etcd-snapshot replace-member`.',
     alarm: 'Remove its cause, then run: etcdctl alarm disarm.',
   };
   const isSafe = hasQuorum(cluster.quorum) && spareOf(cluster.quorum) >= 0;
@@ -125,7 +125,7 @@ async function checkSize(statuses: readonly MemberStatus[], connections: Connect
   const known = await connections.to(endpoint).quota();
   const quota = known ?? DEFAULT_QUOTA;
   const of = known === undefined ? `the default quota of ${humanSize(quota)}` : `a quota of ${humanSize(quota)}`;
-  const sentence = `The database has ${humanSize(dbSize)} of ${of}, and ${humanSize(dbSizeInUse)} are in use.`;
+  const sentence = `The database takes ${humanSize(dbSize)} of ${of}; ${humanSize(dbSizeInUse)} of it is in use.`;
   return dbSize < quota * FULL
     ? ok('database', sentence)
     : warn('database', sentence, 'Compact, defragment one member after the other, or raise --quota-backend-bytes.');
@@ -136,7 +136,7 @@ async function checkClock(statuses: readonly MemberStatus[], connections: Connec
     statuses.map(async ({ endpoint }) => {
       const aheadMs = await aheadOf(endpoint, connections.to(endpoint).tls);
       return aheadMs === undefined
-        ? ok('clock', `${endpoint} serves gRPC only, which has no clock.`)
+        ? ok('clock', `The clock of ${endpoint} cannot be compared: the endpoint serves gRPC only.`)
         : judgeClock(endpoint, aheadMs);
     }),
   );

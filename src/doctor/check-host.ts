@@ -18,7 +18,7 @@ export function judgeClock(whose: string, aheadMs: number): Check {
   const what = 'clock';
   const seconds = Math.round(Math.abs(aheadMs) / 1000);
   const difference = `The clock of this host is ${seconds} s ${aheadMs > 0 ? 'ahead of' : 'behind'} that of ${whose}.`;
-  const hint = 'Synchronise the time of this host (chrony, systemd-timesyncd).';
+  const hint = 'Synchronize the time of this host (chrony, systemd-timesyncd).';
   if (Math.abs(aheadMs) >= REFUSED_MS) return fail(what, new WorkerError(ExitCode.usage, difference, hint));
   if (Math.abs(aheadMs) >= WARN_MS) return warn(what, difference, hint);
   return ok(what, `The clock of this host agrees with that of ${whose}.`);
@@ -37,7 +37,7 @@ export function checkPlan(name: string, size: number, record: SnapshotRecord, no
   } catch (error) {
     if (!(error instanceof UsageError)) throw error;
     // By the same code with which a drill of it ends.
-    const hint = `Take a backup: its record has the members as the cluster lists them now. ${error.hint}`;
+    const hint = `Take a backup: its record lists the current members. ${error.hint}`;
     return fail(what, new VerificationError(error.message, hint, error));
   }
 }
@@ -48,17 +48,17 @@ export async function checkSpool(
   bytes: number,
 ): Promise<Check> {
   const what = 'spool';
-  if (dir === undefined) return ok(what, 'SNAPSHOT_SPOOL_DIR is not set: if the uplink is slow, etcd waits for it.');
+  if (dir === undefined) return ok(what, 'SNAPSHOT_SPOOL_DIR is not set: if the uplink is slow, etcd has to wait.');
   try {
     const file = await SpoolFile.create({ dir, reserve, bytes, maxRecord: 1 });
     await file.close();
-    return ok(what, `${dir} has room for a snapshot of ${humanSize(bytes)}.`);
+    return ok(what, `${dir} has space for a snapshot of ${humanSize(bytes)}.`);
   } catch (error) {
     const sentence = `${dir} cannot be used as a spool: ${messageOf(error)}.`;
     return warn(
       what,
       sentence,
-      'Give SNAPSHOT_SPOOL_DIR room for a snapshot: if the uplink is slow, etcd waits for it.',
+      'Set SNAPSHOT_SPOOL_DIR to a directory with space for a snapshot: if the uplink is slow, etcd has to wait.',
     );
   }
 }

@@ -65,7 +65,7 @@ function judgeRight(right: Right, refusal: StorageError | undefined): Check {
   if (refusal === undefined) return ok(right, `The identity can ${right}.`);
   const sentence = `The identity cannot ${right}, which is needed for ${NEEDED_FOR[right]}: ${refusal.message}`;
   if (right === 'delete')
-    return warn(right, sentence, 'Expected when retention is off, or runs with another identity.');
+    return warn(right, sentence, 'Ignore this if retention is off, or runs with another identity.');
   return fail(right, new WorkerError(ExitCode.storage, sentence, refusal.hint));
 }
 
@@ -104,7 +104,7 @@ function judgeDrill(last: DrillNote | undefined, now: Date): Check {
   const hint = 'Run `etcd-snapshot drill` every week.';
   if (last === undefined) return warn(what, 'No drill has succeeded yet.', hint);
   const age = now.getTime() - last.at.getTime();
-  const sentence = `${last.snapshot} was restored by a drill ${humanAge(age)} ago; its recovery took ${humanSeconds(last.recoveryMs)}.`;
+  const sentence = `A drill restored ${last.snapshot} ${humanAge(age)} ago, in ${humanSeconds(last.recoveryMs)}.`;
   return age > DRILL_MS ? warn(what, sentence, hint) : ok(what, sentence);
 }
 

@@ -30,7 +30,7 @@ export class DrillDirectory {
     await removeLeftovers(parent, log);
     const dir = await onDisk(doing, () => parent.makeTemporary(PREFIX));
     const unlock = await onDisk(doing, lockDirectory(dir));
-    if (unlock === undefined) throw new UnsafeError(`Another run has taken ${dir.name}.`, 'Run the drill again.');
+    if (unlock === undefined) throw new UnsafeError(`Another run uses ${dir.name}.`, 'Run the drill again.');
     return new DrillDirectory(parent, dir, unlock);
   }
 

@@ -138,7 +138,7 @@ export async function findServer(tool: RestoreTool, searchPath: readonly string[
     if (await isExecutable(program)) return program;
   }
   throw new UsageError(
-    'No etcd on the PATH to start from the snapshot.',
+    'The drill cannot start an etcd: there is none on the PATH.',
     'Run the image, which contains it, or put etcd on the PATH next to its etcdutl.',
   );
 }

@@ -159,7 +159,7 @@ function judgeMember({ member, status, failures, isAlive }: Probe, newest: numbe
     const errors = [
       ...(hasStarted(member) ? [] : ['It was added and has never started.']),
       ...failures,
-      ...(isAlive ? ['Nevertheless, something accepts connections at its peer URL.'] : []),
+      ...(isAlive ? ['Its peer URL still accepts connections.'] : []),
     ];
     return { ...member, health: 'unreachable', errors, status, lag: undefined, isAlive };
   }

@@ -15,7 +15,7 @@ const CONNECTION_ERRORS: readonly Row[] = [
   [
     /altnames|ERR_TLS_CERT_ALTNAME/,
     'its certificate is for another host name',
-    'Use an endpoint that its certificate names.',
+    'Use a host name or an address that its certificate contains.',
   ],
   [/certificate has expired|CERT_HAS_EXPIRED/, 'its certificate has expired', "Renew etcd's server certificate."],
   [
@@ -30,7 +30,7 @@ const CONNECTION_ERRORS: readonly Row[] = [
   ],
   [
     /alert|bad certificate|certificate required|unknown ca|EPROTO/i,
-    'it refused the TLS connection or our client certificate',
+    'it refused the TLS connection or the client certificate',
     'Set SNAPSHOT_ETCD_CERT_FILE and _KEY_FILE to a client certificate signed by the CA that etcd trusts (--trusted-ca-file).',
   ],
 ];
@@ -40,7 +40,7 @@ const CALL_ERRORS: readonly Row[] = [
   [
     /user name is empty/,
     'authentication is enabled and no user is set',
-    'Set SNAPSHOT_ETCD_USERNAME and _PASSWORD, which are sent only to configured endpoints and to https, or use a client certificate whose common name is a user with the role root.',
+    'Set SNAPSHOT_ETCD_USERNAME and _PASSWORD (sent only to configured endpoints, or over https), or use a client certificate whose common name is a user with the role root.',
   ],
   [/permission denied/i, 'the user lacks the role root', 'Grant the role root: etcdctl user grant-role USER root.'],
   [
@@ -48,26 +48,30 @@ const CALL_ERRORS: readonly Row[] = [
     'it refused the user name or the password',
     'Check SNAPSHOT_ETCD_USERNAME and SNAPSHOT_ETCD_PASSWORD.',
   ],
-  [/invalid auth token/, 'it refused its own new token', 'Check the clocks and the health of the members.'],
+  [
+    /invalid auth token/,
+    'it refused a token that it had just issued',
+    'Check the clocks and the health of the members.',
+  ],
   [
     /rpc not supported for learner/,
-    'it is a learner, which answers few questions',
+    'it is a learner, which does not serve this request',
     'Set SNAPSHOT_ETCD_ENDPOINTS to voting members.',
   ],
   [
     /etcdserver: (no leader|request timed out)/,
-    'the cluster did not agree in time',
-    'Check with `etcd-snapshot health` that a majority of the members works.',
+    'the cluster did not commit the request in time',
+    'Run `etcd-snapshot health` to see whether a majority of the members works.',
   ],
   [
     /unhealthy cluster/,
-    'it has not been connected to all voting members for five seconds',
-    'Run again when all are connected (`etcd-snapshot health`): etcd changes its members only then.',
+    'it must be connected to all voting members for at least five seconds, and is not',
+    'Run the command again when all are connected (`etcd-snapshot health`): only then does etcd change its members.',
   ],
   [
     /DEADLINE_EXCEEDED|Deadline/,
     'it did not answer in time',
-    'Check the load of that member, and firewalls in between.',
+    'Check the load of that member, and the firewalls in between.',
   ],
   [
     /ECONNRESET|socket hang up|Connection dropped|RST_STREAM|UNAVAILABLE|CANCELLED/,
@@ -82,7 +86,7 @@ export function etcdError(endpoint: string, error: unknown): WorkerError {
   if (error instanceof RunTimeout) {
     return new EtcdError(
       `${error.message} while waiting for etcd at ${endpoint}.`,
-      'If the member is slow or the database large, raise SNAPSHOT_TIMEOUT (and the Job deadline above it).',
+      'If the member is slow or the database is large, raise SNAPSHOT_TIMEOUT and the deadlines of pod and Job.',
       error,
     );
   }

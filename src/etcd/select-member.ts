@@ -62,7 +62,7 @@ interface RankedMember {
   readonly reason: string;
 }
 
-/** Entries of the raft log by which a member may lag; under load some are always in flight. */
+/** Entries of the raft log by which a healthy member can lag; under load some are always in flight. */
 export const LAG = 1000;
 
 /**
@@ -108,7 +108,7 @@ export function onePerMember(candidates: readonly Candidate[], log: Log): Candid
 function warnAboutCluster(statuses: readonly MemberStatus[], warnings: Warnings): void {
   if (!statuses.some(({ hasLeader }) => hasLeader)) {
     warnings.add(
-      'The cluster has no leader: the snapshot is the last state known to one member, possibly out of date.',
+      'The cluster has no leader: the snapshot has the last state that one member knows, and can be out of date.',
     );
   }
   const alarms = statuses.flatMap((status) => status.alarms);
@@ -145,7 +145,7 @@ export function assertOneCluster(statuses: readonly MemberStatus[]): void {
   throw new UsageError(
     `SNAPSHOT_ETCD_ENDPOINTS has members of two clusters: ${first.endpoint} belongs to ${first.clusterId}, ` +
       `${foreign.endpoint} to ${foreign.clusterId}.`,
-    'Set SNAPSHOT_ETCD_ENDPOINTS to the members of one cluster. After a restore, find the member that runs with its old data: etcd-snapshot health.',
+    'Set SNAPSHOT_ETCD_ENDPOINTS to the members of one cluster. After a restore, run `etcd-snapshot health` to find the member that runs with its old data.',
   );
 }
 

@@ -15,7 +15,7 @@ export interface TlsCredentials {
 const WARN_DAYS = 14;
 const DAY_MS = 86_400_000;
 
-export const RENEW_HINT = 'Renew it (kubeadm certs renew, or what issued it).';
+export const RENEW_HINT = 'Renew it with `kubeadm certs renew`, or with the tool that issued it.';
 
 /**
  * Reads the three files and checks their kinds, and that certificate and key match, before any request to etcd.
@@ -39,7 +39,7 @@ export async function loadTls(named: Partial<TlsFiles>, now: Date): Promise<TlsC
   if (!certificate.checkPrivateKey(key)) {
     throw new UsageError(
       `The client key ${files.key} does not belong to the client certificate ${files.cert}.`,
-      'Set SNAPSHOT_ETCD_CERT_FILE and SNAPSHOT_ETCD_KEY_FILE to a pair that was issued together.',
+      'Set SNAPSHOT_ETCD_CERT_FILE and SNAPSHOT_ETCD_KEY_FILE to a certificate and its own key.',
     );
   }
   const hint = `${RENEW_HINT} Check the clock of this host.`;

@@ -19,15 +19,15 @@ export const METRICS = {
   },
   etcd_snapshot_backup_size_bytes: { help: 'Size of the last stored snapshot.' },
   etcd_snapshot_backup_revision: { help: "etcd's revision in the last stored snapshot." },
-  etcd_snapshot_backup_keys: { help: 'Keys in the last stored snapshot with all their versions.' },
+  etcd_snapshot_backup_keys: { help: 'Keys in the last stored snapshot, with all their versions.' },
   etcd_snapshot_backup_live_keys: {
-    help: 'Keys in the last stored snapshot that a client can get; NaN when there was no memory to count them.',
+    help: 'Live keys in the last stored snapshot; NaN when there was not enough memory to count them.',
   },
   etcd_snapshot_backup_verification_ok: {
     help: '1 when the last snapshot passed its verification, 0 when it failed (exit code 11).',
   },
   etcd_snapshot_backup_read_back_ok: {
-    help: '1 when the last stored snapshot was read back and is the same, 0 when reading back is off.',
+    help: '1 when the last stored snapshot was read back and is identical, 0 when the read-back is off.',
   },
   etcd_snapshot_backup_retention_state: {
     help: '1 for the state in which retention ended in the last successful run, 0 for the others.',
@@ -53,7 +53,10 @@ export const METRICS = {
     help: 'How long each phase of the last successful drill took.',
     label: 'phase',
   },
-  etcd_snapshot_build_info: { help: 'The worker that pushed last: always 1.', label: 'version' },
+  etcd_snapshot_build_info: {
+    help: 'Version of the worker that pushed last; the value is always 1.',
+    label: 'version',
+  },
 } as const satisfies Record<`etcd_snapshot_${string}`, { readonly help: string; readonly label?: string }>;
 
 type MetricName = keyof typeof METRICS;

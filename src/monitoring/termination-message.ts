@@ -19,13 +19,13 @@ export function writeTerminationMessage(env: Environment, message: string, log: 
   try {
     writeToExisting(named ?? TERMINATION_LOG, message);
   } catch (error) {
-    const hint = 'SNAPSHOT_TERMINATION_LOG must name a file that exists and is writable.';
+    const hint = 'Set SNAPSHOT_TERMINATION_LOG to an existing, writable file.';
     if (named !== undefined) log.warn(`cannot write termination message to ${named}: ${messageOf(error)}`, { hint });
   }
 }
 
 /**
- * Writes one line to a file that exists: Kubernetes creates it. What is no regular file must not block the run.
+ * Writes one line to a file that exists: Kubernetes creates it. A file that is not a regular file must not block the run.
  * @throws Error of the file system
  */
 export function writeToExisting(path: string, message: string): void {

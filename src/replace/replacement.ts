@@ -33,13 +33,13 @@ export function readReplacement(
     const missing = name === undefined ? '--name' : '--peer-urls';
     throw new UsageError(
       `replace-member needs ${missing}.`,
-      'For example: etcd-snapshot replace-member m3 --name m3-replace-0 --peer-urls https://10.0.0.8:2380',
+      'Run, for example: etcd-snapshot replace-member m3 --name m3-replace-0 --peer-urls https://10.0.0.8:2380',
     );
   }
   if (!NAME.test(name)) {
-    throw new UsageError(`Invalid member name --name ${printable(name)}.`, 'Use letters, digits and ._- only.');
+    throw new UsageError(`Invalid --name ${printable(name)}.`, 'Use letters, digits and ._- only.');
   }
-  // An empty name, such as an unset shell variable, is that of every member that never started.
+  // An empty name, such as an unset shell variable, would match every member that never started.
   if (failed === '') {
     throw new UsageError(
       'The name of the failed member is empty.',
@@ -56,7 +56,7 @@ export function readReplacement(
   if (!DIRECTORY.test(dataDir)) {
     throw new UsageError(
       `--data-dir ${printable(dataDir)} is not an absolute path of letters, digits and ._+-.`,
-      'For example: /var/lib/etcd/m3-replace-0',
+      'Use a path such as /var/lib/etcd/m3-replace-0',
     );
   }
   const clientURLs = urls(options, 'client-urls', '2379') ?? [];
@@ -75,7 +75,7 @@ function urls(options: Readonly<Record<string, unknown>>, name: string, defaultP
       const origin = parseOrigin(value.trim(), defaultPort);
       if (origin !== undefined && !isUnspecified(new URL(origin).hostname)) return origin;
       const problem = origin === undefined ? ORIGIN_RULE : 'must be an address at which other members reach it';
-      throw new UsageError(`--${name} ${problem}.`, `For example: https://10.0.0.8:${defaultPort}`);
+      throw new UsageError(`--${name} ${problem}.`, `Use a URL such as https://10.0.0.8:${defaultPort}`);
     });
 }
 
@@ -142,7 +142,7 @@ function assertUsable({ id, name, peerURLs }: Member): void {
   const problem = misshapenPart({ name: name || id, peerURLs });
   if (problem === undefined) return;
   throw new UnsafeError(
-    `Cannot write the settings: the member ${title({ id, name })} of the cluster is unusable: ${problem}.`,
+    `The settings cannot contain member ${title({ id, name })} of the cluster: ${problem}.`,
     'Start its etcd with another --name, or change its peer URL with `etcdctl member update`.',
   );
 }

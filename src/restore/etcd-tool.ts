@@ -97,7 +97,7 @@ export async function findTool(searchPath: readonly string[], signal: AbortSigna
     }
   }
   throw new UsageError(
-    'No tool to restore with: found neither etcdutl nor etcdctl 3.4 or 3.5 on the PATH.',
+    'No restore tool on the PATH: neither etcdutl, nor etcdctl 3.4 or 3.5.',
     "Run the image, which contains it, or put etcdutl of the members' version on the PATH.",
   );
 }
@@ -141,7 +141,7 @@ export function checkVersion(tool: RestoreTool, { data, members }: EtcdVersions)
   const [ofTool, ofSnapshot] = [minorOf(tool.version), minorOf(data)];
   if (ofTool === ofSnapshot) return undefined;
   if (ofTool > ofSnapshot) {
-    return `${tool.name} restores a snapshot of etcd ${members}: start etcd ${tool.version} on it, no earlier minor version.`;
+    return `${tool.name} restores a snapshot of etcd ${members}: start the members with etcd ${tool.version}, not with an earlier minor version.`;
   }
   throw new UnsafeError(
     `${tool.name} is too old for a snapshot of etcd ${members}: etcd does not read the data of a later version.`,

@@ -155,7 +155,7 @@ export async function assertNoQuorum(
   electionMs = ELECTION_MS,
 ): Promise<void> {
   if (config === undefined) {
-    warnings.add('SNAPSHOT_ETCD_ENDPOINTS is not set: not checked whether the cluster still has quorum.');
+    warnings.add('SNAPSHOT_ETCD_ENDPOINTS is not set: the quorum of the cluster was not checked.');
     return;
   }
   const connections = await connectAll(config, new Date(), warnings).catch((error: unknown) => {

@@ -89,9 +89,14 @@ export function membersToRestore(known: Known): MemberSet {
   for (const { id, name, peerURLs, isLearner } of members) {
     if (isLearner) leftOut.push({ id, name, reason: 'is a learner, which a restore cannot create: add it afterwards' });
     else if (name !== '') voters.push({ id, name, peerURLs });
-    else leftOut.push({ id, name, reason: 'has no name here: it never started, or etcd before 3.5.20 promoted it' });
+    else
+      leftOut.push({
+        id,
+        name,
+        reason: 'has no name in the snapshot: it never started, or etcd before 3.5.20 promoted it',
+      });
   }
-  if (voters.length === 0) throw uncertain('none of them is a voting member that has a name', known.members);
+  if (voters.length === 0) throw uncertain('no voting member has a name', known.members);
   assertPossible(voters);
   return { voters: voters.toSorted((a, b) => (a.name < b.name ? -1 : 1)), leftOut };
 }
@@ -154,7 +159,7 @@ export function assertAgrees(record: Known, file: Known): void {
   if (missing !== undefined) throw contradiction(`the record lacks its voting member ${title(missing)}`);
 }
 
-/** Whether a set is that of a snapshot. Members without a name are identified by their URLs. */
+/** Whether a set matches the members of a snapshot. Members without a name are identified by their URLs. */
 export function isSetOf(set: readonly InitialMember[], known: Known): boolean {
   const voters = known.members.filter(({ isLearner }) => !isLearner);
   const isKnown = (one: InitialMember): boolean =>
@@ -253,14 +258,14 @@ function onlyLocal(set: readonly InitialMember[]): string | undefined {
 
 function uncertain(problem: string, members: readonly RecordedMember[]): UsageError {
   return new UsageError(
-    `The snapshot leaves the members uncertain: ${problem}.`,
+    `The members to restore are uncertain: ${problem}.`,
     `${BY_HAND}. The snapshot lists ${printable(formatInitialCluster(members)) || 'none'}.`,
   );
 }
 
 function contradiction(what: string): UsageError {
   return new UsageError(
-    `The snapshot's file does not list the members of its record: ${what}.`,
+    `The snapshot and its record do not list the same members: ${what}.`,
     `${BY_HAND}, or use another snapshot.`,
   );
 }

@@ -159,12 +159,12 @@ export async function readPlan(path: string): Promise<Plan> {
   // Steps are created from the content; those in the file are for readers of JSON, and are ignored.
   if (!Array.isArray(steps)) throw invalid(path, 'steps is missing, unknown or of the wrong type');
   const parsed = format === 1 ? parse(path, FirstFormat, rest) : parse(path, Content, { format, ...content });
-  // In format 1 the digest is of the whole document as it was written.
+  // In format 1 the digest covers the whole document as it was written.
   const itsDigest = digestOf(format === 1 ? rest : parsed);
   if (digest === itsDigest) return { ...parsed, digest: itsDigest };
   throw new UsageError(
     `The plan ${printable(path)} was changed: its digest does not match.`,
-    'Copy the plan again; to change something create a new plan, and use it on all members.',
+    'Copy the plan again. To change something, create a new plan, and use it on all members.',
   );
 }
 

@@ -53,8 +53,8 @@ export async function readRestoreRequest(options: RestoreOptions): Promise<Resto
   const given = OF_PLAN.filter((option) => options[option] !== undefined);
   if (plan !== undefined && given.length > 0) {
     throw new UsageError(
-      `--from-plan cannot be combined with --${given.join(', --')}: the plan decides them for all members.`,
-      'Give --member with the name of the member; to change something create a new plan.',
+      `--from-plan cannot be combined with --${given.join(', --')}: the plan sets them for all members.`,
+      'Give --member with the name of the member. To change something, create a new plan.',
     );
   }
   if (plan === undefined && member !== undefined) {
@@ -70,7 +70,7 @@ export async function readRestoreRequest(options: RestoreOptions): Promise<Resto
   if (plan !== undefined && config?.name !== undefined && member !== undefined && config.name !== member) {
     throw new UsageError(
       `${printable(from ?? '')} is the configuration of member ${printable(config.name)}, not of ${printable(member)}.`,
-      `On this host restore --member ${quoteShell(printable(config.name))}.`,
+      `On this host, give --member ${quoteShell(printable(config.name))}.`,
     );
   }
   return {
@@ -108,7 +108,7 @@ interface Resolved {
 
 /**
  * The parameters of one member. A plan decides everything. Otherwise a member's own configuration gives its name, and the
- * snapshot gives the set, because the set in a configuration is that of the day on which the member joined.
+ * snapshot gives the set, because the set in a configuration is from the day on which the member joined.
  * @throws UsageError for contradictions
  */
 export function memberFor(request: RestoreRequest, known: Known): Resolved {
@@ -126,7 +126,7 @@ export function memberFor(request: RestoreRequest, known: Known): Resolved {
   const initialCluster = formatInitialCluster(set);
   if (plan !== undefined && !isGivenByHand(request) && !isSetOf(set, known)) {
     throw new UsageError(
-      `The members of the plan are not those of the snapshot: ${printable(initialCluster)}.`,
+      `The plan and the snapshot have different members; the plan has ${printable(initialCluster)}.`,
       'Create a new plan, and use it on all members.',
     );
   }
@@ -146,7 +146,7 @@ export function memberFor(request: RestoreRequest, known: Known): Resolved {
   const advertised = (request.initialAdvertisePeerUrls ?? config?.initialAdvertisePeerUrls)?.split(',');
   if (advertised !== undefined && !sameUrls(advertised, own.peerURLs)) {
     throw new UsageError(
-      `Member ${name} would advertise ${advertised.join()}, but has the peer URL ${own.peerURLs.join()} in the restored set.`,
+      `Member ${name} would advertise ${advertised.join()}, but has the peer URL ${own.peerURLs.join()} in the initial cluster.`,
       'Give --initial-cluster with the current peer URLs, the same on all members.',
     );
   }

@@ -38,7 +38,7 @@ function memberTemplate(control: {
   readonly startRest: string;
 }): string {
   return `${FIRST_STEP}
-[{member}] Restore next to the old data, which is not touched; {quorum}
+[{member}] Restore next to the old data, which is not changed; {quorum}
 etcd-snapshot restore --from-plan {plan} --member {member} {restoreOptions}
 # its peer URL is {peerURLs}
 
@@ -48,7 +48,7 @@ mv ${MANIFESTS}/*.yaml ${STOPPED}/
 crictl ps   # repeat until no kube-apiserver is left
 
 [on each of {names}] Stop etcd; continue only when it is stopped on all of them
-# a member with old data must never meet a restored one
+# a member with old data must never connect to a restored one
 ${control.stop}
 
 [on each of {names}] Swap in the restored data; the old data stays next to it, in old-…
@@ -94,7 +94,7 @@ etcd-snapshot restore --from-plan {plan} --download {file}
 # the file contains all Secrets
 
 [on each of {names}] Stop ${program}; continue only when nothing listens on any of them
-# a member with old data must never meet a restored one
+# a member with old data must never connect to a restored one
 systemctl stop ${server}
 ${stop}ss -Hltn 'sport = :2379 or sport = :2380'   # repeat until it prints nothing
 
@@ -106,11 +106,11 @@ ${program} server --cluster-reset --cluster-reset-restore-path={file} --data-dir
 # with etcd-s3 configured add --etcd-s3=false
 # to repeat this step, first remove the file reset-flag in {database}
 
-[{first}, the first] Start it; continue only when it is healthy, alone
+[{first}, the first] Start it; continue only when it is healthy, as the only member
 systemctl start ${server}
 etcd-snapshot health
 
-[{joining}] Let it join the first; continue only when all are healthy: one joins at a time
+[{joining}] Join it to the first server; continue only when all are healthy; join one at a time
 # ${config} must contain server: {joinHost}:${port}, or it starts a cluster of its own
 [ -e {aside} ] || mv {database} {aside}
 systemctl start ${server}
@@ -138,7 +138,7 @@ const TEMPLATES: Readonly<Record<Layout, string>> = {
   k3s: serverTemplate({ program: 'k3s', server: 'k3s', agent: 'k3s-agent', port: 6443, stop: '' }),
   rke2: serverTemplate({
     ...{ program: 'rke2', server: 'rke2-server', agent: 'rke2-agent', port: 9345 },
-    stop: 'rke2-killall.sh   # stops all pods here: those of etcd and of the API server outlive the service\n',
+    stop: 'rke2-killall.sh   # stops all pods here: etcd and the API server keep running without the service\n',
   }),
 };
 

@@ -208,7 +208,7 @@ async function assertFree({ path, final, parent }: WorkPlace): Promise<void> {
   const found = await statOf(final, 'refuse');
   if (found === undefined) return;
   const hint = 'Use a directory that does not exist yet; old data is never overwritten.';
-  if (!found.isDirectory()) throw new UsageError(`${printable(path)} is not a directory but ${kindOf(found)}.`, hint);
+  if (!found.isDirectory()) throw new UsageError(`${printable(path)} is ${kindOf(found)}, not a directory.`, hint);
   if ((await onDisk(`Reading ${path}`, readdir(final))).length > 0) {
     throw new UsageError(`${printable(path)} is not empty.`, hint);
   }

@@ -2,6 +2,7 @@ import { ExitCode, StorageError, WorkerError } from '../errors.ts';
 import type { Log, Warnings } from '../log.ts';
 import type { StoredBlob } from '../store/catalogue.ts';
 import type { BlobStore } from '../store/store.ts';
+import { counted } from '../text.ts';
 import type { Decision, RetentionPlan } from './retention-plan.ts';
 
 /** What became of a plan. */
@@ -53,7 +54,7 @@ export async function applyRetention(
     failure = error;
   }
   for (const [reason, { length }] of Map.groupBy(reasonsToStay.values(), (text) => text)) {
-    const sentence = `Of the snapshots that no rule keeps, ${length} could not be deleted: ${reason}.`;
+    const sentence = `${counted(length, 'snapshot')} that no rule keeps could not be deleted: ${reason}.`;
     warnings.add(sentence, 'Wait until they can be deleted: each run tries again.');
   }
   return {
@@ -111,19 +112,19 @@ export function uncounted({
     {
       blobs: futureDated,
       what: 'dates' as const,
-      sentence: `Dated in the future, and therefore kept, and ignored by all rules: ${such(futureDated)}.`,
+      sentence: `Snapshots that are dated in the future are kept, and ignored by all rules: ${such(futureDated)}.`,
       hint: 'Check the clocks of the hosts that take snapshots; delete these by hand when they are no longer needed.',
     },
     {
       blobs: former,
       what: 'records' as const,
-      sentence: `Kept, because they belong to a former cluster with the same id: ${such(former)}. Their revisions are higher, or their members have other names.`,
+      sentence: `Snapshots of a former cluster with the same id are kept: ${such(former)}. Their revisions are higher, or their members have other names.`,
       hint: 'Delete them by hand when they are no longer needed. A cluster that is rebuilt on the same addresses gets the same id.',
     },
     {
       blobs: malformed,
       what: 'records' as const,
-      sentence: `Not counted as snapshots, and left as they are: ${such(malformed)}: ${malformed[0]?.problem}.`,
+      sentence: `Blobs that do not count as snapshots are left unchanged: ${such(malformed)} (${malformed[0]?.problem}).`,
       hint: 'Find out who copied or changed them: `etcd-snapshot list` shows the reason for each.',
     },
   ].filter(({ blobs }) => blobs.length > 0);

@@ -38,7 +38,7 @@ const MARKED: readonly (readonly [mark: Buffer, kind: FileKind])[] = [
   [text('-----BEGIN '), { name: 'a PEM file, such as a certificate or a key' }],
   [hex('7f454c46'), { name: 'a program (ELF)' }],
   [hex('fffe'), { name: 'text in UTF-16' }],
-  [text('SQLite format 3\0'), { name: 'an SQLite database, as k3s has it without etcd' }],
+  [text('SQLite format 3\0'), { name: 'an SQLite database, which k3s uses without etcd' }],
 ];
 
 /** The format of a file with these first bytes, undefined if unknown; never a bbolt database. */
@@ -48,7 +48,7 @@ export function recognize(bytes: Uint8Array): FileKind | undefined {
   const marked = MARKED.find(([mark]) => head.subarray(0, mark.length).equals(mark));
   if (marked !== undefined) return marked[1];
   if (head.every((byte) => byte === 0)) {
-    return { name: 'zero from its first byte on, like a file that was allocated and never written' };
+    return { name: 'filled with zeros from its first byte on, like a file that was allocated but never written' };
   }
   return recognizeBinary(head) ?? recognizeText(head);
 }
@@ -60,11 +60,11 @@ export function hintFor({ unpack, lacksChecksum }: FileKind, name: string, isSto
   if (unpack !== undefined)
     return `${download}Unpack it with \`${unpack.replace('FILE', () => file)}\`, and use the result.`;
   if (lacksChecksum === true) {
-    return `${download}--skip-hash-check verifies all but the sha256: \`etcd-snapshot verify ${file} --skip-hash-check\`.`;
+    return `${download}Verify everything except the sha256 with \`etcd-snapshot verify ${file} --skip-hash-check\`.`;
   }
   return isStored
-    ? '`etcd-snapshot list` shows which blobs are snapshots.'
-    : 'Check where it comes from: a snapshot is what `etcdctl snapshot save` writes, or this program stores.';
+    ? 'Run `etcd-snapshot list` to see which blobs are snapshots.'
+    : 'Check where it comes from: snapshots are written by `etcdctl snapshot save`, or stored by this program.';
 }
 
 /** Formats whose first bytes have a shape rather than a mark. */

@@ -36,7 +36,7 @@ export interface ClusterIds {
 /** A smaller difference between clocks is normal. */
 export const CLOCK_SKEW_MS = 5 * 60_000;
 
-/** The blob that this run has just stored; the etag is that of the commit. */
+/** The blob that this run has just stored, with the etag of its commit. */
 export type StoredIdentity = Pick<CataloguedBlob, 'name' | 'etag'>;
 
 /** The problem of a blob that is a snapshot under another prefix. */
@@ -155,8 +155,8 @@ export function newestSnapshot<T extends CataloguedBlob>(
     return `${snapshot.record.clusterId} (newest ${humanAge(now.getTime() - momentOf(snapshot))} old)`;
   });
   throw new UsageError(
-    `There are snapshots of ${clusters.length} clusters, and none was named: ${clusters.join(', ')}.`,
-    'Give --cluster-id ID, or name a snapshot. Add ids that the cluster had before a restore to SNAPSHOT_PREVIOUS_CLUSTER_IDS.',
+    `There are snapshots of ${clusters.length} clusters, and none was chosen: ${clusters.join(', ')}.`,
+    'Give --cluster-id ID, or name a snapshot. If they are ids of one cluster, before and after a restore, set SNAPSHOT_PREVIOUS_CLUSTER_IDS to the old ones.',
   );
 }
 

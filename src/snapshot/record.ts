@@ -161,8 +161,8 @@ function count(min: number, max: number) {
     v.string(),
     v.regex(/^(0|[1-9]\d{0,15})$/, 'is not a whole number'),
     v.transform(Number),
-    v.minValue(min, 'is impossibly small'),
-    v.maxValue(max, 'is impossibly large'),
+    v.minValue(min, 'is too small'),
+    v.maxValue(max, 'is too large'),
   );
 }
 

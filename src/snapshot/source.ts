@@ -40,7 +40,7 @@ export function isFileName(operand: string): boolean {
 /** A hint where a name in the container was given, and there is a file of that name. */
 export function hintAboutFile(name: string): string | undefined {
   if (isFileName(name) || !existsSync(name)) return undefined;
-  return `There is a file ${printable(name)} here; to use that, name it ./${printable(name)}`;
+  return `To use the file ${printable(name)} in this directory, give ./${printable(name)}`;
 }
 
 /**
@@ -68,7 +68,7 @@ export async function openFile(
         );
         if (isSame) return;
         throw new UnsafeError(
-          `${printable(path)} was written to while it was read.`,
+          `${printable(path)} was changed while it was read.`,
           'If it is the database of a member, stop its etcd first, or give a copy of the file.',
         );
       },
@@ -100,7 +100,7 @@ export async function openBlob(store: BlobStore, name: string): Promise<Snapshot
   if (blob !== undefined) return sourceOf(store, blob);
   throw noSuchSnapshot(
     `There is no snapshot ${printable(name)} in container ${store.containerName}.`,
-    `${hintAboutFile(name) ?? 'A path to a file begins with ./ or /'}; \`etcd-snapshot list\` shows what there is.`,
+    `${hintAboutFile(name) ?? 'To use a file, give a path that begins with ./, ../ or /'}. To see the snapshots, run: etcd-snapshot list`,
   );
 }
 
@@ -115,7 +115,7 @@ export async function openNewest(store: BlobStore, ids: ClusterIds, log: Log): P
     const later = laterThan(newest, blobs);
     if (later !== undefined) {
       log.warn(`${later.name} was stored after the newest snapshot ${newest.name} and has a higher revision.`, {
-        hint: 'The clock of a host was wrong. To use that one, give its name.',
+        hint: 'To use it, give its name. Check the clocks of the hosts that take snapshots.',
       });
     }
     return sourceOf(store, newest);
@@ -123,7 +123,7 @@ export async function openNewest(store: BlobStore, ids: ClusterIds, log: Log): P
   const { clusterId } = ids;
   throw noSuchSnapshot(
     `There is no verified snapshot${clusterId === undefined ? '' : ` of cluster ${clusterId}`} in container ${store.containerName}.`,
-    'Run `etcd-snapshot list` to see what there is. A snapshot without a record, or dated in the future, must be given by name.',
+    'Run `etcd-snapshot list` to see the blobs. Give the name of a snapshot that has no record, or is dated in the future.',
   );
 }
 
@@ -151,8 +151,11 @@ export function checksumWarning(
   if (!skipHashCheck || !verdict.ok || verdict.checksum === 'valid') return undefined;
   const [why, hint] =
     verdict.checksum === 'missing'
-      ? ['there is none at its end', 'Every page is valid, but a changed byte of a value would not be noticed.']
-      : ['it does not match', 'The file was changed after it was written: use another snapshot if there is one.'];
+      ? ['the file has none', 'Prefer a file with a sha256: without it, a changed byte of a value cannot be detected.']
+      : [
+          'it does not match the file',
+          'Use another snapshot if there is one: this file was changed after it was written.',
+        ];
   return [`The sha256 of ${printable(name)} was not checked: ${why}.`, hint];
 }
 
@@ -165,7 +168,7 @@ export function factsOf(source: SnapshotSource, verdict: VerdictWithoutHash, hin
   const { record } = source;
   const isRecorded = record === undefined || record.sha256 === verdict.report.sha256;
   if (verdict.ok && isRecorded) return verdict.snapshot.facts;
-  if (verdict.ok) throw invalidSnapshot(source, 'its sha256 is not that of its record', undefined, hint);
+  if (verdict.ok) throw invalidSnapshot(source, 'its sha256 does not match its record', undefined, hint);
   throw invalidSnapshot(source, verdict.problems[0].message, verdict.kind, hint);
 }
 
@@ -177,7 +180,7 @@ export function invalidSnapshot(
   hint: string,
 ): VerificationError {
   const onCopy =
-    'A copy made while etcd was writing is often torn: make another one, best with etcd stopped, or try another member.';
+    'Make another copy, best with etcd stopped, or copy from another member: a copy made while etcd writes is often inconsistent.';
   const better = kind === undefined ? (skipHashCheck ? onCopy : hint) : hintFor(kind, name, etag !== undefined);
   return new VerificationError(`${printable(name)} is not a valid snapshot: ${problem}.`, better);
 }

@@ -199,7 +199,7 @@ export class SpoolQueue implements AsyncIterable<Buffer> {
   async #createFile(dir: string, bytes: number): Promise<SpoolFile> {
     const { reserve = DEFAULT_RESERVE, log } = this.#options;
     const file = await SpoolFile.create({ dir, reserve, bytes, maxRecord: this.#blockSize });
-    log.info('the upload is slower than etcd: spilling to disk', { dir });
+    log.info('upload is slower than etcd, spilling to disk', { dir });
     return file;
   }
 
@@ -207,9 +207,9 @@ export class SpoolQueue implements AsyncIterable<Buffer> {
     if (this.#diskFailed) return;
     this.#diskFailed = true;
     const { dir, log } = this.#options;
-    log.warn(`the upload is slower than etcd, and etcd must wait for it: ${messageOf(error)}`, {
+    log.warn(`upload is slower than etcd, and etcd has to wait: ${messageOf(error)}`, {
       ...(dir === undefined ? {} : { dir }),
-      hint: 'Give SNAPSHOT_SPOOL_DIR room for a whole snapshot: the database file of that member grows during a long wait.',
+      hint: 'Set SNAPSHOT_SPOOL_DIR to a directory with space for a whole snapshot: the database file of that member grows during a long wait.',
     });
   }
 

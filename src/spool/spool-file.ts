@@ -28,7 +28,7 @@ const GROWTH = { factor: 1.1, bytes: 16 * 1024 * 1024 };
 class SpoolError extends WorkerError {
   constructor(message: string, cause?: unknown) {
     const hint =
-      'Nothing was stored. Set SNAPSHOT_SPOOL_DIR to a directory on a healthy disk, or unset it, and run again.';
+      'Nothing was stored. Set SNAPSHOT_SPOOL_DIR to a directory on a healthy disk, or unset it, and run the command again.';
     super(ExitCode.unexpected, message, hint, cause);
   }
 }
@@ -80,7 +80,7 @@ export class SpoolFile {
   static async create(options: SpoolFileOptions): Promise<SpoolFile> {
     const { dir, bytes } = options;
     const room = await roomIn(options);
-    if (room < bytes) throw new Error(`it needs up to ${bytes} bytes and has ${room}${leaving(options)}`);
+    if (room < bytes) throw new Error(`it needs up to ${bytes} bytes, but has only ${room}${leaving(options)}`);
     const path = HeldDirectory.open(dir).at(`.etcd-snapshot-${randomBytes(16).toString('hex')}.spool`);
     // Fails if the path exists, also as a symbolic link.
     const handle = await open(path, 'wx+', 0o600);
@@ -112,7 +112,7 @@ export class SpoolFile {
     try {
       for (let done = 0; done < length;) {
         const { bytesRead } = await this.#handle.read(encrypted, done, length - done, offset + done);
-        if (bytesRead === 0) throw new Error('the file is shorter than what was written');
+        if (bytesRead === 0) throw new Error('the file is shorter than the data that was written');
         done += bytesRead;
       }
     } catch (error) {
@@ -123,7 +123,7 @@ export class SpoolFile {
     try {
       decipher.final();
     } catch (error) {
-      throw new SpoolError('The spool file has other bytes than were written to it.', error);
+      throw new SpoolError('The spool file does not contain the bytes that were written to it.', error);
     }
     this.#freeOffsets.push(offset);
     return bytes;

@@ -86,7 +86,7 @@ async function checkFiles(identity: Identity): Promise<void> {
   if (!certificate.checkPrivateKey(key) || key.asymmetricKeyType !== 'rsa') {
     throw new UsageError(
       `The ${what} ${path} has no matching RSA key in the same file.`,
-      'Put the certificate and its key, as PEM, one after the other into the file.',
+      'Put the certificate and its key into the file, one after the other, as PEM.',
     );
   }
   const hint = 'Renew it, upload the new one to the application, and check the clock of this host.';

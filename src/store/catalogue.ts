@@ -86,7 +86,7 @@ export async function listBlobs(container: ContainerClient, prefix: string, requ
       throw new StorageError(
         'TooManyBlobs',
         `There are more than ${blobs.size} blobs under the prefix "${prefix}", too many for the memory of this program.`,
-        'Give the snapshots a separate container or SNAPSHOT_BLOB_PREFIX.',
+        'Use a separate container, or another SNAPSHOT_BLOB_PREFIX, for the snapshots.',
       );
     }
   }

@@ -39,7 +39,7 @@ export async function writeDrillNote(
   };
   const blob = container.getBlockBlobClient(`${drillNotePrefix(prefix)}${metadata.at.replaceAll(':', '-')}.json`);
   try {
-    await requests.send('storing the note of the drill', (abortSignal) =>
+    await requests.send('recording the drill', (abortSignal) =>
       blob.upload(body, body.length, { ...options, abortSignal }),
     );
   } catch (error) {

@@ -11,7 +11,7 @@ export interface Endpoint {
   readonly source: CredentialSource;
 }
 
-/** What is known of a request that failed for good. */
+/** A request that failed after all retries. */
 interface Failure extends Endpoint {
   /** Completes "failed while …". */
   readonly doing: string;
@@ -41,8 +41,8 @@ const isManaged = ({ source }: Failure): boolean => source === 'managed-identity
 
 const NO_TOKEN = 'Entra ID at {asked} issued no token for the {credential}: {sentence}';
 const CLOCK = "The clock of this host differs from Azure's by {minutesOff} minutes.";
-const CLOCK_HINT = 'Repair the time synchronisation of this host (chrony, systemd-timesyncd).';
-const SAS_HINT = 'Make a SAS token for the container with the permissions rcwl, and d for retention.';
+const CLOCK_HINT = 'Fix the time synchronization of this host (chrony, systemd-timesyncd).';
+const SAS_HINT = 'Create a SAS token for the container with the permissions rcwl, and d for retention.';
 const ROLE_HINT =
   'Assign it the role Storage Blob Data Contributor on the container (a new assignment takes minutes to take effect).';
 
@@ -52,7 +52,7 @@ const ERRORS = {
     [
       UNTRUSTED,
       'The TLS certificate of {asked} is not trusted: {reason}.',
-      'Set NODE_EXTRA_CA_CERTS to the CA of your endpoint, or of the proxy that inspects TLS.',
+      'Set NODE_EXTRA_CA_CERTS to the CA of your endpoint, or of the proxy that intercepts TLS.',
     ],
     [
       /^(ENOTFOUND|EAI_AGAIN)$/,
@@ -80,7 +80,7 @@ const ERRORS = {
     [/^AADSTS700024$/, CLOCK, CLOCK_HINT, ({ minutesOff }) => minutesOff > 0],
     [/^AADSTS700024$/, NO_TOKEN, 'Check the clock of this host.'],
     [/^AADSTS7000215$/, NO_TOKEN, 'Set SNAPSHOT_AZURE_PRINCIPAL_PASSWORD to the secret value, not its id.'],
-    [/^AADSTS7000222$/, NO_TOKEN, 'Make a new client secret and set SNAPSHOT_AZURE_PRINCIPAL_PASSWORD to it.'],
+    [/^AADSTS7000222$/, NO_TOKEN, 'Create a new client secret, and set SNAPSHOT_AZURE_PRINCIPAL_PASSWORD to it.'],
     [/^AADSTS7000112$/, NO_TOKEN, 'Enable the application in Entra ID (Enterprise applications).'],
     [/^AADSTS(700016|90002|900023)$/, NO_TOKEN, 'Check {appId}, {tenant} and SNAPSHOT_AZURE_CLOUD.'],
     [
@@ -93,7 +93,11 @@ const ERRORS = {
       NO_TOKEN,
       'Compare issuer, subject and audience of the federated credential with those of the cluster; check {appId}.',
     ],
-    [/^/, NO_TOKEN, 'Look up the number in the documentation of Entra ID; without one, a proxy answered instead.'],
+    [
+      /^/,
+      NO_TOKEN,
+      'Look up the error number in the documentation of Entra ID. If there is none, check the proxy: the answer is not from Entra ID.',
+    ],
   ],
   service: [
     // Azure accepts requests that were signed up to 15 minutes ago.
@@ -107,7 +111,7 @@ const ERRORS = {
     [
       /^AuthorizationFailure$/,
       'Azure refused the {credential} or this network address for account {account}.',
-      '{credentialHint} If it is right, allow the address in the storage firewall, or use the private endpoint.',
+      '{credentialHint} If it is correct, allow the address in the storage firewall, or use the private endpoint.',
     ],
     [
       /^AuthorizationPermissionMismatch$/,
@@ -122,12 +126,12 @@ const ERRORS = {
     [
       /^AuthorizationSourceIPMismatch$/,
       'The {credential} is not valid for this network address.',
-      'Make a SAS token for the address that Azure sees, or for any.',
+      'Create a SAS token for the public address of this host, or without a range of addresses.',
     ],
     [
       /^AuthorizationProtocolMismatch$/,
       'The {credential} allows https only.',
-      'Write the endpoint with https://, or make a SAS token that allows http as well.',
+      'Write the endpoint with https://, or create a SAS token that allows http as well.',
     ],
     [
       /^KeyBasedAuthenticationNotPermitted$/,
@@ -142,7 +146,7 @@ const ERRORS = {
     ],
     [
       /^ContainerBeingDeleted$/,
-      'Container {container} is still being deleted after several tries.',
+      'Container {container} is still being deleted after several attempts.',
       'Wait a few minutes, or use another container.',
     ],
     [
@@ -161,7 +165,7 @@ const ERRORS = {
     [
       /^/,
       'Azure failed while {doing}.',
-      'Look up the code in the documentation of Azure Blob Storage; without a request id it came from a proxy.',
+      'Look up the code in the documentation of Azure Blob Storage. If there is no request id, check the proxy: the answer is not from Azure.',
     ],
   ],
 } satisfies Record<string, readonly Row[]>;
@@ -171,7 +175,7 @@ const CREDENTIAL_HINTS: Readonly<Record<CredentialSource, string>> = {
   'connection-string':
     'Copy SNAPSHOT_AZURE_CONNECTION_STRING again from the portal (Access keys, or Shared access signature).',
   key: 'Compare SNAPSHOT_AZURE_ACCOUNT_KEY with the keys in the portal (Access keys).',
-  sas: 'Make a new token for SNAPSHOT_AZURE_SAS_TOKEN; a token becomes invalid when its key is rotated.',
+  sas: 'Create a new token for SNAPSHOT_AZURE_SAS_TOKEN; a token becomes invalid when its key is rotated.',
   principal: TENANT_HINT,
   'workload-identity': TENANT_HINT,
   'managed-identity': TENANT_HINT,
@@ -216,11 +220,12 @@ function explain(failure: Failure): [message: string, hint: string] {
 export function storageError(endpoint: Endpoint, doing: string, error: unknown, before?: unknown): WorkerError {
   if (error instanceof WorkerError) return error;
   if (error instanceof RunTimeout) {
-    const last = before === undefined ? '' : `; the last try failed: ${storageError(endpoint, doing, before).message}`;
+    const last =
+      before === undefined ? '' : `; the last attempt failed: ${storageError(endpoint, doing, before).message}`;
     return new StorageError(
       'RunTimeout',
       `${error.message} while ${doing}${last || '.'}`,
-      'If the uplink is slow, raise SNAPSHOT_TIMEOUT (and the Job deadline above it).',
+      'If the uplink is slow, raise SNAPSHOT_TIMEOUT and the deadlines of pod and Job.',
       error,
     );
   }

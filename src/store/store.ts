@@ -109,7 +109,7 @@ export class BlobStore {
     let aheadMs: number | undefined;
     for (const right of RIGHTS) {
       try {
-        await this.#requests.send(`trying to ${right}`, tries[right]);
+        await this.#requests.send(`checking the permission to ${right}`, tries[right]);
       } catch (error) {
         if (!(error instanceof StorageError)) throw error;
         const serverTime = serverTimeOf(error.cause);

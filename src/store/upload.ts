@@ -127,18 +127,18 @@ export class StagedUpload {
 
   /**
    * Removes the blob of an interrupted run, which will not be verified any more.
-   * @returns the interruption, which says what became of the blob if it was or may be visible
+   * @returns the interruption, which says whether the blob was removed, if it was or may be visible
    */
   async rollbackAfter(interruption: Interrupted): Promise<Interrupted> {
     if (!this.#mayBeVisible) return interruption;
     const { name } = this.#blob;
     return (await this.rollback())
       ? interruption.withOutcome(
-          `${name} was not read back yet and was removed`,
+          `${name} was not read back yet, and was rolled back`,
           'Run the command again: nothing is stored.',
         )
       : interruption.withOutcome(
-          `${name} may be stored, but was not read back: removing it was not confirmed in time`,
+          `${name} may be stored, but was not read back: its rollback was not confirmed in time`,
           `Run the command again; to check the blob, if it is there, run \`etcd-snapshot verify ${name}\`.`,
         );
   }
@@ -205,7 +205,7 @@ export class StagedUpload {
   async #findOwnCommit(error: unknown): Promise<Committed> {
     const { name } = this.#blob;
     try {
-      const found = await this.#send('looking at the blob of that name', 0, this.#properties);
+      const found = await this.#send('reading the properties of the existing blob', 0, this.#properties);
       if (found.metadata?.['uploadid'] === this.uploadId && found.contentLength === this.#size) return withEtag(found);
     } catch (missing) {
       throw isMissing(missing) ? nameContested(name, error) : missing;

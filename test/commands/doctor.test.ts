@@ -71,10 +71,7 @@ for (const tools of findEtcd()) {
     );
     t.equal(states(lines, 'endpoint').length, 3);
     t.equal(states(lines, 'clock').length, 4, 'each member, and Azure');
-    t.match(
-      lines.find(({ check }) => check === 'last drill')?.finding,
-      /was restored by a drill \d+s ago; its recovery/,
-    );
+    t.match(lines.find(({ check }) => check === 'last drill')?.finding, /A drill restored .* \d+s ago, in /);
     t.match(lines.find(({ check }) => check === 'restore tool')?.finding, tools.version);
     for (const check of ['certificates', 'quorum', 'database', 'spool', 'list', 'write', 'read', 'delete'])
       t.ok(states(lines, check).length > 0, check);
@@ -251,7 +248,10 @@ t.test('old snapshots, and a store that refuses everything', async (t) => {
     });
     const copy = await putSnapshot(container, takenAt, { name: 'copy.db', metadata: { clusterid: clusterId } });
     const { end, lines } = await ask(variables);
-    const dates = { state: 'warn', finding: new RegExp(`^Dated in the future.*: 1, such as ${ahead}`) };
+    const dates = {
+      state: 'warn',
+      finding: new RegExp(`^Snapshots that are dated in the future.*: 1, such as ${ahead}`),
+    };
     t.match(
       lines.find(({ check }) => check === 'dates'),
       dates,
@@ -260,7 +260,7 @@ t.test('old snapshots, and a store that refuses everything', async (t) => {
       lines.find(({ check }) => check === 'records'),
       {
         state: 'warn',
-        finding: new RegExp(`^Not counted as snapshots, and left as they are: 1, such as ${copy}: its name`),
+        finding: new RegExp(`^Blobs that do not count as snapshots are left unchanged: 1, such as ${copy} \\(its name`),
       },
     );
     t.match(
@@ -295,7 +295,7 @@ t.test('a newest snapshot that no plan can be made of', async (t) => {
     t.equal(end.code, 11, end.stderr);
     t.match(
       lines.find(({ check }) => check === 'restore plan'),
-      { state: 'fail', finding: /none of them is a voting member|name is not a member name/ },
+      { state: 'fail', finding: /no voting member has a name|name is not a member name/ },
     );
   }
 });

@@ -102,13 +102,13 @@ t.test('copies, and what metadata alone makes a snapshot, push out nothing', asy
     const { stdout, stderr, code } = await runCommand(args, rules);
     t.equal(code, 0, stderr);
     for (const name of forged) t.match(stdout, `${name} is not counted: `);
-    t.match(stderr, /Not counted as snapshots, and left as they are: 7, such as /);
+    t.match(stderr, /Blobs that do not count as snapshots are left unchanged: 7, such as /);
   }
   t.equal((await azurite.names(container)).length, 8, 'the only snapshot is still there, and nothing else went');
 
   const second = await jsonOf<Backup>([], rules);
   t.strictSame(second.retention.removed, [first.name]);
-  t.match(second.findings, [/^Not counted as snapshots, .*: 7, such as/]);
+  t.match(second.findings, [/^Blobs that do not count as snapshots .*: 7, such as/]);
   t.strictSame((await azurite.names(container)).toSorted(), [...forged, second.name].toSorted());
   const listed = await jsonOf<Listed[]>(['list'], rules);
   t.strictSame(
@@ -165,7 +165,7 @@ t.test('records that are not well-formed end no command in an unexpected way', {
   }
   const doctor = await runCommand(['doctor'], variables);
   isUnderstood(t, doctor, 'doctor');
-  t.match(doctor.stdout, /records +Not counted as snapshots, and left as they are: 9, such as/);
+  t.match(doctor.stdout, /records +Blobs that do not count as snapshots are left unchanged: 9, such as/);
 });
 
 t.test('of several clusters one must be named', { skip }, async (t) => {
@@ -184,7 +184,7 @@ t.test('of several clusters one must be named', { skip }, async (t) => {
     const refused = await runCommand(args, without);
     t.equal(refused.code, 2, refused.stderr);
     t.match(errorOf(refused), {
-      message: 'There are snapshots of 2 clusters, and none was named: c2 (newest 3h old), c1 (newest 5h old).',
+      message: 'There are snapshots of 2 clusters, and none was chosen: c2 (newest 3h old), c1 (newest 5h old).',
       hint: /--cluster-id/,
     });
   }

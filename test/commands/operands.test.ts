@@ -56,25 +56,25 @@ t.test('a name is of the container, a path of this machine', async (t) => {
     t.equal(absent.code, 13, `${command}: ${absent.stderr}`);
     t.match(errorOf(absent), {
       message: /no snapshot only-here\.db in container names/,
-      hint: /name it \.\/only-here\.db/,
+      hint: /give \.\/only-here\.db/,
     });
     const bare = await runWorker([command, 'only-here.db', ...options], withTools(tools), folder);
     t.equal(bare.code, 2, `${command}, without storage`);
-    t.match(errorOf(bare).hint, /There is a file only-here\.db here; to use that, name it \.\/only-here\.db/);
+    t.match(errorOf(bare).hint, /To use the file only-here\.db in this directory, give \.\/only-here\.db/);
   }
   const unchecked = await runWorker(['verify', 'only-here.db', '--skip-hash-check'], variables, folder);
   t.equal(unchecked.code, 2);
-  t.match(errorOf(unchecked).hint, /name it \.\/only-here\.db/);
+  t.match(errorOf(unchecked).hint, /give \.\/only-here\.db/);
 });
 
 /** One of each kind, by what is said of it; the last ones are read. */
 const kinds: Record<string, string> = {
-  fifo: 'is not a regular file but a FIFO',
-  socket: 'is not a regular file but a socket',
-  '/dev/zero': 'is not a regular file but a device',
-  '/dev/null': 'is not a regular file but a device',
-  directory: 'is not a regular file but a directory',
-  'to-fifo': 'is not a regular file but a FIFO',
+  fifo: 'is a FIFO, not a regular file',
+  socket: 'is a socket, not a regular file',
+  '/dev/zero': 'is a device, not a regular file',
+  '/dev/null': 'is a device, not a regular file',
+  directory: 'is a directory, not a regular file',
+  'to-fifo': 'is a FIFO, not a regular file',
   dangling: 'does not exist',
   loop: 'is a loop of symbolic links',
   missing: 'does not exist',
@@ -116,7 +116,7 @@ t.test('no kind of file makes a command wait, and the message names it', async (
       await t.rejects(
         opening.catch((error: unknown) => Promise.reject(new Error(whyUnreadable(error)))),
         {
-          message: 'is not a regular file but a symbolic link',
+          message: 'is a symbolic link, not a regular file',
         },
       );
     } else await opening.catch(() => {});
@@ -147,7 +147,7 @@ t.test('no kind of file makes a command wait, and the message names it', async (
       const { args, code, variables } = make(at(name));
       const finished = await runWorker(args, { PATH: `${dirname(tools.etcd)}:/usr/bin:/bin`, ...variables }, dir);
       t.equal(finished.code, code, `${use} ${name}: ${finished.stderr}`);
-      t.match(errorOf(finished).message, `is not a regular file but a ${name === 'fifo' ? 'FIFO' : 'device'}`);
+      t.match(errorOf(finished).message, `is a ${name === 'fifo' ? 'FIFO' : 'device'}, not a regular file`);
     }
   }
 });

@@ -150,7 +150,7 @@ t.test('what is refused of a cluster in which one has failed, and what is asked'
   await refused(t, cluster, [...base, '--name', 'm4', '--peer-urls', peer], 20, /belongs to member m1.*quorum 2/);
   await refused(t, cluster, [...base, '--name', 'm4', '--peer-urls', `${free},${peer}`], 20, /belongs to member m1/);
   const good = ['replace-member', 'm2', '--name', 'm4', '--peer-urls', free];
-  await refused(t, cluster, [...good, '--yes'], 2, /needs a fresh backup first/);
+  await refused(t, cluster, [...good, '--yes'], 2, /A backup is required before/);
   await refused(t, cluster, [...good, '--no-backup'], 2, /stdin is not a terminal/);
   const wrongKey = { SNAPSHOT_AZURE_ACCOUNT_KEY: Buffer.alloc(64).toString('base64') };
   const variables = { ...cluster.variables, ...azurite.variables('unused'), ...wrongKey };

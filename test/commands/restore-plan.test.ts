@@ -236,10 +236,10 @@ t.test('without a known layout, and without a possible plan', async (t) => {
   const cases: [code: number, message: RegExp, words: string[]][] = [
     [2, /Unknown layout openshift/, ['--layout', 'openshift']],
     [2, /Unknown layout a\\u\{1b\}\[31m/, ['--layout', 'a\u001b[31m']],
-    [2, /does not list the members of its record/, ['--layout', 'kubeadm']],
+    [2, /do not list the same members/, ['--layout', 'kubeadm']],
     [2, /Invalid --data-dir/, ['--layout', 'kubeadm', '--data-dir', '/a\nb']],
     [2, /does not exist/, ['--layout', 'kubeadm', '--output', join(dir, 'no/where.json')]],
-    [2, /--output writes a new plan/, ['--from-plan', file]],
+    [2, /--output cannot be combined with --from-plan/, ['--from-plan', file]],
     [13, /There is no snapshot/, ['--layout', 'kubeadm', 'nothing.db']],
   ];
   for (const [code, message, words] of cases) {

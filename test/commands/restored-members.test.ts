@@ -77,10 +77,10 @@ async function everythingIsRight(t: Test, cluster: EtcdCluster, variables: Varia
   const restored = await runCommand(fromFile, withTools(cluster.tools));
   if (cluster.tools.version.startsWith('3.4.')) {
     t.match(findings.join(), /file also lists members that are not in the cluster: /);
-    t.match(inspected.warnings, [/The file also lists/]);
-    t.match(bare.warnings, [/leaves the members uncertain/]);
+    t.match(inspected.warnings, [/The file lists members that were not/]);
+    t.match(bare.warnings, [/The members to restore are uncertain/]);
     t.equal(restored.code, 2, restored.stderr);
-    t.match(errorOf(restored), { message: /leaves the members uncertain/, hint: /--initial-cluster/ });
+    t.match(errorOf(restored), { message: /The members to restore are uncertain/, hint: /--initial-cluster/ });
     const given = await jsonOf<Restored>(
       [...fromFile.slice(0, -1), '--initial-cluster', set],
       withTools(cluster.tools),

@@ -72,7 +72,7 @@ t.test('a blocked uplink does not block etcd: the rest goes through the spool', 
 t.test('without a spool etcd waits, and the log says so', async (t) => {
   const before = await snapshotsSent();
   const { open, log, ended } = await backup(t, {});
-  await until(() => log().includes('etcd must wait for it'));
+  await until(() => log().includes('etcd has to wait'));
   t.equal(await snapshotsSent(), before, 'etcd has more to send');
   open();
   t.equal((await ended).spilledBytes, 0);

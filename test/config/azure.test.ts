@@ -131,7 +131,7 @@ t.test('NO_PROXY with what is not understood', async (t) => {
   }
   t.strictSame(proxyWarnings({ ...proxy, NO_PROXY: 'localhost,.svc,10.0.0.5,[::1]' }), []);
   const worker = await runWorker(['list'], { ...BY_KEY, ...proxy, NO_PROXY: '10.0.0.0/8' });
-  t.match(worker.stderr, /NO_PROXY takes whole host names .*ignored: 10.0.0.0\/8/);
+  t.match(worker.stderr, /NO_PROXY accepts whole host names .*ignored: 10.0.0.0\/8/);
 });
 
 t.test('a missing spool directory is reported first', async (t) => {

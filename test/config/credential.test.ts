@@ -200,9 +200,9 @@ t.test('connection strings', (t) => {
     'an endpoint of its own variable goes first',
   );
   t.match(faults(ofSas.replace('2099', '2020')), /CONNECTION_STRING expired on 2020/);
-  t.match(faults(text.replace('=https', '=http')), /CONNECTION_STRING must be https/);
-  t.match(faults(ofSas.replaceAll('https:', 'http:')), /CONNECTION_STRING must be https/);
-  t.match(faults(text.replace(KEY, 'abc')), /CONNECTION_STRING has an AccountKey that is not the base64 text/);
+  t.match(faults(text.replace('=https', '=http')), /CONNECTION_STRING must begin with https/);
+  t.match(faults(ofSas.replaceAll('https:', 'http:')), /CONNECTION_STRING must begin with https/);
+  t.match(faults(text.replace(KEY, 'abc')), /CONNECTION_STRING has an AccountKey that is not 64 bytes in base64/);
   for (const part of ['AccountName=aksenginebackups;', `AccountKey=${KEY};`]) {
     t.match(faults(text.replace(part, '')), /must be a connection string as the portal shows it/, part.slice(0, 12));
   }
@@ -216,10 +216,7 @@ t.test('connection strings', (t) => {
 
 t.test('account keys', (t) => {
   for (const key of ['abc', `${KEY}x`, KEY.replace('==', '--')]) {
-    t.match(
-      faultsOf({ ...ACCOUNT, SNAPSHOT_AZURE_ACCOUNT_KEY: key }),
-      'ACCOUNT_KEY must be the base64 text of 64 bytes',
-    );
+    t.match(faultsOf({ ...ACCOUNT, SNAPSHOT_AZURE_ACCOUNT_KEY: key }), 'ACCOUNT_KEY must be 64 bytes in base64');
   }
   const other = { ...ACCOUNT, SNAPSHOT_AZURE_ACCOUNT_KEY: 'abc', ...PRINCIPAL, SNAPSHOT_AZURE_AUTH: 'principal' };
   t.equal(faultsOf(other), '', 'one that is not used is not judged');
@@ -242,13 +239,16 @@ t.test('the blob endpoint', (t) => {
   t.equal(endpoint('', { SNAPSHOT_AZURE_CLOUD: 'usgov' }), 'https://aksenginebackups.blob.core.usgovcloudapi.net');
   const faults = (value: string, more: Env = key): string => faultsOf({ ...more, SNAPSHOT_AZURE_BLOB_ENDPOINT: value });
   for (const value of ['http://10.0.0.1/x', 'http://127.0.0.1.example.org/x', 'http://localhost.example.org/x']) {
-    t.match(faults(value), 'BLOB_ENDPOINT must be https', value);
-    t.match(faults(value, { SNAPSHOT_AZURE_SAS_TOKEN: SAS }), 'BLOB_ENDPOINT must be https', value);
+    t.match(faults(value), 'BLOB_ENDPOINT must begin with https', value);
+    t.match(faults(value, { SNAPSHOT_AZURE_SAS_TOKEN: SAS }), 'BLOB_ENDPOINT must begin with https', value);
   }
   t.match(faults('https://x/?sig=1'), 'BLOB_ENDPOINT must be the full URL');
   const managed = { SNAPSHOT_AZURE_AUTH: 'managed-identity' };
   for (const identity of [PRINCIPAL, WORKLOAD, managed]) {
-    t.match(faults('http://127.0.0.1:10000/x', identity), 'must be https: the token would be sent unencrypted');
+    t.match(
+      faults('http://127.0.0.1:10000/x', identity),
+      'must begin with https://: the token must not be sent unencrypted',
+    );
   }
   t.end();
 });

@@ -47,8 +47,8 @@ t.test('the .env of the working directory is loaded if nobody else can have put 
     ['that others can read', file(SETS_ENDPOINT, 0o644), undefined],
     ['that its group can write', file(SETS_ENDPOINT, 0o664), /can be written by other users/],
     ['that all can write', file(SETS_ENDPOINT, 0o602), /can be written by other users/],
-    ['a link', (path: string) => symlinkSync(secret, path), /is not a regular file/],
-    ['a directory', (path: string) => mkdirSync(path), /is not a regular file/],
+    ['a link', (path: string) => symlinkSync(secret, path), /not a regular file/],
+    ['a directory', (path: string) => mkdirSync(path), /not a regular file/],
     [
       'a manifest',
       file('apiVersion: v1\nkind: Secret\ndata:\n  SNAPSHOT_ETCD_ENDPOINTS: eA==\n'),
@@ -80,7 +80,7 @@ t.test('another user than root', { skip: isRoot ? false : 'takes root to become 
     const finished = await asNobody(directoryWith(make));
     t.equal(finished.code, 2, what);
     t.equal(isLoaded(finished), loaded, `${what}: ${finished.stderr}`);
-    if (!loaded) t.match(finished.stderr, /The file .env of the working directory is ignored/, what);
+    if (!loaded) t.match(finished.stderr, /The file .env in the working directory is ignored/, what);
   }
 });
 
@@ -155,7 +155,7 @@ t.test('without two dashes Node takes the option for itself, and the run is refu
   for (const args of [['--env-file', place], [`--env-file=${place}`]]) {
     const refused = await node(MAIN, 'health', ...args);
     t.equal(refused.code, 2, refused.stderr);
-    t.match(errorOf(refused), { message: /Node\.js treats --env-file as its own/, hint: /node -- dist\/main\.js/ });
+    t.match(errorOf(refused), { message: /Node\.js treated --env-file as its own/, hint: /node -- dist\/main\.js/ });
     t.ok(isLoaded(await node('--', MAIN, 'health', ...args)));
   }
   t.match(await node(MAIN, '--version'), { code: 0 }, 'nothing is refused without the option');

@@ -31,10 +31,10 @@ t.test('a wrong endpoint is named, with the reason', (t) => {
     ...['https://10.0.0.300:2379', 'https://10.1:2379', 'https://010.0.0.5:2379', 'https://etcd_1!:2379'],
     ...['"https://a:1","https://b:1"', 'https://etcd-1:2379,etcd-2:2379'],
   ]) {
-    t.match(read(value), 'one problem: SNAPSHOT_ETCD_ENDPOINTS names "', value);
+    t.match(read(value), 'one error: SNAPSHOT_ETCD_ENDPOINTS contains "', value);
     t.match(read(value), rule, value);
   }
-  t.match(read('a:1,https://b:1,c'), /names "a:1", "c": an endpoint/);
+  t.match(read('a:1,https://b:1,c'), /contains "a:1", "c": an endpoint/);
   const secret = read('https://root:hunter2@10.0.0.5:2379');
   t.match(secret, /"https:\/\/…@10.0.0.5:2379": an endpoint must be/);
   t.notMatch(secret, 'hunter2');

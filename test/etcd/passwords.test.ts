@@ -88,7 +88,7 @@ t.test('a password over http is refused, but on loopback', async (t) => {
   ]) {
     t.match(
       faults(open),
-      /SNAPSHOT_ETCD_ENDPOINTS must be https: the password would be sent unencrypted to http:/,
+      /SNAPSHOT_ETCD_ENDPOINTS must begin with https:\/\/: the password must not be sent unencrypted to http:/,
       open,
     );
   }

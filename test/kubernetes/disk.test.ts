@@ -104,7 +104,7 @@ t.test('a snapshot without enough disk space causes no disk pressure', async (t)
   const { least, pressure, log } = await backup('waiting', {});
   t.ok(least > 0.2, `${(least * 100).toFixed(1)} % were free at the least`);
   t.equal(pressure, false);
-  t.match(log, '20 % left free (SNAPSHOT_SPOOL_RESERVE)', 'the log says that etcd must wait');
+  t.match(log, '20 % left free (SNAPSHOT_SPOOL_RESERVE)', 'the log says that etcd has to wait');
   t.match(await site.outcome('waiting'), { succeeded: true });
 });
 

@@ -13,7 +13,7 @@ t.test('the text for Prometheus', (t) => {
       '# HELP etcd_snapshot_backup_last_run_exit_code Exit code of the last backup run.',
       '# TYPE etcd_snapshot_backup_last_run_exit_code gauge',
       'etcd_snapshot_backup_last_run_exit_code 11',
-      '# HELP etcd_snapshot_build_info The worker that pushed last: always 1.',
+      '# HELP etcd_snapshot_build_info Version of the worker that pushed last; the value is always 1.',
       '# TYPE etcd_snapshot_build_info gauge',
       'etcd_snapshot_build_info{version="1\\"\\\\2\\n"} 1',
       '# HELP etcd_snapshot_backup_verification_ok 1 when the last snapshot passed its verification, 0 when it failed (exit code 11).',

@@ -180,7 +180,10 @@ t.test('what is no backup or drill of a known cluster is not pushed', { skip }, 
   await worker(t, ['list'], { ...WORKING }, 0);
   t.equal(words(), 'list: done');
   await worker(t, ['bakcup'], { ...WORKING }, 2);
-  t.match(words(), /^There is no command bakcup\. Did you mean backup\? .* \(exit code 2\)$/);
+  t.match(
+    words(),
+    /^There is no command bakcup\. Check the spelling: the most similar command is backup\. .* \(exit code 2\)$/,
+  );
   const ours = (all: Map<string, number>): unknown => [...all].filter(([key]) => key.startsWith('etcd_'));
   t.strictSame(ours(await pushed()), ours(before));
   t.strictSame(switchboard.asked, []);

@@ -83,7 +83,7 @@ t.test('a request that cannot be carried out is refused before anything is asked
     ['m1', { name: 'm9' }, /needs --peer-urls/],
     ['m1', { name: 'm1', 'peer-urls': NEW }, /the same name/],
     ['', { name: 'm9', 'peer-urls': NEW }, /is empty/],
-    ['m1', { name: 'a,b', 'peer-urls': NEW }, /Invalid member name/],
+    ['m1', { name: 'a,b', 'peer-urls': NEW }, /Invalid --name/],
     ['m1', { name: 'm9', 'peer-urls': '10.0.0.1:2380' }, /--peer-urls must be a URL that begins with http/],
     ['m1', { name: 'm9', 'peer-urls': `${NEW},` }, /--peer-urls must be a URL/],
     ['m1', { name: 'm9', 'peer-urls': `${NEW}/x` }, /protocol, host and port only/],
@@ -146,7 +146,7 @@ t.test('no name or URL of another member becomes a command', (t) => {
     { peerURLs: ["https://a';reboot;':2380"] },
     { peerURLs: [] },
   ]) {
-    const refusal = { name: 'UnsafeError', exitCode: 20, message: /Cannot write the settings/ };
+    const refusal = { name: 'UnsafeError', exitCode: 20, message: /The settings cannot contain/ };
     t.throws(() => settingsOf(replacement, [{ ...good!, ...change }]), refusal, JSON.stringify(change));
   }
   const odd = { ...good!, name: 'máster~1@x', peerURLs: ['https://[fe80::1%25eth0]:2380'] };

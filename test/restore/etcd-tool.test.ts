@@ -8,8 +8,8 @@ t.test('a tool and the versions that it can restore', (t) => {
   t.equal(fit('3.6.1', '3.6.16'), undefined);
   t.equal(fit('3.6.1', '3.6.16', '3.6.0'), undefined);
   t.equal(fit('3.6.1', undefined), undefined);
-  t.match(fit('3.6.1', '3.5.35', '3.5.0'), /of etcd 3\.5\.35: start etcd 3\.6\.1 on it/);
-  t.match(fit('3.10.0', '3.9.0'), /start etcd/);
+  t.match(fit('3.6.1', '3.5.35', '3.5.0'), /of etcd 3\.5\.35: start the members with etcd 3\.6\.1,/);
+  t.match(fit('3.10.0', '3.9.0'), /start the members with etcd/);
   for (const [old, late] of [
     ['3.5.30', '3.6.0'],
     ['3.4.23', '3.5.0'],

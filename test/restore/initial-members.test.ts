@@ -137,9 +137,9 @@ t.test('who the members are is not certain', (t) => {
     ['a peer URL twice, one of a learner', membersOf('a@h1', 'b@h1*'), /have the same peer URL/],
     ['a peer URL twice, one without a name', membersOf('a@h1', '@h1'), /have the same peer URL/],
     ['in other letters', membersOf('a@h1', 'b@H1'), /have the same peer URL/],
-    ['only learners', membersOf('a@h1*', 'b@h2*'), /none of them is a voting member/],
-    ['only nameless ones', membersOf('@h1', '@h2'), /none of them is a voting member/],
-    ['none', [], /none of them/],
+    ['only learners', membersOf('a@h1*', 'b@h2*'), /no voting member has a name/],
+    ['only nameless ones', membersOf('@h1', '@h2'), /no voting member has a name/],
+    ['none', [], /no voting member has a name/],
     ['one that was removed', membersOf('a@h1', 'b@h2'), /b \(2a\) was removed/, { removedMembers: ['2a'] }],
     ['twice, and another cluster id', membersOf('a@h1', 'a@h1'), /same name/, { clusterId: 'f00' }],
   ] as const) {

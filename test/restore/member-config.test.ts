@@ -166,7 +166,7 @@ t.test('what a file does not contain', async (t) => {
     await t.rejects(readMemberConfig(path), { name: 'UsageError', message, hint }, `${name}: ${message}`);
   }
   await t.rejects(readMemberConfig(join(dir, 'none')), { message: /none does not exist/, hint: /mount/ });
-  await t.rejects(readMemberConfig(dir), { message: /is not a regular file/ });
+  await t.rejects(readMemberConfig(dir), { message: /not a regular file/ });
   const unit = join(dir, 'unit-without-an-ending');
   await writeFile(unit, '[Service]\nExecStart=/usr/bin/etcd --name m1 --data-dir /var/lib/etcd/m1/\n');
   t.match(await readMemberConfig(unit), { name: 'm1', dataDir: '/var/lib/etcd/m1' }, 'known by what is in it');

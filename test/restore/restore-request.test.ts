@@ -71,7 +71,11 @@ t.test('members whose names etcd did not write down', (t) => {
   t.match(memberFor({ ...request, initialCluster: SET }, known).member, { name: 'a' }, 'but when told');
   t.match(memberFor({ ...NOTHING, plan: PLAN, name: 'b' }, known).member, { name: 'b' }, 'or by a plan');
   const never = memberFor(request, { members, sha256: SHA256 });
-  t.match(never.warnings, [/has no name here/, /has no name here/], 'nobody misses what never started');
+  t.match(
+    never.warnings,
+    [/has no name in the snapshot/, /has no name in the snapshot/],
+    'nobody misses what never started',
+  );
   t.end();
 });
 
@@ -111,7 +115,7 @@ t.test('the parameters of a member', (t) => {
     t.throws(() => memberFor({ ...NOTHING, ...request }, known), { message, name: 'UsageError' });
   const fewer = { members: MEMBERS.slice(1), sha256: SHA256 };
   t.throws(() => memberFor({ ...NOTHING, plan: PLAN, name: 'c' }, fewer), {
-    message: /members of the plan are not those/,
+    message: /The plan and the snapshot have different members/,
   });
   t.end();
 });

@@ -93,7 +93,10 @@ for (const tools of findEtcd()) {
     const endpoint = await cluster.join(settings);
     const { code, stdout } = await runWorker(replacement.args('--yes', '--no-backup'), replacement.variables);
     t.equal(code, 0);
-    t.match(stdout, /The alarm CORRUPT of the removed member [0-9a-f]+ is still set: etcdctl alarm disarm/);
+    t.match(
+      stdout,
+      /The alarm CORRUPT of the removed member [0-9a-f]+ is still set\. To clear it, run: etcdctl alarm disarm/,
+    );
     await cluster.stopMember(corrupt);
     await cluster.etcdctl('alarm', 'disarm');
     await replacement.verify(t, endpoint);

@@ -21,8 +21,8 @@ const tar = (mark: string): Buffer => {
 /** What people have in place of a snapshot, with what it is said to be and how it is unpacked. */
 const FILES: Record<string, readonly [bytes: Buffer, name: RegExp, unpack?: RegExp]> = {
   empty: [Buffer.alloc(0), /^empty$/],
-  zeros: [Buffer.alloc(100_000), /^zero from its first byte on/],
-  'zeros of a few bytes': [Buffer.alloc(10), /^zero from/],
+  zeros: [Buffer.alloc(100_000), /^filled with zeros from its first byte on/],
+  'zeros of a few bytes': [Buffer.alloc(10), /^filled with zeros from/],
   gzip: [gzipSync(SNAPSHOT), /^compressed with gzip$/, /^gzip -dc FILE/],
   'gzip of a tar archive': [gzipSync(tar('ustar\0')), /^compressed with gzip$/, /^gzip -dc FILE/],
   zstd: [zstdCompressSync(SNAPSHOT), /^compressed with zstd$/, /^zstd -dc FILE/],
@@ -114,7 +114,7 @@ t.test('no database is taken for something else, and nothing is thrown', async (
     t.equal(recognize(bytes), undefined);
     for (let length = 1; length < RECOGNIZED_BYTES; length += 13) {
       // Its first bytes are zero, and so is all of it for as long as nothing else has come.
-      t.match(recognize(bytes.subarray(0, length))?.name ?? 'zero', /^zero/);
+      t.match(recognize(bytes.subarray(0, length))?.name ?? 'filled with zeros', /^filled with zeros/);
     }
   }
   for (let i = 0; i < 3000; i++) recognize(random.bytes(random.below(600)));

@@ -113,7 +113,7 @@ t.test('the newest: of one cluster, not dated in the future', (t) => {
   t.equal(pick([older, ahead, own]), own);
   t.throws(() => pick([own, older, other]), {
     exitCode: 2,
-    message: 'There are snapshots of 2 clusters, and none was named: c2 (newest 2h old), c1 (newest 5h old).',
+    message: 'There are snapshots of 2 clusters, and none was chosen: c2 (newest 2h old), c1 (newest 5h old).',
     hint: /--cluster-id/,
   });
   t.equal(pick([own, older, other], { clusterId: 'c1', previousClusterIds: [] }), own);

@@ -256,11 +256,11 @@ t.test('a spool file that gives other bytes back ends the run', async (t) => {
   const changes: Record<string, { change: (file: string) => void; message: RegExp }> = {
     'one bit': {
       change: (file) => overwrite(file, 5, Uint8Array.of((readFileSync(file)[5] ?? 0) ^ 1)),
-      message: /has other bytes/,
+      message: /does not contain the bytes/,
     },
     'records exchanged': {
       change: (file) => overwrite(file, 0, readFileSync(file).subarray(BLOCK, 2 * BLOCK)),
-      message: /has other bytes/,
+      message: /does not contain the bytes/,
     },
     'cut off': { change: (file) => truncateSync(file, 100), message: /cannot be read: the file is shorter/ },
   };
@@ -291,18 +291,18 @@ t.test('an old record is not taken for the new one at its place', async (t) => {
   await spilled(queue, 2 * BLOCK);
   t.equal(statSync(spoolFile(dir)).size, BLOCK, 'the place was used again');
   overwrite(spoolFile(dir), 0, old);
-  await t.rejects(reader.next(), /has other bytes/);
+  await t.rejects(reader.next(), /does not contain the bytes/);
 });
 
 t.test('where the disk cannot be used etcd waits, and nothing is lost', async (t) => {
   const cases: Record<string, { options: Partial<SpoolOptions>; warning: RegExp; around?: typeof asNobody }> = {
-    'no directory set': { options: { dir: undefined }, warning: /etcd must wait .*SNAPSHOT_SPOOL_DIR is not set/ },
+    'no directory set': { options: { dir: undefined }, warning: /etcd has to wait: .*SNAPSHOT_SPOOL_DIR is not set/ },
     'no such directory': { options: { dir: join(spoolDir(t), 'gone') }, warning: /ENOENT/ },
     'not a directory': { options: { dir: '/dev/null' }, warning: /ENOTDIR/ },
     'no right to write': { options: {}, warning: /EACCES/, around: asNobody },
     'too little room for what is to come': {
       options: { remaining: () => 2 ** 52 },
-      warning: /: it needs up to \d+ bytes and has \d+ with 20 % left free/,
+      warning: /: it needs up to \d+ bytes, but has only \d+ with 20 % left free/,
     },
   };
   const readOnly = mountTmpfs(t, 'ro,size=1m');
@@ -357,7 +357,7 @@ t.test('a disk that fills up in the middle of a record loses nothing', async (t)
   const producer = pushAll(queue, bytes, 32 * KIB);
   while (warnings.length === 0) await turn();
   t.ok(await isWaiting(producer));
-  t.match(warnings, [/etcd must wait for it: ENOSPC/]);
+  t.match(warnings, [/etcd has to wait: ENOSPC/]);
   t.ok(queue.spilledBytes > 3_900_000, `${queue.spilledBytes} bytes spilled`);
   t.equal(queue.spilledBytes % 70_001, 0);
   t.equal(statSync(spoolFile(dir)).size % 4096, 0, 'a part of a record was written');

@@ -114,7 +114,7 @@ t.test('every refusal of the blob service has its sentence', { buffered: true },
   );
   await refused(t, { status: 404, code: 'ResourceNotFound' }, /testaccount does not exist at 127.0.0.1/, /NAME/);
   await refused(t, { status: 407 }, /The proxy requires a user name/, /HTTPS_PROXY/);
-  await refused(t, { status: 418 }, /Azure failed while listing/, /without a request id it came from a proxy/);
+  await refused(t, { status: 418 }, /Azure failed while listing/, /If there is no request id, check the proxy/);
 });
 
 t.test('an answer without a body does not say what is refused', { buffered: true }, async (t) => {
@@ -176,7 +176,7 @@ t.test("the run's end says what the last try failed with", { buffered: true }, a
   const store = await openStore({ ...KEY, SNAPSHOT_AZURE_BLOB_ENDPOINT: blobs.url }, run.signal);
   const listed = t.rejects(store.list(), {
     message:
-      /Timed out after 2 s \(SNAPSHOT_TIMEOUT\) while listing the container; the last try failed: .*\[ServerBusy, request azure/,
+      /Timed out after 2 s \(SNAPSHOT_TIMEOUT\) while listing the container; the last attempt failed: .*\[ServerBusy, request azure/,
   });
   while (blobs.times.length < 2) await sleep(20);
   run.abort(new RunTimeout(2));
@@ -211,7 +211,7 @@ t.test('every refusal of a token has its sentence', { buffered: true }, async (t
     [
       aadsts(401, 7000222, 'The provided client secret keys are expired.'),
       /client secret keys are expired/,
-      /Make a new client secret/,
+      /Create a new client secret/,
     ],
     [aadsts(401, 7000112, 'Application is disabled.'), /Application is disabled/, /Enable the application/],
     [{ ...aadsts(401, 700024, 'Not valid.'), headers: { date } }, /differs from Azure's by 1440 minutes/, /time/],
@@ -223,12 +223,12 @@ t.test('every refusal of a token has its sentence', { buffered: true }, async (t
     [
       { status: 403, body: {} },
       /issued no token for the service principal: status 403\. \[403\]/,
-      /proxy answered instead/,
+      /the answer is not from Entra ID/,
     ],
     [
       { status: 200, body: { login: 'please' } },
       /issued no token for the service principal: /,
-      /proxy answered instead/,
+      /the answer is not from Entra ID/,
     ],
   ];
   for (const [answer, message, hint] of scripted) {

@@ -49,7 +49,7 @@ export function readBuckets(walk: TreeWalk, root: number): readonly Bucket[] | u
     if (kind !== ALL_BUCKETS || raw === undefined) {
       buckets.push(undefined);
       const isLimit = kind === ALL_BUCKETS;
-      const why = isLimit ? 'could not be kept in the memory for one pass' : 'has an element that is not a bucket';
+      const why = isLimit ? 'does not fit into the memory for one pass' : 'has an element that is not a bucket';
       problems.add(isLimit ? 'budget' : 'bucket', `page ${page} of the root bucket ${why}`, page);
       continue;
     }
@@ -97,7 +97,7 @@ function readInline({ index, problems }: TreeWalk, image: Buffer, title: string,
   const leaves = new Table(index.budget, 1);
   const leaf = index.add(reader);
   if (!index.isExhausted && index.push(leaves, leaf)) return leaves;
-  problems.add('budget', `inline ${title} does not fit the memory for one pass`, page);
+  problems.add('budget', `inline ${title} does not fit into the memory for one pass`, page);
   return undefined;
 }
 
@@ -105,7 +105,7 @@ function judgeLeaves({ index, problems }: TreeWalk, { name, leaves, image }: Buc
   const [kind, entry] = KINDS[name] ?? [];
   for (const { page, buckets, keyKind, count } of index.runs(leaves)) {
     if (buckets !== NO_BUCKETS) {
-      problems.add('bucket', `page ${page} of ${title} has a bucket inside`, page);
+      problems.add('bucket', `page ${page} of ${title} contains a bucket`, page);
     } else if (kind !== undefined && keyKind !== kind && (image === undefined || count > 0)) {
       problems.add('content', `page ${page} of ${title} has an entry that is not ${entry}`, page);
     }

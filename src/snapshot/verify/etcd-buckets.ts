@@ -239,7 +239,7 @@ class ContentReader {
       const raw = this.#index.rawOf(number);
       if (raw !== undefined) yield* leafElements(raw);
       else {
-        const why = 'could not be kept in the memory for one pass';
+        const why = 'does not fit into the memory for one pass';
         this.#problems.add('budget', `page ${page} of bucket ${name} ${why}`, page);
       }
     }

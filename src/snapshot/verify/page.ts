@@ -165,7 +165,7 @@ export class Header {
         problems.add('length', `it has ${size} bytes instead of the ${expected} of its meta pages`);
       }
       const isIntact = this.#problems.every((problem) => problem === undefined);
-      if (isIntact && !isSnapshot) problems.add('meta', 'the two meta pages are not of one transaction', 1);
+      if (isIntact && !isSnapshot) problems.add('meta', 'the two meta pages do not belong to the same transaction', 1);
     }
     judgePointers(meta, problems);
     return hasNoTrailer ? DATABASE_WITHOUT_CHECKSUM : undefined;
@@ -206,9 +206,9 @@ export class Header {
 
 /** The pages that the meta names must be in the database. */
 function judgePointers({ root, freelist, highWaterMark }: Meta, problems: Problems): void {
-  if (root < 2n || root >= highWaterMark) problems.add('meta', `its meta page names an invalid root page ${root}`);
+  if (root < 2n || root >= highWaterMark) problems.add('meta', `its meta page points to an invalid root page ${root}`);
   if (freelist !== NO_FREELIST && (freelist < 2n || freelist >= highWaterMark)) {
-    problems.add('meta', `its meta page names an invalid freelist page ${freelist}`);
+    problems.add('meta', `its meta page points to an invalid freelist page ${freelist}`);
   }
 }
 
@@ -237,7 +237,7 @@ function metaProblem(page: Buffer, id: number): string | undefined {
   const isHeader = page.readBigUInt64LE(0) === BigInt(id) && page.readUInt16LE(8) === META_FLAG;
   if (!isHeader || page.readUInt16LE(10) !== 0 || page.readUInt32LE(12) !== 0)
     return `meta page ${id} has a wrong header`;
-  if (meta.readUInt32LE(8) !== page.length) return `meta page ${id} names another page size`;
+  if (meta.readUInt32LE(8) !== page.length) return `meta page ${id} has another page size`;
   if (meta.readUInt32LE(12) !== 0 || meta.readBigUInt64LE(24) !== 0n) return `meta page ${id} has unknown flags`;
   if (page.subarray(META_END).some((byte) => byte !== 0)) return `meta page ${id} has non-zero bytes after its meta`;
   return undefined;

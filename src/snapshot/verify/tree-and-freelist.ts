@@ -87,7 +87,7 @@ export class TreeWalk {
       this.#fail('order', `the keys of page ${page} of ${name} do not follow those of the previous page`, page);
     }
     if (this.index.push(leaves, number)) return number;
-    return this.#fail('budget', `${name} has more leaves than fit the memory for one pass`);
+    return this.#fail('budget', `${name} has more leaves than fit into the memory for one pass`);
   }
 
   #branch(number: number, run: Run, name: string, depth: number, leaves: Table): number {
@@ -100,7 +100,7 @@ export class TreeWalk {
       const childPage = this.index.child(run, i);
       const child =
         childPage === 0
-          ? this.#fail('tree', `page ${page} of ${name} names a child outside the database`, page)
+          ? this.#fail('tree', `page ${page} of ${name} points to a child outside the database`, page)
           : this.#visit(childPage, name, depth + 1, leaves);
       if (child < 0) isWhole = false;
       else this.index.addFirstKeyTo(keys, child);
@@ -154,7 +154,7 @@ export class Freelist {
   /** Every page must be either used or free, and free only once. */
   judge(used: UsedPages, problems: Problems): void {
     const fail = (message: string, page = this.#page): void => problems.add('freelist', message, page);
-    if (this.#kept.length === 0) return fail('the page that the meta page names is not a freelist');
+    if (this.#kept.length === 0) return fail('the page that the meta page gives as the freelist is not one');
     if (!used.claim(this.#page, this.#kept.length - 1, problems)) return;
     const list = Buffer.concat(this.#kept);
     let count = list.readUInt16LE(10);
@@ -163,7 +163,7 @@ export class Freelist {
       count = Number(list.readBigUInt64LE(at));
       at += ID_SIZE;
     }
-    if (count > (list.length - at) / ID_SIZE) return fail('the freelist has more ids than fit its pages');
+    if (count > (list.length - at) / ID_SIZE) return fail('the freelist has more ids than fit into its pages');
     for (; count > 0; count--, at += ID_SIZE) {
       const id = Number(list.readBigUInt64LE(at));
       if (id < 2 || id >= this.#highWaterMark) fail(`the freelist has an invalid page ${id}`);

@@ -68,7 +68,7 @@ export interface VerifyReport {
 export type Verdict<S extends { readonly facts: SnapshotFacts } = VerifiedSnapshot> =
   { readonly ok: true; readonly snapshot: S; readonly report: VerifyReport; readonly checksum: Checksum } | Rejected;
 
-/** Whether the sha256 at the end of the file is that of the bytes before it. */
+/** Whether the sha256 at the end of the file matches the bytes before it. */
 type Checksum = 'valid' | 'wrong' | 'missing';
 
 /** Without the sha256 nothing proves that etcd wrote these bytes: they can be read and restored, and never stored. */

@@ -104,7 +104,7 @@ export class SnapshotVerifier {
     return this.#finish(false, (facts) => ({ facts }));
   }
 
-  /** The sha256 is of everything but the trailer: as many bytes are always held back. */
+  /** The sha256 covers everything but the trailer, so the last 32 bytes are always held back. */
   #hash(bytes: Buffer): void {
     const held = this.#tail.length + bytes.length - TRAILER_SIZE;
     if (held <= 0) {
