@@ -17,12 +17,12 @@ usage: $0 --group NAME --location REGION --account NAME --container NAME [option
   --identity NAME           name of that managed identity (default: etcd-snapshot-CONTAINER)
   --identity-may-prune      makes that identity a pruner as well
   --soft-delete-days N      keeps deleted and overwritten blobs recoverable for N days (default: 14)
-  --immutable-days N        nobody can delete a snapshot for N days (default: no such policy); not locked
+  --immutable-days N        nobody can delete a snapshot for N days (default: no policy); the policy is not locked
   --no-account-key          disables access with the account key
 END
 }
 
-# refuse SENTENCE: ends the script; nothing was changed yet.
+# refuse SENTENCE: ends the script before anything is changed.
 refuse() {
   echo "$0: $1" >&2
   echo "Run $0 --help for the options." >&2

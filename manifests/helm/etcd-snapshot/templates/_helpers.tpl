@@ -66,7 +66,7 @@ the end of the names of its CronJobs. If none is listed, one cluster without a n
     {{- if $secret -}}
       {{- $key := list $component $secret $place | toJson -}}
       {{- with get $places $key -}}
-        {{- fail (printf "The clusters %s and %s use the same Secret for %s, %s, and would store their snapshots in one place: name another Secret, or set SNAPSHOT_AZURE_CONTAINER_NAME or SNAPSHOT_BLOB_PREFIX in the env of each." . $cluster.name $component $secret) -}}
+        {{- fail (printf "The clusters %s and %s use the same Secret for %s, %s, and would store their snapshots in the same place: use another Secret, or set SNAPSHOT_AZURE_CONTAINER_NAME or SNAPSHOT_BLOB_PREFIX in the env of each." . $cluster.name $component $secret) -}}
       {{- end -}}
       {{- $_ := set $places $key $cluster.name -}}
     {{- end -}}
