@@ -142,7 +142,7 @@ t.test('one member alone needs a directory and a name', { skip: unfit }, async (
   const bare = withTools(newest);
   const restored = await jsonOf<Restored>(['restore', file, '--data-dir', target, '--name', 'm1'], bare);
   t.match(restored, { snapshotRevision: 52, revision: 52 + BUMP, dataDir: target });
-  const laterTool = newest.version.startsWith('3.5.') ? [] : [/start etcd 3\.\d+/];
+  const laterTool = newest.version.startsWith('3.5.') ? [] : [/start the members with etcd 3\.\d+/];
   t.match(restored.findings, [/SNAPSHOT_ETCD_ENDPOINTS is not set/, ...laterTool]);
   t.strictSame(await readdir(join(target, 'member')), ['etcd-snapshot-restore.json', 'snap', 'wal']);
 
