@@ -101,7 +101,7 @@ t.test('what is not there', async (t) => {
 
 for (const tools of findEtcd()) {
   t.test(`etcd ${tools.version}: backup, verify and etcd's own tool agree`, async (t) => {
-    const cluster = await EtcdCluster.start({ tools, dir: join(dir, tools.version), size: 3 });
+    const cluster = await EtcdCluster.start({ tools, dir: join(dir, tools.version) });
     t.teardown(async () => cluster.stop());
     await cluster.fill(300, 2000);
     await cluster.fill(100, 2000);
@@ -110,12 +110,7 @@ for (const tools of findEtcd()) {
     await cluster.etcdctl('put', '/registry/apps.example.com/widgets/a', 'value of a');
     const container = `read-${tools.version.replaceAll('.', '-')}`;
     const variables = { ...cluster.variables, ...azurite.variables(container), SNAPSHOT_BLOB_PREFIX: 'eu/' };
-    const backup = await json<Report & { name: string; hashKV: { agree: string[]; disagree: string[] } }>(
-      [],
-      variables,
-    );
-    t.equal(backup.hashKV.agree.length, 2, 'both other members hold the same');
-    t.strictSame(backup.hashKV.disagree, []);
+    const backup = await json<Report & { name: string }>([], variables);
     t.equal(backup.liveKeys, 300);
 
     const file = join(dir, `${container}.db`);
@@ -174,7 +169,7 @@ for (const tools of findEtcd()) {
         '1 added, 1 removed, 1 changed\n',
       ].join('\n'),
     );
-    const about = await runWorker(['inspect', backup.name], variables);
+    const about = await runCommand(['inspect', backup.name], variables);
     t.match(about.stdout, /taken .* of cluster [0-9a-f]+, etcd 3\./);
     t.match(about.stdout, /^pods +299 +\d/m);
     t.match(about.stdout, /is valid\.\n$/);

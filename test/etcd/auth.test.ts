@@ -6,8 +6,9 @@ import { Secret } from '../../src/secret.ts';
 import { Azurite } from '../support/azurite.ts';
 import { makeAuthority } from '../support/certificates.ts';
 import { EtcdCluster, findEtcd } from '../support/etcd.ts';
+import { runCommand } from '../support/command.ts';
 import { temporaryFolder } from '../support/process.ts';
-import { errorOf, runWorker } from '../support/worker.ts';
+import { errorOf } from '../support/worker.ts';
 
 const dir = temporaryFolder('auth');
 const authority = await makeAuthority(join(dir, 'certs'));
@@ -36,15 +37,15 @@ for (const tools of findEtcd()) {
       SNAPSHOT_ETCD_PASSWORD: password,
       SNAPSHOT_LOG_LEVEL: 'debug',
     });
-    const before = await runWorker([], user('root', ROOT));
+    const before = await runCommand([], user('root', ROOT));
     t.equal(before.code, 0, `a user where none is needed does no harm: ${before.stderr}`);
     await enableAuthentication(cluster);
 
     const ends = {
-      good: await runWorker(['--json'], { ...user('root', ROOT), SNAPSHOT_BLOB_PREFIX: 'a/' }),
-      wrong: await runWorker([], user('root', 'not the password')),
-      guest: await runWorker([], user('guest', GUEST)),
-      nobody: await runWorker([], { ...cluster.variables, ...azurite.variables(container) }),
+      good: await runCommand(['--json'], { ...user('root', ROOT), SNAPSHOT_BLOB_PREFIX: 'a/' }),
+      wrong: await runCommand([], user('root', 'not the password')),
+      guest: await runCommand([], user('guest', GUEST)),
+      nobody: await runCommand([], { ...cluster.variables, ...azurite.variables(container) }),
     };
     t.equal(ends.good.code, 0, ends.good.stderr);
     for (const [who, message] of [
@@ -75,10 +76,10 @@ for (const tools of findEtcd()) {
     t.teardown(async () => cluster.stop());
     await enableAuthentication(cluster);
     const variables = { ...cluster.variables, ...azurite.variables(`tls-${tools.version.replaceAll('.', '-')}`) };
-    const byName = await runWorker([], variables);
+    const byName = await runCommand([], variables);
     t.equal(byName.code, 0, `its common name is root: ${byName.stderr}`);
     const user = { SNAPSHOT_ETCD_USERNAME: 'guest', SNAPSHOT_ETCD_PASSWORD: GUEST };
     const both = { ...variables, ...user, SNAPSHOT_BLOB_PREFIX: 'both/' };
-    t.equal((await runWorker([], both)).code, 10, 'a user that is named counts more than the certificate');
+    t.equal((await runCommand([], both)).code, 10, 'a user that is named counts more than the certificate');
   });
 }

@@ -6,7 +6,7 @@ import type { BlobStore } from '../../src/store/store.ts';
 import { Azurite } from '../support/azurite.ts';
 import { makeAuthority, trust } from '../support/certificates.ts';
 import { TokenEndpoint } from '../support/entra.ts';
-import { takeSnapshot } from '../support/etcd.ts';
+import { takeSnapshots } from '../support/etcd.ts';
 import { type Fault, FaultProxy, type FaultRule } from '../support/fault-proxy.ts';
 import { SNAPSHOT } from '../support/fixtures.ts';
 import { temporaryFolder } from '../support/process.ts';
@@ -22,7 +22,7 @@ const dir = temporaryFolder('contract');
 const authority = await makeAuthority(join(dir, 'certs'));
 await trust(authority);
 /** Two blocks. */
-const LARGE = await takeSnapshot(dir, 1.1 * 8 * 1024 * 1024);
+const [LARGE = Buffer.alloc(0)] = await takeSnapshots(dir, [1.1 * 8 * 1024 * 1024]);
 
 /** What each operation promises, whatever stands between; in this order, for the first one demands that nothing is there. */
 const PROMISES: Record<string, (t: Test, place: Place) => Promise<void>> = {

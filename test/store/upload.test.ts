@@ -7,7 +7,7 @@ import { DEADLINES, type Deadlines } from '../../src/store/requests.ts';
 import type { BlobStore } from '../../src/store/store.ts';
 import type { StagedUpload } from '../../src/store/upload.ts';
 import { Azurite } from '../support/azurite.ts';
-import { takeSnapshot } from '../support/etcd.ts';
+import { takeSnapshots } from '../support/etcd.ts';
 import { type Fault, FaultProxy, type FaultRule, type Seen } from '../support/fault-proxy.ts';
 import { SNAPSHOT } from '../support/fixtures.ts';
 import { freePort, temporaryFolder } from '../support/process.ts';
@@ -15,10 +15,11 @@ import { commit, openStore, put, RECORD, write } from '../support/store.ts';
 import { until } from '../support/until.ts';
 
 const dir = temporaryFolder('upload');
-/** Three blocks. */
-const BIG = await takeSnapshot(dir, 2.2 * 8 * 1024 * 1024);
-/** Two blocks. */
-const OTHER = await takeSnapshot(temporaryFolder('other'), 1.2 * 8 * 1024 * 1024);
+/** Of two blocks, and of three. */
+const [OTHER = Buffer.alloc(0), BIG = Buffer.alloc(0)] = await takeSnapshots(dir, [
+  1.2 * 8 * 1024 * 1024,
+  2.2 * 8 * 1024 * 1024,
+]);
 
 const azurite = await Azurite.start(join(dir, 'azurite'));
 t.teardown(async () => azurite.stop());

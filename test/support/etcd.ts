@@ -335,16 +335,20 @@ async function accepts(endpoint: string): Promise<boolean> {
   });
 }
 
-/** A snapshot of a real server, of at least so many bytes. */
-export async function takeSnapshot(dir: string, size: number): Promise<Buffer> {
+/** Snapshots of a real server, each of at least so many bytes, the smallest first. */
+export async function takeSnapshots(dir: string, sizes: readonly number[]): Promise<Buffer[]> {
   const tools = findEtcd().at(-1);
   if (tools === undefined) throw new Error('no etcd');
   const cluster = await EtcdCluster.start({ tools, dir: join(dir, 'etcd') });
   const file = join(dir, 'taken.db');
+  const taken: Buffer[] = [];
   try {
-    await cluster.fill(Math.ceil(size / 50_000), 50_000);
-    await cluster.etcdctl('snapshot', 'save', file);
-    return await readFile(file);
+    for (const [index, size] of sizes.entries()) {
+      await cluster.fill(Math.ceil((size - (sizes[index - 1] ?? 0)) / 50_000), 50_000);
+      await cluster.etcdctl('snapshot', 'save', file);
+      taken.push(await readFile(file));
+    }
+    return taken;
   } finally {
     await cluster.stop();
   }
