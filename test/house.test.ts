@@ -1,5 +1,5 @@
 import { readdirSync, readFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import t from 'tap';
 import { findEtcd } from './support/etcd.ts';
 import { findJudge } from './support/judges.ts';
@@ -65,6 +65,14 @@ function layerOf(file: string): number {
     paths.some((path) => (path.endsWith('/') ? file.startsWith(path) && !isNamed(file) : file === path)),
   );
 }
+
+t.test('no file is long, and no two have the same name', (t) => {
+  const files = readdirSync(SRC, { recursive: true, encoding: 'utf8' }).filter((file) => file.endsWith('.ts'));
+  for (const file of files) t.ok(readFileSync(join(SRC, file), 'utf8').split('\n').length <= 351, `${file}: 350 lines`);
+  const names = files.map((file) => basename(file)).filter((name) => name !== 'errors.ts');
+  t.equal(new Set(names).size, names.length);
+  t.end();
+});
 
 t.test('imports go down only', (t) => {
   for (const { from, to } of imports().filter(({ to }) => to.endsWith('.ts'))) {

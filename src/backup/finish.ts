@@ -10,7 +10,7 @@ import { humanAge } from '../text.ts';
 import type { ReadBack } from './read-back.ts';
 import type { StreamedSnapshot } from './stream-from-member.ts';
 
-interface PostBackupResult {
+export interface PostBackupResult {
   /** What casts doubt on the new snapshot, in sentences. */
   readonly anomalies: readonly string[];
   readonly retention: Retention;

@@ -1,13 +1,38 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import { EtcdError } from '../errors.ts';
 import type { Connection } from '../etcd/connection.ts';
 import type { MemberStatus } from '../etcd/messages.ts';
 import type { Warnings } from '../log.ts';
 import { type Member, title } from '../member.ts';
-import { recordableName, type RecordedMember, type SnapshotRecord, toolName } from '../snapshot/record.ts';
+import {
+  recordableName,
+  type RecordedMember,
+  snapshotName,
+  type SnapshotRecord,
+  toolName,
+} from '../snapshot/record.ts';
 import type { Content } from '../snapshot/verify/etcd-buckets.ts';
+import type { BlobStore } from '../store/store.ts';
 import { printable } from '../text.ts';
 import { sameUrls } from '../url.ts';
 import type { StreamedSnapshot } from './stream-from-member.ts';
+
+const NAME_TRIES = 5;
+
+/**
+ * A name for a snapshot taken now. Names have a resolution of one second: if another worker has this one, the next one is tried. The
+ * commit checks it again, and fails if none was free for several seconds.
+ * @throws StorageError
+ */
+export async function findFreeName(store: BlobStore, signal: AbortSignal): Promise<{ name: string; takenAt: Date }> {
+  for (let tries = 1; ; tries++) {
+    const takenAt = new Date();
+    const name = snapshotName(store.prefix, takenAt);
+    if ((await store.isFree(name)) || tries === NAME_TRIES) return { name, takenAt };
+    // The next request fails with the reason of an abort.
+    await sleep(1000 - takenAt.getMilliseconds(), undefined, { signal }).catch(() => {});
+  }
+}
 
 /** The record that travels with a snapshot as its blob's metadata. @param version of this program */
 export function makeRecord(

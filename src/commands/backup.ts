@@ -1,6 +1,6 @@
-import { setTimeout as sleep } from 'node:timers/promises';
 import { finishBackup } from '../backup/finish.ts';
-import { makeRecord } from '../backup/make-record.ts';
+import { findFreeName, makeRecord } from '../backup/make-record.ts';
+import { backupJson } from '../backup/outcome.ts';
 import { readBackStored } from '../backup/read-back.ts';
 import { streamFromFirstValidMember } from '../backup/stream-from-member.ts';
 import { connectAll } from '../etcd/connection.ts';
@@ -8,9 +8,6 @@ import { chooseMembers } from '../etcd/select-member.ts';
 import { Warnings } from '../log.ts';
 import { backupMetrics } from '../monitoring/metrics.ts';
 import { Stopwatch } from '../progress.ts';
-import { retentionJson } from '../retention/apply.ts';
-import { snapshotName } from '../snapshot/record.ts';
-import type { BlobStore } from '../store/store.ts';
 import { humanSeconds, humanSize, statusTable } from '../text.ts';
 import { type Context, openStore, type Outcome } from './command.ts';
 
@@ -49,56 +46,15 @@ export async function backup(context: Context): Promise<Outcome & { readonly nam
   const { retention, anomalies, partialFailure } = await watch.time('retention', finishing);
 
   const durationsMs = watch.durations();
+  const done = { name, container: store.containerName, streamed, record, readBack, retention, anomalies, durationsMs };
   const success = `Backup ${name} uploaded successfully!`;
   const table = statusTable(facts);
-  const isReadBack = readBack.state === 'done';
   return {
     name,
     text: partialFailure === undefined ? `${table}\n${success}` : table,
-    json: {
-      name,
-      container: store.containerName,
-      size: facts.size,
-      sha256: record.sha256,
-      hash: record.hash,
-      revision: record.revision,
-      totalKeys: record.totalKeys,
-      liveKeys: record.liveKeys,
-      totalSize: record.totalSize,
-      etcdVersion: record.etcdVersion,
-      clusterId: record.clusterId,
-      memberId: record.memberId,
-      endpoint: streamed.source.endpoint,
-      takenAt,
-      durationsMs,
-      readBack: readBack.state,
-      retention: retentionJson(retention),
-      anomalies,
-      hashKV: streamed.comparison ?? null,
-      members: ranks,
-      attempts: streamed.attempts,
-      spilledBytes: streamed.spilledBytes,
-      findings: warnings.sentences,
-    },
+    json: backupJson({ ...done, ranks, findings: warnings.sentences }),
     summary: `${success} ${humanSize(facts.size)}, revision ${record.revision}, ${humanSeconds(durationsMs.total)}`,
-    measured: backupMetrics({ facts, durationsMs, isReadBack, retention, anomalies, clientCertificateExpiresAt }),
+    measured: backupMetrics({ facts, ...done, isReadBack: readBack.state === 'done', clientCertificateExpiresAt }),
     ...(partialFailure && { partialFailure }),
   };
-}
-
-const NAME_TRIES = 5;
-
-/**
- * A name for a snapshot taken now. Names have a resolution of one second: if another worker has this one, the next one is tried. The
- * commit checks it again, and fails if none was free for several seconds.
- * @throws StorageError
- */
-async function findFreeName(store: BlobStore, signal: AbortSignal): Promise<{ name: string; takenAt: Date }> {
-  for (let tries = 1; ; tries++) {
-    const takenAt = new Date();
-    const name = snapshotName(store.prefix, takenAt);
-    if ((await store.isFree(name)) || tries === NAME_TRIES) return { name, takenAt };
-    // The next request fails with the reason of an abort.
-    await sleep(1000 - takenAt.getMilliseconds(), undefined, { signal }).catch(() => {});
-  }
 }

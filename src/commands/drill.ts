@@ -1,7 +1,6 @@
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { DrillDirectory } from '../drill/drill-directory.ts';
-import { DrillServer, findServer, makeRootToken } from '../drill/etcd-server.ts';
+import { DrillDirectory, DrillServer, findServer, makeRootToken } from '../drill/etcd-server.ts';
 import { StorageError, UsageError, VerificationError } from '../errors.ts';
 import type { Connection } from '../etcd/connection.ts';
 import { assertSpace } from '../files.ts';

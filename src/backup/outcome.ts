@@ -1,0 +1,48 @@
+import { retentionJson } from '../retention/apply.ts';
+import type { SnapshotRecord } from '../snapshot/record.ts';
+import type { PostBackupResult } from './finish.ts';
+import type { ReadBack } from './read-back.ts';
+import type { StreamedSnapshot } from './stream-from-member.ts';
+
+interface DoneBackup extends Pick<PostBackupResult, 'retention' | 'anomalies'> {
+  readonly name: string;
+  readonly container: string;
+  readonly streamed: StreamedSnapshot;
+  readonly record: SnapshotRecord;
+  readonly readBack: ReadBack;
+  /** Of each step, and `total`. */
+  readonly durationsMs: Readonly<Record<string, number>>;
+  readonly ranks: readonly object[];
+  /** Sentences of all warnings. */
+  readonly findings: readonly string[];
+}
+
+/** The result of a backup for `--json` (docs/json.md). */
+export function backupJson(done: DoneBackup): object {
+  const { record, streamed } = done;
+  return {
+    name: done.name,
+    container: done.container,
+    size: streamed.snapshot.facts.size,
+    sha256: record.sha256,
+    hash: record.hash,
+    revision: record.revision,
+    totalKeys: record.totalKeys,
+    liveKeys: record.liveKeys,
+    totalSize: record.totalSize,
+    etcdVersion: record.etcdVersion,
+    clusterId: record.clusterId,
+    memberId: record.memberId,
+    endpoint: streamed.source.endpoint,
+    takenAt: record.takenAt,
+    durationsMs: done.durationsMs,
+    readBack: done.readBack.state,
+    retention: retentionJson(done.retention),
+    anomalies: done.anomalies,
+    hashKV: streamed.comparison ?? null,
+    members: done.ranks,
+    attempts: streamed.attempts,
+    spilledBytes: streamed.spilledBytes,
+    findings: done.findings,
+  };
+}
