@@ -55,7 +55,7 @@ for (const tools of findEtcd()) {
       { state: 'warn', finding: /does not exist yet/ },
     );
 
-    t.equal((await runWorker([], variables)).code, 0);
+    t.equal((await runCommand([], variables)).code, 0);
     const undrilled = await ask(variables);
     t.match(
       undrilled.lines.filter(({ state }) => state !== 'ok'),
@@ -105,7 +105,7 @@ t.test('members that serve HTTP elsewhere, as those of k3s', async (t) => {
   const one = await EtcdCluster.start({ tools, dir: join(dir, 'grpc-only'), tls: authority, flags });
   t.teardown(async () => one.stop());
   const variables = { ...one.variables, ...azurite.variables('grpc-only'), ...withTools(tools) };
-  t.equal((await runWorker([], variables)).code, 0);
+  t.equal((await runCommand([], variables)).code, 0);
   const { end, lines } = await ask(variables);
   t.equal(end.code, 0, end.stderr);
   t.match(
@@ -226,7 +226,7 @@ t.test('when no blob can be deleted, nothing is left behind', async (t) => {
 t.test('old snapshots, and a store that refuses everything', async (t) => {
   const single = await cluster(t, 'age');
   const variables = { ...single.variables, ...azurite.variables('age') };
-  const { stdout } = await runWorker(['--json'], variables);
+  const { stdout } = await runCommand(['--json'], variables);
   const { name, clusterId } = JSON.parse(stdout) as { name: string; clusterId: string };
   const container = azurite.container('age');
   const original = container.getBlobClient(name);
@@ -285,7 +285,7 @@ t.test('old snapshots, and a store that refuses everything', async (t) => {
 t.test('a newest snapshot that no plan can be made of', async (t) => {
   const one = await cluster(t, 'unplanned');
   const variables = { ...one.variables, ...azurite.variables('unplanned') };
-  t.equal((await runWorker([], variables)).code, 0);
+  t.equal((await runCommand([], variables)).code, 0);
   const [name = ''] = await azurite.names('unplanned');
   const blob = azurite.container('unplanned').getBlobClient(name);
   const { metadata = {} } = await blob.getProperties();

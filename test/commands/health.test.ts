@@ -87,7 +87,7 @@ for (const tools of etcdFor('the oldest and the newest')) {
     t.match(added.summary, /^3 members, 3 healthy/, 'a learner has no vote');
 
     cluster.member('m2').daemon.signal('SIGSTOP');
-    const paused = await runWorker(['health', '--json'], variables);
+    const paused = await runCommand(['health', '--json'], variables);
     cluster.member('m2').daemon.signal('SIGCONT');
     const silent = (JSON.parse(paused.stdout) as Health).members.find(({ name }) => name === 'm2');
     t.equal(silent?.health, 'unreachable');
@@ -108,7 +108,7 @@ for (const tools of etcdFor('the oldest and the newest')) {
 
     await cluster.stopMember('m3');
     await cluster.losesLeader('m1');
-    const lost = await runWorker(['health', '--json'], variables);
+    const lost = await runCommand(['health', '--json'], variables);
     t.equal(lost.code, 20, lost.stderr);
     t.match(JSON.parse(lost.stdout), { healthy: false, quorum: 2, hasQuorum: false });
     t.match((JSON.parse(lost.stdout) as Health).summary, /3 members, 0 healthy, quorum 2: quorum is lost, 2 members/);
@@ -153,7 +153,7 @@ for (const tools of etcdFor('the oldest and the newest')) {
     };
     await isFound('it was never stopped');
     const tie = { ...cluster.variables, SNAPSHOT_ETCD_ENDPOINTS: `${cluster.member('m1').endpoint},${endpoint}` };
-    const undecided = await runWorker(['health'], tie);
+    const undecided = await runCommand(['health'], tie);
     t.equal(undecided.code, 2);
     t.match(errorOf(undecided), { message: /two clusters/, hint: /old data/ });
 
@@ -201,7 +201,7 @@ t.test('a learner is healthy without a vote, and is no help as the only endpoint
     { learner: true, health: 'healthy', endpoint: learner },
   );
   t.match(summary, /^1 member, /);
-  const alone = await runWorker(['health'], { SNAPSHOT_ETCD_ENDPOINTS: learner });
+  const alone = await runCommand(['health'], { SNAPSHOT_ETCD_ENDPOINTS: learner });
   t.equal(alone.code, 10);
   t.match(errorOf(alone).message, /it is a learner/);
 });
@@ -215,14 +215,14 @@ t.test('authentication', async (t) => {
   const one = { SNAPSHOT_ETCD_ENDPOINTS: cluster.member('m2').endpoint };
   const user = { SNAPSHOT_ETCD_USERNAME: 'root', SNAPSHOT_ETCD_PASSWORD: password };
   t.match(await ask(t, 0, { ...cluster.variables, ...one, ...user }), { healthy: true }, 'by password');
-  const wrong = await runWorker(['health'], { ...cluster.variables, ...user, SNAPSHOT_ETCD_PASSWORD: 'wrong' });
+  const wrong = await runCommand(['health'], { ...cluster.variables, ...user, SNAPSHOT_ETCD_PASSWORD: 'wrong' });
   t.equal(wrong.code, 10);
 
   await Promise.all([cluster.stopMember('m1'), cluster.stopMember('m3')]);
   await cluster.losesLeader('m2');
   const lost = await ask(t, 20, { ...cluster.variables, ...one });
   t.match(lost, { hasQuorum: false, quorum: 2 }, 'the certificate needs no quorum');
-  const login = await runWorker(['health'], { ...cluster.variables, ...one, ...user });
+  const login = await runCommand(['health'], { ...cluster.variables, ...one, ...user });
   t.equal(login.code, 10);
   t.match(errorOf(login), { message: /timed out: it needs quorum/, hint: /certificate/ });
   t.notMatch(login.stdout + login.stderr, /no-output-may-show/);
@@ -230,7 +230,7 @@ t.test('authentication', async (t) => {
 
 t.test('nobody answers', async (t) => {
   const endpoints = `http://127.0.0.1:${await freePort()},http://127.0.0.1:${await freePort()}`;
-  const ended = await runWorker(['health', '--json'], { SNAPSHOT_ETCD_ENDPOINTS: endpoints });
+  const ended = await runCommand(['health', '--json'], { SNAPSHOT_ETCD_ENDPOINTS: endpoints });
   t.equal(ended.code, 10);
   t.match(errorOf(ended).message, /No endpoint can be reached/);
 });

@@ -7,8 +7,9 @@ import {
 import t, { type Test } from 'tap';
 import { Azurite } from '../support/azurite.ts';
 import { putSnapshot } from '../support/catalogue.ts';
+import { type Output, runCommand } from '../support/command.ts';
 import { EtcdCluster, findEtcd } from '../support/etcd.ts';
-import { type Finished, type Variables, temporaryFolder } from '../support/process.ts';
+import { type Variables, temporaryFolder } from '../support/process.ts';
 import { errorOf, runWorker } from '../support/worker.ts';
 
 const dir = temporaryFolder('rights');
@@ -39,8 +40,8 @@ function withRights(container: string, rights: string): Variables {
 }
 
 /** A backup with these rights, which must end with this code. */
-async function backup(t: Test, variables: Variables, code: number): Promise<Finished & { json: unknown }> {
-  const finished = await runWorker(['--json'], variables);
+async function backup(t: Test, variables: Variables, code: number): Promise<Output & { json: unknown }> {
+  const finished = await runCommand(['--json'], variables);
   t.equal(finished.code, code, finished.stderr);
   const signature = /sig=([^&]+)/.exec(variables['SNAPSHOT_AZURE_SAS_TOKEN'] ?? '')?.[1] ?? 'none';
   t.notOk(`${finished.stdout}${finished.stderr}`.includes(signature), 'no secret in any output');
@@ -96,7 +97,7 @@ t.test('without the permission to list the backup is read back, and compared wit
     findings: [/was not compared with earlier ones/],
   });
   const [name = ''] = await azurite.names('no-list');
-  t.equal((await runWorker(['verify', name], variables)).code, 0);
+  t.equal((await runCommand(['verify', name], variables)).code, 0);
   t.match((await backup(t, { ...variables, SNAPSHOT_KEEP_DAILY: '1' }, 3)).json, {
     retention: { state: 'incomplete' },
   });
@@ -119,7 +120,7 @@ t.test('with read permissions only list and prune work, and backup is refused', 
     ['list', / keep$/m],
     ['prune', / keep: newest, last 1$/m],
   ] as const) {
-    const finished = await runWorker([command], variables);
+    const finished = await runCommand([command], variables);
     t.equal(finished.code, 0, finished.stderr);
     t.match(finished.stdout, kept);
   }
