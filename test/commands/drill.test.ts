@@ -8,7 +8,7 @@ import { EtcdCluster, findEtcd } from '../support/etcd.ts';
 import { collect, type Finished, temporaryFolder } from '../support/process.ts';
 import { metadataOf, RECORDED_NAME } from '../support/restored.ts';
 import { FIXTURES, SNAPSHOT, unfitFor } from '../support/fixtures.ts';
-import { jsonOf } from '../support/command.ts';
+import { jsonOf, runCommand } from '../support/command.ts';
 import { errorOf, runWorker, startWorker, withTools } from '../support/worker.ts';
 
 interface Drill {
@@ -46,7 +46,7 @@ for (const version of findEtcd()) {
     await jsonOf([], variables);
     await cluster.stop();
 
-    const finished = await runWorker(['drill', '--json', '--temp-dir', room], variables);
+    const finished = await runCommand(['drill', '--json', '--temp-dir', room], variables);
     t.equal(finished.code, 0, finished.stderr);
     const result = JSON.parse(finished.stdout) as Drill;
     t.match(result, { ok: true, etcd: version.version });
@@ -70,7 +70,10 @@ t.test('a value above the limit of gRPC, and a later etcd than that of the membe
   const variables = { ...cluster.variables, ...azurite.variables('drill-large') };
   const { name } = await jsonOf<{ name: string }>([], variables);
   await cluster.stop();
-  const drilled = await runWorker(['drill', name, '--json', '--temp-dir', room], { ...variables, ...withTools(tools) });
+  const drilled = await runCommand(['drill', name, '--json', '--temp-dir', room], {
+    ...variables,
+    ...withTools(tools),
+  });
   t.equal(drilled.code, 0, drilled.stderr);
   const { findings } = JSON.parse(drilled.stdout) as { findings: string[] };
   if (older === tools) return t.comment('there is no later etcd here');
@@ -83,7 +86,7 @@ t.test('files of clusters with authentication, leases and an unfinished compacti
   const room = await makeRoom();
   for (const name of ['auth', 'leases', 'compacted', 'empty']) {
     const file = join(FIXTURES, `etcd-3.5.30-${name}.snap`);
-    const { code, stdout, stderr } = await runWorker(['drill', file, '--temp-dir', room], withTools(tools));
+    const { code, stdout, stderr } = await runCommand(['drill', file, '--temp-dir', room], withTools(tools));
     t.equal(code, 0, `${name}: ${stderr}`);
     t.match(stdout, /restorable: .* with etcd 3\.\d+\.\d+ in \d+\.\d s\n$/);
   }
@@ -109,7 +112,7 @@ t.test('every difference is detected', { skip }, async (t) => {
     ['etcd-3.5.30-empty.snap', /revision is 1 instead of 52/],
   ] as const) {
     await restores(name);
-    const finished = await runWorker(['drill', file, '--json', '--temp-dir', room], wrong);
+    const finished = await runCommand(['drill', file, '--json', '--temp-dir', room], wrong);
     t.equal(finished.code, 11, finished.stderr);
     t.equal((JSON.parse(finished.stdout || '{}') as Drill).ok, false);
     t.match(errorOf(finished).message, message);
@@ -121,7 +124,7 @@ t.test('every difference is detected', { skip }, async (t) => {
   const members = '[{"id":"1","name":"m","peerURLs":["https://10.0.0.1:2380"],"isLearner":false}]';
   const metadata = metadataOf({ livekeys: '351', members });
   await container.getBlockBlobClient(RECORDED_NAME).upload(SNAPSHOT, SNAPSHOT.length, { metadata });
-  const record = await runWorker(['drill', '--temp-dir', room], {
+  const record = await runCommand(['drill', '--temp-dir', room], {
     ...azurite.variables('drill-record'),
     ...withTools(tools),
   });
@@ -133,9 +136,9 @@ t.test('every difference is detected', { skip }, async (t) => {
     broken,
     Buffer.concat([SNAPSHOT.subarray(0, 90_000), Buffer.alloc(64, 1), SNAPSHOT.subarray(90_064)]),
   );
-  t.equal((await runWorker(['drill', broken, '--temp-dir', room], withTools(tools))).code, 11);
-  t.equal((await runWorker(['drill', join(dir, 'none.db'), '--temp-dir', room], withTools(tools))).code, 13);
-  t.equal((await runWorker(['drill', file, '--temp-dir', join(dir, 'nowhere')], withTools(tools))).code, 2);
+  t.equal((await runCommand(['drill', broken, '--temp-dir', room], withTools(tools))).code, 11);
+  t.equal((await runCommand(['drill', join(dir, 'none.db'), '--temp-dir', room], withTools(tools))).code, 13);
+  t.equal((await runCommand(['drill', file, '--temp-dir', join(dir, 'nowhere')], withTools(tools))).code, 2);
   t.strictSame(await readdir(room), []);
 });
 
@@ -193,7 +196,7 @@ t.test('a snapshot that no plan can be made of', { skip }, async (t) => {
 
   for (const members of [[{ ...member, peerURLs: ['https://10.9.9.9:2380'] }], [{ ...member, name: 'm1; reboot' }]]) {
     await store(members);
-    const drilled = await runWorker(['drill', '--json', '--temp-dir', room], variables);
+    const drilled = await runCommand(['drill', '--json', '--temp-dir', room], variables);
     t.equal(drilled.code, 11, drilled.stderr);
     t.match(errorOf(drilled).message, /a plan for all members is/);
     const { checks } = JSON.parse(drilled.stdout) as Drill;

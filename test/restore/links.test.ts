@@ -5,12 +5,13 @@ import t from 'tap';
 import { HeldDirectory } from '../../src/directories.ts';
 import { SpoolFile } from '../../src/spool/spool-file.ts';
 import { Azurite } from '../support/azurite.ts';
+import { runCommand } from '../support/command.ts';
 import { findEtcd } from '../support/etcd.ts';
 import { SNAPSHOT, unfitFor } from '../support/fixtures.ts';
 import { temporaryFolder } from '../support/process.ts';
 import { metadataOf, RECORDED_NAME as STORED } from '../support/restored.ts';
 import { asOther, noSecondUser, openTo, OTHER_USER } from '../support/users.ts';
-import { errorOf, runWorker, withTools } from '../support/worker.ts';
+import { errorOf, withTools } from '../support/worker.ts';
 
 const tools = findEtcd().at(-1);
 if (tools === undefined) throw new Error('no etcd');
@@ -58,13 +59,13 @@ t.test('no command writes through a link of another user', { skip: skip || unfit
   };
   for (const [command, args] of Object.entries(commands)) {
     for (const parent of [join(foreign, 'theirs'), join(dir, 'chain')]) {
-      const finished = await runWorker(args(parent), variables);
+      const finished = await runCommand(args(parent), variables);
       t.equal(finished.code, 20, `${command}: ${finished.stderr}`);
       t.match(errorOf(finished).message, `${foreign}/theirs, a part of`, command);
       t.strictSame(readdirSync(victim), [], `${command}: nothing is there`);
     }
   }
-  const own = await runWorker([...one, '--data-dir', join(foreign, 'ours/data')], variables);
+  const own = await runCommand([...one, '--data-dir', join(foreign, 'ours/data')], variables);
   t.equal(own.code, 0, own.stderr);
   t.strictSame(readdirSync(victim), ['data'], 'a link of root is followed');
 });
@@ -112,10 +113,10 @@ t.test('a target that exists is refused before anything is read', async (t) => {
   await symlink(join(dir, 'to-nothing'), dangling);
   await mkdir(folder);
   for (const target of [dangling, folder]) {
-    const plan = await runWorker(['restore', STORED, '--plan', '--layout', 'kubeadm', '--output', target], nowhere);
+    const plan = await runCommand(['restore', STORED, '--plan', '--layout', 'kubeadm', '--output', target], nowhere);
     t.equal(plan.code, 2, plan.stderr);
     t.match(errorOf(plan).message, `${target} already exists`);
-    const download = await runWorker(['restore', STORED, '--download', target], nowhere);
+    const download = await runCommand(['restore', STORED, '--download', target], nowhere);
     t.equal(download.code, 2, download.stderr);
     t.match(errorOf(download).message, target === dangling ? 'is a symbolic link' : 'is a directory');
   }

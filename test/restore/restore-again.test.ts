@@ -7,8 +7,8 @@ import { findEtcd } from '../support/etcd.ts';
 import { SNAPSHOT, unfitFor } from '../support/fixtures.ts';
 import { mustRun, temporaryFolder } from '../support/process.ts';
 import { metadataOf, RECORDED_NAME as STORED, type Restored } from '../support/restored.ts';
-import { jsonOf } from '../support/command.ts';
-import { errorOf, runWorker, withTools } from '../support/worker.ts';
+import { jsonOf, runCommand } from '../support/command.ts';
+import { errorOf, withTools } from '../support/worker.ts';
 
 const tools = findEtcd().at(-1);
 if (tools === undefined) throw new Error('no etcd');
@@ -27,21 +27,21 @@ t.test('a second restore of a snapshot is not the cluster that the first one mad
   await jsonOf(restore, bare);
   await jsonOf(swap, bare);
 
-  const again = await runWorker(restore, bare);
+  const again = await runCommand(restore, bare);
   t.equal(again.code, 20, again.stderr);
   t.match(errorOf(again).message, /m1\/member\/wal belongs to cluster [0-9a-f]+, like the restored data/);
   t.match(errorOf(again).hint, /another --initial-cluster-token, the same on all members, or restore from a plan/);
   t.notOk(existsSync(restored) || existsSync(`${restored}.restoring`), 'nothing appears, and nothing is left');
 
   await cp(join(place, 'member'), join(restored, 'member'), { recursive: true });
-  const swapped = await runWorker(swap, bare);
+  const swapped = await runCommand(swap, bare);
   t.equal(swapped.code, 20, swapped.stderr);
   t.match(errorOf(swapped).message, /like the restored data/);
   t.ok(existsSync(join(place, 'member/snap/db')) && existsSync(join(restored, 'member/snap/db')), 'nothing was moved');
   await rm(restored, { recursive: true });
 
   const wal = join(dir, 'separate-wal');
-  const separate = await runWorker([...restore, '--wal-dir', wal], bare);
+  const separate = await runCommand([...restore, '--wal-dir', wal], bare);
   t.equal(separate.code, 20, 'also with a separate WAL');
   t.notOk(existsSync(wal));
 
@@ -71,7 +71,7 @@ t.test('a second restore from the same plan is not the first cluster either', { 
 
   t.match(await jsonOf(restore, variables), { alreadyDone: true, dataDir: place });
   await rm(join(place, 'member/etcd-snapshot-restore.json'));
-  const unmarked = await runWorker(restore, variables);
+  const unmarked = await runCommand(restore, variables);
   t.equal(unmarked.code, 20, unmarked.stderr);
   t.match(errorOf(unmarked).message, /like the restored data/);
 });
@@ -83,11 +83,11 @@ t.test('the next step names a separate WAL directory', { skip }, async (t) => {
   t.match(await jsonOf<Restored>(args, bare), { next, walDir: wal });
   await rm(data, { recursive: true });
   await rm(wal, { recursive: true });
-  const { stdout } = await runWorker(args, bare);
+  const { stdout } = await runCommand(args, bare);
   t.match(stdout, next);
 
   for (const other of [data, join(data, 'member/wal'), dir, `${data}/`]) {
-    const refused = await runWorker([...args.slice(0, -1), other], bare);
+    const refused = await runCommand([...args.slice(0, -1), other], bare);
     t.equal(refused.code, 2, refused.stderr);
     t.match(errorOf(refused).message, /are the same, or one is in the other/);
   }
