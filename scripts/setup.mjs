@@ -14,7 +14,11 @@ function installPackages() {
   const installed = 'node_modules/.package-lock.json';
   if (existsSync(installed) && statSync(installed).mtimeMs >= statSync('package-lock.json').mtimeMs) return;
   console.error('Installing the npm packages (once) …');
-  execFileSync('npm', ['ci', '--loglevel=error'], { stdio: ['ignore', 'inherit', 'inherit'] });
+  try {
+    execFileSync('npm', ['ci', '--loglevel=error'], { stdio: ['ignore', 'inherit', 'inherit'] });
+  } catch {
+    fail('The packages could not be installed. Check the network and the npm registry, run `npm ci`, and start again.');
+  }
 }
 
 function installEtcd() {

@@ -74,6 +74,10 @@ function assertHarmless(tokens: readonly Token[]): void {
       const hint = 'Give it a value, or omit it. A shell variable that is not set is empty.';
       throw new UsageError(`${token.rawName} is empty.`, hint);
     }
+    if (!isOption && text === '') {
+      const hint = 'Give a name or a path, or omit the argument. A shell variable that is not set is empty.';
+      throw new UsageError('An argument is empty.', hint);
+    }
     if (!isOption && /^[a-z][a-z0-9+.-]*:\/\//i.test(text)) {
       const hint = 'Give the name of the snapshot as `etcd-snapshot list` shows it, not the URL.';
       throw new UsageError(`${withoutQuery(text)} is a URL.`, hint);
@@ -121,8 +125,12 @@ function parse(
   try {
     return parseArgs({ args: [...words], allowPositionals: true, options }).values;
   } catch (error) {
-    const [sentence] = messageOf(error).split('. ');
-    throw new UsageError(`The command line is invalid: ${sentence}.`, `Run: etcd-snapshot help ${command}`, error);
+    const [sentence = ''] = messageOf(error).split(/\.?\n|\. /);
+    throw new UsageError(
+      `The command line is invalid: ${sentence.replace(/\.$/, '')}.`,
+      `Run: etcd-snapshot help ${command}`,
+      error,
+    );
   }
 }
 

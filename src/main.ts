@@ -211,6 +211,7 @@ function jsonOf({ mask }: Run, document: unknown): string {
 
 /** Bytes are written as they are, but not to a terminal that could take them for commands. */
 function textOf({ mask }: Run, { text }: Outcome): string | Buffer {
+  if (text === '') return '';
   if (typeof text === 'string') return `${withColours(text, hasColours(), (part) => printableLines(mask(part)))}\n`;
   if (!process.stdout.isTTY || printableLines(text.toString()) === text.toString()) return text;
   throw new UsageError('The value is not text, and is not written to a terminal.', 'Write it to a file: … > FILE');

@@ -60,6 +60,10 @@ t.test('the most similar known word', (t) => {
     [['constructor'], /no command constructor/],
     [['verify'], /verify takes NAME\|FILE, but was given none\. Run: etcd-snapshot help verify/],
     [['list', 'a', 'b'], /list takes no argument, but was given a b/],
+    [['verify', ''], /An argument is empty/],
+    [['list', ''], /An argument is empty/],
+    [[''], /An argument is empty/],
+    [['inspect', './s.db', '--get', '--json'], /^The command line is invalid: [^\n]*ambiguous\.$/],
     [['list', '--env-file'], /Option '--env-file <value>' argument missing/],
   ] as const) {
     t.match(errorOf(...words), message, words.join(' '));

@@ -18,6 +18,12 @@ const LARGEST = 10;
  */
 export async function inspect(context: Context, { operands, options }: Arguments): Promise<Outcome> {
   const [first = '', second] = operands;
+  const { keys: prefix, get } = options;
+  if ([second, prefix, get].filter((wanted) => wanted !== undefined).length > 1) {
+    const hint = 'Give a second snapshot, --keys or --get, and filter the comparison of two snapshots with grep.';
+    throw new UsageError('A second snapshot, --keys and --get cannot be combined.', hint);
+  }
+  if (get === '') throw new UsageError('--get is empty, and etcd has no empty key.', 'Give the name of a key.');
   const source = await openSource(context, first, options);
   const facts = await readVerified(context, source);
   if (second !== undefined) {
@@ -25,9 +31,9 @@ export async function inspect(context: Context, { operands, options }: Arguments
     const before = await liveKeys(context, source, facts);
     return showDifference(before, await liveKeys(context, other, await readVerified(context, other)));
   }
-  if (typeof options['get'] === 'string') return await getValue(context, source, facts, options['get']);
+  if (typeof get === 'string') return await getValue(context, source, facts, get);
   const keys = await liveKeys(context, source, facts);
-  if (typeof options['keys'] === 'string') return showKeys(keys, Buffer.from(options['keys']).toString('latin1'));
+  if (typeof prefix === 'string') return showKeys(keys, Buffer.from(prefix).toString('latin1'));
   return describe(source, facts, keys);
 }
 

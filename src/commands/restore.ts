@@ -36,6 +36,7 @@ import { swap } from './swap.ts';
  * etcd's own tool restores, and the directory appears in one step. Old data is not touched; `--swap` replaces it.
  */
 export async function restore(context: Context, args: Arguments): Promise<Outcome> {
+  assertCombined(args.options);
   if (args.options['download'] !== undefined) return download(context, args);
   if (args.options['plan'] === true) return showPlan(context, args);
   if (args.options['swap'] === true) return swap(context, args);
@@ -91,6 +92,29 @@ export async function restore(context: Context, args: Arguments): Promise<Outcom
     await target.abandon(isResumable(error));
     throw error;
   }
+}
+
+/** What `restore` does instead of creating a data directory. */
+const MODES = ['plan', 'swap', 'download'] as const;
+
+/** Options that have a meaning only together with another one. */
+const NEEDS: Readonly<Record<string, string>> = {
+  layout: 'plan',
+  output: 'plan',
+  restored: 'swap',
+};
+
+/** An option that is ignored could have been meant to prevent a restore. @throws UsageError */
+function assertCombined(options: Arguments['options']): void {
+  const isGiven = (option: string): boolean => options[option] !== undefined && options[option] !== false;
+  const [mode, other] = MODES.filter(isGiven);
+  if (other !== undefined) {
+    throw new UsageError(`--${mode} cannot be combined with --${other}.`, 'Give only one of them.');
+  }
+  const alone = Object.entries(NEEDS).find(([option, needed]) => isGiven(option) && !isGiven(needed));
+  if (alone === undefined) return;
+  const [option, needed] = alone;
+  throw new UsageError(`--${option} is used only with --${needed}.`, `Add --${needed}, or omit --${option}.`);
 }
 
 /** The named snapshot, the plan's, or the newest; but members that choose on their own could choose different ones. */

@@ -129,6 +129,12 @@ interface EnvFile {
 const HINT = 'Write one NAME=VALUE per line, in UTF-8.';
 
 /**
+ * Not accepted from an env file: the run overwrites the file of the first, Node and the SDK read the others from the process before
+ * and without us.
+ */
+const OF_PROCESS = /^(SNAPSHOT_TERMINATION_LOG|NODE_EXTRA_CA_CERTS|(HTTPS?|ALL|NO)_PROXY|(https?|all|no)_proxy)$/;
+
+/**
  * The environment of a run: the variables of the process, and those of an env file that the process does not set. An empty
  * variable of the process does not hide one of the file.
  * @param named with `--env-file`
@@ -140,16 +146,14 @@ export async function readEnvironment(
   user: number | undefined,
 ): Promise<EnvFile> {
   const { variables, warnings } = await readEnvFile(named, user);
-  // The run overwrites this file: an env file must not choose it.
-  const { SNAPSHOT_TERMINATION_LOG: misplaced, ...accepted } = variables;
+  const misplaced = Object.keys(variables).filter((name) => OF_PROCESS.test(name));
+  const accepted = Object.entries(variables).filter(([name]) => !OF_PROCESS.test(name));
   const isSet = Object.entries(ofProcess).filter(([, value]) => value !== undefined && value !== '');
   return {
-    variables: { ...accepted, ...Object.fromEntries(isSet) },
+    variables: Object.fromEntries([...accepted, ...isSet]),
     warnings: [
       ...warnings,
-      ...(misplaced === undefined
-        ? []
-        : [['SNAPSHOT_TERMINATION_LOG in an env file is ignored.', 'Set it in the environment.'] as const]),
+      ...misplaced.map((name) => [`${name} in an env file is ignored.`, 'Set it in the environment.'] as const),
     ],
   };
 }

@@ -20,6 +20,9 @@ import { type Check, fail, ok, tried, warn } from './check.ts';
 /** Without a history: the schedule of the manifests. */
 const USUAL_MS = 6 * 3600_000;
 
+/** Snapshots that are taken by hand, one after the other, do not make a schedule. */
+const LEAST_MS = 3600_000;
+
 /** A week and some slack. */
 const DRILL_MS = 9 * 24 * 3600_000;
 
@@ -111,5 +114,6 @@ function judgeDrill(last: DrillNote | undefined, now: Date): Check {
 /** The median of the times between snapshots, the newest first. */
 function usualInterval(taken: readonly number[]): number {
   const gaps = taken.slice(1).map((time, index) => (taken[index] ?? time) - time);
-  return gaps.length < 3 ? USUAL_MS : (gaps.toSorted((a, b) => a - b)[gaps.length >> 1] ?? USUAL_MS);
+  const median = gaps.toSorted((a, b) => a - b)[gaps.length >> 1];
+  return gaps.length < 3 || median === undefined ? USUAL_MS : Math.max(LEAST_MS, median);
 }

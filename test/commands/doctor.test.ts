@@ -271,6 +271,15 @@ t.test('old snapshots, and a store that refuses everything', async (t) => {
     await old.delete();
   }
 
+  // Taken by hand within two minutes: that is no schedule.
+  for (const seconds of [600, 590, 580, 570, 560]) {
+    await putSnapshot(container, new Date(Date.now() - seconds * 1000), { metadata: { clusterid: clusterId } });
+  }
+  t.match(
+    (await ask(variables)).lines.find(({ check }) => check === 'newest snapshot'),
+    { state: 'ok', finding: /is 9m old; usually one is taken every 1h/ },
+  );
+
   const refusing = await FaultProxy.start(azurite.url, () => ({ status: 403, code: 'AuthenticationFailed' }));
   t.teardown(async () => refusing.stop());
   const refused = await ask({ ...variables, SNAPSHOT_AZURE_BLOB_ENDPOINT: refusing.url });

@@ -83,6 +83,19 @@ t.test('verify lists all problems, then their count', async (t) => {
   t.ok((await readFile(broken)).equals(damaged));
 });
 
+t.test('options of inspect that would be ignored are refused', async (t) => {
+  for (const words of [
+    ['./a.db', './b.db', '--keys', '/x'],
+    ['./a.db', './b.db', '--get', '/x'],
+    ['./a.db', '--keys', '/x', '--get', '/y'],
+  ]) {
+    const refused = await runCommand(['inspect', ...words], {});
+    t.equal(refused.code, 2, words.join(' '));
+    t.match(errorOf(refused).message, /cannot be combined/);
+  }
+  t.match(errorOf(await runCommand(['inspect', './a.db', '--get', ''], {})).message, /--get is empty/);
+});
+
 t.test('what is not there', async (t) => {
   const folder = await runCommand(['verify', dir], {});
   t.equal(folder.code, 13, 'a folder is no snapshot');

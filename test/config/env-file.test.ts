@@ -84,9 +84,9 @@ t.test('another user than root', { skip: isRoot ? false : 'takes root to become 
   }
 });
 
-t.test('which file gets the termination message only the environment of the process says', async (t) => {
+t.test('the file of the termination message and the proxy come from the environment of the process only', async (t) => {
   const victim = join(dir, 'victim');
-  const text = `SNAPSHOT_TERMINATION_LOG=${victim}\n${SETS_ENDPOINT}`;
+  const text = `SNAPSHOT_TERMINATION_LOG=${victim}\nHTTPS_PROXY=no-url\n${SETS_ENDPOINT}`;
   const named = join(dir, 'named.env');
   writeFileSync(named, text);
   for (const [args, cwd] of [
@@ -97,6 +97,7 @@ t.test('which file gets the termination message only the environment of the proc
     const finished = await runWorker(args, {}, cwd);
     t.ok(isLoaded(finished), finished.stderr);
     t.match(finished.stderr, /SNAPSHOT_TERMINATION_LOG in an env file is ignored/);
+    t.match(finished.stderr, /HTTPS_PROXY in an env file is ignored/);
     t.equal(readFileSync(victim, 'utf8'), 'precious');
   }
   await runWorker(['health'], { SNAPSHOT_TERMINATION_LOG: victim });
