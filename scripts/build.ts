@@ -29,8 +29,10 @@ const withParsedServices: Plugin = {
 const withLazyBuiltins: Plugin = {
   name: 'with lazy built-in modules',
   setup(bundler) {
-    bundler.onResolve({ filter: /^[a-z_:/0-9]+$/ }, ({ path }) =>
-      isBuiltin(path) ? { path: path.replace(/^(?!node:)/, 'node:'), namespace: 'built-in' } : undefined,
+    bundler.onResolve({ filter: /^[a-z_:/0-9]+$/ }, ({ path, kind }) =>
+      kind === 'import-statement' && isBuiltin(path)
+        ? { path: path.replace(/^(?!node:)/, 'node:'), namespace: 'built-in' }
+        : undefined,
     );
     bundler.onLoad({ filter: /./, namespace: 'built-in' }, ({ path }) => ({
       contents: `module.exports = process.getBuiltinModule('${path}');`,

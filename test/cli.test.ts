@@ -63,7 +63,10 @@ t.test('the most similar known word', (t) => {
     [['verify', ''], /An argument is empty/],
     [['list', ''], /An argument is empty/],
     [[''], /An argument is empty/],
-    [['inspect', './s.db', '--get', '--json'], /^The command line is invalid: [^\n]*ambiguous\.$/],
+    [
+      ['inspect', './s.db', '--get', '--json'],
+      /^The command line is invalid: Option '--get' argument is ambiguous\. Run: /,
+    ],
     [['list', '--env-file'], /Option '--env-file <value>' argument missing/],
   ] as const) {
     t.match(errorOf(...words), message, words.join(' '));

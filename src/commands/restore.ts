@@ -36,8 +36,8 @@ import { swap } from './swap.ts';
  * etcd's own tool restores, and the directory appears in one step. Old data is not touched; `--swap` replaces it.
  */
 export async function restore(context: Context, args: Arguments): Promise<Outcome> {
-  assertCombined(args.options);
   if (args.options['download'] !== undefined) return download(context, args);
+  assertCombined(args.options);
   if (args.options['plan'] === true) return showPlan(context, args);
   if (args.options['swap'] === true) return swap(context, args);
   const { config, log, signal } = context;
@@ -94,9 +94,6 @@ export async function restore(context: Context, args: Arguments): Promise<Outcom
   }
 }
 
-/** What `restore` does instead of creating a data directory. */
-const MODES = ['plan', 'swap', 'download'] as const;
-
 /** Options that have a meaning only together with another one. */
 const NEEDS: Readonly<Record<string, string>> = {
   layout: 'plan',
@@ -107,9 +104,8 @@ const NEEDS: Readonly<Record<string, string>> = {
 /** An option that is ignored could have been meant to prevent a restore. @throws UsageError */
 function assertCombined(options: Arguments['options']): void {
   const isGiven = (option: string): boolean => options[option] !== undefined && options[option] !== false;
-  const [mode, other] = MODES.filter(isGiven);
-  if (other !== undefined) {
-    throw new UsageError(`--${mode} cannot be combined with --${other}.`, 'Give only one of them.');
+  if (isGiven('plan') && isGiven('swap')) {
+    throw new UsageError('--plan cannot be combined with --swap.', 'Give only one of them.');
   }
   const alone = Object.entries(NEEDS).find(([option, needed]) => isGiven(option) && !isGiven(needed));
   if (alone === undefined) return;

@@ -172,7 +172,7 @@ t.test('what is refused, before anything is done', { skip: unfit }, async (t) =>
     [2, /--layout is used only with --plan/, [STORED, ...own, '--layout', 'kubeadm']],
     [2, /--restored is used only with --swap/, [STORED, ...own, '--restored', target]],
     [2, /--plan cannot be combined with --swap/, ['--plan', '--swap', '--data-dir', target]],
-    [2, /--swap cannot be combined with --download/, ['--swap', '--download', target]],
+    [2, /cannot be combined with --swap/, ['--swap', '--download', target]],
     [2, /neither etcdutl, nor/, [STORED, ...own], { PATH: join(dir, 'empty-bin') }],
     [13, /There is no snapshot nothing\.db/, ['nothing.db', ...own]],
     [11, /its sha256 does not match its record/, [STORED, ...own]],
