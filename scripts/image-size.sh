@@ -40,7 +40,7 @@ take() {
 take 'the worker' app
 take "etcd's tools" usr/local/bin/etcd usr/local/bin/etcdutl
 take 'Node' usr/local/bin/node
-row '- operating system' "$ours"
+row '- its libraries' "$ours"
 
 book=$temp/book
 install() {
