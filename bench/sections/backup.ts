@@ -16,7 +16,6 @@ const CHAIN = "the book's chain";
 const SAVE = '`etcdctl snapshot save` to disk';
 const SAVE_MEMORY = "limit: etcd's stream, its own client (save to memory)";
 const DRAIN = "limit: etcd's stream, our client (thrown away)";
-const DRAIN_LIBRARY = "limit: etcd's stream, etcd3's client (thrown away)";
 const UPLOAD = "limit: the upload alone (the SDK's `uploadFile`)";
 
 /** MiB that the verifier's page index takes for each GiB of a Kubernetes-like database, with a tenth for the noise. */
@@ -62,7 +61,7 @@ export async function backupSection(bench: Bench): Promise<Report> {
 
 function storesFor(size: number): StoreName[] {
   if (size < 100 * MB) return ['azurite'];
-  return size < GB ? ['azurite', 'https'] : ['https'];
+  return size > SMALL ? ['https'] : ['azurite', 'https'];
 }
 
 function contendersFor(
@@ -97,7 +96,6 @@ function contendersFor(
     ...all,
     { title: SAVE_MEMORY, commands: () => [source.save(`${file}.again`)] },
     { title: DRAIN, commands: () => [program('drain', ...source.place)] },
-    { title: DRAIN_LIBRARY, commands: () => [program('drain-library', ...source.place)] },
     { title: UPLOAD, commands: () => [program('upload', file)], variables: () => target.variables, afterwards },
   ];
 }
@@ -177,17 +175,17 @@ function targetsFor(size: number, store: StoreName, costs: ReadonlyMap<string, C
     addWall(PROVEN, 'wall / the chain', 0.12, wall(CHAIN));
     add('CPU / the chain', 0.12, ratios(cpu(PROVEN), cpu(CHAIN)));
   }
-  if (size > SMALL && size < GB) {
+  if (size > SMALL && size < GB && store === 'https') {
     addWall(PROVEN, "wall / etcdctl's save", 1.5, wall(SAVE));
     addWall(UNREAD, "without read-back: wall / etcdctl's save", 1.4, wall(SAVE));
     add("CPU / etcdctl's save", 1.25, ratios(cpu(PROVEN), cpu(SAVE)));
     add("without read-back: CPU / etcdctl's save", 1.05, ratios(cpu(UNREAD), cpu(SAVE)));
   }
-  if (size < GB || !has(DRAIN_LIBRARY)) return targets;
-  const apart = cpu(DRAIN_LIBRARY).map((seconds, round) => seconds + (cpu(UPLOAD)[round] ?? NaN));
+  if (size < GB || !has(DRAIN)) return targets;
+  const apart = cpu(DRAIN).map((seconds, round) => seconds + (cpu(UPLOAD)[round] ?? NaN));
   const slower = walls(slowerLimit(costs) ?? []);
-  add("CPU / (etcd3's stream + the SDK's upload)", 1.35, ratios(cpu(PROVEN), apart));
-  add("without read-back: CPU / (etcd3's stream + the SDK's upload)", 1.1, ratios(cpu(UNREAD), apart));
+  add("CPU / (etcd's stream + the SDK's upload)", 1.35, ratios(cpu(PROVEN), apart));
+  add("without read-back: CPU / (etcd's stream + the SDK's upload)", 1.1, ratios(cpu(UNREAD), apart));
   add(`wall / (machine seconds / ${availableParallelism()})`, 1.15, ratios(wall(PROVEN), least(PROVEN)));
   addWall(PROVEN, 'wall / slower limit', 1.5, slower);
   addWall(UNREAD, 'without read-back: wall / slower limit', 1.25, slower);
