@@ -1,4 +1,4 @@
-import { cpSync, mkdirSync, readFileSync } from 'node:fs';
+import { cpSync, globSync, mkdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
 import { EtcdCluster, findEtcd } from './support/etcd.ts';
@@ -23,9 +23,13 @@ const KEY = {
 /** Which of the packages a run has loaded, by the files of dist/ that Node says it loaded. */
 async function loadedBy(args: readonly string[], variables: Variables): Promise<string[]> {
   const program = `
+    import fs from 'node:fs';
     import { registerHooks } from 'node:module';
-    import { writeSync } from 'node:fs';
-    registerHooks({ load: (url, context, next) => { writeSync(2, 'loaded ' + url + '\\n'); return next(url, context); } });`;
+    import { pathToFileURL } from 'node:url';
+    const report = (url) => fs.writeSync(2, 'loaded ' + url + '\\n');
+    registerHooks({ load: (url, context, next) => { report(url); return next(url, context); } });
+    const { readFileSync } = fs;
+    fs.readFileSync = (file, ...rest) => { report(pathToFileURL(String(file))); return readFileSync(file, ...rest); };`;
   const hook = `data:text/javascript,${encodeURIComponent(program)}`;
   const child = launch(process.execPath, ['--import', hook, '--', MAIN, ...args], variables, temporaryFolder('bundle'));
   const { stderr } = await collect(child);
@@ -59,6 +63,26 @@ t.test('a run loads only what it needs', async (t) => {
     ['@grpc/grpc-js'],
     'etcd is asked before the store is opened',
   );
+});
+
+t.test('a run makes the code cache of etcd3, the next one uses it, and a damaged one is replaced', async (t) => {
+  const directory = temporaryFolder('code-cache');
+  const variables = { SNAPSHOT_ETCD_ENDPOINTS: 'http://127.0.0.1:1', NODE_COMPILE_CACHE: directory };
+  const caches = (): string[] => globSync('*/etcd3-*', { cwd: directory }).map((name) => join(directory, name));
+  const health = async (): Promise<void> => {
+    const { code, stderr } = await collect(launch(process.execPath, ['--', MAIN, 'health'], variables));
+    t.equal(code, 10, stderr);
+  };
+  await health();
+  const [cache = ''] = caches();
+  t.strictSame(caches(), [cache], 'one file, complete');
+  const { ino, size } = statSync(cache);
+  t.ok(size > 500_000, 'with the functions that ran');
+  await health();
+  t.equal(statSync(cache).ino, ino);
+  writeFileSync(cache, readFileSync(cache).subarray(0, size / 2));
+  await health();
+  t.ok(statSync(cache).size > 500_000);
 });
 
 t.test('it needs nothing of node_modules but what is native, and knows ids of 64 bits', async (t) => {

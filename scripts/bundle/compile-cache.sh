@@ -1,5 +1,5 @@
 #!/bin/sh
-# Makes V8's compile cache of what a backup loads: compile-cache.sh PROGRAM DIRECTORY
+# Makes Node's compile cache of what a backup loads, and that of code-cache.ts: compile-cache.sh PROGRAM DIRECTORY
 # Two runs that reach neither etcd nor Azure do it; with a seed, the same sources make the same bytes. Node uses the cache for the
 # same program at the same path, with the same flags, by the same user.
 set -eu
