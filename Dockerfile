@@ -36,7 +36,7 @@ COPY --from=build /app/dist /app/dist
 COPY --from=build /etcd/bin usr/local/bin
 # An explicit mode, because that of a checkout depends on the umask.
 COPY --chmod=0644 package.json LICENSE /app/
-# V8's compile cache: a backup starts with a quarter less work. Node looks for it by user id: root's, and that of the other Jobs.
+# V8's compile cache: a backup starts with three tenths less work. Node looks for it by user id: root's, and that of the other Jobs.
 COPY scripts/bundle/compile-cache.sh /
 RUN sh /compile-cache.sh /app/dist/main.js /app/compile-cache && cd /app/compile-cache && \
     for directory in *-0; do cp -r "$directory" "${directory%-0}-65532"; done && chmod -R a+rX .

@@ -2,9 +2,8 @@
 // reading a thousand small files takes Node longer than a small backup takes.
 import { globSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
-import { isBuiltin } from 'node:module';
 import { basename, join, relative } from 'node:path';
-import { build, type Metafile, type Plugin } from 'esbuild';
+import { build, type Metafile, type Plugin, transform } from 'esbuild';
 import protobuf from 'protobufjs';
 
 const ROOT = join(import.meta.dirname, '..');
@@ -56,66 +55,63 @@ const withOneSharedFile: Plugin = {
   },
 };
 
-/** Loads etcd3 with V8's code cache. */
-function withCodeCache(file: string): Plugin {
-  return {
-    name: 'with code cache',
-    setup(bundler) {
-      bundler.onResolve({ filter: /^etcd3$/ }, () => ({ path: 'etcd3', namespace: 'code cache' }));
-      bundler.onLoad({ filter: /./, namespace: 'code cache' }, () => ({
-        contents: `module.exports = require('./bundle/code-cache.ts').load('${file}');`,
-        resolveDir: import.meta.dirname,
-      }));
-    },
-  };
-}
+/** Has the program loaded with V8's code cache. */
+const withCodeCache: Plugin = {
+  name: 'with code cache',
+  setup(bundler) {
+    bundler.onResolve({ filter: /^\.\/main\.ts$/ }, () => ({ path: join(import.meta.dirname, 'bundle', 'load.ts') }));
+  },
+};
 
 const OPTIONS = {
   absWorkingDir: ROOT,
   outdir: DIST,
+  chunkNames: '[name]-[hash]',
   bundle: true,
+  splitting: true,
+  format: 'esm',
   platform: 'node',
   target: 'node22',
-  // For readable stacks of unexpected errors.
-  keepNames: true,
   legalComments: 'none',
-  metafile: true,
   logLevel: 'warning',
 } as const;
 
 rmSync(DIST, { recursive: true, force: true });
-const etcd = await build({
+const { metafile } = await build({
   ...OPTIONS,
-  entryPoints: { etcd3: 'etcd3' },
+  entryPoints: ['src/main.ts'],
   entryNames: '[name]-[hash]',
-  format: 'cjs',
   outExtension: { '.js': '.cjs' },
-  plugins: [withParsedServices],
-  // etcd3 uses __dirname to name its file.
-  define: { __dirname: '""', ETCD_SERVICES: JSON.stringify(services()) },
-});
-const program = await build({
-  ...OPTIONS,
-  entryPoints: { main: 'src/entry.ts' },
-  chunkNames: '[name]-[hash]',
-  splitting: true,
-  format: 'esm',
   // Native code, in one package per platform.
   external: ['@node-rs/crc32'],
-  plugins: [withOneSharedFile, withCodeCache(basename(Object.keys(etcd.metafile.outputs)[0] ?? ''))],
-  // For packages that use `require`. This must run on any Node, because main.js reports a Node that is too old.
-  banner: {
-    js: "import { createRequire as makeRequire } from 'node:module';\nconst require = makeRequire(import.meta.url);",
-  },
+  plugins: [withParsedServices, withOneSharedFile],
+  // etcd3 uses __dirname to name its file.
+  define: { __dirname: '""', ETCD_SERVICES: JSON.stringify(services()) },
+  // For readable stacks of unexpected errors.
+  keepNames: true,
+  metafile: true,
 });
-for (const file of Object.keys(program.metafile.outputs)) {
+for (const [file, output] of Object.entries(metafile.outputs)) {
   const path = join(ROOT, file);
-  writeFileSync(path, withLazyBuiltins(readFileSync(path, 'utf8')));
+  // load.ts defines `importMetaUrl`.
+  const { code } = await transform(readFileSync(path, 'utf8'), {
+    format: 'cjs',
+    platform: 'node',
+    target: OPTIONS.target,
+    supported: { 'dynamic-import': false },
+    define: { 'import.meta.url': 'importMetaUrl' },
+  });
+  writeFileSync(path, `// Has parts of: ${packagesIn(output).join(', ')}\n${code}`);
 }
-writeFileSync(
-  join(DIST, 'THIRD-PARTY-NOTICES.txt'),
-  notices({ ...etcd.metafile.outputs, ...program.metafile.outputs }),
-);
+const program = Object.entries(metafile.outputs).find(([, { entryPoint }]) => entryPoint === 'src/main.ts');
+await build({
+  ...OPTIONS,
+  // This must run on any Node, because it reports a Node that is too old.
+  entryPoints: { main: 'src/entry.ts' },
+  plugins: [withCodeCache],
+  define: { PROGRAM: JSON.stringify(`./${basename(program?.[0] ?? '')}`) },
+});
+writeFileSync(join(DIST, 'THIRD-PARTY-NOTICES.txt'), notices(metafile));
 
 /** The part of etcd3's definition of etcd's API that the program uses, as protobufjs' JSON. */
 function services(): object {
@@ -142,28 +138,15 @@ function services(): object {
   return root.toJSON();
 }
 
-/**
- * Takes Node's own modules as they are. An `import` of one evaluates all its exports first, the lazy ones included: of `node:http`
- * that loads a second HTTP client, of `node:util` threads.
- */
-function withLazyBuiltins(code: string): string {
-  return code.replaceAll(/^import ([^"']+) from "([^"]+)";$/gm, (statement, names: string, module: string) => {
-    if (!isBuiltin(module)) return statement;
-    const targets = names
-      .replace('* as ', '')
-      .replaceAll(' as ', ': ')
-      .split(/(?<=^\w+), /);
-    return `const ${targets.map((target) => `${target} = process.getBuiltinModule("${module}")`).join(', ')};`;
-  });
+/** The licenses of all packages in the bundle. */
+function notices({ outputs }: Metafile): string {
+  const folders = new Set(Object.values(outputs).flatMap(packagesIn));
+  return [...folders].toSorted().map(notice).join('\n\n');
 }
 
-/** The licenses of all packages in the bundle. */
-function notices(outputs: Metafile['outputs']): string {
-  const files = Object.values(outputs).flatMap(({ inputs }) =>
-    Object.entries(inputs).flatMap(([file, { bytesInOutput }]) => (bytesInOutput > 0 ? file : [])),
-  );
-  const folders = new Set(files.flatMap((file) => /^.*node_modules\/(?:@[^/]+\/)?[^/]+/.exec(file)?.[0] ?? []));
-  return [...folders].toSorted().map(notice).join('\n\n');
+function packagesIn({ inputs }: Metafile['outputs'][string]): string[] {
+  const files = Object.entries(inputs).flatMap(([file, { bytesInOutput }]) => (bytesInOutput > 0 ? file : []));
+  return [...new Set(files.flatMap((file) => /^.*node_modules\/(?:@[^/]+\/)?[^/]+/.exec(file)?.[0] ?? []))];
 }
 
 function notice(folder: string): string {
