@@ -18,7 +18,10 @@ const start = performance.now();
 const dir = temporaryFolder('demo');
 let worker: ChildProcess | undefined;
 // Servers and files of the demo end with it, also on SIGINT, SIGTERM and SIGHUP (test/support/process.ts).
-process.on('exit', () => worker?.kill('SIGTERM'));
+process.on('exit', (code) => {
+  worker?.kill('SIGTERM');
+  if (code > 128) console.error(`\nInterrupted: the servers were stopped, and ${dir} was removed.`);
+});
 
 try {
   await demo();
@@ -32,11 +35,13 @@ async function demo(): Promise<void> {
   const tools = findEtcd().at(-1);
   if (tools === undefined) throw new Error('no etcd found');
   console.log(`This demo takes about a minute and needs no Azure account. It will
-  1. start an etcd ${tools.version} cluster (three members, TLS) and Azurite, the local emulator of Azure Blob Storage
+  1. start an etcd ${tools.version} cluster (three members, TLS), and Azurite, which emulates Azure Blob Storage
   2. take a backup, list it and verify it
   3. run a drill: restore the backup into a temporary directory and compare it
   4. delete the data of all three members, and restore the cluster from the backup
-Everything runs on 127.0.0.1 and in ${dir}, which is removed at the end. Ctrl-C ends it at any time.`);
+Everything runs on 127.0.0.1, and in this directory, which is removed at the end:
+  ${dir}
+Ctrl-C ends it at any time.`);
 
   say('Starting etcd and Azurite, writing 1000 keys');
   const tls = await makeAuthority(join(dir, 'certs'));

@@ -37,12 +37,15 @@ export function parseCommandLine(words: readonly string[]): CommandLine {
   const { tokens: all, positionals } = scan(words);
   const tokens = all.filter((token) => token.kind !== 'option-terminator');
   const asksHelp = positionals[0] === 'help';
-  const [name = 'backup', ...operands] = asksHelp ? positionals.filter((word) => word !== 'help') : positionals;
+  // `help help` is the same as `help`.
+  const named = positionals.slice(asksHelp ? (positionals[1] === 'help' ? 2 : 1) : 0);
+  const [name = 'backup', ...operands] = named;
   assertHarmless(tokens);
   const command = commandOf(name);
   const options = parse(words, tokens, name, { ...GLOBAL_OPTIONS, ...command.options });
   const ask = asksHelp || options['help'] === true ? 'help' : options['version'] === true ? 'version' : undefined;
-  if (ask === undefined) assertOperands(name, command, operands);
+  if (asksHelp) assertOperands('help', ['[COMMAND]'], named);
+  if (ask === undefined) assertOperands(name, command.operands, operands);
   if (ask === undefined && options['skip-hash-check'] === true) assertFiles(operands);
   const args = { operands, options };
   return {
@@ -52,7 +55,7 @@ export function parseCommandLine(words: readonly string[]): CommandLine {
     json: options['json'] === true,
     envFile: typeof options['env-file'] === 'string' ? options['env-file'] : undefined,
     ask,
-    help: positionals.length === (asksHelp ? 1 : 0) ? generalHelp() : commandHelp(name, command),
+    help: named.length === 0 ? generalHelp() : commandHelp(name, command),
   };
 }
 
@@ -135,7 +138,7 @@ function parse(
 }
 
 /** @throws UsageError for a wrong number of arguments */
-function assertOperands(command: string, { operands: wanted }: Command, operands: readonly string[]): void {
+function assertOperands(command: string, wanted: readonly string[], operands: readonly string[]): void {
   const least = wanted.filter((operand) => !operand.startsWith('[')).length;
   if (operands.length >= least && operands.length <= wanted.length) return;
   const [takes, given] = [wanted.join(' ') || 'no argument', operands.join(' ') || 'none'];

@@ -75,7 +75,7 @@ export async function main(): Promise<never> {
     run.json = commandLine.json;
     if (commandLine.ask !== undefined) {
       const text = commandLine.ask === 'help' ? commandLine.help : version();
-      await print(run, `${text}\n`, signal, 'nothing.');
+      await print(run, `${text}\n`, signal);
       endProcess(ExitCode.done, false);
     }
     end = await execute(run, commandLine, controller);
@@ -119,15 +119,20 @@ async function execute(run: Run, commandLine: CommandLine, controller: AbortCont
     memoryBudget: memoryBudget(),
     version: version(),
   });
-  const { summary = `${name}: done`, measured = {}, partialFailure } = outcome;
-  const level = outcome.isDryRun === true ? 'warn' : 'error';
-  const end = partialFailure === undefined ? { exitCode: ExitCode.done, summary } : failed(partialFailure, log, level);
+  const end = endOf(name, outcome, log);
   try {
-    await print(run, run.json ? documentOf(run, outcome, end) : textOf(run, outcome), signal, summary);
+    await print(run, outputOf(run, outcome, end), signal, outcome.summary);
   } catch (error) {
-    return { ...failed(error, log), measured };
+    return { ...end, ...failed(error, log) };
   }
-  return { ...end, measured };
+  return end;
+}
+
+/** Logs what went wrong although the command has a result. */
+export function endOf(name: string, outcome: Outcome, log: Log): End {
+  const { summary = `${name}: done`, measured = {}, partialFailure } = outcome;
+  if (partialFailure === undefined) return { exitCode: ExitCode.done, summary, measured };
+  return { ...failed(partialFailure, log, outcome.isDryRun === true ? 'warn' : 'error'), measured };
 }
 
 /** Aborts the run on a signal, and ends it immediately on an uncaught error. */
@@ -169,7 +174,7 @@ function conclude(run: Run, end: End): End {
 }
 
 /** Logs the error that a run ends with. */
-function failed(error: unknown, log: Log, level: 'error' | 'warn' = 'error'): End {
+export function failed(error: unknown, log: Log, level: 'error' | 'warn' = 'error'): End {
   if (error instanceof WorkerError) log.debug('cause of the error', { cause: String(error.cause) });
   const { message, hint, exitCode, problems } = error instanceof WorkerError ? error : unexpected(error);
   log[level](message, { hint, exitCode, ...(problems.length > 1 && { problems }) });
@@ -187,8 +192,8 @@ function unexpected(error: unknown): WorkerError {
   return new WorkerError(ExitCode.unexpected, 'Unexpected error.', hint, error);
 }
 
-/** @param summary what was done @throws WorkerError if it cannot be written */
-async function print(run: Run, text: string | Buffer, signal: AbortSignal, summary: string): Promise<void> {
+/** @param summary the result in one line, if there is one @throws WorkerError if it cannot be written */
+async function print(run: Run, text: string | Buffer, signal: AbortSignal, summary?: string): Promise<void> {
   run.hasPrinted = true;
   try {
     await writeToStdout(text, signal);
@@ -196,21 +201,25 @@ async function print(run: Run, text: string | Buffer, signal: AbortSignal, summa
     const exitCode = error instanceof Interrupted ? error.exitCode : ExitCode.unexpected;
     const isEnded = error instanceof Interrupted || error instanceof RunTimeout;
     const why = isEnded ? 'it was not read in time' : messageOf(error);
-    const message = `The result could not be written to standard output: ${why}. What was done: ${summary}`;
+    const result = summary === undefined ? '' : ` The result: ${summary}`;
+    const message = `Cannot write to standard output: ${why}.${result}`;
     throw new WorkerError(exitCode, message, 'Check the process or disk that standard output goes to.', error);
   }
 }
 
-function documentOf(run: Run, { json }: Outcome, { error }: End): string {
+/** What a command prints on stdout. */
+export function outputOf(run: Pick<Run, 'json' | 'mask'>, outcome: Outcome, { error }: End): string | Buffer {
+  const { json } = outcome;
+  if (!run.json) return textOf(run, outcome);
   return jsonOf(run, error === undefined || Array.isArray(json) ? json : { ...(json as object), error });
 }
 
-function jsonOf({ mask }: Run, document: unknown): string {
+export function jsonOf({ mask }: Pick<Run, 'mask'>, document: unknown): string {
   return `${maskedJson(document, mask, 2)}\n`;
 }
 
 /** Bytes are written as they are, but not to a terminal that could take them for commands. */
-function textOf({ mask }: Run, { text }: Outcome): string | Buffer {
+function textOf({ mask }: Pick<Run, 'mask'>, { text }: Outcome): string | Buffer {
   if (text === '') return '';
   if (typeof text === 'string') return `${withColours(text, hasColours(), (part) => printableLines(mask(part)))}\n`;
   if (!process.stdout.isTTY || printableLines(text.toString()) === text.toString()) return text;

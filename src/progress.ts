@@ -1,12 +1,13 @@
 import { humanAge, humanSize, printable } from './text.ts';
 
-/** Shows the progress of one piece of work of so many bytes. */
+/** Shows the progress of one piece of work. */
 interface Progress {
   advance(bytes: number): void;
   end(): void;
 }
 
-export type StartProgress = (what: string, totalBytes: number) => Progress;
+/** @param totalBytes undefined where only the time counts: advance by 0 bytes to show it */
+export type StartProgress = (what: string, totalBytes?: number) => Progress;
 
 /** Where there is no terminal. */
 export const noProgress: StartProgress = () => ({ advance: () => {}, end: () => {} });
@@ -56,7 +57,8 @@ export function progressLine(terminal: Terminal, now: () => number): StartProgre
 }
 
 /** The most important part first: what does not fit is left out from the end. */
-function facts(done: number, total: number, ms: number): string[] {
+function facts(done: number, total: number | undefined, ms: number): string[] {
+  if (total === undefined) return [humanAge(ms)];
   const share = total > 0 ? Math.min(1, done / total) : 1;
   const rate = (done / ms) * 1000;
   const filled = Math.round(share * BAR_WIDTH);

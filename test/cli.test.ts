@@ -33,6 +33,7 @@ t.test('help', (t) => {
     for (const line of [...help.split('\n'), ...general.help.split('\n')]) t.ok(line.length <= 80, line);
   }
   t.equal(parseCommandLine(['help']).help, general.help);
+  t.equal(parseCommandLine(['help', 'help']).help, general.help);
   t.match(parseCommandLine(['help', 'restore']).help, /--from-plan FILE[^]*--env-file FILE/);
   t.notMatch(parseCommandLine(['help', 'list']).help, '--from-plan');
   t.equal(parseCommandLine(['help', 'list', '--json']).ask, 'help');
@@ -59,6 +60,7 @@ t.test('the most similar known word', (t) => {
     [['list', '--constructor'], /list has no option --constructor/],
     [['constructor'], /no command constructor/],
     [['verify'], /verify takes NAME\|FILE, but was given none\. Run: etcd-snapshot help verify/],
+    [['help', 'list', 'extra'], /^help takes \[COMMAND\], but was given list extra\. Run: etcd-snapshot help help$/],
     [['list', 'a', 'b'], /list takes no argument, but was given a b/],
     [['verify', ''], /An argument is empty/],
     [['list', ''], /An argument is empty/],
@@ -94,6 +96,6 @@ t.test('help that cannot be written', { skip: !existsSync('/dev/full') }, async 
     const words = [process.execPath, '--', MAIN, option];
     const finished = await collect(launch('sh', ['-c', '"$@" >/dev/full', 'sh', ...words], {}, import.meta.dirname));
     t.equal(finished.code, 1);
-    t.match(errorOfRun(finished).message, /could not be written to standard output: .*ENOSPC/);
+    t.match(errorOfRun(finished).message, /^Cannot write to standard output: [^.]*ENOSPC[^.]*\.$/);
   }
 });

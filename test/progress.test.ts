@@ -28,6 +28,15 @@ t.test('a line shows share, bytes, rate and what is left, and is removed at the 
   t.end();
 });
 
+t.test('where there are no bytes, the time is shown', (t) => {
+  const terminal = screen(80);
+  const progress = progressLine(terminal, () => terminal.now)('waiting for m2 to start');
+  terminal.now = 61_000;
+  progress.advance(0);
+  t.equal(terminal.shown, '\rwaiting for m2 to start  1m\u001b[K');
+  t.end();
+});
+
 t.test('it is narrower than the terminal, whatever is worked on', (t) => {
   const names = [
     'x',

@@ -10,11 +10,11 @@ import { type Context, openStore, type Outcome } from './command.ts';
 
 /** Checks everything that a backup and a restore will need. Changes nothing. */
 export async function doctor(context: Context): Promise<Outcome> {
-  const { config, log, searchPath, signal } = context;
+  const { config, searchPath, signal } = context;
   const now = new Date();
   if (config.etcd === undefined) throw new Error('the command did not say that it needs etcd');
   const store = await openStore(context);
-  const asked = checkEtcd(config.etcd, now, log);
+  const asked = checkEtcd(config.etcd, now);
   const ids = async (): Promise<ClusterIds> => ({
     ...config.retention,
     clusterId: (await asked).statuses[0]?.clusterId,

@@ -4,7 +4,7 @@ import { dirname, resolve } from 'node:path';
 import { UsageError } from '../errors.ts';
 import { assertSpace, kindOf, onDisk, openRegular, statOf, whyUnreadable } from '../files.ts';
 import { Stopwatch } from '../progress.ts';
-import { bytesAt, fetchVerified, isResumable } from '../restore/fetch-and-verify.ts';
+import { bytesAt, fetchVerified, keepsDownload } from '../restore/fetch-and-verify.ts';
 import { assertPlanned, readPlan } from '../restore/plan.ts';
 import { WorkPlace } from '../restore/target-directory.ts';
 import { printable, statusTable } from '../text.ts';
@@ -66,7 +66,7 @@ export async function download(context: Context, { operands: [operand], options 
       },
     };
   } catch (error) {
-    if (!isResumable(error)) await place.removeWork();
+    if (!(await keepsDownload(error, source, work, log))) await place.removeWork();
     throw error;
   }
 }

@@ -5,6 +5,7 @@ import { connectAll, type Connections } from '../etcd/connection.ts';
 import { inferLayout, LAYOUTS, namedLayout } from '../installer-layouts.ts';
 import { Warnings } from '../log.ts';
 import { title } from '../member.ts';
+import { noProgress } from '../progress.ts';
 import {
   isReplacement,
   readReplacement,
@@ -61,7 +62,7 @@ interface Done {
  * The next step depends on the cluster only, so the same command continues where an earlier run ended.
  */
 export async function replaceMember(context: Context, { operands, options }: Arguments): Promise<Outcome> {
-  const { config, log, signal } = context;
+  const { config, log, signal, startProgress } = context;
   const replacement = readReplacement(operands[0] ?? '', options, await dataParent(context, options['layout']));
   const connections = await connectAll(config.etcd, new Date(), new Warnings(log));
   const waits = options['wait'] === true;
@@ -71,6 +72,12 @@ export async function replaceMember(context: Context, { operands, options }: Arg
     const cluster = await surveyCluster(connections);
     done.removed ??= await removedBefore(context, cluster, replacement, connections);
     return { cluster, step: nextStep(cluster, replacement, done.removed !== null) };
+  };
+  let waiting = { what: '', progress: noProgress('') };
+  const wait = async (what: string, why: UnsafeError): Promise<void> => {
+    if (what !== waiting.what) waiting = { what, progress: startProgress(what) };
+    waiting.progress.advance(0);
+    await deadline.pause(why);
   };
   for (;;) {
     deadline.assertTime();
@@ -82,13 +89,15 @@ export async function replaceMember(context: Context, { operands, options }: Arg
     const settings = settingsOf(replacement, rest);
     const next = { cluster, step, settings };
     const [words = ''] = describeSteps(step, cluster, replacement);
+    if (step.kind !== 'start' && step.kind !== 'catch up') waiting.progress.end();
     if (options['dry-run'] === true) return dryRun(next, replacement, context, options);
     if (step.kind === 'done' || (step.kind === 'start' && !waits)) return result(step, next, replacement, done);
     if (step.kind === 'start' || step.kind === 'catch up') {
       if (!done.announced.has(step.kind)) log.info(`next: ${words}`, settings);
       done.announced.add(step.kind);
       const { health, errors } = step.member;
-      await deadline.pause(unfinished(`member ${title(step.member)} is ${health}: ${errors.join(' ')}`));
+      const subject = `member ${title(step.member)}`;
+      await wait(`waiting for ${subject} to ${step.kind}`, unfinished(`${subject} is ${health}: ${errors.join(' ')}`));
       continue;
     }
     // The cluster can have changed during a backup or a question: survey it again.
@@ -98,7 +107,7 @@ export async function replaceMember(context: Context, { operands, options }: Arg
       log.info(`done: ${words}`);
       if (step.kind === 'remove') done.removed = { id: step.member.id, name: step.member.name };
       deadline.renew();
-    } else await deadline.pause(unfinished(refusal.message));
+    } else await wait(`waiting to ${words}`, unfinished(refusal.message));
   }
 }
 
@@ -295,6 +304,7 @@ function result(
         ];
   return {
     text: lines.join('\n'),
+    summary: lines.at(-1) ?? '',
     json: {
       ...{ state: step.kind, summary, backup: done.backup, removed: done.removed },
       ...{ added: { id, name, peerURLs }, settings },

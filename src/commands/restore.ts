@@ -5,7 +5,7 @@ import { Warnings } from '../log.ts';
 import { formatInitialCluster } from '../member.ts';
 import { Stopwatch } from '../progress.ts';
 import { BUMP, checkVersion, findTool, type RestoreTool, runRestore, versionsOf } from '../restore/etcd-tool.ts';
-import { bytesAt, fetchVerified, isResumable } from '../restore/fetch-and-verify.ts';
+import { bytesAt, fetchVerified, keepsDownload } from '../restore/fetch-and-verify.ts';
 import { assertNoQuorum } from '../restore/in-use.ts';
 import { assertAgrees, namesVoters } from '../restore/initial-members.ts';
 import { assertNewCluster, type Marker, markerOf, readMarker, sameParameters, writeMarker } from '../restore/marker.ts';
@@ -89,7 +89,7 @@ export async function restore(context: Context, args: Arguments): Promise<Outcom
     const run = { size, durationsMs: watch.durations(), findings: warnings.sentences };
     return outcomeOf(marker, { ...directories, next: nextStep(directories) }, run);
   } catch (error) {
-    await target.abandon(isResumable(error));
+    await target.abandon(await keepsDownload(error, source, target.work, log));
     throw error;
   }
 }

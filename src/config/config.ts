@@ -24,6 +24,8 @@ export interface EtcdConfig {
   readonly endpoints: readonly string[];
   /** Only if an endpoint has https; files that are not named are looked for in the known places. */
   readonly tls: Partial<TlsFiles> | undefined;
+  /** Names of the variables for TLS that are set although an endpoint has http, which does not use their files. */
+  readonly unusedTls?: readonly VariableName[];
   /** In addition to the client certificate, or instead of it. */
   readonly user: EtcdUser | undefined;
 }
@@ -150,13 +152,11 @@ function isStorageSet(env: Environment): boolean {
   );
 }
 
+const TLS_VARIABLES = ['SNAPSHOT_ETCD_CA_FILE', 'SNAPSHOT_ETCD_CERT_FILE', 'SNAPSHOT_ETCD_KEY_FILE'] as const;
+
 function readEtcd(reader: Reader): EtcdConfig {
   const endpoints = reader.endpoints('SNAPSHOT_ETCD_ENDPOINTS');
-  const [ca, cert, key] = [
-    reader.text('SNAPSHOT_ETCD_CA_FILE'),
-    reader.text('SNAPSHOT_ETCD_CERT_FILE'),
-    reader.text('SNAPSHOT_ETCD_KEY_FILE'),
-  ];
+  const [ca, cert, key] = TLS_VARIABLES.map((variable) => reader.text(variable));
   const tls = { ...(ca && { ca }), ...(cert && { cert }), ...(key && { key }) };
   const name = reader.text('SNAPSHOT_ETCD_USERNAME');
   const password = reader.text('SNAPSHOT_ETCD_PASSWORD');
@@ -169,9 +169,11 @@ function readEtcd(reader: Reader): EtcdConfig {
       `must begin with https://: the password must not be sent unencrypted to ${open.join(', ')}`,
     );
   }
+  const hasPlain = endpoints.some((endpoint) => endpoint.startsWith('http:'));
   return {
     endpoints,
     tls: endpoints.some((endpoint) => endpoint.startsWith('https:')) ? tls : undefined,
+    unusedTls: hasPlain ? TLS_VARIABLES.filter((variable) => reader.isSet(variable)) : [],
     user: name === undefined || password === undefined ? undefined : { name, password: new Secret(password) },
   };
 }

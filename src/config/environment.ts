@@ -126,7 +126,7 @@ interface EnvFile {
   readonly warnings: readonly (readonly [sentence: string, hint: string])[];
 }
 
-const HINT = 'Write one NAME=VALUE per line, in UTF-8.';
+const HINT = 'Write one NAME=VALUE per line, in UTF-8; a comment begins with #.';
 
 /**
  * Not accepted from an env file: the run overwrites the file of the first, Node and the SDK read the others from the process before
@@ -205,5 +205,22 @@ async function parse(bytes: Buffer): Promise<{ readonly variables: Environment; 
   // Its lines look like variables, but the values of a Secret are base64.
   if (/^apiVersion:/m.test(text) && /^kind:/m.test(text)) return { variables, problem: 'is a Kubernetes manifest' };
   const isOther = Object.keys(variables).length === 0 && /^\s*[^#\s]/m.test(text);
-  return isOther ? { variables, problem: 'has no line NAME=VALUE' } : { variables };
+  if (isOther) return { variables, problem: 'has no line NAME=VALUE' };
+  const line = ignoredLine(text, dotenv.parse);
+  return line === undefined ? { variables } : { variables, problem: `has no NAME=VALUE in line ${line}` };
+}
+
+const MARK = 'LINE_OF_THE_ENV_FILE_';
+
+/**
+ * The number of the first line that the parser ignores, although it is neither empty nor a comment. A line of a quoted value looks the
+ * same, but a variable in front of it becomes a part of the value.
+ */
+function ignoredLine(text: string, read: (text: string) => Readonly<Record<string, string>>): number | undefined {
+  const isVariable = (line: string): boolean => Object.keys(read(line)).length > 0;
+  const marked = text
+    .split(/\r\n?|\n/)
+    .map((line, i) => (/^\s*(#|$)/.test(line) || isVariable(line) ? line : `${MARK}${i + 1}=x\n${line}`));
+  const first = Object.keys(read(marked.join('\n'))).find((name) => name.startsWith(MARK));
+  return first === undefined ? undefined : Number(first.slice(MARK.length));
 }

@@ -13,8 +13,7 @@ import { connectAll, type Connections } from '../etcd/connection.ts';
 import type { MemberStatus } from '../etcd/messages.ts';
 import { aheadOf } from '../etcd/probes.ts';
 import { type Answer, askAll } from '../etcd/select-member.ts';
-import { expiriesOf, loadTls, RENEW_HINT } from '../etcd/tls.ts';
-import { type Log, Warnings } from '../log.ts';
+import { expiriesOf, loadTls, RENEW_HINT, unusedFiles } from '../etcd/tls.ts';
 import { hasStarted, title } from '../member.ts';
 import { humanSize, printable } from '../text.ts';
 import { sameUrls } from '../url.ts';
@@ -34,41 +33,40 @@ interface EtcdFindings {
 }
 
 /** Certificates, endpoints, members, quorum, alarms, size and clock of a cluster. */
-export async function checkEtcd(config: EtcdConfig, now: Date, log: Log): Promise<EtcdFindings> {
+export async function checkEtcd(config: EtcdConfig, now: Date): Promise<EtcdFindings> {
   const certificates = await tried('certificates', async () => checkCertificates(config, now));
   if (certificates.some(({ state }) => state === 'fail')) return { checks: certificates, statuses: [] };
-  // Its warnings are among the checks already.
-  const connections = await connectAll(config, now, new Warnings(log));
+  // Its warnings about certificates are among the checks already.
+  const connections = await connectAll(config, now);
   const answers = await askAll(connections.configured);
   const statuses = answers.flatMap(({ status }) => status ?? []);
-  const endpoints = answers.map(({ status, failure }) =>
-    status === undefined && failure !== undefined
-      ? fail('endpoint', failure)
-      : ok('endpoint', `${status?.endpoint} runs etcd ${status?.version}, and is ${roleOf(status)}.`),
-  );
-  if (statuses.length === 0) return { checks: [...certificates, ...endpoints], statuses };
+  if (statuses.length === 0) return { checks: [...certificates, ...judgeEndpoints(answers, undefined)], statuses };
+  const known: { cluster?: ClusterHealth } = {};
+  const quorum = await tried('quorum', async () => {
+    known.cluster = await surveyCluster(connections);
+    return [...judgeCluster(known.cluster), ...missingEndpoints(answers, known.cluster)];
+  });
   const checks = [
     ...certificates,
-    ...endpoints,
-    ...(await tried('quorum', async () => {
-      const cluster = await surveyCluster(connections);
-      return [...judgeCluster(cluster), ...judgeEndpoints(answers, cluster)];
-    })),
+    ...judgeEndpoints(answers, known.cluster),
+    ...quorum,
     ...(await tried('database', async () => checkSize(statuses, connections))),
     ...(await tried('clock', async () => checkClock(statuses, connections))),
   ];
   return { checks, statuses };
 }
 
-async function checkCertificates({ tls }: EtcdConfig, now: Date): Promise<Check[]> {
+async function checkCertificates(config: EtcdConfig, now: Date): Promise<Check[]> {
   const what = 'certificates';
-  if (tls === undefined) {
+  const unused = unusedFiles(config).map(([sentence, hint]) => warn(what, sentence, hint));
+  if (config.tls === undefined) {
     const hint = 'Use https:// endpoints: a snapshot contains every Secret of the cluster.';
-    return [warn(what, 'The connection to etcd has no TLS.', hint)];
+    return [warn(what, 'The connection to etcd has no TLS.', hint), ...unused];
   }
-  return expiriesOf(await loadTls(tls, now), now).map(({ sentence, isSoon }) =>
+  const expiries = expiriesOf(await loadTls(config.tls, now), now).map(({ sentence, isSoon }) =>
     isSoon ? warn(what, sentence, RENEW_HINT) : ok(what, sentence),
   );
+  return [...expiries, ...unused];
 }
 
 function roleOf(status: MemberStatus | undefined): string {
@@ -89,33 +87,41 @@ function judgeCluster(cluster: ClusterHealth): Check[] {
   ];
 }
 
-/** Whether each endpoint belongs to a member, and each voting member has one: the list is easily forgotten when members change. */
-function judgeEndpoints(answers: readonly Answer[], { clusterId, members }: ClusterHealth): Check[] {
-  const listed = new Set<string>();
-  const strangers: Check[] = [];
-  for (const { connection, status } of answers) {
-    const { endpoint } = connection;
-    const isItself = (member: MemberHealth): boolean =>
-      status === undefined
-        ? member.clientURLs.some((url) => sameUrls([url], [endpoint]))
-        : member.id === status.memberId && clusterId === status.clusterId;
-    const member = members.find(isItself);
-    if (member !== undefined) listed.add(member.id);
-    else {
-      const what = status === undefined ? 'does not answer, and belongs to' : 'answers, but belongs to';
-      const hint = 'If that member was replaced, remove the endpoint from SNAPSHOT_ETCD_ENDPOINTS and stop its etcd.';
-      strangers.push(warn('endpoint', `${endpoint} ${what} no member of the cluster.`, hint));
+/** Whether each endpoint answers, and belongs to a member. @param cluster undefined = unknown */
+function judgeEndpoints(answers: readonly Answer[], cluster: ClusterHealth | undefined): Check[] {
+  const hint = 'If that member was replaced, remove the endpoint from SNAPSHOT_ETCD_ENDPOINTS and stop its etcd.';
+  return answers.flatMap((answer) => {
+    const { status, failure } = answer;
+    const isStranger = cluster !== undefined && memberOf(answer, cluster) === undefined;
+    if (failure !== undefined) {
+      const check = fail('endpoint', failure);
+      if (!isStranger) return check;
+      return { ...check, finding: `${check.finding} It belongs to no member of the cluster.`, hint };
     }
-  }
-  const missing = members.filter((member) => !listed.has(member.id) && !member.isLearner && hasStarted(member));
-  return [
-    ...strangers,
-    ...missing.map((member) => {
-      const sentence = `Member ${title(member)} is missing from SNAPSHOT_ETCD_ENDPOINTS.`;
-      const hint = `Add ${printable(member.clientURLs.join(' or '))}: a backup chooses among the members that are listed, and compares them.`;
-      return warn('endpoint', sentence, hint);
-    }),
-  ];
+    const runs = ok('endpoint', `${status?.endpoint} runs etcd ${status?.version}, and is ${roleOf(status)}.`);
+    if (!isStranger) return runs;
+    return [runs, warn('endpoint', `${status?.endpoint} belongs to no member of the cluster.`, hint)];
+  });
+}
+
+/** Voting members without an endpoint: the list is easily forgotten when members change. */
+function missingEndpoints(answers: readonly Answer[], cluster: ClusterHealth): Check[] {
+  const listed = new Set(answers.map((answer) => memberOf(answer, cluster)));
+  const missing = cluster.members.filter((member) => !listed.has(member) && !member.isLearner && hasStarted(member));
+  return missing.map((member) => {
+    const sentence = `Member ${title(member)} is missing from SNAPSHOT_ETCD_ENDPOINTS.`;
+    const hint = `Add ${printable(member.clientURLs.join(' or '))}: a backup chooses among the members that are listed, and compares them.`;
+    return warn('endpoint', sentence, hint);
+  });
+}
+
+/** The member that an endpoint belongs to. */
+function memberOf({ connection, status }: Answer, { clusterId, members }: ClusterHealth): MemberHealth | undefined {
+  return members.find(({ id, clientURLs }) =>
+    status === undefined
+      ? clientURLs.some((url) => sameUrls([url], [connection.endpoint]))
+      : id === status.memberId && clusterId === status.clusterId,
+  );
 }
 
 async function checkSize(statuses: readonly MemberStatus[], connections: Connections): Promise<Check> {

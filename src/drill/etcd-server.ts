@@ -113,6 +113,9 @@ const [CLIENT_SOCKET, PEER_SOCKET] = ['client:0', 'peer:0'];
 /** Bytes: the limit of gRPC in Go. Values can be as large as --max-request-bytes of the cluster allowed. */
 const MAX_RESPONSE = 2 ** 31 - 1;
 
+/** Milliseconds: it answers only to us, and a busy host must not fail a drill. SNAPSHOT_TIMEOUT ends it all the same. */
+const ANSWER_MS = 120_000;
+
 const POLL_MS = 50;
 
 interface ServerOptions {
@@ -156,7 +159,8 @@ export class DrillServer {
     signal.throwIfAborted();
     const child = startChild(program, args, { cwd: dir, env: CHILD_ENVIRONMENT, stdio: ['ignore', log.fd, log.fd] });
     await Promise.all([once(child, 'spawn'), log.close()]);
-    const connection = new Connection(`unix:${socket}`, undefined, undefined, rootToken?.token, MAX_RESPONSE);
+    const own = { token: rootToken?.token, largestAnswer: MAX_RESPONSE, answerMs: ANSWER_MS };
+    const connection = new Connection(`unix:${socket}`, undefined, undefined, own);
     const server = new DrillServer(child, connection);
     addAbortListener(signal, () => killChild(child));
     try {

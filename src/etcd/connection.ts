@@ -24,7 +24,7 @@ import {
   statusFrom,
 } from './messages.ts';
 import { wrongProtocol } from './probes.ts';
-import { expiriesOf, expiryOf, loadTls, RENEW_HINT, type TlsCredentials } from './tls.ts';
+import { expiriesOf, expiryOf, loadTls, RENEW_HINT, type TlsCredentials, unusedFiles } from './tls.ts';
 
 /** Milliseconds for a question that a member answers from memory. */
 const ANSWER_MS = 5_000;
@@ -83,28 +83,34 @@ class Client extends Etcd3 {
   readonly calls = this.pool;
 }
 
+interface ConnectionOptions {
+  readonly token?: string | undefined;
+  /** Bytes. */
+  readonly largestAnswer?: number;
+  /** Milliseconds for a question that a member answers from memory. */
+  readonly answerMs?: number;
+}
+
 /** The connection to one member, with the token of its user if there is one. */
 export class Connection {
   readonly endpoint: string;
   readonly tls: TlsCredentials | undefined;
   readonly #client: Client;
   readonly #user: EtcdUser | undefined;
+  readonly #answerMs: number;
   #token: Promise<string | undefined> | undefined;
 
-  /**
-   * @param token used instead of that of a user
-   * @param largestAnswer bytes
-   */
+  /** @param options what the connection to a server of our own needs; the token is used instead of that of a user */
   constructor(
     endpoint: string,
     tls: TlsCredentials | undefined,
     user?: EtcdUser,
-    token?: string,
-    largestAnswer = LARGEST_ANSWER,
+    { token, largestAnswer = LARGEST_ANSWER, answerMs = ANSWER_MS }: ConnectionOptions = {},
   ) {
     this.endpoint = endpoint;
     this.tls = tls;
     this.#user = user;
+    this.#answerMs = answerMs;
     this.#token = token === undefined ? undefined : Promise.resolve(token);
     this.#client = new Client({
       hosts: endpoint,
@@ -124,7 +130,7 @@ export class Connection {
 
   /** @throws EtcdError */
   async status(): Promise<MemberStatus> {
-    return statusFrom(this.endpoint, await this.ask<IStatusResponse>('Maintenance', 'status', {}, ANSWER_MS));
+    return statusFrom(this.endpoint, await this.ask<IStatusResponse>('Maintenance', 'status', {}, this.#answerMs));
   }
 
   /**
@@ -135,7 +141,7 @@ export class Connection {
    */
   async hashKV(revision: number, dbSize: number): Promise<MemberHash> {
     const request = { revision: String(revision) };
-    const ms = ANSWER_MS + dbSize / HASH_BYTES_PER_MS;
+    const ms = this.#answerMs + dbSize / HASH_BYTES_PER_MS;
     const answer = await this.ask<IHashKVResponse>('Maintenance', 'HashKV', request, ms);
     return {
       memberId: hex(answer.header.member_id),
@@ -149,12 +155,12 @@ export class Connection {
    * @throws EtcdError
    */
   async range(request: IRangeRequest): Promise<IRangeResponse> {
-    return this.ask('KV', 'range', request, ANSWER_MS, request.serializable !== true);
+    return this.ask('KV', 'range', request, this.#answerMs, request.serializable !== true);
   }
 
   /** Limit of the database size in bytes; undefined before etcd 3.6. @throws EtcdError */
   async quota(): Promise<number | undefined> {
-    return (await this.ask('Maintenance', 'Status', {}, ANSWER_MS, false, decodeQuota)) || undefined;
+    return (await this.ask('Maintenance', 'Status', {}, this.#answerMs, false, decodeQuota)) || undefined;
   }
 
   /**
@@ -162,7 +168,7 @@ export class Connection {
    * @throws EtcdError, also when a member of another cluster answers, or one that is not in its own list
    */
   async listMembers({ clusterId, memberId }: Pick<MemberStatus, 'clusterId' | 'memberId'>): Promise<Member[]> {
-    const { header, members } = await this.ask<IMemberListResponse>('Cluster', 'memberList', {}, ANSWER_MS);
+    const { header, members } = await this.ask<IMemberListResponse>('Cluster', 'memberList', {}, this.#answerMs);
     const list = members.map(memberFrom);
     if (hex(header.cluster_id) === clusterId && list.some(({ id }) => id === memberId)) return list;
     throw new EtcdError(
@@ -253,7 +259,7 @@ export class Connection {
   async #authenticate({ name, password }: EtcdUser): Promise<string | undefined> {
     try {
       const request = { name, password: password.reveal() };
-      const call = this.#call<IAuthenticateResponse>(undefined, 'Auth', 'authenticate', request, ANSWER_MS, true);
+      const call = this.#call<IAuthenticateResponse>(undefined, 'Auth', 'authenticate', request, this.#answerMs, true);
       const { token } = await call;
       if (!TOKEN.test(token)) throw new Error('its token cannot be sent in a header');
       return token;
@@ -314,10 +320,11 @@ export class Connections {
 }
 
 /** @throws UsageError for unusable certificate files */
-export async function connectAll(config: EtcdConfig | undefined, now: Date, warnings: Warnings): Promise<Connections> {
+export async function connectAll(config: EtcdConfig | undefined, now: Date, warnings?: Warnings): Promise<Connections> {
   if (config === undefined) throw new Error('the command did not say that it needs etcd');
   const credentials = config.tls === undefined ? undefined : await loadTls(config.tls, now);
+  for (const [sentence, hint] of unusedFiles(config)) warnings?.add(sentence, hint);
   const expiries = credentials === undefined ? [] : expiriesOf(credentials, now);
-  for (const { sentence, isSoon } of expiries) if (isSoon) warnings.add(sentence, RENEW_HINT);
+  for (const { sentence, isSoon } of expiries) if (isSoon) warnings?.add(sentence, RENEW_HINT);
   return new Connections(config, credentials);
 }

@@ -36,9 +36,9 @@ export async function chooseMembers(connections: readonly Connection[], log: Log
       return new EtcdError(message, 'Set SNAPSHOT_ETCD_ENDPOINTS to voting members.');
     }),
   ];
-  for (const { message, hint } of failures) log.warn(message, { hint });
   for (const { status, rank, reason } of ranked) log.debug(`member ${reason}`, { ...status, rank });
   if (candidates.length === 0) throw noEndpointCan('serve a snapshot', failures);
+  for (const { message, hint } of failures) log.warn(message, { hint });
   warnAboutCluster(statuses, warnings);
   const ranks = [
     ...ranked.map(({ status: { endpoint, memberId }, rank: standing, reason }) => {
@@ -155,7 +155,7 @@ export function noEndpointCan(what: string, failures: readonly EtcdError[]): Etc
   if (first !== undefined && others.length === 0) return first;
   return new EtcdError(
     `No endpoint can ${what}: ${failures.map(({ message }) => message).join(' ')}`,
-    first?.hint ?? 'Check SNAPSHOT_ETCD_ENDPOINTS.',
+    first === undefined ? 'Check SNAPSHOT_ETCD_ENDPOINTS.' : [...new Set(failures.map(({ hint }) => hint))].join(' '),
     first,
   );
 }

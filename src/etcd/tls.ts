@@ -1,6 +1,6 @@
 import { X509Certificate } from 'node:crypto';
-import type { TlsFiles } from '../config/config.ts';
-import { UsageError } from '../errors.ts';
+import type { EtcdConfig, TlsFiles } from '../config/config.ts';
+import { ConfigurationError, UsageError } from '../errors.ts';
 import { readNamed } from '../files.ts';
 import { findCertificates } from '../installer-layouts.ts';
 import { assertValid, certificatesIn, privateKeyIn } from '../pem.ts';
@@ -17,34 +17,50 @@ const DAY_MS = 86_400_000;
 
 export const RENEW_HINT = 'Renew it with `kubeadm certs renew`, or with the tool that issued it.';
 
+const MOUNT_HINT =
+  "Mount the directory with etcd's certificates, or set SNAPSHOT_ETCD_CA_FILE, _CERT_FILE and _KEY_FILE.";
+
 /**
  * Reads the three files and checks their kinds, and that certificate and key match, before any request to etcd.
- * @throws UsageError naming the file and its variable
+ * @throws UsageError naming each file that cannot be used, and its variable
  */
 export async function loadTls(named: Partial<TlsFiles>, now: Date): Promise<TlsCredentials> {
-  const files = isComplete(named) ? named : { ...(await findCertificates()), ...named };
+  const paths = isComplete(named) ? named : { ...(await findCertificates()), ...named };
   const load = async <T>(
     name: keyof TlsFiles,
     what: string,
     parse: (bytes: Buffer, path: string, variable: string) => T,
   ): Promise<T> => {
     const variable = `SNAPSHOT_ETCD_${name.toUpperCase()}_FILE`;
-    const hint = `Mount the directory with etcd's certificates, or set ${variable}.`;
-    return parse(await readNamed(files[name], what, hint), files[name], variable);
+    return parse(await readNamed(paths[name], what, MOUNT_HINT), paths[name], variable);
   };
-  const ca = await load('ca', 'CA file', certificatesIn);
-  const cert = await load('cert', 'client certificate', certificatesIn);
-  const key = await load('key', 'client key', privateKeyIn);
+  const files = [
+    load('ca', 'CA file', certificatesIn),
+    load('cert', 'client certificate', certificatesIn),
+    load('key', 'client key', privateKeyIn),
+  ] as const;
+  const problems = (await Promise.allSettled(files)).flatMap((file) =>
+    file.status === 'rejected' && file.reason instanceof UsageError ? [file.reason] : [],
+  );
+  if (problems.length > 1) throw together(problems);
+  const [ca, cert, key] = await Promise.all(files);
   const certificate = new X509Certificate(cert);
   if (!certificate.checkPrivateKey(key)) {
     throw new UsageError(
-      `The client key ${files.key} does not belong to the client certificate ${files.cert}.`,
+      `The client key ${paths.key} does not belong to the client certificate ${paths.cert}.`,
       'Set SNAPSHOT_ETCD_CERT_FILE and SNAPSHOT_ETCD_KEY_FILE to a certificate and its own key.',
     );
   }
   const hint = `${RENEW_HINT} Check the clock of this host.`;
-  assertValid(certificate, `client certificate ${files.cert}`, now, hint);
+  assertValid(certificate, `client certificate ${paths.cert}`, now, hint);
   return { ca, cert, key: Buffer.from(key.export({ type: 'pkcs8', format: 'pem' })) };
+}
+
+/** All problems at once, as those of variables are. */
+function together(problems: readonly UsageError[]): UsageError {
+  const hints = new Set(problems.map(({ hint }) => hint));
+  const parts = problems.map(({ message }) => message.replace(/^The /, 'the ').replace(/\.$/, ''));
+  return new ConfigurationError(parts, [...hints].join(' '));
 }
 
 interface Expiry {
@@ -66,6 +82,13 @@ export function expiriesOf({ ca, cert }: TlsCredentials, now: Date): Expiry[] {
     const sentence = `The ${what} for etcd expires in ${days} days, on ${validToDate.toISOString()}.`;
     return { sentence, isSoon: days < WARN_DAYS };
   });
+}
+
+/** A warning about configured files that are not used. */
+export function unusedFiles({ endpoints, unusedTls = [] }: EtcdConfig): [sentence: string, hint: string][] {
+  const plain = endpoints.filter((endpoint) => endpoint.startsWith('http:'));
+  const sentence = `There is no TLS with ${plain.join(', ')}: ignoring ${unusedTls.join(', ')}.`;
+  return unusedTls.length === 0 ? [] : [[sentence, 'Write the endpoint with https://.']];
 }
 
 function isComplete(files: Partial<TlsFiles>): files is TlsFiles {

@@ -58,9 +58,15 @@ export async function fetchVerified(source: SnapshotSource, dir: string, options
   return fetchVerified(source, dir, options);
 }
 
-/** Whether the next run can resume the download of this one, which failed. */
-export function isResumable(error: unknown): boolean {
-  return error instanceof StorageError || error instanceof Interrupted || error instanceof RunTimeout;
+/** Whether a failed run leaves a download that the next one can resume; if so, the log says where it is. */
+export async function keepsDownload(error: unknown, source: SnapshotSource, dir: string, log: Log): Promise<boolean> {
+  const part = partOf(source, dir);
+  const canResume = error instanceof StorageError || error instanceof Interrupted || error instanceof RunTimeout;
+  if (!canResume || part === undefined) return false;
+  const size = (await statOf(part))?.size ?? 0;
+  if (size === 0) return false;
+  log.warn('kept the incomplete download: the same command resumes it', { dir: withNames(dir), size });
+  return true;
 }
 
 /** The path of a download, which depends on the bytes of the blob; undefined for a file. */

@@ -3,7 +3,7 @@ import * as v from 'valibot';
 import { UsageError } from '../errors.ts';
 import { formatInitialCluster, type InitialMember, title } from '../member.ts';
 import type { RecordedMember } from '../snapshot/record.ts';
-import { printable } from '../text.ts';
+import { nearest, printable } from '../text.ts';
 import { isLoopback, isPeerUrl, sameUrls } from '../url.ts';
 
 // Values that become parts of commands, units and file names are as narrow as etcd and Azure allow, to refuse a hostile one
@@ -101,10 +101,19 @@ export function membersToRestore(known: Known): MemberSet {
   return { voters: voters.toSorted((a, b) => (a.name < b.name ? -1 : 1)), leftOut };
 }
 
-/** One member alone, at the peer URL that it had, or etcd's default. @throws UsageError for a member that is left out of a restore */
+/**
+ * One member alone, at the peer URL that it had. Where the snapshot names no member, any name can be right, at etcd's default URL.
+ * @throws UsageError for a member that the snapshot does not name, or that is left out of a restore
+ */
 export function aloneAs(name: string, known: Known | undefined): [InitialMember] {
-  if (known === undefined || !known.members.some((member) => member.name === name)) {
-    return [{ name, peerURLs: [LONE_PEER_URL] }];
+  const names = known?.members.flatMap((member) => member.name || []) ?? [];
+  if (known === undefined || names.length === 0) return [{ name, peerURLs: [LONE_PEER_URL] }];
+  if (!names.includes(name)) {
+    const meant = nearest(name, names);
+    throw new UsageError(
+      `${printable(name)} is not a member of the snapshot's cluster: ${printable(names.join(', '))}.`,
+      `${meant === undefined ? '' : `Check the spelling: the most similar member is ${printable(meant)}. `}To restore a new member alone, give --initial-cluster NAME=PEER-URL.`,
+    );
   }
   const { voters, leftOut } = membersToRestore(known);
   const own = voters.find((member) => member.name === name);

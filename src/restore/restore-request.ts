@@ -165,9 +165,9 @@ function setFor(
   if (initialCluster !== undefined) return { set: parseInitialCluster(initialCluster), warnings: [] };
   if (config === undefined) {
     const set = aloneAs(name, known);
-    const isKnown = known.members.some((member) => member.name === name);
-    const warning = `${name} is not a member of the snapshot's cluster; restoring it alone, as ${formatInitialCluster(set)}.`;
-    return { set, warnings: isKnown ? [] : [warning] };
+    const isNamed = known.members.some((member) => member.name === name);
+    const warning = `The snapshot names no member; restoring ${name} alone, as ${formatInitialCluster(set)}.`;
+    return { set, warnings: isNamed ? [] : [warning] };
   }
   assertNamed(known);
   const { voters, leftOut } = membersToRestore(known);

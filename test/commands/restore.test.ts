@@ -350,12 +350,22 @@ t.test('a download is resumed after a broken connection and after a kill', async
   const ended = collect(worker);
   while (!(await hasDownloaded(`${target}.restoring`))) await sleep(20);
   worker.kill('SIGTERM');
-  t.equal((await ended).code, 143);
+  const { code, stderr } = await ended;
+  t.equal(code, 143);
+  t.match(stderr, `kept the incomplete download: the same command resumes it","dir":"${target}.restoring"`);
   await t.rejects(stat(target), { code: 'ENOENT' });
   const part = (await readdir(`${target}.restoring`)).find((name) => name.startsWith('snapshot-')) ?? '';
   t.not(part, '', 'the download is kept');
   const partFile = join(`${target}.restoring`, part);
   t.equal((await stat(partFile)).mode & 0o777, 0o600);
+
+  gets = 3;
+  const early = startWorker([...args.slice(0, 2), '--download', `${target}.db`], variables);
+  const earlyEnd = collect(early);
+  while ((await stat(`${target}.db.restoring`).catch(() => undefined)) === undefined) await sleep(20);
+  early.kill('SIGINT');
+  t.equal((await earlyEnd).code, 130);
+  await t.rejects(stat(`${target}.db.restoring`), { code: 'ENOENT' }, 'nothing was downloaded, and nothing is left');
 
   rule = 'cut';
   const resumed = await runCommand(args, variables);

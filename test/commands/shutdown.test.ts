@@ -193,8 +193,8 @@ t.test('a reader of standard output that does not read', async (t) => {
     t.equal(await exited, code, stderr.join(''));
     t.ok(lifetime.end() < 4_000 + PROMISE + SLACK);
     child.stdout?.resume();
-    t.match(stderr.join(''), /The result could not be written to standard output/);
-    t.match(readFileSync(terminationLog, 'utf8'), /The result could not be written.*\(exit code/);
+    t.match(stderr.join(''), /Cannot write to standard output/);
+    t.match(readFileSync(terminationLog, 'utf8'), /Cannot write to standard output.*\(exit code/);
   }
 });
 

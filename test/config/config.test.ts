@@ -112,8 +112,9 @@ t.test('endpoints', (t) => {
     ['https://a:443', 'http://b:80'],
     'also ports of other protocols',
   );
-  const { tls } = whole({ ...BOOK, SNAPSHOT_ETCD_ENDPOINTS: 'http://a:2379' }).etcd;
+  const { tls, unusedTls } = whole({ ...BOOK, SNAPSHOT_ETCD_ENDPOINTS: 'http://a:2379' }).etcd;
   t.equal(tls, undefined, 'http needs no certificates');
+  t.strictSame(unusedTls, [], 'and those in the default directory are no mistake');
   const half = readConfig({ ...BOOK, SNAPSHOT_ETCD_ENDPOINTS: '' }, { etcd: false, storage: true });
   t.equal(half.etcd, undefined, 'not looked at where it is not needed');
   const restores = { etcd: 'if set', storage: true, timeout: 86_400 } as const;

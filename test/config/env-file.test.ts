@@ -119,12 +119,16 @@ t.test('a named file that is not an env file', async (t) => {
       /named is a Kubernetes manifest\.$/,
     ],
     ['words', 'nothing of the kind\n', /named has no line NAME=VALUE\.$/],
+    ['a line without =', `# x\n${SETS_ENDPOINT}\nhunter2\n`, /named has no NAME=VALUE in line 4\.$/],
+    ['set among others', `${SETS_ENDPOINT}\r\nset A=hunter2\r\n`, /named has no NAME=VALUE in line 3\.$/],
+    ['after a quoted value', `A="1\n\n2"\n  hunter2"\n`, /named has no NAME=VALUE in line 4\.$/],
     ['too large', Buffer.alloc(2 ** 21, 'A=B\n'), /named is larger than/],
   ] as const) {
     writeFileSync(place, text);
     const finished = await runWorker(['health', '--env-file', place], {});
     t.equal(finished.code, 2, what);
     t.match(errorOf(finished).message, message, what);
+    t.notMatch(finished.stdout + finished.stderr, 'hunter2', 'a line can be a secret');
   }
   for (const empty of ['', '\n\n', '# SNAPSHOT_ETCD_ENDPOINTS=x\n']) {
     writeFileSync(place, empty);
@@ -135,6 +139,7 @@ t.test('a named file that is not an env file', async (t) => {
     ['a byte order mark', `\ufeff${SETS_ENDPOINT}`],
     ['export', `export ${SETS_ENDPOINT}`],
     ['CRLF', SETS_ENDPOINT.replace('\n', '\r\n')],
+    ['quoted lines', `A="-----BEGIN\n abc\n\n# no comment\n-----END"\nB='1\n2' # comment\n  ${SETS_ENDPOINT}`],
   ] as const) {
     writeFileSync(place, text);
     t.ok(isLoaded(await runWorker(['health', '--env-file', place], {})), what);

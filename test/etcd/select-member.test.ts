@@ -8,10 +8,10 @@ import { freePort } from '../support/process.ts';
 const QUIET = createLog('json', 'error', () => {});
 
 /** What the choice among these endpoints is: endpoints, the best first. */
-async function choose(endpoints: readonly string[]): Promise<string[]> {
+async function choose(endpoints: readonly string[], log = QUIET): Promise<string[]> {
   const connections = endpoints.map((endpoint) => new Connection(endpoint, undefined));
   try {
-    const { candidates } = await chooseMembers(connections, QUIET, new Warnings(QUIET));
+    const { candidates } = await chooseMembers(connections, log, new Warnings(log));
     return candidates.map(({ status }) => status.endpoint);
   } finally {
     for (const connection of connections) connection.close();
@@ -31,10 +31,15 @@ t.test('a follower comes before the leader, both before one without a leader; th
     lost.endpoint,
   ]);
   t.strictSame(await choose([lost.endpoint]), [lost.endpoint], 'without quorum a backup is still possible');
-  await t.rejects(choose([dead]), { exitCode: 10, message: /connection refused/ });
+  const warned: string[] = [];
+  const log = createLog('json', 'warn', (line) => warned.push(line));
+  await t.rejects(choose([dead], log), { exitCode: 10, message: /connection refused/ });
   await t.rejects(choose([dead, `http://127.0.0.1:${await freePort()}`]), {
     exitCode: 10,
     message: /No endpoint can serve a snapshot/,
   });
+  t.strictSame(warned, [], 'what the error says is not a warning as well');
+  await choose([dead, leader.endpoint], log);
+  t.match(warned, [/connection refused/]);
   await t.rejects(choose([leader.endpoint, other.endpoint]), { exitCode: 2, message: /has members of two clusters/ });
 });

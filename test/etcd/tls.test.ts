@@ -6,7 +6,8 @@ import { expiriesOf, loadTls } from '../../src/etcd/tls.ts';
 import { findCertificates } from '../../src/installer-layouts.ts';
 import { makeAuthority } from '../support/certificates.ts';
 import { EtcdCluster, findEtcd } from '../support/etcd.ts';
-import { mustRun, temporaryFolder } from '../support/process.ts';
+import { freePort, mustRun, temporaryFolder } from '../support/process.ts';
+import { runCommand } from '../support/command.ts';
 import { runWorker } from '../support/worker.ts';
 
 const dir = temporaryFolder('tls');
@@ -71,7 +72,7 @@ t.test('DER is taken as PEM is', async (t) => {
 });
 
 t.test('a file that is something else is named, with what makes a PEM file of it', async (t) => {
-  const { ca, cert, key } = authority.client;
+  const { cert, key } = authority.client;
   const openssl = async (name: string, ...args: string[]): Promise<Buffer> => {
     const file = join(dir, name);
     await mustRun('openssl', [...args, '-out', file]);
@@ -109,8 +110,13 @@ t.test('a file that is something else is named, with what makes a PEM file of it
       t.match(error, { exitCode: 2, message: kind, hint }, `${name} as ${which}`);
     }
   }
-  const swapped = { ca, cert: key, key: cert };
-  await t.rejects(loadTls(swapped, now), { exitCode: 2, message: /is not a PEM certificate: it is a private key/ });
+  const swapped = { ca: join(dir, 'none.crt'), cert: key, key: cert };
+  const parts = ['none.crt does not exist', 'it is a private key', 'it is a certificate'];
+  await t.rejects(loadTls(swapped, now), {
+    exitCode: 2,
+    message: new RegExp(`^The configuration has 3 errors: the CA file \\S*${parts.join('; .*')}\\.$`),
+    problems: parts.map((part) => new RegExp(`${part}$`)),
+  });
   await t.rejects(loadTls({ ...authority.client, key: cert }, now), {
     message: /not a PEM private key without a passphrase: it is a certificate/,
   });
@@ -120,6 +126,21 @@ t.test('a file that is something else is named, with what makes a PEM file of it
     message: /an encrypted DER key/,
     hint: /openssl pkey -inform der/,
   });
+});
+
+t.test('configured files that http does not use are a warning', async (t) => {
+  const files = { SNAPSHOT_ETCD_CA_FILE: '/ca.crt', SNAPSHOT_ETCD_CERT_FILE: '/client.crt' };
+  const warning =
+    /"warn","message":"There is no TLS with (\S+): ignoring SNAPSHOT_ETCD_CA_FILE, SNAPSHOT_ETCD_CERT_FILE\."/g;
+  const endpoint = `http://127.0.0.1:${await freePort()}`;
+  const variables = { ...files, SNAPSHOT_ETCD_ENDPOINTS: endpoint };
+  const health = await runCommand(['health'], variables);
+  t.equal(health.code, 10, 'the exit code is that of the connection');
+  t.strictSame(
+    [...health.stderr.matchAll(warning)].map(([, which]) => which),
+    [endpoint],
+  );
+  t.notMatch((await runCommand(['health'], { SNAPSHOT_ETCD_ENDPOINTS: endpoint })).stderr, 'There is no TLS');
 });
 
 t.test('the one known layout of a host is found', async (t) => {

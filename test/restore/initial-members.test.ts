@@ -162,9 +162,29 @@ t.test('a learner is not restored alone under an address of its own', (t) => {
   const snapshot = known(membersOf('a@h1', 'b@h2*'));
   const refusal = { name: 'UsageError', message: /Member b is a learner/, hint: /--initial-cluster/ };
   t.throws(() => memberFor({ ...NOTHING, name: 'b' }, snapshot), refusal);
-  t.match(memberFor({ ...NOTHING, name: 'x' }, snapshot), {
+  t.end();
+});
+
+t.test('a member alone is one of the snapshot, unless the set is given', (t) => {
+  const snapshot = known(membersOf('etcd1@h1', 'etcd2@h2', '@h3'));
+  const refusal = {
+    name: 'UsageError',
+    exitCode: 2,
+    message: "etcdl is not a member of the snapshot's cluster: etcd1, etcd2.",
+    hint: 'Check the spelling: the most similar member is etcd1. To restore a new member alone, give --initial-cluster NAME=PEER-URL.',
+  };
+  t.throws(() => memberFor({ ...NOTHING, name: 'etcdl' }, snapshot), refusal);
+  const url = { initialAdvertisePeerUrls: 'https://h1:2380' };
+  t.throws(() => memberFor({ ...NOTHING, name: 'etcdl', ...url }, snapshot), refusal, 'also at a known peer URL');
+  t.throws(() => memberFor({ ...NOTHING, name: 'x' }, snapshot), {
+    message: /^x is/,
+    hint: /^To restore a new member alone/,
+  });
+  const given = { ...NOTHING, name: 'x', initialCluster: 'x=https://h9:2380' };
+  t.match(memberFor(given, snapshot).member, { initialAdvertisePeerUrls: ['https://h9:2380'] });
+  t.match(memberFor({ ...NOTHING, name: 'x' }, known(membersOf('@h1'))), {
     member: { initialAdvertisePeerUrls: ['http://localhost:2380'] },
-    warnings: [/x is not a member of the snapshot's cluster/],
+    warnings: [/^The snapshot names no member; restoring x alone/],
   });
   t.end();
 });

@@ -92,8 +92,8 @@ t.test('the parameters of a member', (t) => {
 
   const alone = memberFor({ ...NOTHING, name: 'a' }, known).member;
   t.equal(formatInitialCluster(alone.initialCluster), 'a=https://10.0.0.0:2380', 'alone, at the address that it had');
-  const stranger = memberFor({ ...NOTHING, name: 'x', initialClusterToken: 'mine' }, known).member;
-  t.match(stranger, { initialAdvertisePeerUrls: ['http://localhost:2380'], initialClusterToken: 'mine' });
+  const own = memberFor({ ...NOTHING, name: 'a', initialClusterToken: 'mine' }, known).member;
+  t.match(own, { initialClusterToken: 'mine' });
 
   const planned = memberFor({ ...NOTHING, plan: PLAN, name: 'c' }, known).member;
   t.match(planned, {
@@ -104,6 +104,7 @@ t.test('the parameters of a member', (t) => {
 
   const refused: [why: RegExp, request: Partial<RestoreRequest>][] = [
     [/No member given/, {}],
+    [/x is not a member of the snapshot's cluster: a, b, c/, { name: 'x' }],
     [/m is not one of the restored members/, { name: 'm', initialCluster: SET }],
     [/would advertise http:\/\/b:1/, { name: 'a', initialAdvertisePeerUrls: 'http://b:1' }],
     [/would advertise nonsense/, { name: 'a', initialAdvertisePeerUrls: 'nonsense' }],

@@ -3,10 +3,10 @@ import { parseCommandLine } from '../../src/cli.ts';
 import { readConfig, readLogConfig, secretsOf, unknownVariables } from '../../src/config/config.ts';
 import { WorkerError } from '../../src/errors.ts';
 import { createLog } from '../../src/log.ts';
+import { endOf, failed, jsonOf as errorJson, outputOf } from '../../src/main.ts';
 import { memoryBudget, version } from '../../src/process.ts';
 import { noProgress } from '../../src/progress.ts';
-import { maskedJson, masker } from '../../src/secret.ts';
-import { printableLines, withColours } from '../../src/text.ts';
+import { masker } from '../../src/secret.ts';
 import type { Finished, Variables } from './process.ts';
 
 export type Output = Pick<Finished, 'code' | 'stdout' | 'stderr'>;
@@ -20,20 +20,11 @@ export async function runCommand(args: readonly string[], variables: Variables):
   let stderr = '';
   const mask = masker(secretsOf(variables));
   const log = createLog('json', readLogConfig(variables).level, (line) => (stderr += line), mask);
-  const logged = (
-    error: unknown,
-    level: 'error' | 'warn' = 'error',
-  ): { code: number; message: string; hint: string } => {
-    if (!(error instanceof WorkerError)) throw error;
-    const { message, hint, exitCode, problems } = error;
-    log[level](message, { hint, exitCode, ...(problems.length > 1 && { problems }) });
-    return { code: exitCode, message, hint };
-  };
-  const isJson = args.includes('--json');
+  const settings = { mask, json: args.includes('--json') };
   try {
-    const { run, needs } = parseCommandLine(args);
+    const { name, run, needs } = parseCommandLine(args);
     for (const warning of unknownVariables(variables)) log.warn(warning);
-    const { text, json, partialFailure, isDryRun } = await run({
+    const outcome = await run({
       config: readConfig(variables, needs),
       log,
       signal: new AbortController().signal,
@@ -43,14 +34,12 @@ export async function runCommand(args: readonly string[], variables: Variables):
       memoryBudget: memoryBudget(),
       version: version(),
     });
-    const error = partialFailure && logged(partialFailure, isDryRun === true ? 'warn' : 'error');
-    const document = error === undefined || Array.isArray(json) ? json : { ...(json as object), error };
-    const shown = withColours(text.toString(), false, (part) => printableLines(mask(part)));
-    const stdout = isJson ? maskedJson(document, mask, 2) : shown;
-    return { code: error?.code ?? 0, stdout: `${stdout}\n`, stderr };
+    const end = endOf(name, outcome, log);
+    return { code: end.exitCode, stdout: outputOf(settings, outcome, end).toString(), stderr };
   } catch (thrown) {
-    const error = logged(thrown);
-    return { code: error.code, stdout: isJson ? `${maskedJson({ error }, mask, 2)}\n` : '', stderr };
+    if (!(thrown instanceof WorkerError)) throw thrown;
+    const { exitCode, error } = failed(thrown, log);
+    return { code: exitCode, stdout: settings.json ? errorJson(settings, { error }) : '', stderr };
   }
 }
 
