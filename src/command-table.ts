@@ -220,7 +220,11 @@ export const COMMANDS: Readonly<Record<string, Command>> = {
         help: "take name, URLs and directory from the member's own configuration: /etc/default/etcd, a systemd unit, a static pod or the file of --config-file",
       },
       output: { type: 'string', value: 'FILE', help: 'with --plan: write the plan to FILE, which must not exist yet' },
-      name: { type: 'string', value: 'NAME', help: 'name of the member, as for etcdutl' },
+      name: {
+        type: 'string',
+        value: 'NAME',
+        help: 'name of the member; without --initial-cluster it must be a member of the snapshot, and is restored alone',
+      },
       'initial-cluster': {
         type: 'string',
         value: 'LIST',
@@ -234,7 +238,7 @@ export const COMMANDS: Readonly<Record<string, Command>> = {
         help: 'the directory to create; with --swap that of the stopped etcd',
       },
       'wal-dir': { type: 'string', value: 'DIR', help: 'directory for the write-ahead log, as for etcdutl' },
-      'owner-from': { type: 'string', value: 'DIR', help: 'give the new directory the owner and mode of this one' },
+      'owner-from': { type: 'string', value: 'DIR', help: 'give the new directory the owner and mode of DIR' },
       'no-bump': { type: 'boolean', help: 'do not raise the revision' },
       force: { type: 'boolean', help: 'restore, or plan to restore, although the cluster has or could have quorum' },
       swap: { type: 'boolean', help: 'replace the data of a stopped member with restored data; the old data is kept' },
@@ -256,7 +260,7 @@ export const COMMANDS: Readonly<Record<string, Command>> = {
     operands: ['[NAME|FILE]'],
     summary: 'test that a snapshot can be restored',
     about:
-      'Restores a snapshot (the newest, if none is named) into a temporary directory, starts a real etcd from it on loopback, compares revision, keys and HashKV with the snapshot, and shows how long a recovery takes. Leaves nothing behind.',
+      'Restores a snapshot (the newest, if none is named) into a temporary directory, starts a real etcd from it, which opens no port, compares revision, keys and HashKV with the snapshot, and shows how long a recovery takes. Leaves nothing behind.',
     options: {
       'temp-dir': { type: 'string', value: 'DIR', help: 'directory with space for twice the database (default: /tmp)' },
       ...CLUSTER_ID,

@@ -177,7 +177,7 @@ function conclude(run: Run, end: End): End {
 export function failed(error: unknown, log: Log, level: 'error' | 'warn' = 'error'): End {
   if (error instanceof WorkerError) log.debug('cause of the error', { cause: String(error.cause) });
   const { message, hint, exitCode, problems } = error instanceof WorkerError ? error : unexpected(error);
-  log[level](message, { hint, exitCode, ...(problems.length > 1 && { problems }) });
+  log[level](message, { hint, exitCode, ...(problems.length > 0 && { problems }) });
   const summary = `${message} ${hint} (exit code ${exitCode})`;
   return { exitCode, summary, error: { code: exitCode, message, hint } };
 }

@@ -116,6 +116,12 @@ export function humanSize(bytes: number): string {
   return `${value.toFixed(value < 10 ? 1 : 0)} ${['B', 'kB', 'MB', 'GB', 'TB', 'PB'][exponent]}`;
 }
 
+/** A sentence of ours after a colon: in lower case, except for names. */
+export function afterColon(sentence: string): string {
+  const isName = /^(Azure|Entra|Node)\b/.test(sentence);
+  return isName ? sentence : sentence.replace(/^[A-Z](?=[a-z]* )/, (letter) => letter.toLowerCase());
+}
+
 /** `3 snapshots`, `1 snapshot`. */
 export function counted(count: number, what: string): string {
   return `${count} ${what}${count === 1 ? '' : 's'}`;

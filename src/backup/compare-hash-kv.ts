@@ -4,6 +4,7 @@ import { type Candidate, isCorrupt } from '../etcd/select-member.ts';
 import type { Warnings } from '../log.ts';
 import type { HashKV } from '../snapshot/verify/live-keys.ts';
 import type { SnapshotFacts } from '../snapshot/verify/verdict.ts';
+import { afterColon } from '../text.ts';
 
 /** What other members hold at a snapshot's revision, by member id. */
 export interface Comparison {
@@ -55,7 +56,7 @@ export async function compareHashKV(snapshot: HashKV, others: readonly Candidate
         }
       } catch (error) {
         if (!(error instanceof EtcdError)) throw error;
-        comparison.skipped.push(`${memberId}: ${error.message}`);
+        comparison.skipped.push(`${memberId}: ${afterColon(error.message)}`);
       }
     }),
   );

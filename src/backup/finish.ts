@@ -53,7 +53,7 @@ export async function finishBackup(
   } catch (error) {
     if (error instanceof Interrupted) {
       throw error.withOutcome(
-        `the backup ${name} is ${state}, and stays`,
+        `the backup ${name} is ${state}, and is kept`,
         'Wait for the next run: it continues with retention.',
       );
     }

@@ -13,7 +13,7 @@ import {
 } from '../snapshot/record.ts';
 import type { Content } from '../snapshot/verify/etcd-buckets.ts';
 import type { BlobStore } from '../store/store.ts';
-import { printable } from '../text.ts';
+import { afterColon, printable } from '../text.ts';
 import { sameUrls } from '../url.ts';
 import type { StreamedSnapshot } from './stream-from-member.ts';
 
@@ -77,7 +77,7 @@ export async function membersToRecord(
   } catch (error) {
     if (!(error instanceof EtcdError)) throw error;
     warnings.add(
-      `The record lists the members that are in the snapshot, because etcd did not return the current ones: ${error.message}`,
+      `The record lists the members that are in the snapshot, because etcd did not return the current ones: ${afterColon(error.message)}`,
       'Compare them with `etcdctl member list` before you restore from it.',
     );
     warnAboutPromotions(file, members, warnings);

@@ -5,7 +5,7 @@ import { checkStorage } from '../doctor/check-storage.ts';
 import { type Check, ok } from '../doctor/check.ts';
 import { WorkerError } from '../errors.ts';
 import type { ClusterIds } from '../snapshot/inventory.ts';
-import { alignColumns, counted } from '../text.ts';
+import { afterColon, alignColumns, counted } from '../text.ts';
 import { type Context, openStore, type Outcome } from './command.ts';
 
 /** Checks everything that a backup and a restore will need. Changes nothing. */
@@ -55,5 +55,5 @@ function rows({ what, state, finding, hint }: Check): string[][] {
 
 function partialFailure(failed: readonly Check[], first: Check): WorkerError {
   const count = `${counted(failed.length, 'check')} failed`;
-  return new WorkerError(first.exitCode ?? 1, `${count}, the first: ${first.finding}`, first.hint ?? '');
+  return new WorkerError(first.exitCode ?? 1, `${count}, the first: ${afterColon(first.finding)}`, first.hint ?? '');
 }

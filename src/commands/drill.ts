@@ -18,7 +18,7 @@ import { crc32c } from '../snapshot/verify/checksums.ts';
 import type { SnapshotFacts } from '../snapshot/verify/verdict.ts';
 import type { DrillNote } from '../store/drill-notes.ts';
 import type { BlobStore } from '../store/store.ts';
-import { drawTable, humanSeconds, humanSize, printable } from '../text.ts';
+import { afterColon, drawTable, humanSeconds, humanSize, printable } from '../text.ts';
 import { type Arguments, type Context, openStore, type Outcome } from './command.ts';
 import { openNamedOrNewest } from './snapshot-operand.ts';
 
@@ -174,7 +174,7 @@ async function noteDrill(store: BlobStore, note: DrillNote, warnings: Warnings):
     await store.noteDrill(note);
   } catch (error) {
     if (!(error instanceof StorageError)) throw error;
-    warnings.add(`Could not store the result of the drill: ${error.message}`, error.hint);
+    warnings.add(`Could not store the result of the drill: ${afterColon(error.message)}`, error.hint);
   }
 }
 

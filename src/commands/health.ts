@@ -11,7 +11,7 @@ import {
 import { connectAll } from '../etcd/connection.ts';
 import { Warnings } from '../log.ts';
 import { hasStarted } from '../member.ts';
-import { alignColumns, counted, humanSize, paragraph, printable } from '../text.ts';
+import { afterColon, alignColumns, counted, humanSize, paragraph, printable } from '../text.ts';
 import type { Context, Outcome } from './command.ts';
 
 /** The health of every member, the quorum and its fault tolerance. Changes nothing. */
@@ -82,5 +82,5 @@ function partialFailure({ members, alarms, quorum }: ClusterHealth, problems: re
   const hint = hasQuorum(quorum)
     ? 'Replace a permanently lost member with `etcd-snapshot replace-member`. Clear an alarm with `etcdctl alarm disarm`.'
     : 'Start the members that are down. If too many are permanently lost, restore a snapshot on new ones. Run: etcd-snapshot restore --plan';
-  return new UnsafeError(`The cluster is not healthy (${what.join(', ')}): ${problems[0]}`, hint);
+  return new UnsafeError(`The cluster is not healthy (${what.join(', ')}): ${afterColon(problems[0] ?? '')}`, hint);
 }

@@ -20,7 +20,7 @@ export async function inspect(context: Context, { operands, options }: Arguments
   const [first = '', second] = operands;
   const { keys: prefix, get } = options;
   if ([second, prefix, get].filter((wanted) => wanted !== undefined).length > 1) {
-    const hint = 'Give a second snapshot, --keys or --get, and filter the comparison of two snapshots with grep.';
+    const hint = 'Give only one of them. To filter the comparison of two snapshots, use grep.';
     throw new UsageError('A second snapshot, --keys and --get cannot be combined.', hint);
   }
   if (get === '') throw new UsageError('--get is empty, and etcd has no empty key.', 'Give the name of a key.');

@@ -27,7 +27,7 @@ import {
 } from '../replace/steps.ts';
 import { newestFirst } from '../snapshot/inventory.ts';
 import type { RecordedMember } from '../snapshot/record.ts';
-import { printable } from '../text.ts';
+import { afterColon, printable } from '../text.ts';
 import { backup } from './backup.ts';
 import { type Arguments, type Context, openStore, type Outcome } from './command.ts';
 
@@ -96,8 +96,8 @@ export async function replaceMember(context: Context, { operands, options }: Arg
       if (!done.announced.has(step.kind)) log.info(`next: ${words}`, settings);
       done.announced.add(step.kind);
       const { health, errors } = step.member;
-      const subject = `member ${title(step.member)}`;
-      await wait(`waiting for ${subject} to ${step.kind}`, unfinished(`${subject} is ${health}: ${errors.join(' ')}`));
+      const why = unfinished(`member ${title(step.member)} is ${health}: ${afterColon(errors.join(' '))}`);
+      await wait(`waiting for ${replacement.name} to ${step.kind}`, why);
       continue;
     }
     // The cluster can have changed during a backup or a question: survey it again.
@@ -153,7 +153,7 @@ export class Deadline {
 /** @param why a sentence */
 function unfinished(why: string): UnsafeError {
   return new UnsafeError(
-    `The replacement is not finished: ${why}`,
+    `The replacement is not finished: ${afterColon(why)}`,
     'Run the same command again: it continues from here.',
   );
 }

@@ -24,7 +24,7 @@ import {
 } from '../restore/restore-request.ts';
 import { ensurePlace, ownerFor, Target } from '../restore/target-directory.ts';
 import type { SnapshotSource } from '../snapshot/source.ts';
-import { humanSeconds, humanSize, printable } from '../text.ts';
+import { humanSeconds, humanSize, paragraph, printable } from '../text.ts';
 import type { Arguments, Context, Outcome } from './command.ts';
 import { download } from './download-file.ts';
 import { showPlan } from './show-plan.ts';
@@ -198,9 +198,9 @@ function outcomeOf({ snapshot, member, tool, revision }: Marker, place: Place, r
   const members = member.initialCluster.map((other) => printable(other.name)).join(', ');
   return {
     text: [
-      `When all members (${members}) are restored, and etcd and the API servers are stopped on all of them:`,
+      paragraph(`When all members (${members}) are restored, and etcd and the API servers are stopped on all of them:`),
       `  ${next}`,
-      summary,
+      paragraph(summary),
     ].join('\n'),
     summary,
     json: {

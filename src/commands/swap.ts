@@ -58,7 +58,7 @@ export async function swap({ log, signal }: Context, { operands, options }: Argu
   if (old === null) {
     warnings.add(
       `No old data in ${place}: check that etcd is started with this directory.`,
-      'Compare it with --data-dir of etcd before you start etcd: in another directory, etcd finds old data or none.',
+      'Compare the directory with --data-dir of etcd before you start it.',
     );
   } else if (incoming !== undefined && replaced !== undefined) warnAboutOld(warnings, place, replaced, incoming);
   const undo = old && ownCommand('restore', '--swap', '--data-dir', place, '--restored', old);

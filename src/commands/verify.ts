@@ -27,7 +27,9 @@ export async function verify(context: Context, { operands: [operand = ''], optio
   }
   const isUndecided = !verdict.ok && verdict.undecided;
   const lines = faults.map(
-    ({ kind, page, message }) => `${kind}${page === undefined ? '' : ` (page ${page})`}: ${printable(message)}`,
+    // The kind of most problems of a page is `page`, and their message begins with its number.
+    ({ kind, page, message }) =>
+      `${kind}${page === undefined || kind === 'page' ? '' : ` (page ${page})`}: ${printable(message)}`,
   );
   const last = `${name} ${isUndecided ? 'cannot be verified in one pass' : 'is not valid'}: ${counted(count, 'problem')}.`;
   const hint = 'Use another snapshot. To see them, run: etcd-snapshot list';

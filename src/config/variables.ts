@@ -22,7 +22,7 @@ export const TYPES = {
   account: { pattern: /^[a-z0-9]{3,24}$/, rule: 'must be 3 to 24 lower-case letters and digits' },
   accountKey: {
     pattern: /^[A-Za-z0-9+/]{86}==$/,
-    rule: 'must be 64 bytes in base64 (88 characters), as the portal shows it',
+    rule: 'must be 64 bytes in base64, as the portal shows it',
   },
   container: {
     pattern: /^(?!.*--)[a-z0-9][a-z0-9-]{1,61}[a-z0-9]$/,

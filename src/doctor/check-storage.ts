@@ -13,7 +13,7 @@ import {
 import type { StoredBlob } from '../store/catalogue.ts';
 import type { DrillNote } from '../store/drill-notes.ts';
 import { type BlobStore, type Right, RIGHTS } from '../store/store.ts';
-import { humanAge, humanSeconds } from '../text.ts';
+import { afterColon, humanAge, humanSeconds } from '../text.ts';
 import { checkPlan, judgeClock } from './check-host.ts';
 import { type Check, fail, ok, tried, warn } from './check.ts';
 
@@ -66,7 +66,7 @@ export async function checkStorage(store: BlobStore, now: Date, ids: () => Promi
 
 function judgeRight(right: Right, refusal: StorageError | undefined): Check {
   if (refusal === undefined) return ok(right, `The identity can ${right}.`);
-  const sentence = `The identity cannot ${right}, which is needed for ${NEEDED_FOR[right]}: ${refusal.message}`;
+  const sentence = `The identity cannot ${right}, which is needed for ${NEEDED_FOR[right]}: ${afterColon(refusal.message)}`;
   if (right === 'delete')
     return warn(right, sentence, 'Ignore this if retention is off, or runs with another identity.');
   return fail(right, new WorkerError(ExitCode.storage, sentence, refusal.hint));

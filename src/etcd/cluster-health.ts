@@ -1,6 +1,6 @@
 import { EtcdError } from '../errors.ts';
 import { hasStarted, type Member, title } from '../member.ts';
-import { counted } from '../text.ts';
+import { afterColon, counted } from '../text.ts';
 import type { Connection, Connections } from './connection.ts';
 import type { MemberAlarm, MemberStatus } from './messages.ts';
 import { acceptsConnections, clusterAtPeer } from './probes.ts';
@@ -183,7 +183,7 @@ export function problemsOf({ members, alarms }: ClusterHealth): { what: 'member'
   const ill = members.filter((member) => !isHealthy(member));
   return [
     ...ill.map((member) => {
-      const sentence = `Member ${title(member)} is ${member.health}: ${member.errors.join(' ')}`;
+      const sentence = `Member ${title(member)} is ${member.health}: ${afterColon(member.errors.join(' '))}`;
       return { what: 'member' as const, sentence };
     }),
     ...alarms.map(({ memberId, alarm }) => {

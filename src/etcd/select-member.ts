@@ -1,5 +1,6 @@
 import { EtcdError, UsageError } from '../errors.ts';
 import type { Log, Warnings } from '../log.ts';
+import { afterColon } from '../text.ts';
 import type { Connection } from './connection.ts';
 import type { MemberStatus } from './messages.ts';
 
@@ -154,7 +155,7 @@ export function noEndpointCan(what: string, failures: readonly EtcdError[]): Etc
   const [first, ...others] = failures;
   if (first !== undefined && others.length === 0) return first;
   return new EtcdError(
-    `No endpoint can ${what}: ${failures.map(({ message }) => message).join(' ')}`,
+    `No endpoint can ${what}: ${afterColon(failures.map(({ message }) => message).join(' '))}`,
     first === undefined ? 'Check SNAPSHOT_ETCD_ENDPOINTS.' : [...new Set(failures.map(({ hint }) => hint))].join(' '),
     first,
   );

@@ -15,7 +15,7 @@ import { isCorrupt } from '../etcd/select-member.ts';
 import { snapshotPieces } from '../etcd/snapshot-stream.ts';
 import { hasStarted, title } from '../member.ts';
 import { SnapshotVerifier } from '../snapshot/verify/verifier.ts';
-import { printable } from '../text.ts';
+import { afterColon, printable } from '../text.ts';
 import { isReplacement, type Replacement } from './replacement.ts';
 
 /** The next step. Its member is the failed one to `remove`, and the new one for all other kinds. */
@@ -230,7 +230,7 @@ function urlInUse(cluster: ClusterHealth, holder: MemberHealth): UnsafeError {
 }
 
 function refusal({ quorum }: ClusterHealth, what: string, hint: string, reasons: readonly string[] = []): UnsafeError {
-  const why = reasons.length === 0 ? '.' : `: ${reasons.join(' ')}`;
+  const why = reasons.length === 0 ? '.' : `: ${afterColon(reasons.join(' '))}`;
   return new UnsafeError(`${what} (${quorumInWords(quorum)})${why}`, hint);
 }
 

@@ -9,7 +9,7 @@ import { proveQuorum } from '../etcd/cluster-health.ts';
 import { connectAll, type Connection } from '../etcd/connection.ts';
 import { statOf } from '../files.ts';
 import type { Warnings } from '../log.ts';
-import { printable } from '../text.ts';
+import { afterColon, printable } from '../text.ts';
 import { runProgram } from './etcd-tool.ts';
 
 /** Exit code that we make `flock` use for a lock conflict. */
@@ -176,7 +176,7 @@ export async function assertNoQuorum(
   // The members of unknown state could be a majority.
   if (failures.length > without.size) {
     throw new UnsafeError(
-      `Cannot determine whether the cluster has quorum: ${failures.map(({ message }) => message).join(' ')}`,
+      `Cannot determine whether the cluster has quorum: ${afterColon(failures.map(({ message }) => message).join(' '))}`,
       `${failures[0]?.hint ?? ''} If you are sure that the cluster is lost, give --force.`.trim(),
     );
   }

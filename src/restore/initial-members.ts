@@ -25,7 +25,7 @@ const PeerUrl = v.pipe(
 );
 
 /** Of members and clusters, as etcdctl prints them. */
-export const Id = v.pipe(v.string(), v.regex(/^[0-9a-f]{1,16}$/, 'is not an id of etcd, in lower-case hex'));
+export const Id = v.pipe(v.string(), v.regex(/^[0-9a-f]{1,16}$/, 'is not an etcd id in lower-case hex'));
 
 export const Initial = {
   name: MemberName,

@@ -106,7 +106,7 @@ const BY_HAND = 'Give --name and --data-dir with the values that etcd uses.';
  */
 export async function readMemberConfig(path: string): Promise<MemberConfig> {
   const hint = 'Check the path of --from and its permissions; in a container, mount the file.';
-  const text = (await readNamed(path, 'configuration of the member', hint)).toString('utf8');
+  const text = (await readNamed(path, 'configuration file', hint)).toString('utf8');
   const shown = printable(path);
   const config = parseMemberConfig(text, formOf(path, text), shown);
   if (config?.name === undefined) {

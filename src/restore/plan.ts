@@ -264,7 +264,7 @@ export function assertOwnTool({ layout }: Plan): void {
   if (!restoresItself) return;
   throw new UsageError(
     `${title} restores the snapshot itself, on one server; the others get the data from it.`,
-    'Follow the steps: etcd-snapshot restore --plan --from-plan FILE',
+    'To see the steps, run: etcd-snapshot restore --plan --from-plan FILE',
   );
 }
 

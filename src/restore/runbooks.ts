@@ -63,7 +63,7 @@ etcd-snapshot health
 [on each of {names}] Start the control plane
 ${control.startRest}
 
-[on every node, then anywhere] Restart everything that watched the old cluster and has cached its state
+[on every node, then anywhere] Restart everything that watched the old cluster
 systemctl restart kubelet
 kubectl -n kube-system rollout restart daemonset,deployment
 ${BACKUP_STEP}
@@ -116,7 +116,7 @@ etcd-snapshot health
 systemctl start ${server}
 etcd-snapshot health
 
-[on every agent, then anywhere] Restart everything that watched the old cluster and has cached its state
+[on every agent, then anywhere] Restart everything that watched the old cluster
 systemctl restart ${agent}
 kubectl -n kube-system rollout restart daemonset,deployment
 ${BACKUP_STEP}# remove nodes that no longer exist, and on {first}, the first, the file with all Secrets:

@@ -2,7 +2,7 @@ import { ExitCode, StorageError, WorkerError } from '../errors.ts';
 import type { Log, Warnings } from '../log.ts';
 import type { StoredBlob } from '../store/catalogue.ts';
 import type { BlobStore } from '../store/store.ts';
-import { counted } from '../text.ts';
+import { afterColon, counted } from '../text.ts';
 import type { Decision, RetentionPlan } from './retention-plan.ts';
 
 /** What became of a plan. */
@@ -78,7 +78,7 @@ export function retentionJson({ state, kept, removed, decisions }: Retention): o
 
 /** @param subject what is incomplete, as the beginning of a sentence */
 export function incomplete(subject: string, failure: StorageError): WorkerError {
-  const message = `${subject} is incomplete: ${failure.message}`;
+  const message = `${subject} is incomplete: ${afterColon(failure.message)}`;
   return new WorkerError(ExitCode.retentionIncomplete, message, failure.hint, failure);
 }
 

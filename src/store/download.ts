@@ -86,7 +86,7 @@ async function readRange(
     }
   };
   try {
-    await requests.send(`reading ${blob.name} from byte ${from} on`, fill, { signal });
+    await requests.send(`reading ${blob.name} from byte ${from}`, fill, { signal });
     return bytes;
   } catch (error) {
     if (!(await isGone(blob, error, requests, signal))) throw error;

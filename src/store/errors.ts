@@ -1,7 +1,7 @@
 import { isRestError } from '@azure/storage-blob';
 import { CREDENTIAL_NAMES, type CredentialSource } from '../config/azure.ts';
 import { messageOf, RunTimeout, StorageError, WorkerError } from '../errors.ts';
-import { excerpt } from '../text.ts';
+import { afterColon, excerpt } from '../text.ts';
 
 /** Where the requests go, as messages name it. */
 export interface Endpoint {
@@ -221,7 +221,9 @@ export function storageError(endpoint: Endpoint, doing: string, error: unknown, 
   if (error instanceof WorkerError) return error;
   if (error instanceof RunTimeout) {
     const last =
-      before === undefined ? '' : `; the last attempt failed: ${storageError(endpoint, doing, before).message}`;
+      before === undefined
+        ? ''
+        : `; the last attempt failed: ${afterColon(storageError(endpoint, doing, before).message)}`;
     return new StorageError(
       'RunTimeout',
       `${error.message} while ${doing}${last || '.'}`,

@@ -159,7 +159,7 @@ t.test('interrupted while retention is applied: the backup stays', async (t) => 
   t.notMatch(stdout, 'successfully');
   const [name = '', ...others] = await azurite.names(container);
   t.match(stderr, `read back stored snapshot: the sha256 matches","name":"${name}"`);
-  t.match(errorOf({ stderr }).message, `the backup ${name} is stored and read back, and stays.`);
+  t.match(errorOf({ stderr }).message, `the backup ${name} is stored and read back, and is kept.`);
   t.strictSame(others, []);
 });
 
