@@ -247,6 +247,10 @@ export const COMMANDS: Readonly<Record<string, Command>> = {
         value: 'FILE',
         help: 'only write the verified snapshot to FILE, for k3s, RKE2 or another tool',
       },
+      open: {
+        type: 'boolean',
+        help: 'with --download: write the snapshot itself, decompressed, not the sealed bytes as they are stored',
+      },
       restored: { type: 'string', value: 'DIR', help: 'with --swap: the restored data (default: DIR/restored)' },
       ...CLUSTER_ID,
       ...SKIP_HASH_CHECK,

@@ -11,11 +11,11 @@ const SRC = join(ROOT, 'src');
 /** The layers, the lowest first. A file can import from its own layer and those below. */
 const LAYERS = [
   ['errors.ts', 'log.ts', 'process.ts', 'progress.ts', 'secret.ts', 'text.ts', 'config/variables.ts'],
-  ['directories.ts', 'files.ts', 'member.ts', 'pem.ts', 'url.ts', 'snapshot/file-kind.ts'],
+  ['directories.ts', 'files.ts', 'member.ts', 'pem.ts', 'url.ts', 'snapshot/file-kind.ts', 'snapshot/snapshot-name.ts'],
   ['config/', 'installer-layouts.ts'],
   ['snapshot/verify/'],
   ['snapshot/record.ts', 'snapshot/inventory.ts', 'snapshot/keys.ts'],
-  ['retention/anomalies.ts', 'retention/retention-plan.ts'],
+  ['retention/anomalies.ts', 'retention/retention-plan.ts', 'sealed/'],
   ['etcd/', 'store/', 'spool/', 'monitoring/'],
   ['snapshot/source.ts', 'retention/apply.ts'],
   ['backup/', 'doctor/', 'drill/', 'replace/', 'restore/'],
@@ -132,6 +132,14 @@ t.test('code that stores an unverified snapshot does not compile', async (t) => 
     ROOT,
   );
   t.equal(code, 0, stdout);
+});
+
+t.test('only a run that needs sealed snapshots loads the code for them', (t) => {
+  const files = readdirSync(SRC, { recursive: true, encoding: 'utf8' }).filter((file) => file.endsWith('.ts'));
+  for (const file of files.filter((name) => !name.startsWith('sealed/'))) {
+    t.notMatch(readFileSync(join(SRC, file), 'utf8'), /^(import|export) (?!type )[^;]*\/sealed\//m, file);
+  }
+  t.end();
 });
 
 t.test('only the verifier issues the permit to store a snapshot', async (t) => {

@@ -4,13 +4,8 @@ import type { Connection } from '../etcd/connection.ts';
 import type { MemberStatus } from '../etcd/messages.ts';
 import type { Warnings } from '../log.ts';
 import { type Member, title } from '../member.ts';
-import {
-  recordableName,
-  type RecordedMember,
-  snapshotName,
-  type SnapshotRecord,
-  toolName,
-} from '../snapshot/record.ts';
+import { recordableName, type RecordedMember, type SnapshotRecord, toolName } from '../snapshot/record.ts';
+import { type Encoding, snapshotName } from '../snapshot/snapshot-name.ts';
 import type { Content } from '../snapshot/verify/etcd-buckets.ts';
 import type { BlobStore } from '../store/store.ts';
 import { afterColon, printable } from '../text.ts';
@@ -24,10 +19,14 @@ const NAME_TRIES = 5;
  * commit checks it again, and fails if none was free for several seconds.
  * @throws StorageError
  */
-export async function findFreeName(store: BlobStore, signal: AbortSignal): Promise<{ name: string; takenAt: Date }> {
+export async function findFreeName(
+  store: BlobStore,
+  encoding: Encoding | undefined,
+  signal: AbortSignal,
+): Promise<{ name: string; takenAt: Date }> {
   for (let tries = 1; ; tries++) {
     const takenAt = new Date();
-    const name = snapshotName(store.prefix, takenAt);
+    const name = snapshotName(store.prefix, takenAt, encoding);
     if ((await store.isFree(name)) || tries === NAME_TRIES) return { name, takenAt };
     // The next request fails with the reason of an abort.
     await sleep(1000 - takenAt.getMilliseconds(), undefined, { signal }).catch(() => {});
@@ -36,7 +35,7 @@ export async function findFreeName(store: BlobStore, signal: AbortSignal): Promi
 
 /** The record that travels with a snapshot as its blob's metadata. @param version of this program */
 export function makeRecord(
-  { snapshot: { facts }, source, members, upload }: StreamedSnapshot,
+  { snapshot: { facts }, source, members, upload, seal }: StreamedSnapshot,
   takenAt: Date,
   version: string,
 ): SnapshotRecord {
@@ -55,6 +54,9 @@ export function makeRecord(
     takenAt,
     uploadId: upload.uploadId,
     tool: toolName(version),
+    encoding: seal?.encoding,
+    storedSize: seal?.storedSize,
+    storedSha256: seal?.storedSha256,
   };
 }
 

@@ -1,12 +1,12 @@
 import { createHash } from 'node:crypto';
 import type { Config } from '../config/config.ts';
-import { Interrupted, StorageError } from '../errors.ts';
+import { Interrupted, StorageError, VerificationError } from '../errors.ts';
 import type { StartProgress } from '../progress.ts';
 import type { StoredIdentity } from '../snapshot/inventory.ts';
 import type { BlobStore } from '../store/store.ts';
 import type { StreamedSnapshot } from './stream-from-member.ts';
 
-type StoredSnapshot = StoredIdentity & Pick<StreamedSnapshot, 'upload' | 'snapshot'>;
+type StoredSnapshot = StoredIdentity & Pick<StreamedSnapshot, 'upload' | 'snapshot' | 'seal'>;
 
 export interface ReadBack {
   readonly state: 'done' | 'off' | 'not permitted';
@@ -15,8 +15,8 @@ export interface ReadBack {
 }
 
 /**
- * Reads the whole stored blob back, unless that is off, and compares its sha256 with that of etcd's stream. A blob with
- * another sha256 twice, or whose read-back is interrupted by a signal, is rolled back. One that cannot be read stays: it
+ * Reads the whole stored blob back, unless that is off, opens it if it is sealed, and compares the sha256 with that of etcd's
+ * stream. A blob with another sha256 twice, or whose read-back is interrupted by a signal, is rolled back. One that cannot be read stays: it
  * can be valid.
  * @throws StorageError, which says whether the blob stays; Interrupted, which names it where its rollback was not confirmed
  */
@@ -61,21 +61,36 @@ function storedButNotReadBack(name: string, error: StorageError): StorageError {
   return new StorageError(error.code, `The backup ${name} was stored, but not read back. ${why}`, hint, error);
 }
 
+/** Of the snapshot's file; undefined where a sealed blob cannot be opened. */
 async function sha256Of(
   store: BlobStore,
-  { name, etag, snapshot }: StoredSnapshot,
+  stored: StoredSnapshot,
   startProgress: StartProgress,
-): Promise<string> {
-  const { size } = snapshot.facts;
+): Promise<string | undefined> {
+  const { size } = stored.snapshot.facts;
   const hash = createHash('sha256');
   const progress = startProgress('reading back', size);
   try {
-    for await (const piece of store.read(name, etag, size)) {
+    for await (const piece of await fileOf(store, stored)) {
       hash.update(piece);
       progress.advance(piece.length);
     }
+  } catch (error) {
+    if (error instanceof VerificationError) return undefined;
+    throw error;
   } finally {
     progress.end();
   }
   return hash.digest('hex');
+}
+
+/** The bytes of the snapshot's file, from its blob. */
+async function fileOf(
+  store: BlobStore,
+  { name, etag, snapshot, seal }: StoredSnapshot,
+): Promise<AsyncIterable<Buffer>> {
+  const { size } = snapshot.facts;
+  if (seal === undefined) return store.read(name, etag, size);
+  const { unseal } = await import('../sealed/unseal.ts');
+  return unseal(store.read(name, etag, seal.storedSize), { name, size, storedSha256: seal.storedSha256 });
 }

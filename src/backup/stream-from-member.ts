@@ -5,9 +5,10 @@ import { type Candidate, isCorrupt, onePerMember } from '../etcd/select-member.t
 import { snapshotPieces } from '../etcd/snapshot-stream.ts';
 import type { Log, Warnings } from '../log.ts';
 import type { StartProgress } from '../progress.ts';
-import type { RecordedMember } from '../snapshot/record.ts';
+import type { RecordedMember, Seal } from '../snapshot/record.ts';
 import type { Verdict, VerifiedSnapshot } from '../snapshot/verify/verdict.ts';
 import { SnapshotVerifier } from '../snapshot/verify/verifier.ts';
+import type { Sealer } from '../sealed/sealer.ts';
 import { SpoolQueue } from '../spool/queue.ts';
 import type { StagedUpload } from '../store/upload.ts';
 import { compareWithOthers, type Comparison, contradiction } from './compare-hash-kv.ts';
@@ -23,6 +24,8 @@ export interface StreamedSnapshot {
   readonly members: readonly RecordedMember[];
   /** Holds the snapshot's bytes, staged and not yet visible. */
   readonly upload: StagedUpload;
+  /** Of those bytes; undefined where they are the snapshot's file itself. */
+  readonly seal: Seal | undefined;
   /** What the other members hold at the snapshot's revision; undefined if asking them would have cost too much. */
   readonly comparison: Comparison | undefined;
   /** Every member that was asked for a snapshot, in order; the last one gave it. */
@@ -45,7 +48,7 @@ interface Attempt {
 }
 
 interface StreamOptions {
-  readonly config: Pick<Config, 'hashKvMaxSize' | 'spoolDir' | 'spoolReserve'>;
+  readonly config: Pick<Config, 'encoding' | 'hashKvMaxSize' | 'spoolDir' | 'spoolReserve'>;
   /** Bytes of memory for the verifier. */
   readonly memoryBudget: number;
   readonly startProgress: StartProgress;
@@ -86,7 +89,7 @@ export async function streamFromFirstValidMember(
       log.info('streaming snapshot', { endpoint, member: memberId, role, version, dbSize });
       const pumped = await pump(candidate, upload, options);
       readMs = pumped.readMs;
-      const { snapshot, spilledBytes } = pumped;
+      const { snapshot, seal, spilledBytes } = pumped;
       await assertSameMember(candidate);
       const comparison = await compareWithOthers(snapshot.facts, others, config.hashKvMaxSize, warnings);
       const contradicted = comparison && contradiction(source, comparison);
@@ -97,7 +100,7 @@ export async function streamFromFirstValidMember(
         ...(contradicted === undefined ? [] : [contradicted.error.message]),
       ];
       ended();
-      return { source, snapshot, members, upload, comparison, attempts, spilledBytes, anomalies };
+      return { source, snapshot, members, upload, seal, comparison, attempts, spilledBytes, anomalies };
     } catch (error) {
       upload.abort();
       const memberFailed = error instanceof EtcdError || error instanceof VerificationError;
@@ -112,19 +115,22 @@ export async function streamFromFirstValidMember(
 
 interface Pumped {
   readonly snapshot: VerifiedSnapshot;
+  readonly seal: Seal | undefined;
   /** Milliseconds until etcd had sent everything: its read transaction was open for that long. */
   readonly readMs: number;
   readonly spilledBytes: number;
 }
 
 /**
- * etcd → queue → verifier → upload. The queue takes what etcd sends as fast as it comes, while verifier and upload take from
+ * etcd → queue → verifier → (sealer →) upload. The queue takes what etcd sends as fast as it comes, while verifier and upload take from
  * it what they can: a slow uplink must not keep etcd's read transaction open.
  * @throws EtcdError, StorageError; VerificationError when the snapshot is not valid
  */
 async function pump({ connection, status }: Candidate, upload: StagedUpload, options: StreamOptions): Promise<Pumped> {
   const { config, memoryBudget, startProgress, log, signal } = options;
   const verifier = new SnapshotVerifier({ memoryBudget });
+  const sealer = await createSealer(config.encoding, upload);
+  let seal: Seal | undefined;
   const start = performance.now();
   let received = 0;
   let readMs = 0;
@@ -154,21 +160,30 @@ async function pump({ connection, status }: Candidate, upload: StagedUpload, opt
   try {
     for await (const block of queue) {
       verifier.push(block);
-      await upload.write(block);
+      await (sealer ?? upload).write(block);
       progress.advance(block.length);
     }
+    seal = await sealer?.finish();
   } catch (error) {
     // etcd keeps its read transaction open for as long as the stream is.
     stop.abort(error);
     throw error;
   } finally {
     progress.end();
+    sealer?.close();
     await queue.close();
     await draining;
   }
   const verdict = verifier.finish();
-  if (verdict.ok) return { snapshot: verdict.snapshot, readMs, spilledBytes: queue.spilledBytes };
+  if (verdict.ok) return { snapshot: verdict.snapshot, seal, readMs, spilledBytes: queue.spilledBytes };
   throw invalidStream(connection.endpoint, verdict);
+}
+
+/** Undefined where the blob is the snapshot's file itself. Only a run that seals loads the code for it. */
+async function createSealer(encoding: Config['encoding'], upload: StagedUpload): Promise<Sealer | undefined> {
+  if (encoding === undefined) return undefined;
+  const sealed = await import('../sealed/sealer.ts');
+  return new sealed.Sealer(encoding, upload);
 }
 
 /** The error for a snapshot that a member sent and that did not pass the verification. */

@@ -8,6 +8,7 @@ import { chooseMembers } from '../etcd/select-member.ts';
 import { Warnings } from '../log.ts';
 import { backupMetrics } from '../monitoring/metrics.ts';
 import { Stopwatch } from '../progress.ts';
+import { blobSizeOf } from '../snapshot/record.ts';
 import { humanSeconds, humanSize, statusTable } from '../text.ts';
 import { type Context, openStore, type Outcome } from './command.ts';
 
@@ -24,7 +25,7 @@ export async function backup(context: Context): Promise<Outcome & { readonly nam
   const { configured, clientCertificateExpiresAt } = await connectAll(config.etcd, new Date(), warnings);
   const { candidates, ranks } = await watch.time('members', chooseMembers(configured, log, warnings));
   const store = await openStore(context);
-  const { name, takenAt } = await watch.time('storage', findFreeName(store, signal));
+  const { name, takenAt } = await watch.time('storage', findFreeName(store, config.encoding, signal));
 
   const startUpload = () =>
     store.startUpload(name, { isReadBack: config.readBack === 'full', contentMd5: config.contentMd5 });
@@ -49,12 +50,20 @@ export async function backup(context: Context): Promise<Outcome & { readonly nam
   const done = { name, container: store.containerName, streamed, record, readBack, retention, anomalies, durationsMs };
   const success = `Backup ${name} uploaded successfully!`;
   const table = statusTable(facts);
+  const storedSize = blobSizeOf(record);
+  const asStored = storedSize === facts.size ? '' : ` (${humanSize(storedSize)} stored)`;
   return {
     name,
     text: partialFailure === undefined ? `${table}\n${success}` : table,
     json: backupJson({ ...done, ranks, findings: warnings.sentences }),
-    summary: `${success} ${humanSize(facts.size)}, revision ${record.revision}, ${humanSeconds(durationsMs.total)}`,
-    measured: backupMetrics({ facts, ...done, isReadBack: readBack.state === 'done', clientCertificateExpiresAt }),
+    summary: `${success} ${humanSize(facts.size)}${asStored}, revision ${record.revision}, ${humanSeconds(durationsMs.total)}`,
+    measured: backupMetrics({
+      facts,
+      storedSize,
+      ...done,
+      isReadBack: readBack.state === 'done',
+      clientCertificateExpiresAt,
+    }),
     ...(partialFailure && { partialFailure }),
   };
 }

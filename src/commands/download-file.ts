@@ -7,12 +7,14 @@ import { Stopwatch } from '../progress.ts';
 import { bytesAt, fetchVerified, keepsDownload } from '../restore/fetch-and-verify.ts';
 import { assertPlanned, readPlan } from '../restore/plan.ts';
 import { WorkPlace } from '../restore/target-directory.ts';
+import { encodingOfName } from '../snapshot/snapshot-name.ts';
+import { encodingText, storedJson, type StoredForm } from '../snapshot/source.ts';
 import { printable, statusTable } from '../text.ts';
 import type { Arguments, Context, Outcome } from './command.ts';
 import { openNamedOrNewest } from './snapshot-operand.ts';
 
 /** All other options belong to the restore of a member. */
-const OPTIONS = new Set(['json', 'env-file', 'download', 'from-plan', 'cluster-id']);
+const OPTIONS = new Set(['json', 'env-file', 'download', 'from-plan', 'cluster-id', 'open']);
 
 const NEW = 'Use a file that does not exist yet; nothing is overwritten.';
 
@@ -33,23 +35,31 @@ export async function download(context: Context, { operands: [operand], options 
     );
   }
   const file = resolve(String(options['download']));
+  const isOpen = options['open'] === true;
   const plan = typeof options['from-plan'] === 'string' ? await readPlan(options['from-plan']) : undefined;
   const place = await WorkPlace.open(file);
   const there = await statOf(place.final, 'refuse');
   if (there?.isFile() === false) throw new UsageError(`${printable(file)} is ${kindOf(there)}.`, NEW);
-  // A plan contains the checksum, so Azure is not needed.
-  if (there !== undefined && plan !== undefined && operand === undefined) return doneBefore(file, plan.snapshot);
+  // A plan contains the checksum of the snapshot itself, so Azure is not needed.
+  const isPlanned = isOpen || (plan !== undefined && encodingOfName(plan.snapshot.name) === undefined);
+  if (there !== undefined && plan !== undefined && operand === undefined && isPlanned) {
+    return doneBefore(file, plan.snapshot);
+  }
   const source = await openNamedOrNewest(context, operand ?? plan?.snapshot.name, options);
   if (source.etag === undefined) {
     throw new UsageError(`${source.name} is a local file already.`, 'Give a snapshot that `etcd-snapshot list` shows.');
   }
   if (plan !== undefined && source.record !== undefined) assertPlanned(plan, source.name, source.record.sha256);
-  if (there !== undefined) return doneBefore(file, { name: source.name, sha256: source.record?.sha256 });
+  const stored = isOpen ? undefined : source.stored;
+  const asStored = stored !== undefined;
+  const { size: bytes, sha256: digest } = stored ?? { size: source.size, sha256: source.record?.sha256 };
+  if (there !== undefined) return doneBefore(file, { name: source.name, sha256: digest });
 
   const { path: work } = await place.work();
   try {
-    await assertSpace(work, source.size - (await bytesAt(source, work)));
-    const { file: part, facts } = await watch.time('fetch', fetchVerified(source, work, context));
+    await assertSpace(work, bytes - (await bytesAt(source, work)));
+    const fetching = fetchVerified(source, work, { ...context, asStored });
+    const { file: part, facts } = await watch.time('fetch', fetching);
     if (plan !== undefined) assertPlanned(plan, source.name, facts.sha256);
     await onDisk(`Creating ${file}`, link(part, place.final));
     await onDisk(`Writing ${dirname(file)}`, place.removeWork());
@@ -58,10 +68,11 @@ export async function download(context: Context, { operands: [operand], options 
     const { size, sha256, hash, revision, totalKeys } = facts;
     const summary = `${source.name} is valid, and was downloaded to ${file}.`;
     return {
-      text: `${statusTable(facts)}\n${SECRETS}\n${summary}`,
+      text: [statusTable(facts), ...(stored === undefined ? [] : [howToOpen(stored)]), SECRETS, summary].join('\n'),
       summary,
       json: {
         ...{ name: source.name, file, size, sha256, hash, revision, totalKeys, alreadyDone: false },
+        ...storedJson(stored),
         durationsMs: watch.durations(),
       },
     };
@@ -69,6 +80,10 @@ export async function download(context: Context, { operands: [operand], options 
     if (!(await keepsDownload(error, source, work, log))) await place.removeWork();
     throw error;
   }
+}
+
+function howToOpen({ encoding }: StoredForm): string {
+  return `The file is ${encodingText(encoding)}, as it is stored: unpack it with zstd -d, or download it with --open.`;
 }
 
 /** The file exists already: an earlier run downloaded it. @throws UsageError when it is anything else */

@@ -13,7 +13,7 @@ import { aloneAs, tokenOf } from '../restore/initial-members.ts';
 import { makePlan } from '../restore/plan.ts';
 import { KeyScanner, type LiveKey, LiveKeys, sampler } from '../snapshot/keys.ts';
 import type { SnapshotRecord } from '../snapshot/record.ts';
-import { isFileName, openFile, passBytes, type SnapshotSource } from '../snapshot/source.ts';
+import { isFileName, openFile, passBytes, type SnapshotSource, storedJson } from '../snapshot/source.ts';
 import { crc32c } from '../snapshot/verify/checksums.ts';
 import type { SnapshotFacts } from '../snapshot/verify/verdict.ts';
 import type { DrillNote } from '../store/drill-notes.ts';
@@ -52,14 +52,14 @@ export async function drill(context: Context, { operands: [operand], options }: 
   const program = await findServer(tool, searchPath);
   const store = operand !== undefined && isFileName(operand) ? undefined : await openStore(context);
   const source = await openNamedOrNewest(context, operand, options, store);
-  const { name, size, record, etag, skipHashCheck } = source;
+  const { name, size, stored, record, etag, skipHashCheck } = source;
   const recordWarning = record && checkVersion(tool, versionsOf(record));
   const parent = typeof options['temp-dir'] === 'string' ? options['temp-dir'] : tmpdir();
   const place = await DrillDirectory.create(parent, log);
   const dir = place.path;
   let server: DrillServer | undefined;
   try {
-    await assertSpace(dir, (etag === undefined ? size : 2 * size) + 2 * WAL_SIZE);
+    await assertSpace(dir, (etag === undefined && stored === undefined ? size : 2 * size) + 2 * WAL_SIZE);
     const { file, facts, warning: unchecked } = await watch.time('fetch', fetchVerified(source, dir, context));
     if (unchecked !== undefined) warnings.add(...unchecked);
     const warning = record === undefined ? checkVersion(tool, versionsOf(facts)) : recordWarning;
@@ -96,7 +96,7 @@ export async function drill(context: Context, { operands: [operand], options }: 
     return {
       text: textOf(checks, verdict),
       json: {
-        ...{ name, ok, size, sha256, revision, liveKeys, tool: tool.name, etcd },
+        ...{ name, ok, size, sha256, revision, liveKeys, ...storedJson(stored), tool: tool.name, etcd },
         ...{ checks, recoveryMs, durationsMs, findings: warnings.sentences },
       },
       summary: verdict,

@@ -3,7 +3,7 @@ import { type Member, title } from '../member.ts';
 import { assertAgrees, membersToRestore, namesVoters } from '../restore/initial-members.ts';
 import { countResources, isLater, type KeyEntry, KeyScanner, type LiveKey, LiveKeys } from '../snapshot/keys.ts';
 import type { SnapshotRecord } from '../snapshot/record.ts';
-import { passBytes, type SnapshotSource } from '../snapshot/source.ts';
+import { encodingText, passBytes, type SnapshotSource, storedJson } from '../snapshot/source.ts';
 import type { SnapshotFacts } from '../snapshot/verify/verdict.ts';
 import { alignColumns, humanSize, paint, printable, statusTable } from '../text.ts';
 import type { Arguments, Context, Outcome } from './command.ts';
@@ -92,7 +92,7 @@ function marked(mark: string, keys: readonly LiveKey[]): string[] {
 }
 
 function describe(source: SnapshotSource, facts: SnapshotFacts, keys: readonly LiveKey[]): Outcome {
-  const { name, record, size, skipHashCheck } = source;
+  const { name, record, size, stored, skipHashCheck } = source;
   const { alarms, authEnabled, clusterVersion, storageVersion, compaction, sha256 } = facts;
   const { hash, revision, effectiveRevision, totalKeys, liveKeys: live, totalSize } = facts;
   const { members, warnings } = membersOf(record, facts);
@@ -110,6 +110,7 @@ function describe(source: SnapshotSource, facts: SnapshotFacts, keys: readonly L
   const lines = [
     printable(name),
     printable(origin),
+    ...(stored === undefined ? [] : [`${encodingText(stored.encoding)}, ${humanSize(stored.size)}`]),
     ...(skipHashCheck ? ['its sha256 was not checked: a changed byte of a value cannot be detected'] : []),
     `cluster version ${printable(clusterVersion ?? 'unknown')}, authentication ${authEnabled ? 'on' : 'off'}`,
     ...alarms.map(({ memberId, alarm }) => `alarm ${alarm} of member ${memberId}`),
@@ -125,7 +126,17 @@ function describe(source: SnapshotSource, facts: SnapshotFacts, keys: readonly L
     `\n${paint('green', `${printable(name)} is valid${skipHashCheck ? '; its sha256 was not checked' : ''}.`)}`,
   ];
   const json = {
-    ...{ name, size, sha256, hashChecked: !skipHashCheck, hash, revision, effectiveRevision, totalKeys },
+    ...{
+      name,
+      size,
+      ...storedJson(stored),
+      sha256,
+      hashChecked: !skipHashCheck,
+      hash,
+      revision,
+      effectiveRevision,
+      totalKeys,
+    },
     ...{ liveKeys: live, totalSize, clusterVersion, storageVersion, compaction, authEnabled, alarms },
     ...{ members, warnings, record: record ?? null, resources, largest: largest.map(entry) },
   };

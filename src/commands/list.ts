@@ -1,6 +1,7 @@
 import { Warnings } from '../log.ts';
 import { warnAboutCatalogue } from '../retention/apply.ts';
 import { type Decision, planRetention, type RetentionPlan } from '../retention/retention-plan.ts';
+import { fileSizeOf } from '../snapshot/record.ts';
 import type { StoredBlob } from '../store/catalogue.ts';
 import { alignColumns, counted, humanAge, humanSize, paragraph, printable } from '../text.ts';
 import { type Context, openStore, type Outcome } from './command.ts';
@@ -22,21 +23,25 @@ export async function list(context: Context): Promise<Outcome> {
 /** Characters of a cluster id, for a narrower table; the lines below it show the whole ids. */
 const SHORT_ID = 8;
 
-/** Where there are several clusters, the cluster is shown instead of the version. */
+/**
+ * Where there are several clusters, the cluster is shown instead of the version; otherwise, where snapshots are sealed, the size of
+ * their blobs.
+ */
 function table({ decisions, isOff, otherClusterIds }: RetentionPlan<StoredBlob>, now: Date): string {
-  const hasOthers = otherClusterIds.length > 0;
+  const isSealed = decisions.some(({ snapshot }) => snapshot.record?.encoding !== undefined);
+  const column = otherClusterIds.length > 0 ? 'CLUSTER' : isSealed ? 'STORED' : 'ETCD';
   const rows = decisions.map(({ snapshot, keep }) => {
     const { name, size, record, problem } = snapshot;
-    const cells = [name, ageText(snapshot, now), humanSize(size)];
+    const cells = [name, ageText(snapshot, now), humanSize(record === undefined ? size : fileSizeOf(record))];
     const retention = isOff ? '-' : keep ? 'keep' : 'remove';
     if (record === undefined)
       return [...cells, '-', '-', problem === undefined ? 'no record' : 'not counted', retention];
     const { revision, liveKeys, totalKeys, etcdVersion, clusterId } = record;
-    const shown = hasOthers ? clusterId.slice(0, SHORT_ID) : etcdVersion;
+    const shown = { CLUSTER: clusterId.slice(0, SHORT_ID), STORED: humanSize(size), ETCD: etcdVersion }[column];
     return [...cells, String(revision), String(liveKeys ?? totalKeys), shown, retention];
   });
-  const headings = ['NAME', 'AGE', 'SIZE', 'REVISION', 'KEYS', hasOthers ? 'CLUSTER' : 'ETCD', 'RETENTION'];
-  return alignColumns(headings, rows, ['AGE', 'SIZE', 'REVISION', 'KEYS']);
+  const headings = ['NAME', 'AGE', 'SIZE', 'REVISION', 'KEYS', column, 'RETENTION'];
+  return alignColumns(headings, rows, ['AGE', 'SIZE', 'REVISION', 'KEYS', 'STORED']);
 }
 
 function verdict({ decisions, own, isOff, anomalies }: RetentionPlan<StoredBlob>): string {
@@ -52,7 +57,7 @@ function entry({ snapshot, keep, reasons }: Decision<StoredBlob>, isOff: boolean
   const { name, size, storedAt, takenAt, record, problem } = snapshot;
   return {
     name,
-    size,
+    size: record === undefined ? size : fileSizeOf(record),
     storedAt: storedAt.toISOString(),
     takenAt: takenAt?.toISOString() ?? null,
     record: record !== undefined,

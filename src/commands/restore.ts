@@ -99,6 +99,7 @@ const NEEDS: Readonly<Record<string, string>> = {
   layout: 'plan',
   output: 'plan',
   restored: 'swap',
+  open: 'download',
 };
 
 /** An option that is ignored could have been meant to prevent a restore. @throws UsageError */

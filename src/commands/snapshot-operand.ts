@@ -5,7 +5,7 @@ import {
   factsOf,
   isFileName,
   openBlob,
-  openFile,
+  openFileOrSealed,
   openNewest,
   readThrough,
   type SnapshotSource,
@@ -23,7 +23,7 @@ export async function openSource(
   store?: BlobStore,
 ): Promise<SnapshotSource> {
   const source = isFileName(operand)
-    ? await openFile(operand, context.signal, { skipHashCheck: options['skip-hash-check'] === true })
+    ? await openFileOrSealed(operand, context.signal, { skipHashCheck: options['skip-hash-check'] === true })
     : await openBlob(store ?? (await openStore(context)), operand);
   return logged(source, context);
 }

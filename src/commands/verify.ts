@@ -1,5 +1,5 @@
 import { VerificationError } from '../errors.ts';
-import { checksumWarning, invalidSnapshot, readThrough } from '../snapshot/source.ts';
+import { checksumWarning, invalidSnapshot, readThrough, storedJson } from '../snapshot/source.ts';
 import { counted, paint, printable, statusTable } from '../text.ts';
 import type { Arguments, Context, Outcome } from './command.ts';
 import { openSource } from './snapshot-operand.ts';
@@ -17,7 +17,14 @@ export async function verify(context: Context, { operands: [operand = ''], optio
     faults.push({ kind: 'record', message: `its sha256 does not match its record, ${source.record.sha256}` });
   }
   const count = report.faultCount + faults.length - report.faults.length;
-  const json = { name: source.name, ...report, ok: count === 0, faults, faultCount: count };
+  const json = {
+    name: source.name,
+    ...report,
+    ...storedJson(source.stored),
+    ok: count === 0,
+    faults,
+    faultCount: count,
+  };
   const name = printable(source.name);
   if (count === 0) {
     const summary = source.skipHashCheck

@@ -2,6 +2,7 @@ import { statSync } from 'node:fs';
 import { pathProblem } from '../files.ts';
 import { LOG_FORMATS, LOG_LEVELS, type LogFormat, type LogLevel } from '../log.ts';
 import { Secret } from '../secret.ts';
+import type { Encoding } from '../snapshot/snapshot-name.ts';
 import { nearest } from '../text.ts';
 import { isLoopback } from '../url.ts';
 import { type Access, checkProxy, proxyPasswords, proxyWarnings, readAccess } from './azure.ts';
@@ -63,6 +64,8 @@ export interface Config {
   readonly timeout: number;
   readonly readBack: 'full' | 'off';
   readonly contentMd5: 'on' | 'off';
+  /** How snapshots are stored; undefined = as etcd makes them. */
+  readonly encoding: Encoding | undefined;
   /** Directory of the spool; undefined = no spool. */
   readonly spoolDir: string | undefined;
   /** Space of its file system that the spool leaves free: bytes, or a share; undefined = the default. */
@@ -119,6 +122,7 @@ export function readConfig(env: Environment, needs: Needs): Config {
     timeout: reader.number('SNAPSHOT_TIMEOUT') ?? needs.timeout ?? TIMEOUT_S,
     readBack: reader.choice('SNAPSHOT_READ_BACK', ['full', 'off']) ?? 'full',
     contentMd5: reader.choice('SNAPSHOT_CONTENT_MD5', ['on', 'off']) ?? 'off',
+    encoding: reader.choice('SNAPSHOT_COMPRESSION', ['none', 'zstd']) === 'zstd' ? 'zstd' : undefined,
     spoolDir: reader.text('SNAPSHOT_SPOOL_DIR'),
     spoolReserve: reader.sizeOrPercent('SNAPSHOT_SPOOL_RESERVE'),
     hashKvMaxSize: reader.number('SNAPSHOT_HASHKV_MAX_SIZE') ?? 2 ** 30,

@@ -276,6 +276,12 @@ export const VARIABLES = {
       'Space that the spool leaves free on its file system: a size, or a percentage such as `10%`. A kubelet evicts pods below 15 %.',
     default: '`20%`',
   },
+  SNAPSHOT_COMPRESSION: {
+    type: 'choice',
+    example: 'zstd',
+    meaning: '`zstd` compresses snapshots, whose names then end with `.db.zst`; `none` stores them as etcd makes them.',
+    default: '`none`',
+  },
   SNAPSHOT_READ_BACK: {
     type: 'choice',
     example: 'full',

@@ -10,6 +10,7 @@ import {
   newestSnapshot,
   type Recorded,
 } from '../snapshot/inventory.ts';
+import { fileSizeOf } from '../snapshot/record.ts';
 import type { StoredBlob } from '../store/catalogue.ts';
 import type { DrillNote } from '../store/drill-notes.ts';
 import { type BlobStore, type Right, RIGHTS } from '../store/store.ts';
@@ -76,7 +77,7 @@ function judgeRight(right: Right, refusal: StorageError | undefined): Check {
 function judgeNewest(blobs: readonly StoredBlob[], ids: ClusterIds, now: Date): Check[] {
   const newest = newestSnapshot(blobs, ids, now);
   if (newest !== undefined) {
-    return [judgeAge(blobs, newest, now), checkPlan(newest.name, newest.size, newest.record, now)];
+    return [judgeAge(blobs, newest, now), checkPlan(newest.name, fileSizeOf(newest.record), newest.record, now)];
   }
   const whose = blobs.some(isRecorded) ? ' of this cluster' : '';
   const hint = 'Take one now: run `etcd-snapshot backup`.';

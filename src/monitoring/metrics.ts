@@ -18,6 +18,9 @@ export const METRICS = {
     label: 'phase',
   },
   etcd_snapshot_backup_size_bytes: { help: 'Size of the last stored snapshot.' },
+  etcd_snapshot_backup_stored_size_bytes: {
+    help: 'Size of its blob, which is smaller where snapshots are compressed.',
+  },
   etcd_snapshot_backup_revision: { help: "etcd's revision in the last stored snapshot." },
   etcd_snapshot_backup_keys: { help: 'Keys in the last stored snapshot, with all their versions.' },
   etcd_snapshot_backup_live_keys: {
@@ -71,6 +74,8 @@ const RETENTION_STATES = ['applied', 'off', 'held', 'incomplete'];
 
 interface StoredBackup {
   readonly facts: Pick<SnapshotFacts, 'size' | 'revision' | 'totalKeys' | 'liveKeys'>;
+  /** Bytes of the blob. */
+  readonly storedSize: number;
   /** Of each phase, and in `total`. */
   readonly durationsMs: Readonly<Record<string, number>>;
   readonly isReadBack: boolean;
@@ -80,11 +85,12 @@ interface StoredBackup {
 }
 
 export function backupMetrics(backup: StoredBackup): Samples {
-  const { facts, durationsMs, isReadBack, retention, anomalies, clientCertificateExpiresAt } = backup;
+  const { facts, storedSize, durationsMs, isReadBack, retention, anomalies, clientCertificateExpiresAt } = backup;
   return {
     etcd_snapshot_backup_duration_seconds: (durationsMs['total'] ?? NaN) / 1000,
     etcd_snapshot_backup_phase_duration_seconds: phases(durationsMs),
     etcd_snapshot_backup_size_bytes: facts.size,
+    etcd_snapshot_backup_stored_size_bytes: storedSize,
     etcd_snapshot_backup_revision: facts.revision,
     etcd_snapshot_backup_keys: facts.totalKeys,
     etcd_snapshot_backup_live_keys: facts.liveKeys ?? NaN,

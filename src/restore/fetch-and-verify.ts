@@ -1,11 +1,18 @@
 import { type FileHandle, open, readdir, unlink } from 'node:fs/promises';
 import { join } from 'node:path';
 import { pathOf } from '../directories.ts';
-import { Interrupted, RunTimeout, StorageError, UnsafeError } from '../errors.ts';
+import { Interrupted, RunTimeout, StorageError, UnsafeError, VerificationError } from '../errors.ts';
 import { onDisk, statOf, withNames } from '../files.ts';
 import type { Log } from '../log.ts';
 import type { StartProgress } from '../progress.ts';
-import { checksumWarning, factsOf, openFile, readThrough, type SnapshotSource } from '../snapshot/source.ts';
+import {
+  checksumWarning,
+  factsOf,
+  openFile,
+  readThrough,
+  type SnapshotSource,
+  storedInFile,
+} from '../snapshot/source.ts';
 import type { SnapshotFacts, VerdictWithoutHash } from '../snapshot/verify/verdict.ts';
 
 const HINT =
@@ -16,9 +23,11 @@ interface FetchOptions {
   readonly startProgress: StartProgress;
   readonly log: Log;
   readonly signal: AbortSignal;
+  /** Fetch the stored bytes of a sealed snapshot, instead of its file. */
+  readonly asStored?: boolean;
 }
 
-/** A snapshot as a file on this machine, every page of it verified. */
+/** A snapshot as a file on this machine, every page of it verified, also where the file is sealed. */
 interface Fetched {
   readonly file: string;
   readonly facts: SnapshotFacts;
@@ -33,8 +42,8 @@ export async function bytesAt(source: SnapshotSource, dir: string): Promise<numb
 }
 
 /**
- * Downloads a stored snapshot into `dir` and verifies what the disk returns; a file is verified where it is. A download that
- * was interrupted is resumed.
+ * Downloads a stored snapshot into `dir` and verifies what the disk returns; a file is verified where it is, or unpacked into
+ * `dir` if it is sealed. A download that was interrupted is resumed.
  * @throws VerificationError when it is corrupt or does not match its record, and the download is removed;
  *   StorageError, UsageError for the disk, the abort's reason
  */
@@ -45,12 +54,13 @@ export async function fetchVerified(source: SnapshotSource, dir: string, options
     const facts = factsOf(source, verdict, HINT);
     return { file: source.name, facts, warning: checksumWarning(source, verdict) };
   }
-  await removeOthers(dir, part);
+  // What is left of a file can be of another one: it has no etag.
+  await removeOthers(dir, source.etag === undefined ? undefined : part);
   const resumed = (await bytesAt(source, dir)) > 0;
-  const verdict = await download(source, part, options);
   try {
-    return { file: part, facts: factsOf(source, verdict, HINT) };
+    return { file: part, facts: factsOf(source, await download(source, part, options), HINT) };
   } catch (error) {
+    if (!(error instanceof VerificationError)) throw error;
     await onDisk(`Removing ${part}`, unlink(part));
     if (!resumed) throw error;
   }
@@ -62,19 +72,21 @@ export async function fetchVerified(source: SnapshotSource, dir: string, options
 export async function keepsDownload(error: unknown, source: SnapshotSource, dir: string, log: Log): Promise<boolean> {
   const part = partOf(source, dir);
   const canResume = error instanceof StorageError || error instanceof Interrupted || error instanceof RunTimeout;
-  if (!canResume || part === undefined) return false;
+  if (!canResume || part === undefined || source.etag === undefined) return false;
   const size = (await statOf(part))?.size ?? 0;
   if (size === 0) return false;
   log.warn('kept the incomplete download: the same command resumes it', { dir: withNames(dir), size });
   return true;
 }
 
-/** The path of a download, which depends on the bytes of the blob; undefined for a file. */
-function partOf({ etag }: SnapshotSource, dir: string): string | undefined {
-  return etag === undefined ? undefined : join(dir, `snapshot-${etag.replaceAll(/\W/g, '')}.db`);
+/** The path of a download, which depends on the bytes of the blob; undefined for a file that needs none. */
+function partOf({ etag, stored }: SnapshotSource, dir: string): string | undefined {
+  if (etag === undefined && stored === undefined) return undefined;
+  const which = etag === undefined ? 'file' : etag.replaceAll(/\W/g, '');
+  return join(dir, `snapshot-${which}.db`);
 }
 
-async function removeOthers(dir: string, part: string): Promise<void> {
+async function removeOthers(dir: string, part: string | undefined): Promise<void> {
   for (const name of await readdir(dir)) {
     const path = join(dir, name);
     if (name.startsWith('snapshot-') && path !== part) await unlink(path);
@@ -86,8 +98,7 @@ async function download(source: SnapshotSource, part: string, options: FetchOpti
   const file = await onDisk(`Creating ${part}`, open(part, 'a', 0o600));
   try {
     await append(source, file, part, options);
-    const written = await openFile(pathOf(file.fd, part), options.signal);
-    const verdict = await readThrough({ ...written, name: source.name }, options);
+    const verdict = await readThrough(await written(source, pathOf(file.fd, part), options), options);
     await assertSameFile(file, part);
     return verdict;
   } finally {
@@ -95,20 +106,33 @@ async function download(source: SnapshotSource, part: string, options: FetchOpti
   }
 }
 
+/** The snapshot, as it can be read from the file that was written. */
+async function written(
+  source: SnapshotSource,
+  path: string,
+  { signal, asStored }: FetchOptions,
+): Promise<SnapshotSource> {
+  const { name, stored } = source;
+  if (asStored === true && stored !== undefined) return storedInFile(source, stored, path, signal);
+  return { ...(await openFile(path, signal, { skipHashCheck: source.skipHashCheck })), name };
+}
+
 /** Downloads what the file lacks. */
 async function append(
   source: SnapshotSource,
   file: FileHandle,
   part: string,
-  { startProgress, log }: FetchOptions,
+  { startProgress, log, asStored }: FetchOptions,
 ): Promise<void> {
-  const progress = startProgress(`downloading ${source.name}`, source.size);
+  const wanted = (asStored === true ? source.stored : undefined) ?? source;
+  const { size } = wanted;
+  const progress = startProgress(`downloading ${source.name}`, size);
   try {
     const { size: from } = await file.stat();
-    if (from > 0) log.info('resuming an interrupted download', { from, size: source.size });
+    if (from > 0) log.info('resuming an interrupted download', { from, size });
     progress.advance(from);
-    if (from < source.size) {
-      for await (const piece of source.read(from)) {
+    if (from < size) {
+      for await (const piece of wanted.read(from)) {
         await onDisk(`Writing ${part}`, file.appendFile(piece));
         progress.advance(piece.length);
       }

@@ -6,7 +6,8 @@ import { UsageError, VerificationError } from '../errors.ts';
 import { readNamed } from '../files.ts';
 import { type Layout, LAYOUT_NAMES, LAYOUTS } from '../installer-layouts.ts';
 import { formatInitialCluster, parseInitialCluster } from '../member.ts';
-import { snapshotName, type SnapshotRecord, takenAtOf } from '../snapshot/record.ts';
+import type { SnapshotRecord } from '../snapshot/record.ts';
+import { parseSnapshotName } from '../snapshot/snapshot-name.ts';
 import { printable } from '../text.ts';
 import {
   assertAgrees,
@@ -38,13 +39,12 @@ const Directory = v.pipe(
   v.check((path) => resolve(path) === path, 'has empty parts, or parts that are . or ..'),
 );
 
-const NAME_LENGTH = snapshotName('', new Date(0)).length;
 /** With any prefix that the configuration accepts. */
 const SnapshotName = v.pipe(
   v.string(),
   v.check((name) => {
-    const prefix = name.slice(0, -NAME_LENGTH);
-    return takenAtOf(prefix, name) !== undefined && (prefix === '' || TYPES.prefix.pattern.test(prefix));
+    const prefix = parseSnapshotName(name)?.prefix;
+    return prefix === '' || (prefix !== undefined && TYPES.prefix.pattern.test(prefix));
   }, 'is not the name of a snapshot of this program'),
 );
 

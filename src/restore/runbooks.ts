@@ -1,5 +1,6 @@
 import { basename } from 'node:path';
 import type { Layout } from '../installer-layouts.ts';
+import { encodingOfName, withoutEncoding } from '../snapshot/snapshot-name.ts';
 import { quoteShell } from '../text.ts';
 import type { Plan } from './plan.ts';
 
@@ -89,7 +90,7 @@ function serverTemplate(names: {
   return `${FIRST_STEP}
 [{first}, or another of them: it becomes the first] Write the snapshot to a file
 # {condition}
-etcd-snapshot restore --from-plan {plan} --download {file}
+etcd-snapshot restore --from-plan {plan} --download {file} {downloadOptions}
 # if no container can run here: do this on another host, and copy the file
 # the file contains all Secrets
 
@@ -173,7 +174,8 @@ function valuesOf(plan: Plan, planFile: string): Values {
     plan: planFile,
     first: members[0]?.name ?? '',
     ...{ dataDir, database },
-    file: `${dataDir}/${basename(snapshot.name)}`,
+    file: `${dataDir}/${withoutEncoding(basename(snapshot.name))}`,
+    downloadOptions: encodingOfName(snapshot.name) === undefined ? [] : ['--open'],
     // Dated, because a repetition of the step must not move the data that the member has by then.
     aside: `${database}-${stampOf(madeAt)}`,
     // Servers are joined where their etcd is.

@@ -1,4 +1,5 @@
 import { quoteShell } from '../text.ts';
+import type { Encoding } from './snapshot-name.ts';
 
 /** The format of a file that is not a snapshot. */
 export interface FileKind {
@@ -6,6 +7,8 @@ export interface FileKind {
   readonly name: string;
   /** The command that makes a snapshot of it, with FILE for its name; undefined when it contains none. */
   readonly unpack?: string | undefined;
+  /** It can be a sealed snapshot. */
+  readonly encoding?: Encoding;
   /** It is a database whose pages can be verified, but not its checksum. */
   readonly lacksChecksum?: boolean;
 }
@@ -24,7 +27,7 @@ const AGE: FileKind = { name: 'encrypted with age', unpack: 'age -d -i KEY -o sn
 /** Kinds whose files begin with a mark; the longer one first where two have the same start. */
 const MARKED: readonly (readonly [mark: Buffer, kind: FileKind])[] = [
   [hex('1f8b'), { name: 'compressed with gzip', unpack: 'gzip -dc FILE >snapshot.db' }],
-  [hex('28b52ffd'), { name: 'compressed with zstd', unpack: 'zstd -dc FILE >snapshot.db' }],
+  [hex('28b52ffd'), { name: 'compressed with zstd', unpack: 'zstd -dc FILE >snapshot.db', encoding: 'zstd' }],
   [hex('fd377a585a00'), { name: 'compressed with xz', unpack: 'xz -dc FILE >snapshot.db' }],
   [hex('425a68'), { name: 'compressed with bzip2', unpack: 'bzip2 -dc FILE >snapshot.db' }],
   [hex('04224d18'), { name: 'compressed with lz4', unpack: 'lz4 -dc FILE >snapshot.db' }],

@@ -1,7 +1,7 @@
 import { UsageError } from '../errors.ts';
 import { humanAge } from '../text.ts';
-import { snapshotName, type SnapshotRecord } from './record.ts';
-import { TRAILER_SIZE } from './verify/page.ts';
+import { blobSizeOf, type SnapshotRecord } from './record.ts';
+import { snapshotName } from './snapshot-name.ts';
 
 /**
  * Which blobs are snapshots, and which one is the newest: everything that chooses, counts or deletes uses these rules.
@@ -71,11 +71,12 @@ function uncounted<T extends CataloguedBlob>(blob: T, problem: string): T {
 }
 
 function problemOf(prefix: string, { name, size }: CataloguedBlob, record: SnapshotRecord): string | undefined {
-  if (name !== snapshotName(prefix, record.takenAt)) {
-    const isElsewhere = name.endsWith(snapshotName('', record.takenAt));
-    return isElsewhere ? ELSEWHERE : 'its name does not match the time in its record';
+  const { takenAt, encoding } = record;
+  if (name !== snapshotName(prefix, takenAt, encoding)) {
+    const isElsewhere = name.endsWith(snapshotName('', takenAt, encoding));
+    return isElsewhere ? ELSEWHERE : 'its name does not match the time or the encoding in its record';
   }
-  const expected = record.totalSize + TRAILER_SIZE;
+  const expected = blobSizeOf(record);
   return size === expected ? undefined : `it has ${size} bytes, but its record says ${expected}`;
 }
 

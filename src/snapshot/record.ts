@@ -1,23 +1,8 @@
 import * as v from 'valibot';
 import { printable } from '../text.ts';
 import { isPeerUrl } from '../url.ts';
-
-const NAME = /^kubernetes-etcd-snapshot_(\d{4})(\d{2})(\d{2})_(\d{2})(\d{2})(\d{2})\.db$/;
-
-/** `<prefix>kubernetes-etcd-snapshot_YYYYMMDD_HHMMSS.db` in UTC: of fixed width, so that names sort by age. */
-export function snapshotName(prefix: string, takenAt: Date): string {
-  const [day, time] = takenAt.toISOString().split(/[T.]/);
-  return `${prefix}kubernetes-etcd-snapshot_${day?.replaceAll('-', '')}_${time?.replaceAll(':', '')}.db`;
-}
-
-/** When a snapshot of this name was taken; undefined for a name that this tool does not give under this prefix. */
-export function takenAtOf(prefix: string, name: string): Date | undefined {
-  const match = name.startsWith(prefix) ? NAME.exec(name.slice(prefix.length)) : null;
-  if (match === null) return undefined;
-  const [, year, month, day, hour, minute, second] = match;
-  const takenAt = new Date(`${year}-${month}-${day}T${hour}:${minute}:${second}Z`);
-  return Number.isNaN(takenAt.getTime()) ? undefined : takenAt;
-}
+import { type Encoding, ENCODINGS } from './snapshot-name.ts';
+import { TRAILER_SIZE } from './verify/page.ts';
 
 const TOOL = 'etcd-snapshot/';
 
@@ -61,9 +46,12 @@ const RecordedMember = v.object({
 /** A member of the cluster at the time of the snapshot. */
 export type RecordedMember = Readonly<v.InferOutput<typeof RecordedMember>>;
 
+/** In lower-case hex, as `sha256sum` prints it. */
+const Sha256 = v.pipe(v.string(), v.regex(/^[0-9a-f]{64}$/, 'is not a sha256'));
+
 const FIELDS = {
-  /** Of the whole file in lower-case hex, as `sha256sum` prints it. */
-  sha256: v.pipe(v.string(), v.regex(/^[0-9a-f]{64}$/, 'is not a sha256')),
+  /** Of the whole file. */
+  sha256: Sha256,
   /** As `etcdctl snapshot status -w table` prints it. */
   hash: v.pipe(v.string(), v.regex(/^[0-9a-f]{1,8}$/, 'is not a hash as etcdctl prints it')),
   revision: count(0, MAX_REVISION),
@@ -98,16 +86,50 @@ const FIELDS = {
     v.maxLength(100, 'is too long'),
     v.regex(/^etcd-snapshot\/\d+(\.\d+){0,2}([-+][\w.+-]+)?$/, 'is not a version of this program'),
   ),
+  /** How the blob holds the file; undefined where the blob is the file itself. The other two are of the blob then. */
+  encoding: v.optional(v.picklist(ENCODINGS, 'is unknown')),
+  storedSize: v.optional(count(1, MAX_DATABASE)),
+  storedSha256: v.optional(Sha256),
 };
 
 /** What metadata must be to count as a record. Fields that a later version adds are ignored. */
 const Metadata = v.pipe(
   v.object(FIELDS),
   v.check(({ totalKeys, totalSize }) => totalKeys <= totalSize, 'has more keys than bytes'),
+  v.check(
+    ({ encoding, storedSize, storedSha256 }) =>
+      (encoding === undefined) === (storedSize === undefined) &&
+      (encoding === undefined) === (storedSha256 === undefined),
+    'has only a part of encoding, storedsize and storedsha256',
+  ),
 );
 
 /** The record of a snapshot: the blob's metadata, set at the commit and never changed. */
 export type SnapshotRecord = Readonly<v.InferOutput<typeof Metadata>>;
+
+/** What a record says of a sealed blob. */
+export interface Seal {
+  readonly encoding: Encoding;
+  /** Bytes. */
+  readonly storedSize: number;
+  readonly storedSha256: string;
+}
+
+/** Undefined where the blob is the snapshot's file itself. */
+export function sealOf({ encoding, storedSize, storedSha256 }: SnapshotRecord): Seal | undefined {
+  if (encoding === undefined || storedSize === undefined || storedSha256 === undefined) return undefined;
+  return { encoding, storedSize, storedSha256 };
+}
+
+/** Bytes of the snapshot's file. */
+export function fileSizeOf({ totalSize }: SnapshotRecord): number {
+  return totalSize + TRAILER_SIZE;
+}
+
+/** Bytes of its blob. */
+export function blobSizeOf(record: SnapshotRecord): number {
+  return record.storedSize ?? fileSizeOf(record);
+}
 
 /** Names of metadata are the fields' in lower case, because Azure does not keep their case; values are ASCII. */
 export function toMetadata(record: SnapshotRecord): Record<string, string> {
@@ -134,8 +156,9 @@ export function parseMetadata(metadata: Readonly<Record<string, unknown>> = {}):
   const { tool } = metadata;
   const isOurs = typeof tool === 'string' && tool.startsWith(TOOL);
   if (!isOurs && !('uploadid' in metadata && 'takenat' in metadata)) return {};
-  const fields = Object.keys(FIELDS).map((field) => [field, metadata[field.toLowerCase()]]);
-  const parsed = v.safeParse(Metadata, Object.fromEntries(fields));
+  const fields = Object.keys(FIELDS).map((field) => [field, metadata[field.toLowerCase()]] as const);
+  const present = fields.filter(([, value]) => value !== undefined);
+  const parsed = v.safeParse(Metadata, Object.fromEntries(present));
   if (parsed.success) return { record: parsed.output };
   return { problem: `its record is not well-formed: ${problemIn(parsed.issues[0])}` };
 }
@@ -169,7 +192,7 @@ function count(min: number, max: number) {
 function problemIn(issue: v.BaseIssue<unknown>): string {
   const [field = '', ...inside] = (issue.path ?? []).map(({ key }) => String(key));
   const path = [field.toLowerCase(), ...inside].join('.');
-  if (issue.kind !== 'schema') return `${path === '' ? 'it' : path} ${issue.message}`;
+  if (issue.kind !== 'schema' || issue.type === 'picklist') return `${path === '' ? 'it' : path} ${issue.message}`;
   return `${path} is ${issue.received === 'undefined' ? 'missing' : 'of the wrong type'}`;
 }
 

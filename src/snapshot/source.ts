@@ -7,18 +7,32 @@ import type { StartProgress } from '../progress.ts';
 import type { StoredBlob } from '../store/catalogue.ts';
 import type { BlobStore } from '../store/store.ts';
 import { printable } from '../text.ts';
-import { type FileKind, hintFor } from './file-kind.ts';
+import { type FileKind, hintFor, recognize } from './file-kind.ts';
 import { type ClusterIds, laterThan, newestSnapshot } from './inventory.ts';
-import type { SnapshotRecord } from './record.ts';
+import { fileSizeOf, sealOf, type SnapshotRecord } from './record.ts';
+import { type Encoding, encodingOfName } from './snapshot-name.ts';
 import type { VerdictWithoutHash } from './verify/verdict.ts';
 import type { SnapshotFacts } from './verify/verdict.ts';
 import { SnapshotVerifier } from './verify/verifier.ts';
 
+/** How a sealed snapshot is stored: its bytes are not those of the snapshot's file. */
+export interface StoredForm {
+  readonly encoding: Encoding;
+  /** Bytes. */
+  readonly size: number;
+  /** As its record says; undefined for a file of this machine. */
+  readonly sha256: string | undefined;
+  /** The stored bytes from this one on. */
+  read(from?: number): AsyncIterable<Buffer>;
+}
+
 /** A snapshot that can be read, wherever it is. */
 export interface SnapshotSource {
   readonly name: string;
-  /** Bytes. */
+  /** Bytes of the snapshot's file. */
   readonly size: number;
+  /** Undefined where what is stored is the snapshot's file itself. */
+  readonly stored: StoredForm | undefined;
   readonly record: SnapshotRecord | undefined;
   /** Why a stored snapshot has no record although it has metadata of this tool. */
   readonly problem?: string | undefined;
@@ -26,7 +40,7 @@ export interface SnapshotSource {
   readonly etag: string | undefined;
   /** It is verified without its sha256, as a copy of a member's database has none; never what is in the container. */
   readonly skipHashCheck: boolean;
-  /** Its bytes from this one on, to the end; each call reads again, and fails when the snapshot has changed. */
+  /** The bytes of its file from this one on, to the end; each call reads again, and fails when the snapshot has changed. */
   read(from?: number): AsyncIterable<Buffer>;
   /** @throws UnsafeError when a file was written to since it was opened */
   assertUnchanged(): Promise<void>;
@@ -56,7 +70,7 @@ export async function openFile(
     const { file, stats: opened } = await openRegular(path);
     await file.close();
     return {
-      ...{ name: path, size: opened.size, record: undefined, etag: undefined, skipHashCheck },
+      ...{ name: path, size: opened.size, stored: undefined, record: undefined, etag: undefined, skipHashCheck },
       read: (from) => readFile(path, signal, from),
       async assertUnchanged() {
         const found = await stat(path).catch((error: unknown) => {
@@ -85,6 +99,59 @@ async function* readFile(path: string, signal: AbortSignal, start = 0): AsyncGen
   } catch (error) {
     // A stream that is aborted throws an error of its own instead of the reason.
     throw signal.aborted ? signal.reason : unreadable(path, error);
+  }
+}
+
+/** What a source has in common with a sealed one, wherever its bytes are. */
+type Opened = Pick<SnapshotSource, 'size' | 'stored' | 'read'>;
+
+/** @param size of the snapshot's file: more bytes are an error */
+function open(name: string, stored: StoredForm, size: number): Opened {
+  return { size, stored, read: (from) => openedBytes(name, stored, size, from) };
+}
+
+/** The same for a file that can also be a sealed snapshot: no record says so, but its first bytes do. */
+export async function openFileOrSealed(...parameters: Parameters<typeof openFile>): Promise<SnapshotSource> {
+  const file = await openFile(...parameters);
+  const { name, size: storedSize } = file;
+  const encoding = await encodingOf(file);
+  if (encoding === undefined) return file;
+  const stored: StoredForm = { encoding, size: storedSize, sha256: undefined, read: (from) => file.read(from) };
+  // Its size is known only when it was unpacked once.
+  let size = 0;
+  for await (const piece of openedBytes(name, stored)) size += piece.length;
+  return { ...file, ...open(name, stored, size) };
+}
+
+async function encodingOf(file: SnapshotSource): Promise<Encoding | undefined> {
+  for await (const piece of file.read()) return recognize(piece)?.encoding;
+  return undefined;
+}
+
+/** The same sealed snapshot, whose stored bytes are in a file of this machine. */
+export function storedInFile(
+  source: SnapshotSource,
+  stored: StoredForm,
+  path: string,
+  signal: AbortSignal,
+): SnapshotSource {
+  const read = (from?: number): AsyncIterable<Buffer> => readFile(path, signal, from);
+  return { ...source, ...open(source.name, { ...stored, read }, source.size) };
+}
+
+/** A sealed snapshot can only be opened from its beginning. Only a sealed one loads the code for it. */
+async function* openedBytes(
+  name: string,
+  stored: StoredForm,
+  size?: number,
+  from = 0,
+): AsyncGenerator<Buffer, void, void> {
+  const { unseal } = await import('../sealed/unseal.ts');
+  let passed = 0;
+  for await (const piece of unseal(stored.read(), { name, size, storedSha256: stored.sha256 })) {
+    const skipped = Math.min(piece.length, Math.max(0, from - passed));
+    passed += piece.length;
+    if (skipped < piece.length) yield piece.subarray(skipped);
   }
 }
 
@@ -203,14 +270,36 @@ export async function passBytes(
   }
 }
 
+/** @throws VerificationError when name and record of a blob contradict each other */
 function sourceOf(store: BlobStore, blob: StoredBlob): SnapshotSource {
-  const { etag, size, record, problem } = blob;
+  const { name, etag, size, record, problem } = blob;
+  const seal = record && sealOf(record);
+  if (record !== undefined && encodingOfName(name) !== seal?.encoding) {
+    throw new VerificationError(
+      `${printable(name)} is not a valid snapshot: its name does not match its record, which says ${encodingText(seal?.encoding)}.`,
+      'Use another snapshot. To see them, run: etcd-snapshot list',
+    );
+  }
+  const read = (from?: number): AsyncIterable<Buffer> => store.read(name, etag, size, from);
   return {
-    ...{ name: blob.name, size, record, problem, etag, skipHashCheck: false },
-    read: (from) => store.read(blob.name, etag, size, from),
+    ...{ name, record, problem, etag, skipHashCheck: false },
+    ...(record === undefined || seal === undefined
+      ? { size, stored: undefined, read }
+      : open(name, { encoding: seal.encoding, size, sha256: seal.storedSha256, read }, fileSizeOf(record))),
     // Each read asks for this state of the blob.
     assertUnchanged: async () => {},
   };
+}
+
+/** What results say of a sealed snapshot as JSON; nothing of others. */
+export function storedJson(stored: StoredForm | undefined): object {
+  if (stored === undefined) return {};
+  return { encoding: stored.encoding, storedSize: stored.size, storedSha256: stored.sha256 };
+}
+
+/** How a snapshot is stored, in words that follow "it is". */
+export function encodingText(encoding: Encoding | undefined): string {
+  return encoding === undefined ? 'not sealed' : 'compressed with zstd';
 }
 
 function noSuchSnapshot(message: string, hint: string, cause?: unknown): WorkerError {

@@ -2,7 +2,8 @@ import type { BlobItem, ContainerClient } from '@azure/storage-blob';
 import * as v from 'valibot';
 import { StorageError } from '../errors.ts';
 import type { CataloguedBlob } from '../snapshot/inventory.ts';
-import { parseMetadata, takenAtOf } from '../snapshot/record.ts';
+import { parseMetadata } from '../snapshot/record.ts';
+import { takenAtOf } from '../snapshot/snapshot-name.ts';
 import type { Requests } from './requests.ts';
 
 /** Bytes of metadata that the service accepts for one blob, names included. */

@@ -102,11 +102,11 @@ export class StagedUpload {
 
   /**
    * Makes the blob visible, with its record as metadata, unless the name is taken.
-   * @param record carries this upload's `uploadId`
+   * @param record carries this upload's `uploadId`, and describes the blob if it is sealed
    * @throws StorageError; the service may have committed nevertheless: then the snapshot is visible and complete
    */
   async commit(snapshot: VerifiedSnapshot, record: SnapshotRecord): Promise<Committed> {
-    if (snapshot.facts.size !== this.#size || record.uploadId !== this.uploadId) {
+    if ((record.storedSize ?? snapshot.facts.size) !== this.#size || record.uploadId !== this.uploadId) {
       throw new Error('verdict or record are not of this upload');
     }
     try {

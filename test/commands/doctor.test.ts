@@ -1,7 +1,7 @@
 import { join } from 'node:path';
 import { ContainerSASPermissions } from '@azure/storage-blob';
 import t, { type Test } from 'tap';
-import { snapshotName } from '../../src/snapshot/record.ts';
+import { snapshotName } from '../../src/snapshot/snapshot-name.ts';
 import { Azurite } from '../support/azurite.ts';
 import { putSnapshot } from '../support/catalogue.ts';
 import { makeAuthority } from '../support/certificates.ts';

@@ -1,11 +1,12 @@
 import { mkdtempSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { zstdCompressSync } from 'node:zlib';
 import t from 'tap';
 import { Interrupted } from '../../src/errors.ts';
 import { createLog } from '../../src/log.ts';
 import { fetchVerified } from '../../src/restore/fetch-and-verify.ts';
 import type { SnapshotRecord } from '../../src/snapshot/record.ts';
-import type { SnapshotSource } from '../../src/snapshot/source.ts';
+import { openFileOrSealed, type SnapshotSource } from '../../src/snapshot/source.ts';
 import { SNAPSHOT } from '../support/fixtures.ts';
 import { temporaryFolder } from '../support/process.ts';
 import { snapshot, vectors } from '../support/vectors.ts';
@@ -18,7 +19,7 @@ const PART = 'snapshot-0x1.db';
 function stored(bytes: Buffer, record?: Partial<SnapshotRecord>): { source: SnapshotSource; reads: number[] } {
   const reads: number[] = [];
   const source: SnapshotSource = {
-    ...{ name: 'stored', size: bytes.length, etag: '"0x1"', skipHashCheck: false },
+    ...{ name: 'stored', size: bytes.length, stored: undefined, etag: '"0x1"', skipHashCheck: false },
     record: record as SnapshotRecord | undefined,
     async *read(from = 0) {
       reads.push(from);
@@ -29,7 +30,7 @@ function stored(bytes: Buffer, record?: Partial<SnapshotRecord>): { source: Snap
   return { source, reads };
 }
 
-function fetchTo(dir: string, source: SnapshotSource, signal = new AbortController().signal) {
+function fetchTo(dir: string, source: SnapshotSource, signal = new AbortController().signal, asStored = false) {
   const progress: [string, number][] = [];
   const startProgress = (doing: string) => {
     const line: [string, number] = [doing, 0];
@@ -37,7 +38,7 @@ function fetchTo(dir: string, source: SnapshotSource, signal = new AbortControll
     return { advance: (bytes: number) => void (line[1] += bytes), end: () => {} };
   };
   const log = createLog('json', 'error', () => {});
-  const fetched = fetchVerified(source, dir, { memoryBudget: 64 * 1024 * 1024, startProgress, log, signal });
+  const fetched = fetchVerified(source, dir, { memoryBudget: 64 * 1024 * 1024, startProgress, log, signal, asStored });
   return { fetched, progress };
 }
 
@@ -96,4 +97,21 @@ t.test('nothing is kept of what cannot be verified', async (t) => {
   const { fetched } = fetchTo(dir, stored(SNAPSHOT).source, controller.signal);
   await t.rejects(fetched, controller.signal.reason as Error);
   t.ok(readFileSync(join(dir, PART)).equals(SNAPSHOT), 'the download of an interrupted run is kept');
+});
+
+t.test('a sealed snapshot is opened from its beginning, and what an earlier file left is not used', async (t) => {
+  const file = join(home, 'sealed.db.zst');
+  writeFileSync(file, zstdCompressSync(SNAPSHOT));
+  const source = await openFileOrSealed(file, new AbortController().signal);
+  t.match(source, { size: SNAPSHOT.length, stored: { encoding: 'zstd' } });
+  const dir = directory();
+  writeFileSync(join(dir, 'snapshot-file.db'), 'of another file');
+  t.ok(readFileSync((await fetchTo(dir, source).fetched).file).equals(SNAPSHOT));
+
+  const resumed = directory();
+  writeFileSync(join(resumed, PART), SNAPSHOT.subarray(0, 5000));
+  const blob = { ...source, etag: '"0x1"' };
+  t.ok(readFileSync((await fetchTo(resumed, blob).fetched).file).equals(SNAPSHOT), 'resumed');
+  const asStored = await fetchTo(resumed, blob, undefined, true).fetched;
+  t.ok(readFileSync(asStored.file).equals(readFileSync(file)), 'as it is stored, although the opened one was there');
 });

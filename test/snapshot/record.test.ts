@@ -1,12 +1,6 @@
 import t from 'tap';
-import {
-  parseMetadata,
-  snapshotName,
-  type SnapshotRecord,
-  takenAtOf,
-  toMetadata,
-  toolName,
-} from '../../src/snapshot/record.ts';
+import { parseMetadata, type SnapshotRecord, toMetadata, toolName } from '../../src/snapshot/record.ts';
+import { encodingOfName, snapshotName, takenAtOf } from '../../src/snapshot/snapshot-name.ts';
 import { fromMetadata } from '../support/catalogue.ts';
 import { DEFECTS, REQUIRED, withDefect } from '../support/defects.ts';
 
@@ -110,5 +104,10 @@ t.test('names are of fixed width, in UTC, and tell when the snapshot was taken',
   t.equal(takenAtOf('', name), undefined, 'under another prefix');
   t.equal(takenAtOf('', 'kubernetes-etcd-snapshot_20261399_040506.db'), undefined, 'no such day');
   t.equal(takenAtOf('', 'notes.txt'), undefined);
+  const sealed = snapshotName('prod-eu/', RECORD.takenAt, 'zstd');
+  t.equal(sealed, `${name}.zst`);
+  t.strictSame(takenAtOf('prod-eu/', sealed), takenAtOf('prod-eu/', name));
+  t.equal(encodingOfName(sealed), 'zstd');
+  t.equal(encodingOfName(name), undefined);
   t.end();
 });

@@ -1,0 +1,43 @@
+/** How a blob or a file holds a snapshot, if not as etcd made it: names of formats, the innermost first. */
+export const ENCODINGS = ['zstd'] as const;
+export type Encoding = (typeof ENCODINGS)[number];
+
+const NAME = /kubernetes-etcd-snapshot_(\d{4})(\d{2})(\d{2})_(\d{2})(\d{2})(\d{2})\.db(?:\.zst)?$/;
+
+const SUFFIXES: Readonly<Record<Encoding, string>> = { zstd: '.zst' };
+
+/**
+ * `<prefix>kubernetes-etcd-snapshot_YYYYMMDD_HHMMSS.db` in UTC, of fixed width, so that names sort by age. The name of a sealed
+ * snapshot also has the endings that `zstd` gives its files.
+ */
+export function snapshotName(prefix: string, takenAt: Date, encoding?: Encoding): string {
+  const [day, time] = takenAt.toISOString().split(/[T.]/);
+  const suffix = encoding === undefined ? '' : SUFFIXES[encoding];
+  return `${prefix}kubernetes-etcd-snapshot_${day?.replaceAll('-', '')}_${time?.replaceAll(':', '')}.db${suffix}`;
+}
+
+/** The parts of a name that this tool gives; undefined for any other name. */
+export function parseSnapshotName(name: string): { readonly prefix: string; readonly takenAt: Date } | undefined {
+  const match = NAME.exec(name);
+  if (match === null) return undefined;
+  const [, year, month, day, hour, minute, second] = match;
+  const takenAt = new Date(`${year}-${month}-${day}T${hour}:${minute}:${second}Z`);
+  return Number.isNaN(takenAt.getTime()) ? undefined : { prefix: name.slice(0, match.index), takenAt };
+}
+
+/** When a snapshot of this name was taken; undefined for a name that this tool does not give under this prefix. */
+export function takenAtOf(prefix: string, name: string): Date | undefined {
+  const parsed = parseSnapshotName(name);
+  return parsed?.prefix === prefix ? parsed.takenAt : undefined;
+}
+
+/** The name of the snapshot's file. */
+export function withoutEncoding(name: string): string {
+  const encoding = encodingOfName(name);
+  return encoding === undefined ? name : name.slice(0, -SUFFIXES[encoding].length);
+}
+
+/** What the ending of a name promises. */
+export function encodingOfName(name: string): Encoding | undefined {
+  return ENCODINGS.find((encoding) => name.endsWith(SUFFIXES[encoding]));
+}
