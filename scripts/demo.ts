@@ -35,7 +35,7 @@ async function demo(): Promise<void> {
   const tools = findEtcd().at(-1);
   if (tools === undefined) throw new Error('no etcd found');
   console.log(`This demo takes about a minute and needs no Azure account. It will
-  1. start an etcd ${tools.version} cluster (three members, TLS), and Azurite, which emulates Azure Blob Storage
+  1. start an etcd ${tools.version} cluster (three members, TLS) and Azurite, an emulator of Azure Storage
   2. take a backup, list it and verify it
   3. run a drill: restore the backup into a temporary directory and compare it
   4. delete the data of all three members, and restore the cluster from the backup
@@ -78,7 +78,7 @@ Ctrl-C ends it at any time.`);
   say(`Done in ${Math.round((performance.now() - start) / 1000)} s: every member is healthy, and the key is back.`);
   console.log(`Next:
   node_modules/.bin/node -- dist/main.js help   all commands
-  README.md                                     back up your own cluster: Kubernetes CronJob or docker run
+  README.md                                     back up your own cluster: CronJob or docker run
   docs/restore.md                               the runbook for the day of a real disaster`);
 }
 

@@ -1,5 +1,5 @@
 import t from 'tap';
-import { alignColumns, humanAge, paint, printableLines, withColours } from '../src/text.ts';
+import { afterColon, alignColumns, humanAge, paint, printableLines, withColours } from '../src/text.ts';
 
 const HEADINGS = ['NAME', 'SIZE', 'WHY'];
 
@@ -39,5 +39,19 @@ t.test('ages in words', (t) => {
     ] as const),
   ])
     t.equal(humanAge(seconds * second), age);
+  t.end();
+});
+
+t.test('a sentence after a colon begins in lower case, a name does not', (t) => {
+  for (const [sentence, shown] of [
+    ['It was added.', 'it was added.'],
+    ['A member answers.', 'a member answers.'],
+    ['SNAPSHOT_TIMEOUT is over.', 'SNAPSHOT_TIMEOUT is over.'],
+    ['Azure refused it.', 'Azure refused it.'],
+    ['Entra ID refused it.', 'Entra ID refused it.'],
+    ['', ''],
+  ] as const) {
+    t.equal(afterColon(sentence), shown);
+  }
   t.end();
 });

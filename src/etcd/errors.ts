@@ -65,7 +65,7 @@ const CALL_ERRORS: readonly Row[] = [
   ],
   [
     /unhealthy cluster/,
-    'it must be connected to all voting members for at least five seconds, and is not',
+    'it has not been connected to all voting members for five seconds',
     'Run the command again when all are connected (`etcd-snapshot health`): only then does etcd change its members.',
   ],
   [

@@ -277,6 +277,6 @@ t.test('without the permission to delete it stops at once', async (t) => {
   );
   t.match(
     errorOf({ stderr }).message,
-    /^Retention is incomplete: The account key has no permission on container .*\(failed while deleting /,
+    /^Retention is incomplete: the account key has no permission on container .*\(failed while deleting /,
   );
 });

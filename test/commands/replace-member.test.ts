@@ -244,7 +244,7 @@ t.test('interrupted after the removal and after the addition, at a terminal', { 
   const late = await runWorker(replacement.args('--yes', '--no-backup', '--wait'), short);
   t.equal(late.code, 20);
   t.match(errorOf(late), {
-    message: /not finished: Timed out after 15 s \(SNAPSHOT_TIMEOUT\)/,
+    message: /not finished: timed out after 15 s \(SNAPSHOT_TIMEOUT\)/,
     hint: /same command again/,
   });
   await replacement.finish(t, settings, '--no-backup');
