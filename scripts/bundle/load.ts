@@ -1,6 +1,6 @@
 // Loads the program with V8's code cache of a whole run. Node makes its own compile cache before a file runs, without the functions
 // that V8 compiles when they are called first: nine tenths of what a start needs.
-import { readFileSync, renameSync, writeFileSync } from 'node:fs';
+import { closeSync, openSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { createRequire, getCompileCacheDir } from 'node:module';
 import { fileURLToPath } from 'node:url';
 import { Script } from 'node:vm';
@@ -14,6 +14,8 @@ type Run = (exports: object, require: (id: string) => unknown, module: object, i
 const loaded = new Map<string, { readonly exports: object }>();
 const requirePackage = createRequire(import.meta.url);
 const caches = getCompileCacheDir();
+/** What has no cache yet, by the file of the cache. */
+const uncached = new Map<string, Script>();
 
 /**
  * What `require` returns in the files of the program, which are CommonJS. Node's own modules are taken as they are: an `import` of one
@@ -31,15 +33,14 @@ function load(id: string): unknown {
   return module.exports;
 }
 
-/** @param cache made at the end of a run without one; the file's name has a hash of its content */
+/** @param cache made at the end of a run without one; its name has a hash of the content */
 function compiled(filename: string, cache: string | undefined): Script {
   // The bundler escapes all that is not ASCII.
   const source = `(function (exports, require, module, importMetaUrl) {${readFileSync(filename, 'latin1')}\n})`;
   const cachedData = cache === undefined ? undefined : contentOf(cache);
   const script = new Script(source, { filename, ...(cachedData && { cachedData }) });
-  if (cache !== undefined && (cachedData === undefined || script.cachedDataRejected === true)) {
-    process.on('exit', () => write(cache, script.createCachedData()));
-  }
+  if (cache !== undefined && (cachedData === undefined || script.cachedDataRejected === true))
+    uncached.set(cache, script);
   return script;
 }
 
@@ -51,15 +52,21 @@ function contentOf(file: string): Buffer | undefined {
   }
 }
 
-/** Completely or not at all, because others can be reading it. A directory that is read-only stays without. */
-function write(file: string, content: Buffer): void {
+/** Completely or not at all, because others can be reading it. */
+function writeCaches(): void {
   try {
-    const temporary = `${file}.${process.pid}`;
-    writeFileSync(temporary, content);
-    renameSync(temporary, file);
+    for (const [cache, script] of uncached) {
+      const temporary = `${cache}.${process.pid}`;
+      // Opened first, because the directory can be read-only, and making the cache takes time.
+      const file = openSync(temporary, 'w');
+      writeFileSync(file, script.createCachedData());
+      closeSync(file);
+      renameSync(temporary, cache);
+    }
   } catch {
     // The next run tries it again.
   }
 }
 
+process.on('exit', writeCaches);
 export const { main } = load(PROGRAM) as { readonly main: typeof mainOfProgram };
