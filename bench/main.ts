@@ -98,7 +98,7 @@ async function prepare(): Promise<Bench> {
   await trust(tls);
   await makeCompileCache(memory);
   const hasCli = (process.env['PATH'] ?? '').split(delimiter).some((dir) => existsSync(join(dir, 'az')));
-  if (!hasCli) say("without the Azure CLI (`az`) the book's chain is not measured");
+  if (!hasCli) say("without the Azure CLI (`az`) the shell worker's chain is not measured");
   return {
     ...{ tools, tls, memory, hasCli },
     disk: temporary(options.disk),

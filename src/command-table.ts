@@ -39,7 +39,7 @@ export const GLOBAL_OPTIONS = {
   'env-file': {
     type: 'string',
     value: 'FILE',
-    help: 'read variables from FILE as well (default: .env in the working directory, if it is yours)',
+    help: 'read variables from FILE as well (default: .env in the working directory, if you own it)',
   },
   help: { type: 'boolean', short: 'h', help: 'show this help' },
   version: { type: 'boolean', short: 'v', help: 'show the version' },
@@ -178,7 +178,7 @@ export const COMMANDS: Readonly<Record<string, Command>> = {
     operands: ['ID|NAME'],
     summary: 'remove a failed member and add its replacement, step by step',
     about:
-      'Takes a backup, removes a failed member, adds its replacement as a learner, prints the settings for the etcd of the replacement, and promotes it when it has caught up. Refuses every step that would cost the quorum. Run it again to continue after an interruption.',
+      'Takes a backup, removes a failed member, adds its replacement as a learner, prints the settings for the etcd of the replacement, and promotes it when it has caught up. Refuses any step that would lose quorum. Run it again to continue after an interruption.',
     options: {
       name: { type: 'string', value: 'NEW', help: 'name of the new member (required)' },
       'peer-urls': { type: 'string', value: 'URL', help: 'its peer URL (required)' },
@@ -186,7 +186,7 @@ export const COMMANDS: Readonly<Record<string, Command>> = {
       'data-dir': {
         type: 'string',
         value: 'DIR',
-        help: 'its data directory (default: the directory NEW where the layout keeps its data)',
+        help: 'its data directory (default: NEW in the data directory of the layout)',
       },
       layout: { type: 'string', value: 'LAYOUT', help: 'aks-engine or kubeadm (default: detected on this host)' },
       voter: { type: 'boolean', help: 'add it as a voting member directly, not as a learner first' },
@@ -202,7 +202,7 @@ export const COMMANDS: Readonly<Record<string, Command>> = {
     load: async () => (await import('./commands/restore.ts')).restore,
     needs: needsOfRestore,
     operands: ['[NAME|FILE]'],
-    summary: 'restore a snapshot on one member, or plan all the steps',
+    summary: "restore one member's data, or plan the restore of all members",
     about:
       'Downloads and verifies a snapshot (the newest, if none is named) and passes it to etcdutl or etcdctl, which creates the data directory of one member. Start with --plan: it prints the steps for all members and changes nothing. An interrupted download is resumed.',
     options: {
@@ -223,24 +223,28 @@ export const COMMANDS: Readonly<Record<string, Command>> = {
       name: {
         type: 'string',
         value: 'NAME',
-        help: 'name of the member; without --initial-cluster it must be a member of the snapshot, and is restored alone',
+        help: 'name of the member to restore; without --initial-cluster it must be in the snapshot, and becomes the only member',
       },
       'initial-cluster': {
         type: 'string',
         value: 'LIST',
-        help: 'all members as NAME=PEER-URL, separated by commas, as for etcdutl',
+        help: 'all members as NAME=PEER-URL, separated by commas, as in etcdutl snapshot restore',
       },
-      'initial-cluster-token': { type: 'string', value: 'TOKEN', help: 'as for etcdutl' },
-      'initial-advertise-peer-urls': { type: 'string', value: 'URLS', help: 'as for etcdutl' },
+      'initial-cluster-token': { type: 'string', value: 'TOKEN', help: 'as in etcdutl snapshot restore' },
+      'initial-advertise-peer-urls': { type: 'string', value: 'URLS', help: 'as in etcdutl snapshot restore' },
       'data-dir': {
         type: 'string',
         value: 'DIR',
-        help: 'the directory to create; with --swap that of the stopped etcd',
+        help: 'the directory to create; with --swap, the data directory of the stopped etcd',
       },
-      'wal-dir': { type: 'string', value: 'DIR', help: 'directory for the write-ahead log, as for etcdutl' },
+      'wal-dir': {
+        type: 'string',
+        value: 'DIR',
+        help: 'directory for the write-ahead log, as in etcdutl snapshot restore',
+      },
       'owner-from': { type: 'string', value: 'DIR', help: 'give the new directory the owner and mode of DIR' },
       'no-bump': { type: 'boolean', help: 'do not raise the revision' },
-      force: { type: 'boolean', help: 'restore, or plan to restore, although the cluster has or could have quorum' },
+      force: { type: 'boolean', help: 'restore, or create a plan, even if the cluster has quorum or this is unknown' },
       swap: { type: 'boolean', help: 'replace the data of a stopped member with restored data; the old data is kept' },
       download: {
         type: 'string',
@@ -264,7 +268,7 @@ export const COMMANDS: Readonly<Record<string, Command>> = {
     operands: ['[NAME|FILE]'],
     summary: 'test that a snapshot can be restored',
     about:
-      'Restores a snapshot (the newest, if none is named) into a temporary directory, starts a real etcd from it, which opens no port, compares revision, keys and HashKV with the snapshot, and shows how long a recovery takes. Leaves nothing behind.',
+      'Restores a snapshot (the newest, if none is named) into a temporary directory, starts a real etcd with it that opens no port, compares revision, keys and HashKV with the snapshot, and shows how long a recovery takes. Removes its files afterwards.',
     options: {
       'temp-dir': { type: 'string', value: 'DIR', help: 'directory with space for twice the database (default: /tmp)' },
       ...CLUSTER_ID,
@@ -280,7 +284,7 @@ export const EXIT_CODES: Readonly<Record<number, string>> = {
   0: 'done',
   1: 'unexpected error',
   2: 'usage or configuration error; nothing was done',
-  3: 'done, but incomplete: retention was held or could not delete',
+  3: 'done, but incomplete: retention was held, or could not delete every snapshot',
   10: 'etcd cannot be reached, or refused the request',
   11: 'the snapshot failed verification',
   12: 'storage cannot be reached, or refused the request',

@@ -119,7 +119,7 @@ export class HeldDirectory {
       const held = new HeldDirectory(openSync(this.at(name), O_RDONLY | O_DIRECTORY | O_NOFOLLOW), shown);
       const { uid, mode } = held.stats();
       if (uid !== geteuid?.()) throw refused(`belongs to another user (uid ${uid})`);
-      if ((mode & 0o077) !== 0) throw refused('is open to other users (its mode is not 0700)');
+      if ((mode & 0o077) !== 0) throw refused('is accessible to other users (its mode is not 0700)');
       return held;
     } catch (error) {
       if (hasCode(error, 'ENOENT')) return undefined;
@@ -202,7 +202,7 @@ export async function visitTree(path: string, before?: Visit, after?: Visit): Pr
     const stats = await handle.stat();
     const isDirectory = stats.isDirectory();
     if (!isDirectory && !stats.isFile()) throw foreign(path, kindOf(stats));
-    if (!isDirectory && stats.nlink > 1) throw foreign(path, 'a file with several names (hard links)');
+    if (!isDirectory && stats.nlink > 1) throw foreign(path, 'a file with several hard links');
     await before?.(handle, stats);
     const inside = pathOf(handle.fd, path);
     const names = isDirectory ? await readdir(inside) : [];

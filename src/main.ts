@@ -223,7 +223,10 @@ function textOf({ mask }: Pick<Run, 'mask'>, { text }: Outcome): string | Buffer
   if (text === '') return '';
   if (typeof text === 'string') return `${withColours(text, hasColours(), (part) => printableLines(mask(part)))}\n`;
   if (!process.stdout.isTTY || printableLines(text.toString()) === text.toString()) return text;
-  throw new UsageError('The value is not text, and is not written to a terminal.', 'Write it to a file: … > FILE');
+  throw new UsageError(
+    'The value is not text, and is not written to a terminal.',
+    'Redirect the output to a file: … > FILE',
+  );
 }
 
 /** Reports to monitoring, if any is configured. The code for it is loaded only then. */

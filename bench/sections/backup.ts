@@ -12,7 +12,7 @@ import type { Report, Target } from '../verdicts.ts';
 
 const PROVEN = 'this worker';
 const UNREAD = 'this worker, `SNAPSHOT_READ_BACK=off`';
-const CHAIN = "the book's chain";
+const CHAIN = "the shell worker's chain";
 const SAVE = '`etcdctl snapshot save` to disk';
 const SAVE_MEMORY = "limit: etcd's stream, its own client (save to memory)";
 const DRAIN = "limit: etcd's stream, our client (thrown away)";

@@ -88,13 +88,13 @@ az storage account blob-service-properties update --resource-group "$group" --ac
   --enable-versioning true --output none
 
 # With versioning, a deleted blob stays as a previous version, and is billed, until that version is deleted. This policy deletes it;
-# soft delete then keeps it for its days.
+# soft delete then keeps it for --soft-delete-days.
 az storage account management-policy create --resource-group "$group" --account-name "$account" \
   --policy "@$here/lifecycle.json" --output none
 
 az storage container-rm create --resource-group "$group" --storage-account "$account" --name "$container" --output none
 
-# A policy of the container, not of versions: a name keeps its bytes forever. With version-level policies, an attacker could put other
+# A container-level policy, not a version-level one: a name keeps its bytes forever. With version-level policies, an attacker could put other
 # bytes under the name of a good snapshot. A locked policy cannot be set again, only extended.
 if [ "$immutable_days" -gt 0 ]; then
   state=$(az storage container-rm show --resource-group "$group" --storage-account "$account" --name "$container" \

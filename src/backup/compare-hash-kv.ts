@@ -47,9 +47,10 @@ export async function compareHashKV(snapshot: HashKV, others: readonly Candidate
       const { memberId, dbSize } = status;
       try {
         const answer = await connection.hashKV(snapshot.revision, dbSize);
-        if (answer.memberId !== memberId) comparison.skipped.push(`${memberId}: another member answers there`);
+        if (answer.memberId !== memberId)
+          comparison.skipped.push(`${memberId}: a different member answers at its endpoint`);
         else if (answer.compactRevision !== snapshot.compactRevision)
-          comparison.skipped.push(`${memberId}: another compaction`);
+          comparison.skipped.push(`${memberId}: compacted at a different revision`);
         else {
           comparison[answer.hash === snapshot.hash ? 'agree' : 'disagree'].push(memberId);
           if (!isCorrupt(status)) votes.set(answer.hash, (votes.get(answer.hash) ?? 0) + 1);

@@ -196,7 +196,7 @@ export function invalidStream(
   return new VerificationError(
     `The snapshot of ${endpoint} ${undecided ? 'cannot be verified in one pass' : 'is not valid'}: ` +
       `${shown.join('; ')}${more > 0 ? `; and ${more} more` : ''}.`,
-    'Nothing was stored. Run the command again; if the problem persists, check the disk of that member and the network in between.',
+    'Nothing was stored. Run the command again; if the problem persists, check the disk of that member and the network path to it.',
   );
 }
 
@@ -210,7 +210,7 @@ async function assertSameMember({ connection, status }: Candidate): Promise<void
     again.clusterId === status.clusterId && again.memberId === status.memberId && again.version === status.version;
   if (isSame) return;
   throw new EtcdError(
-    `etcd at ${status.endpoint} answered as another member after the snapshot.`,
+    `A different member answered at ${status.endpoint} after the snapshot.`,
     'Set SNAPSHOT_ETCD_ENDPOINTS to the members, not a load balancer, and use https.',
   );
 }

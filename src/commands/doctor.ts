@@ -46,7 +46,7 @@ export async function doctor(context: Context): Promise<Outcome> {
 function configuration({ etcd, storage }: Config): Check {
   const endpoints = etcd?.endpoints.length ?? 0;
   const place = `container ${storage?.container}${storage?.prefix ? `, prefix ${storage.prefix}` : ''}`;
-  return ok('configuration', `${counted(endpoints, 'endpoint')} of etcd, ${place}.`);
+  return ok('configuration', `${counted(endpoints, 'etcd endpoint')}, ${place}.`);
 }
 
 function rows({ what, state, finding, hint }: Check): string[][] {

@@ -156,9 +156,11 @@ function same(what: string, expected: string | number, found: string | number): 
   return { what, expected, found, ok: expected === found };
 }
 
+const PLAN = 'a plan for all members';
+
 /** A member can be restored without a plan, but not a cluster. */
 function planCheck({ name, size }: SnapshotSource, record: SnapshotRecord, file: SnapshotFacts): Check {
-  const what = 'a plan for all members';
+  const what = PLAN;
   try {
     makePlan(name, size, record, { layout: 'kubeadm', file, now: new Date() });
     return { what, expected: 'possible', found: 'possible', ok: true };
@@ -196,9 +198,13 @@ function textOf(checks: readonly Check[], verdict: string): string {
   return `${drawTable(['CHECK', 'EXPECTED', 'FOUND', ''], rows, ['CHECK'])}\n${printable(verdict)}`;
 }
 
+function problemOf({ what, expected, found }: Check): string {
+  if (what !== PLAN) return `${what} (expected ${expected}, found ${found})`;
+  return `${what} cannot be created: ${afterColon(String(found)).replace(/\.$/, '')}`;
+}
+
 function differenceIn(name: string, checks: readonly Check[]): VerificationError {
-  const wrong = checks.filter(({ ok }) => !ok);
-  const problems = wrong.map(({ what, expected, found }) => `${what} is ${found} instead of ${expected}`);
+  const problems = checks.filter(({ ok }) => !ok).map(problemOf);
   return new VerificationError(
     `The data restored from ${name} differs: ${problems.join('; ')}.`,
     'Run the drill with an older snapshot, take a new one, and check the member from which this one was taken.',

@@ -259,7 +259,7 @@ export const VARIABLES = {
     type: 'duration',
     example: '10m',
     meaning:
-      "Time limit for one run, which is one attempt of a Job; plain numbers are seconds. Keep the pod's `activeDeadlineSeconds` 150 s longer, and the Job's six times as long as the pod's.",
+      "Time limit for one run, which is one attempt of a Job; plain numbers are seconds. Keep the pod's `activeDeadlineSeconds` 150 s longer, and the Job's six times as long as the pod's, plus 180 s.",
     default: '`570s`; a day for `restore`',
   },
   SNAPSHOT_SPOOL_DIR: {
@@ -273,7 +273,7 @@ export const VARIABLES = {
     type: 'sizeOrPercent',
     example: '2GiB',
     meaning:
-      'Space that the spool leaves free on its file system: a size, or a percentage such as `10%`. A kubelet evicts pods below 15 %.',
+      'Space that the spool leaves free on its file system: a size, or a percentage such as `10%`. A kubelet evicts pods below 15%.',
     default: '`20%`',
   },
   SNAPSHOT_COMPRESSION: {

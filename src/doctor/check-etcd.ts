@@ -134,7 +134,11 @@ async function checkSize(statuses: readonly MemberStatus[], connections: Connect
   const sentence = `The database takes ${humanSize(dbSize)} of ${of}; ${humanSize(dbSizeInUse)} of it is in use.`;
   return dbSize < quota * FULL
     ? ok('database', sentence)
-    : warn('database', sentence, 'Compact, defragment one member after the other, or raise --quota-backend-bytes.');
+    : warn(
+        'database',
+        sentence,
+        'Compact the keyspace, defragment the members one at a time, or raise --quota-backend-bytes.',
+      );
 }
 
 async function checkClock(statuses: readonly MemberStatus[], connections: Connections): Promise<Check[]> {

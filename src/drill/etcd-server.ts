@@ -193,7 +193,7 @@ export class DrillServer {
     }
     const last = (await readFile(logFile, 'utf8')).trim().split('\n').at(-1) ?? '';
     throw new VerificationError(
-      `etcd does not start from the restored data: ${last || 'its log is empty'}.`,
+      `etcd does not start with the restored data: ${last || 'its log is empty'}.`,
       'Check that etcd has the version of the snapshot. If it has, the snapshot is unusable: take another one.',
     );
   }

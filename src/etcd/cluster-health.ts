@@ -205,7 +205,7 @@ export function quorumOf(voters: number, healthy: number): Quorum {
   return { voters, healthy, needed: Math.floor(voters / 2) + 1 };
 }
 
-/** The fault tolerance: how many more failures the cluster survives; negative if fewer than a majority are known to be healthy. */
+/** The fault tolerance: how many more failures the cluster tolerates; negative if fewer than a majority are known to be healthy. */
 export function spareOf({ healthy, needed }: Quorum): number {
   return healthy - needed;
 }
@@ -232,7 +232,7 @@ function consequence(quorum: Quorum): string {
     return `quorum is lost, ${counted(-spare, 'member')} must come back before the cluster works again`;
   if (spare < 0) return 'the cluster works, but too few of its members can be reached from here';
   if (spare === 0) return `one${more} failure stops the cluster`;
-  return `the cluster survives ${spare}${more} ${spare === 1 ? 'failure' : 'failures'}`;
+  return `the cluster tolerates ${spare}${more} ${spare === 1 ? 'failure' : 'failures'}`;
 }
 
 /** Errors of a member that were decided through quorum: it checks users, and a password, after that. */

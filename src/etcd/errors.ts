@@ -10,7 +10,7 @@ const CONNECTION_ERRORS: readonly Row[] = [
   [
     /EHOSTUNREACH|ENETUNREACH/,
     'no route to host',
-    'Run where the members can be reached (hostNetwork on a control-plane node).',
+    'Run the worker where it can reach the members (hostNetwork on a control-plane node).',
   ],
   [
     /altnames|ERR_TLS_CERT_ALTNAME/,
@@ -65,13 +65,13 @@ const CALL_ERRORS: readonly Row[] = [
   ],
   [
     /unhealthy cluster/,
-    'it has not been connected to all voting members for five seconds',
+    'it was not connected to all voting members throughout the last five seconds',
     'Run the command again when all are connected (`etcd-snapshot health`): only then does etcd change its members.',
   ],
   [
     /DEADLINE_EXCEEDED|Deadline/,
     'it did not answer in time',
-    'Check the load of that member, and the firewalls in between.',
+    'Check the load of that member, and the firewalls on the path to it.',
   ],
   [
     /ECONNRESET|socket hang up|Connection dropped|RST_STREAM|UNAVAILABLE|CANCELLED/,

@@ -87,7 +87,7 @@ export function expiriesOf({ ca, cert }: TlsCredentials, now: Date): Expiry[] {
 /** A warning about configured files that are not used. */
 export function unusedFiles({ endpoints, unusedTls = [] }: EtcdConfig): [sentence: string, hint: string][] {
   const plain = endpoints.filter((endpoint) => endpoint.startsWith('http:'));
-  const sentence = `There is no TLS with ${plain.join(', ')}: ignoring ${unusedTls.join(', ')}.`;
+  const sentence = `Connections to ${plain.join(', ')} do not use TLS: ignoring ${unusedTls.join(', ')}.`;
   return unusedTls.length === 0 ? [] : [[sentence, 'Write the endpoint with https://.']];
 }
 

@@ -191,7 +191,7 @@ function assertOthersHealthy(cluster: ClusterHealth, rest: readonly MemberHealth
     cluster,
     `Member ${title(ill)} is ${ill.health} too, and only one failure can be repaired at a time`,
     hasStarted(ill)
-      ? `Start it again. If it is lost as well: etcdctl member remove ${ill.id}, replace the first, then run replace-member ${ill.id}.`
+      ? `Start it again. If it is lost as well: remove it (etcdctl member remove ${ill.id}), replace the first member, then run replace-member ${ill.id}.`
       : `Start its etcd, or remove it: etcdctl member remove ${ill.id}.`,
     ill.errors,
   );

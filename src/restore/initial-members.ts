@@ -153,19 +153,21 @@ export function assertAgrees(record: Known, file: Known): void {
   const voters = record.members.filter(({ isLearner }) => !isLearner);
   for (const { id, name, peerURLs } of voters) {
     const member = file.members.find((other) => other.id === id);
-    if (member === undefined) throw contradiction(`it does not list ${title({ id, name })}`);
+    if (member === undefined) throw contradiction(`the snapshot does not list ${title({ id, name })}`);
     if (!sameUrls(member.peerURLs, peerURLs)) {
       const [inFile, recorded] = [member.peerURLs, peerURLs].map((urls) => printable(urls.join()));
-      throw contradiction(`${title({ id, name })} has the peer URL ${inFile} there, and ${recorded} in the record`);
+      throw contradiction(
+        `${title({ id, name })} has the peer URL ${inFile} in the snapshot, and ${recorded} in the record`,
+      );
     }
     if (member.name !== '' && member.name !== name) {
-      throw contradiction(`${title({ id, name })} has the name ${printable(member.name)} there`);
+      throw contradiction(`${title({ id, name })} has the name ${printable(member.name)} in the snapshot`);
     }
   }
   const missing = file.members.find(
     (member) => !member.isLearner && member.name !== '' && !isAmong(voters, member) && !isOld(member, voters, file),
   );
-  if (missing !== undefined) throw contradiction(`the record lacks its voting member ${title(missing)}`);
+  if (missing !== undefined) throw contradiction(`the record lacks the voting member ${title(missing)}`);
 }
 
 /** Whether a set matches the members of a snapshot. Members without a name are identified by their URLs. */

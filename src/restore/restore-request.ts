@@ -151,7 +151,7 @@ export function memberFor(request: RestoreRequest, known: Known): Resolved {
     );
   }
   if (config?.initialCluster !== undefined && !sameMembers(parseInitialCluster(config.initialCluster), set)) {
-    warnings.push(`The member's own configuration has another initial cluster; restoring ${initialCluster}.`);
+    warnings.push(`The member's own configuration has a different initial cluster; restoring ${initialCluster}.`);
   }
   return { member, warnings };
 }

@@ -29,7 +29,7 @@ export function findAnomalies(
   }
   const anomalies: string[] = [];
   if (areOthers(current.members, previous.members)) {
-    anomalies.push('all members have other names than before, under the same ids, as in a rebuilt cluster');
+    anomalies.push('all members have new names under the same ids, as in a rebuilt cluster');
   }
   if (current.revision < previous.revision) {
     anomalies.push(`the revision went back from ${previous.revision} to ${current.revision}`);

@@ -87,7 +87,7 @@ export function held(subject: string, anomalies: readonly string[]): WorkerError
   return new WorkerError(
     ExitCode.retentionIncomplete,
     `${subject} suspicious: ${anomalies.join('; ')}. Nothing was deleted.`,
-    'Find out whether this was intended: the next run compares with this snapshot.',
+    'Find out whether this was intended before the next backup, which is compared with this snapshot.',
   );
 }
 

@@ -247,7 +247,7 @@ export function invalidSnapshot(
   hint: string,
 ): VerificationError {
   const onCopy =
-    'Make another copy, best with etcd stopped, or copy from another member: a copy made while etcd writes is often inconsistent.';
+    'Make another copy, preferably with etcd stopped, or copy from another member: a copy made while etcd writes is often inconsistent.';
   const better = kind === undefined ? (skipHashCheck ? onCopy : hint) : hintFor(kind, name, etag !== undefined);
   return new VerificationError(`${printable(name)} is not a valid snapshot: ${problem}.`, better);
 }

@@ -66,7 +66,7 @@ const ERRORS = {
     ],
     [/^407$/, 'The proxy requires a user name and a password.', 'Put them into the URL of HTTPS_PROXY.'],
     [/^EPROTO$/, '{server} does not speak TLS.', 'Check protocol and port of the endpoint.'],
-    [/^TryTimeout$/, '{server} gave {text} while {doing}.', 'Check the network and proxy.'],
+    [/^TryTimeout$/, '{server} timed out while {doing}: {text}.', 'Check the network and proxy.'],
     [BROKEN, '{server} cannot be reached while {doing}: {text}.', 'Check the network, proxy and endpoint.'],
   ],
   // Entra's own sentence says what is wrong.

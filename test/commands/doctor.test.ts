@@ -93,7 +93,7 @@ for (const tools of findEtcd()) {
     const { stdout } = await runWorker(['doctor'], variables);
     t.match(
       stdout,
-      /^STATE +CHECK +RESULT\nok +configuration +3 endpoints of etcd, container well-[^]*\n\d+ ok, \d+ warnings?, 0 failures\n$/,
+      /^STATE +CHECK +RESULT\nok +configuration +3 etcd endpoints, container well-[^]*\n\d+ ok, \d+ warnings?, 0 failures\n$/,
     );
   });
 }

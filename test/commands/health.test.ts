@@ -63,7 +63,7 @@ for (const tools of etcdFor('the oldest and the newest')) {
 
     const all = await ask(t, 0, variables);
     t.match(all, { healthy: true, quorum: 2, hasQuorum: true, alarms: [] });
-    t.equal(all.summary, '3 members, 3 healthy, quorum 2: the cluster survives 1 failure');
+    t.equal(all.summary, '3 members, 3 healthy, quorum 2: the cluster tolerates 1 failure');
     t.strictSame(healthOf(all), { m1: 'healthy', m2: 'healthy', m3: 'healthy' });
     t.equal(all.members.filter(({ leader }) => leader).length, 1);
     const list = await cluster.etcdctl('member', 'list');

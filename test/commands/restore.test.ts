@@ -260,7 +260,7 @@ t.test("a member's own configuration, and the owner of its old data", { skip: sk
   t.equal(restored.dataDir, join(place, 'restored'));
   for (const { name, peerURLs } of members) t.match(restored.member.initialCluster, `${name}=${peerURLs[0]}`);
   t.match(restored.member.initialClusterToken, /^restored-[0-9a-f]{16}$/);
-  t.match(restored.findings.join(' '), /another initial cluster/);
+  t.match(restored.findings.join(' '), /a different initial cluster/);
   t.match(await stat(restored.dataDir), { uid: 123, gid: 124, mode: 0o40750 });
   t.match(await stat(join(restored.dataDir, 'member/snap/db')), { uid: 123, gid: 124 });
 });

@@ -16,7 +16,7 @@ if (skip !== false) {
 
 const CRON = 'etcd-snapshot-azure-blob-job';
 const MB = 1_000_000;
-/** The share of the disk that is free before a backup. A kubelet evicts pods below 15 %. */
+/** The share of the disk that is free before a backup. A kubelet evicts pods below 15%. */
 const BEFORE = 0.32;
 
 const disk = folderOnDisk('small-disk');
@@ -108,7 +108,7 @@ t.test('a snapshot without enough disk space causes no disk pressure', async (t)
   t.match(await site.outcome('waiting'), { succeeded: true });
 });
 
-t.test('a reserve below 15 % causes disk pressure', async (t) => {
+t.test('a reserve below 15% causes disk pressure', async (t) => {
   const { least, pressure } = await backup('reckless', { SNAPSHOT_SPOOL_RESERVE: '2%' });
   t.ok(least < 0.15, `${(least * 100).toFixed(1)} %`);
   t.equal(pressure, true, 'so the tests above would have seen it');

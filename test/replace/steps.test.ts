@@ -65,10 +65,10 @@ t.test('the quorum in words', (t) => {
   for (const [voters, healthy, words] of [
     [1, 1, '1 member, 1 healthy, quorum 1: one failure stops the cluster'],
     [2, 2, '2 members, 2 healthy, quorum 2: one failure stops the cluster'],
-    [3, 3, '3 members, 3 healthy, quorum 2: the cluster survives 1 failure'],
+    [3, 3, '3 members, 3 healthy, quorum 2: the cluster tolerates 1 failure'],
     [3, 2, '3 members, 2 healthy, quorum 2: one more failure stops the cluster'],
-    [5, 4, '5 members, 4 healthy, quorum 3: the cluster survives 1 more failure'],
-    [5, 5, '5 members, 5 healthy, quorum 3: the cluster survives 2 failures'],
+    [5, 4, '5 members, 4 healthy, quorum 3: the cluster tolerates 1 more failure'],
+    [5, 5, '5 members, 5 healthy, quorum 3: the cluster tolerates 2 failures'],
     [3, 0, '3 members, 0 healthy, quorum 2: quorum is lost, 2 members must come back before the cluster works again'],
     [3, 1, '3 members, 1 healthy, quorum 2: the cluster works, but too few of its members can be reached from here'],
   ] as const) {

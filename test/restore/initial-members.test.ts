@@ -261,10 +261,10 @@ t.test('the record and the file must have the same voting members', (t) => {
     ['another peer URL', other(2, { peerURLs: ['https://evil:2380'] }), known(three), /c \(3a\) has the peer URL/],
     ['another peer URL, 3.4', other(2, { peerURLs: ['https://evil:2380'] }), known(three, old), /has the peer URL/],
     ['one more peer URL', other(0, { peerURLs: ['https://h1:2380', 'https://x:1'] }), known(three), /has the peer URL/],
-    ['another name', other(0, { name: 'x' }), known(three), /x \(1a\) has the name a there/],
+    ['another name', other(0, { name: 'x' }), known(three), /x \(1a\) has the name a in the snapshot/],
     ['another id', other(0, { id: 'ff' }), known(three), /does not list a \(ff\)/],
     ['one more in the record', [...three, extra], known(three, old), /does not list old \(f\)/],
-    ['one less in the record', three.slice(1), known(three), /the record lacks its voting member a/],
+    ['one less in the record', three.slice(1), known(three), /the record lacks the voting member a/],
     ['a learner in the record only', other(0, { isLearner: true }), known(three), /the record lacks/],
   ] as const) {
     if (problem === undefined) {

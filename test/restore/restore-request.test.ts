@@ -86,7 +86,7 @@ t.test('the parameters of a member', (t) => {
   const fromConfig = memberFor({ ...NOTHING, config: { ...config, ...unset } }, known);
   t.equal(formatInitialCluster(fromConfig.member.initialCluster), SET, 'the set is of the snapshot');
   t.match(fromConfig.member, { name: 'b', initialClusterToken: tokenOf(SHA256) });
-  t.match(fromConfig.warnings, [/another initial cluster/]);
+  t.match(fromConfig.warnings, [/a different initial cluster/]);
   const whole = { ...config, ...unset, initialCluster: SET };
   t.strictSame(memberFor({ ...NOTHING, config: whole }, known).warnings, []);
 

@@ -73,7 +73,7 @@ t.test('a swap gives nothing away that somebody planted in the restored data', {
     },
     'another name of a file of root': {
       plant: async (member) => link(secret, join(member, 'x')),
-      says: /member\/x is a file with several names/,
+      says: /member\/x is a file with several hard links/,
     },
   };
   for (const [name, { plant, says }] of Object.entries(plants)) {

@@ -45,7 +45,7 @@ t.test('suspicious', (t) => {
   const members = (...names: string[]): SnapshotRecord['members'] =>
     names.map((name, index) => ({ id: `m${index}`, name, peerURLs: [], isLearner: false }));
   t.match(anomalies({ members: members('x', 'y') }, { members: members('a', 'b', 'c') }), [
-    /^all members have other names/,
+    /^all members have new names/,
   ]);
   for (const [now, before] of [
     [

@@ -265,7 +265,10 @@ t.test('a managed identity without an answer fails soon', { buffered: true }, as
     AZURE_POD_IDENTITY_AUTHORITY_HOST: silent,
   });
   t.equal(finished.code, 12);
-  t.match(errorOf(finished).message, new RegExp(`token endpoint at ${new URL(silent).host} gave no answer within 6 s`));
+  t.match(
+    errorOf(finished).message,
+    new RegExp(`token endpoint at ${new URL(silent).host} timed out while .*: no answer within 6 s`),
+  );
   // Not the time that the process takes to start, which says more of a busy machine.
   const times = [...finished.stderr.matchAll(/"time":"([^"]+)"/g)].map(([, time = '']) => Date.parse(time));
   t.ok(Math.max(...times) - Math.min(...times) < 8_000);

@@ -73,7 +73,7 @@ function readBucket(walk: TreeWalk, name: string, title: string, value: Buffer, 
   let leaves: Table | undefined;
   if (image !== undefined) leaves = readInline(walk, image, title, page);
   else if (root === undefined || root < 2n || root > 0xffff_ffffn || value.length !== BUCKET_HEADER_SIZE) {
-    walk.problems.add('bucket', `${title} has a header of another length or an invalid root page`, page);
+    walk.problems.add('bucket', `${title} has a header of the wrong length or an invalid root page`, page);
   } else leaves = walk.leaves(Number(root), title);
   if (leaves === undefined) return undefined;
   const bucket = { name, leaves, image };

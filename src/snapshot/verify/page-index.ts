@@ -16,7 +16,7 @@ const UNFINISHED = NO_RUN + 4;
 const UNTRACKED = NO_RUN + 5;
 export const NO_RUN_REASONS: Readonly<Record<number, readonly [ProblemKind, string]>> = {
   [META]: ['tree', 'is a meta page'],
-  [WRONG_ID]: ['tree', 'has another page number in its header'],
+  [WRONG_ID]: ['tree', 'has a different page number in its header'],
   [WRONG_FLAGS]: ['tree', 'is flagged neither as a branch nor as a leaf'],
   [PAST_END]: ['tree', 'extends past the end of the database'],
   [UNFINISHED]: ['tree', 'is cut off by the end of the file'],

@@ -237,7 +237,7 @@ function metaProblem(page: Buffer, id: number): string | undefined {
   const isHeader = page.readBigUInt64LE(0) === BigInt(id) && page.readUInt16LE(8) === META_FLAG;
   if (!isHeader || page.readUInt16LE(10) !== 0 || page.readUInt32LE(12) !== 0)
     return `meta page ${id} has a wrong header`;
-  if (meta.readUInt32LE(8) !== page.length) return `meta page ${id} has another page size`;
+  if (meta.readUInt32LE(8) !== page.length) return `meta page ${id} has a different page size`;
   if (meta.readUInt32LE(12) !== 0 || meta.readBigUInt64LE(24) !== 0n) return `meta page ${id} has unknown flags`;
   if (page.subarray(META_END).some((byte) => byte !== 0)) return `meta page ${id} has non-zero bytes after its meta`;
   return undefined;

@@ -167,7 +167,7 @@ export class Freelist {
     for (; count > 0; count--, at += ID_SIZE) {
       const id = Number(list.readBigUInt64LE(at));
       if (id < 2 || id >= this.#highWaterMark) fail(`the freelist has an invalid page ${id}`);
-      else if (!used.add(id)) fail(`page ${id} is in the freelist, and used or listed twice`, id);
+      else if (!used.add(id)) fail(`page ${id} is in the freelist twice, or in use as well`, id);
     }
     const lost = this.#highWaterMark - used.count;
     if (lost > 0) fail(`${lost} pages are neither used nor free`);
