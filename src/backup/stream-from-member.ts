@@ -194,9 +194,11 @@ export function invalidStream(
   const shown = problems.slice(0, 3).map(({ message }) => message);
   const more = report.faultCount - shown.length;
   return new VerificationError(
-    `The snapshot of ${endpoint} ${undecided ? 'cannot be verified in one pass' : 'is not valid'}: ` +
+    `The snapshot of ${endpoint} ${undecided ? 'could not be verified completely' : 'is not valid'}: ` +
       `${shown.join('; ')}${more > 0 ? `; and ${more} more` : ''}.`,
-    'Nothing was stored. Run the command again; if the problem persists, check the disk of that member and the network path to it.',
+    undecided
+      ? 'Nothing was stored. Raise the memory limit of the container, or save the snapshot with `etcdctl snapshot save` and check it with `etcdutl snapshot status`.'
+      : 'Nothing was stored. Run the command again; if the problem persists, check the disk of that member and the network path to it.',
   );
 }
 

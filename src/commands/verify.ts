@@ -38,11 +38,11 @@ export async function verify(context: Context, { operands: [operand = ''], optio
     ({ kind, page, message }) =>
       `${kind}${page === undefined || kind === 'page' ? '' : ` (page ${page})`}: ${printable(message)}`,
   );
-  const last = `${name} ${isUndecided ? 'cannot be verified in one pass' : 'is not valid'}: ${counted(count, 'problem')}.`;
+  const last = `${name} ${isUndecided ? 'could not be verified completely' : 'is not valid'}: ${counted(count, 'problem')}.`;
   const hint = 'Use another snapshot. To see them, run: etcd-snapshot list';
   const partialFailure = isUndecided
     ? new VerificationError(
-        `${name} cannot be verified in one pass.`,
+        `${name} could not be verified completely.`,
         'Run `etcdutl snapshot status` on a machine with memory for the whole file.',
       )
     : invalidSnapshot(source, faults[0]?.message ?? '', verdict.ok ? undefined : verdict.kind, hint);

@@ -88,7 +88,7 @@ function serverTemplate(names: {
   const { program, server, agent, port, stop } = names;
   const config = `/etc/rancher/${program}/config.yaml`;
   return `${FIRST_STEP}
-[{first}, or another of them: it becomes the first] Write the snapshot to a file
+[{first}, or another server: then use that one as the first server] Write the snapshot to a file
 # {condition}
 etcd-snapshot restore --from-plan {plan} --download {file} {downloadOptions}
 # if no container can run here: do this on another host, and copy the file
@@ -99,7 +99,7 @@ etcd-snapshot restore --from-plan {plan} --download {file} {downloadOptions}
 systemctl stop ${server}
 ${stop}ss -Hltn 'sport = :2379 or sport = :2380'   # repeat until it prints nothing
 
-[{first}, the first] Restore; the old data stays in {database}/etcd-old-…
+[{first}, the first server] Restore; the old data stays in {database}/etcd-old-…
 # the command ends by itself
 # ${config} must contain no server: line during this step
 ${program} server --cluster-reset --cluster-reset-restore-path={file} --data-dir={dataDir}
@@ -107,12 +107,12 @@ ${program} server --cluster-reset --cluster-reset-restore-path={file} --data-dir
 # with etcd-s3 configured add --etcd-s3=false
 # to repeat this step, first remove the file reset-flag in {database}
 
-[{first}, the first] Start it; continue only when it is healthy, as the only member
+[{first}, the first server] Start it; continue only when it is healthy, as the only member
 systemctl start ${server}
 etcd-snapshot health
 
-[{joining}] Join it to the first server; continue only when all are healthy; join one at a time
-# ${config} must contain server: {joinHost}:${port}, or it starts a cluster of its own
+[{joining}] Join it to the first server, one server at a time; continue only when all are healthy
+# ${config} must contain server: {joinHost}:${port}, or it starts a new cluster
 [ -e {aside} ] || mv {database} {aside}
 systemctl start ${server}
 etcd-snapshot health
@@ -120,7 +120,7 @@ etcd-snapshot health
 [on every agent, then anywhere] Restart everything that watched the old cluster
 systemctl restart ${agent}
 kubectl -n kube-system rollout restart daemonset,deployment
-${BACKUP_STEP}# remove nodes that no longer exist, and on {first}, the first, the file with all Secrets:
+${BACKUP_STEP}# remove nodes that no longer exist; on {first}, the first server, remove the file with all Secrets:
 rm -f {file}
 `;
 }
