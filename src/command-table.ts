@@ -164,7 +164,7 @@ export const COMMANDS: Readonly<Record<string, Command>> = {
   },
   doctor: {
     load: async () => (await import('./commands/doctor.ts')).doctor,
-    needs: () => ({ etcd: true, storage: true }),
+    needs: () => ({ etcd: true, storage: true, signs: true }),
     operands: [],
     summary: 'check everything that a backup and a restore will need',
     about:
@@ -276,6 +276,16 @@ export const COMMANDS: Readonly<Record<string, Command>> = {
     },
     examples: ['drill', 'drill --temp-dir /var/tmp'],
     exitCodes: [etcd, verification, storage, noSuchSnapshot, unsafe],
+  },
+  keygen: {
+    load: async () => (await import('./commands/keygen.ts')).keygen,
+    needs: () => ({ etcd: false, storage: false }),
+    operands: ['DIR'],
+    summary: 'make the keys for signed snapshots',
+    about:
+      'Writes a new signing key and its verification key to a directory, which is created if it does not exist, and shows where each of them belongs. Overwrites nothing, and needs neither etcd nor Azure.',
+    examples: ['keygen keys'],
+    exitCodes: [],
   },
 };
 

@@ -1,6 +1,6 @@
 import { delimiter } from 'node:path';
 import { type CommandLine, parseCommandLine } from './cli.ts';
-import type { Outcome } from './commands/command.ts';
+import { type Outcome, prepareSignatures } from './commands/command.ts';
 import { readConfig, readLogConfig, readMonitoring, secretsOf, unknownVariables } from './config/config.ts';
 import { type Environment, readEnvironment } from './config/environment.ts';
 import {
@@ -111,6 +111,7 @@ async function execute(run: Run, commandLine: CommandLine, controller: AbortCont
   if (name === 'backup') lowerPriority(log);
   const outcome = await command({
     config,
+    signatures: await prepareSignatures(config, log),
     log,
     signal,
     startProgress: progressOnStderr(),

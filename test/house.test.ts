@@ -10,12 +10,21 @@ const SRC = join(ROOT, 'src');
 
 /** The layers, the lowest first. A file can import from its own layer and those below. */
 const LAYERS = [
-  ['errors.ts', 'log.ts', 'process.ts', 'progress.ts', 'secret.ts', 'text.ts', 'config/variables.ts'],
+  [
+    'errors.ts',
+    'log.ts',
+    'process.ts',
+    'progress.ts',
+    'secret.ts',
+    'text.ts',
+    'config/value-types.ts',
+    'config/variables.ts',
+  ],
   ['directories.ts', 'files.ts', 'member.ts', 'pem.ts', 'url.ts', 'snapshot/file-kind.ts', 'snapshot/snapshot-name.ts'],
   ['config/', 'installer-layouts.ts'],
   ['snapshot/verify/'],
-  ['snapshot/record.ts', 'snapshot/inventory.ts', 'snapshot/keys.ts'],
-  ['retention/anomalies.ts', 'retention/retention-plan.ts', 'sealed/'],
+  ['snapshot/record.ts', 'snapshot/signature-state.ts', 'snapshot/inventory.ts', 'snapshot/keys.ts'],
+  ['retention/anomalies.ts', 'retention/missing-snapshots.ts', 'retention/retention-plan.ts', 'sealed/'],
   ['etcd/', 'store/', 'spool/', 'monitoring/'],
   ['snapshot/source.ts', 'retention/apply.ts'],
   ['backup/', 'doctor/', 'drill/', 'replace/', 'restore/'],

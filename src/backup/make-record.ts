@@ -1,9 +1,10 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import { EtcdError } from '../errors.ts';
+import { EtcdError, StorageError } from '../errors.ts';
 import type { Connection } from '../etcd/connection.ts';
 import type { MemberStatus } from '../etcd/messages.ts';
 import type { Warnings } from '../log.ts';
 import { type Member, title } from '../member.ts';
+import { newestSnapshot } from '../snapshot/inventory.ts';
 import { recordableName, type RecordedMember, type SnapshotRecord, toolName } from '../snapshot/record.ts';
 import { type Encoding, snapshotName } from '../snapshot/snapshot-name.ts';
 import type { Content } from '../snapshot/verify/etcd-buckets.ts';
@@ -33,11 +34,35 @@ export async function findFreeName(
   }
 }
 
+/** The snapshot that a signed record refers to. */
+type Previous = Pick<SnapshotRecord, 'previous' | 'previousSha256'>;
+
+/**
+ * The newest snapshot of the cluster, for a record that is going to be signed: what is removed later is missed then. No backup
+ * fails because of it.
+ */
+export async function findPrevious(store: BlobStore, clusterId: string, warnings: Warnings): Promise<Previous> {
+  try {
+    const blobs = await store.list();
+    const newest = newestSnapshot(blobs, { clusterId, previousClusterIds: [] }, new Date());
+    if (newest === undefined) return {};
+    return { previous: newest.name.slice(store.prefix.length), previousSha256: newest.recordSha256 };
+  } catch (error) {
+    if (!(error instanceof StorageError)) throw error;
+    warnings.add(
+      `The record does not refer to the previous snapshot, because it is not known: ${afterColon(error.message)}`,
+      error.hint,
+    );
+    return {};
+  }
+}
+
 /** The record that travels with a snapshot as its blob's metadata. @param version of this program */
 export function makeRecord(
   { snapshot: { facts }, source, members, upload, seal }: StreamedSnapshot,
   takenAt: Date,
   version: string,
+  previous: Previous,
 ): SnapshotRecord {
   return {
     sha256: facts.sha256,
@@ -57,6 +82,7 @@ export function makeRecord(
     encoding: seal?.encoding,
     storedSize: seal?.storedSize,
     storedSha256: seal?.storedSha256,
+    ...previous,
   };
 }
 

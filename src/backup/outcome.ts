@@ -10,6 +10,8 @@ interface DoneBackup extends Pick<PostBackupResult, 'retention' | 'anomalies'> {
   readonly streamed: StreamedSnapshot;
   readonly record: SnapshotRecord;
   readonly readBack: ReadBack;
+  /** Of the key that signed the record; undefined where it is unsigned. */
+  readonly keyId: string | undefined;
   /** Of each step, and `total`. */
   readonly durationsMs: Readonly<Record<string, number>>;
   readonly ranks: readonly object[];
@@ -28,6 +30,7 @@ export function backupJson(done: DoneBackup): object {
     encoding: record.encoding,
     storedSize: record.storedSize,
     storedSha256: record.storedSha256,
+    signature: { state: done.keyId === undefined ? 'unsigned' : 'valid', keyId: done.keyId ?? null },
     hash: record.hash,
     revision: record.revision,
     totalKeys: record.totalKeys,

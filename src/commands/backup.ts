@@ -1,5 +1,5 @@
 import { finishBackup } from '../backup/finish.ts';
-import { findFreeName, makeRecord } from '../backup/make-record.ts';
+import { findFreeName, findPrevious, makeRecord } from '../backup/make-record.ts';
 import { backupJson } from '../backup/outcome.ts';
 import { readBackStored } from '../backup/read-back.ts';
 import { streamFromFirstValidMember } from '../backup/stream-from-member.ts';
@@ -18,7 +18,8 @@ import { type Context, openStore, type Outcome } from './command.ts';
  * no later step happens.
  */
 export async function backup(context: Context): Promise<Outcome & { readonly name: string }> {
-  const { config, log, signal, startProgress, version } = context;
+  const { config, log, signal, signatures, startProgress, version } = context;
+  const keyId = signatures?.signingKeyId;
   const watch = new Stopwatch();
   const warnings = new Warnings(log);
 
@@ -34,7 +35,8 @@ export async function backup(context: Context): Promise<Outcome & { readonly nam
   const { snapshot, upload } = streamed;
   const { facts } = snapshot;
 
-  const record = makeRecord(streamed, takenAt, version);
+  const previous = keyId === undefined ? {} : await findPrevious(store, streamed.source.clusterId, warnings);
+  const record = makeRecord(streamed, takenAt, version, previous);
   const { etag } = await watch.time('commit', upload.commit(snapshot, record));
   const stored = { ...streamed, name, etag, committedAt: new Date() };
   log.info('stored snapshot', { name, size: facts.size, sha256: record.sha256 });
@@ -47,7 +49,17 @@ export async function backup(context: Context): Promise<Outcome & { readonly nam
   const { retention, anomalies, partialFailure } = await watch.time('retention', finishing);
 
   const durationsMs = watch.durations();
-  const done = { name, container: store.containerName, streamed, record, readBack, retention, anomalies, durationsMs };
+  const done = {
+    name,
+    container: store.containerName,
+    streamed,
+    record,
+    readBack,
+    retention,
+    anomalies,
+    durationsMs,
+    keyId,
+  };
   const success = `Backup ${name} uploaded successfully!`;
   const table = statusTable(facts);
   const storedSize = blobSizeOf(record);
@@ -61,6 +73,7 @@ export async function backup(context: Context): Promise<Outcome & { readonly nam
       facts,
       storedSize,
       ...done,
+      isSigned: keyId !== undefined,
       isReadBack: readBack.state === 'done',
       clientCertificateExpiresAt,
     }),

@@ -3,6 +3,7 @@ import type { WorkerError } from '../errors.ts';
 import type { Log } from '../log.ts';
 import type { Samples } from '../monitoring/metrics.ts';
 import type { StartProgress } from '../progress.ts';
+import type { Signatures } from '../sealed/signature.ts';
 import type { BlobStore } from '../store/store.ts';
 
 /** What every command is given. */
@@ -15,6 +16,8 @@ export interface Context {
   readonly confirm: ((question: string) => Promise<boolean>) | undefined;
   /** Aborted by a signal or after SNAPSHOT_TIMEOUT; its reason is the error to end with. */
   readonly signal: AbortSignal;
+  /** The keys that sign and verify; undefined where no key is configured. */
+  readonly signatures: Signatures | undefined;
   /** Directories in which programs are looked for: etcd's own tools. */
   readonly searchPath: readonly string[];
   /** Bytes of memory for the verifier. */
@@ -45,9 +48,16 @@ export interface Outcome {
   readonly isDryRun?: boolean;
 }
 
+/** Reads the keys for signatures, if any is configured: only then is the code for them loaded. @throws UsageError */
+export async function prepareSignatures({ signatures }: Config, log: Log): Promise<Signatures | undefined> {
+  if (signatures === undefined) return undefined;
+  const { loadSignatures } = await import('../sealed/signing-keys.ts');
+  return loadSignatures(signatures, log);
+}
+
 /** The store of a command whose needs name storage. Loads Azure's SDK, which takes long, only here. */
-export async function openStore({ config, log, signal }: Context): Promise<BlobStore> {
+export async function openStore({ config, log, signal, signatures }: Context): Promise<BlobStore> {
   if (config.storage === undefined) throw new Error('the command did not say that it needs storage');
   const { BlobStore } = await import('../store/store.ts');
-  return BlobStore.open(config.storage, signal, log);
+  return BlobStore.open(config.storage, signal, log, { signatures });
 }

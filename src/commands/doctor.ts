@@ -1,6 +1,6 @@
 import type { Config } from '../config/config.ts';
 import { checkEtcd } from '../doctor/check-etcd.ts';
-import { checkSpool, checkTool } from '../doctor/check-host.ts';
+import { checkSignatures, checkSpool, checkTool } from '../doctor/check-host.ts';
 import { checkStorage } from '../doctor/check-storage.ts';
 import { type Check, ok } from '../doctor/check.ts';
 import { WorkerError } from '../errors.ts';
@@ -10,7 +10,7 @@ import { type Context, openStore, type Outcome } from './command.ts';
 
 /** Checks everything that a backup and a restore will need. Changes nothing. */
 export async function doctor(context: Context): Promise<Outcome> {
-  const { config, searchPath, signal } = context;
+  const { config, searchPath, signal, signatures } = context;
   const now = new Date();
   if (config.etcd === undefined) throw new Error('the command did not say that it needs etcd');
   const store = await openStore(context);
@@ -19,10 +19,11 @@ export async function doctor(context: Context): Promise<Outcome> {
     ...config.retention,
     clusterId: (await asked).statuses[0]?.clusterId,
   });
-  const [etcd, storage] = await Promise.all([asked, checkStorage(store, now, ids)]);
+  const [etcd, storage] = await Promise.all([asked, checkStorage(store, config.retention, now, ids)]);
   const dbSize = Math.max(0, ...etcd.statuses.map((status) => status.dbSize));
   const checks = [
     configuration(config),
+    ...(signatures === undefined ? [] : [checkSignatures(signatures)]),
     ...etcd.checks,
     await checkSpool(config, dbSize),
     ...storage,

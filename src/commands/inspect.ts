@@ -3,6 +3,7 @@ import { type Member, title } from '../member.ts';
 import { assertAgrees, membersToRestore, namesVoters } from '../restore/initial-members.ts';
 import { countResources, isLater, type KeyEntry, KeyScanner, type LiveKey, LiveKeys } from '../snapshot/keys.ts';
 import type { SnapshotRecord } from '../snapshot/record.ts';
+import { signatureText } from '../snapshot/signature-state.ts';
 import { encodingText, passBytes, type SnapshotSource, storedJson } from '../snapshot/source.ts';
 import type { SnapshotFacts } from '../snapshot/verify/verdict.ts';
 import { alignColumns, humanSize, paint, printable, statusTable } from '../text.ts';
@@ -92,7 +93,7 @@ function marked(mark: string, keys: readonly LiveKey[]): string[] {
 }
 
 function describe(source: SnapshotSource, facts: SnapshotFacts, keys: readonly LiveKey[]): Outcome {
-  const { name, record, size, stored, skipHashCheck } = source;
+  const { name, record, signature, size, stored, skipHashCheck } = source;
   const { alarms, authEnabled, clusterVersion, storageVersion, compaction, sha256 } = facts;
   const { hash, revision, effectiveRevision, totalKeys, liveKeys: live, totalSize } = facts;
   const { members, warnings } = membersOf(record, facts);
@@ -110,6 +111,7 @@ function describe(source: SnapshotSource, facts: SnapshotFacts, keys: readonly L
   const lines = [
     printable(name),
     printable(origin),
+    ...(signature === undefined || signature.state === 'unsigned' ? [] : [signatureText(signature)]),
     ...(stored === undefined ? [] : [`${encodingText(stored.encoding)}, ${humanSize(stored.size)}`]),
     ...(skipHashCheck ? ['its sha256 was not checked: a changed byte of a value cannot be detected'] : []),
     `cluster version ${printable(clusterVersion ?? 'unknown')}, authentication ${authEnabled ? 'on' : 'off'}`,
@@ -138,7 +140,14 @@ function describe(source: SnapshotSource, facts: SnapshotFacts, keys: readonly L
       totalKeys,
     },
     ...{ liveKeys: live, totalSize, clusterVersion, storageVersion, compaction, authEnabled, alarms },
-    ...{ members, warnings, record: record ?? null, resources, largest: largest.map(entry) },
+    ...{
+      members,
+      warnings,
+      record: record ?? null,
+      signature: signature ?? null,
+      resources,
+      largest: largest.map(entry),
+    },
   };
   return { text: lines.join('\n'), json };
 }

@@ -1,7 +1,9 @@
 import { Warnings } from '../log.ts';
 import { warnAboutCatalogue } from '../retention/apply.ts';
 import { type Decision, planRetention, type RetentionPlan } from '../retention/retention-plan.ts';
+import { isRecorded } from '../snapshot/inventory.ts';
 import { fileSizeOf } from '../snapshot/record.ts';
+import { signatureText } from '../snapshot/signature-state.ts';
 import type { StoredBlob } from '../store/catalogue.ts';
 import { alignColumns, counted, humanAge, humanSize, paragraph, printable } from '../text.ts';
 import { type Context, openStore, type Outcome } from './command.ts';
@@ -16,7 +18,7 @@ export async function list(context: Context): Promise<Outcome> {
   const text =
     plan.decisions.length === 0
       ? `There is no snapshot in ${place} yet. To take the first one, run: etcd-snapshot backup`
-      : [table(plan, now), '', ...explanations(plan), verdict(plan)].join('\n');
+      : [table(plan, now), '', ...signers(plan, context.signatures), ...explanations(plan), verdict(plan)].join('\n');
   return { text, json: plan.decisions.map((decision) => entry(decision, plan.isOff)) };
 }
 
@@ -44,6 +46,14 @@ function table({ decisions, isOff, otherClusterIds }: RetentionPlan<StoredBlob>,
   return alignColumns(headings, rows, ['AGE', 'SIZE', 'REVISION', 'KEYS', 'STORED']);
 }
 
+/** Who signed the snapshots that count, where any is signed or keys are configured; of the others, `explanations` says it. */
+function signers({ decisions }: RetentionPlan<StoredBlob>, signatures: Context['signatures']): string[] {
+  const counting = decisions.map(({ snapshot }) => snapshot).filter(isRecorded);
+  const texts = counting.flatMap(({ signature }) => (signature === undefined ? [] : signatureText(signature)));
+  if (signatures === undefined && texts.every((text) => text === 'unsigned')) return [];
+  return [...Map.groupBy(texts, (text) => text)].map(([text, { length }]) => `${text}: ${counted(length, 'snapshot')}`);
+}
+
 function verdict({ decisions, own, isOff, anomalies }: RetentionPlan<StoredBlob>): string {
   const removed = decisions.filter(({ keep }) => !keep).length;
   const snapshots = `${counted(own.length, 'snapshot')} of this cluster`;
@@ -54,7 +64,7 @@ function verdict({ decisions, own, isOff, anomalies }: RetentionPlan<StoredBlob>
 }
 
 function entry({ snapshot, keep, reasons }: Decision<StoredBlob>, isOff: boolean): object {
-  const { name, size, storedAt, takenAt, record, problem } = snapshot;
+  const { name, size, storedAt, takenAt, record, signature, problem } = snapshot;
   return {
     name,
     size: record === undefined ? size : fileSizeOf(record),
@@ -62,6 +72,7 @@ function entry({ snapshot, keep, reasons }: Decision<StoredBlob>, isOff: boolean
     takenAt: takenAt?.toISOString() ?? null,
     record: record !== undefined,
     ...(record === undefined ? {} : { ...record, takenAt: record.takenAt.toISOString() }),
+    ...(signature === undefined ? {} : { signature }),
     ...(problem === undefined ? {} : { problem }),
     retention: isOff ? null : { keep, reasons },
   };

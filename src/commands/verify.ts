@@ -21,6 +21,7 @@ export async function verify(context: Context, { operands: [operand = ''], optio
     name: source.name,
     ...report,
     ...storedJson(source.stored),
+    ...(source.signature === undefined ? {} : { signature: source.signature }),
     ok: count === 0,
     faults,
     faultCount: count,

@@ -3,7 +3,8 @@ import { Secret } from '../secret.ts';
 import { excerpt } from '../text.ts';
 import { isLoopback } from '../url.ts';
 import type { Environment, Reader } from './environment.ts';
-import { TYPES, type VariableName } from './variables.ts';
+import { TYPES } from './value-types.ts';
+import type { VariableName } from './variables.ts';
 
 /** The sources of a credential, as logs and messages call them, in the order in which `auto` looks for them. */
 export const CREDENTIAL_NAMES = {

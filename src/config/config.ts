@@ -7,7 +7,8 @@ import { nearest } from '../text.ts';
 import { isLoopback } from '../url.ts';
 import { type Access, checkProxy, proxyPasswords, proxyWarnings, readAccess } from './azure.ts';
 import { cleaned, type Environment, Reader } from './environment.ts';
-import { TYPES, type VariableName, VARIABLES } from './variables.ts';
+import { TYPES } from './value-types.ts';
+import { type VariableName, VARIABLES } from './variables.ts';
 
 export interface TlsFiles {
   readonly ca: string;
@@ -55,6 +56,14 @@ export interface RetentionConfig {
   readonly previousClusterIds: readonly string[];
 }
 
+/** Files with keys, PEM; at least one of the two. */
+export interface SignatureConfig {
+  /** The private key with which a backup signs; undefined for commands that store nothing. */
+  readonly signingKeyFile: string | undefined;
+  /** Public keys: only what one of them verifies counts. */
+  readonly verificationKeysFile: string | undefined;
+}
+
 export interface Config {
   /** Undefined if the command does not need it. */
   readonly etcd: EtcdConfig | undefined;
@@ -66,6 +75,8 @@ export interface Config {
   readonly contentMd5: 'on' | 'off';
   /** How snapshots are stored; undefined = as etcd makes them. */
   readonly encoding: Encoding | undefined;
+  /** Undefined where no key is named, or the command uses no stored snapshot. */
+  readonly signatures: SignatureConfig | undefined;
   /** Directory of the spool; undefined = no spool. */
   readonly spoolDir: string | undefined;
   /** Space of its file system that the spool leaves free: bytes, or a share; undefined = the default. */
@@ -96,6 +107,8 @@ export interface Needs {
   readonly storage: boolean | 'if set';
   /** Whether it stores snapshots. */
   readonly writes?: boolean;
+  /** Whether it needs the key that signs, although it stores none. */
+  readonly signs?: boolean;
   /** The name under which its result is reported to monitoring; undefined = it is not. */
   readonly reports?: 'backup' | 'drill';
   /** Seconds for the whole run if SNAPSHOT_TIMEOUT is not set. */
@@ -123,6 +136,7 @@ export function readConfig(env: Environment, needs: Needs): Config {
     readBack: reader.choice('SNAPSHOT_READ_BACK', ['full', 'off']) ?? 'full',
     contentMd5: reader.choice('SNAPSHOT_CONTENT_MD5', ['on', 'off']) ?? 'off',
     encoding: reader.choice('SNAPSHOT_COMPRESSION', ['none', 'zstd']) === 'zstd' ? 'zstd' : undefined,
+    signatures: needsStorage ? readSignatures(reader, needs) : undefined,
     spoolDir: reader.text('SNAPSHOT_SPOOL_DIR'),
     spoolReserve: reader.sizeOrPercent('SNAPSHOT_SPOOL_RESERVE'),
     hashKvMaxSize: reader.number('SNAPSHOT_HASHKV_MAX_SIZE') ?? 2 ** 30,
@@ -188,6 +202,19 @@ function readStorage(reader: Reader, writes: boolean): StorageConfig {
     container: reader.text('SNAPSHOT_AZURE_CONTAINER_NAME') ?? reader.missing('SNAPSHOT_AZURE_CONTAINER_NAME'),
     prefix: reader.text('SNAPSHOT_BLOB_PREFIX') ?? '',
   };
+}
+
+function readSignatures(reader: Reader, { writes = false, signs = writes }: Needs): SignatureConfig | undefined {
+  const signingKey = reader.text('SNAPSHOT_SIGNING_KEY_FILE');
+  const verificationKeysFile = reader.text('SNAPSHOT_VERIFICATION_KEYS_FILE');
+  if (writes && signingKey === undefined && verificationKeysFile !== undefined) {
+    reader.problem(
+      'SNAPSHOT_SIGNING_KEY_FILE',
+      'is not set: with verification keys, an unsigned snapshot does not count',
+    );
+  }
+  const signingKeyFile = signs ? signingKey : undefined;
+  return (signingKeyFile ?? verificationKeysFile) === undefined ? undefined : { signingKeyFile, verificationKeysFile };
 }
 
 function readRetention(reader: Reader): RetentionConfig {

@@ -2,7 +2,8 @@ import { readFile } from 'node:fs/promises';
 import { ConfigurationError, hasCode, UsageError } from '../errors.ts';
 import { openRegular, pathProblem, readNamed, whyUnreadable } from '../files.ts';
 import { ORIGIN_RULE, parseOrigin, shownUrl } from '../url.ts';
-import { TYPES, type ValueType, type VariableName, VARIABLES } from './variables.ts';
+import { TYPES, type ValueType } from './value-types.ts';
+import { type VariableName, VARIABLES } from './variables.ts';
 
 export type Environment = Readonly<Record<string, string | undefined>>;
 

@@ -3,6 +3,7 @@ import { ExitCode, messageOf, UsageError, VerificationError, WorkerError } from 
 import type { MemberStatus } from '../etcd/messages.ts';
 import { checkVersion, findTool } from '../restore/etcd-tool.ts';
 import { makePlan } from '../restore/plan.ts';
+import type { Signatures } from '../sealed/signature.ts';
 import type { SnapshotRecord } from '../snapshot/record.ts';
 import { DEFAULT_RESERVE, SpoolFile } from '../spool/spool-file.ts';
 import { humanSize } from '../text.ts';
@@ -40,6 +41,17 @@ export function checkPlan(name: string, size: number, record: SnapshotRecord, no
     const hint = `Take a backup: its record lists the current members. ${error.hint}`;
     return fail(what, new VerificationError(error.message, hint, error));
   }
+}
+
+/** Which keys sign and verify. */
+export function checkSignatures({ signingKeyId, verificationKeyIds, areRequired }: Signatures): Check {
+  const what = 'signatures';
+  const counted = areRequired
+    ? `only those signed by ${verificationKeyIds.join(' or ')} count`
+    : 'unsigned ones count as well';
+  if (signingKeyId !== undefined) return ok(what, `New snapshots are signed by ${signingKeyId}; ${counted}.`);
+  const sentence = `No signing key is configured, and of the snapshots ${counted}: a backup is refused.`;
+  return warn(what, sentence, 'Set SNAPSHOT_SIGNING_KEY_FILE where backups run.');
 }
 
 /** Whether a snapshot of so many bytes could be spilled to the spool's directory. */

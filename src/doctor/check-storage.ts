@@ -1,5 +1,7 @@
+import type { RetentionConfig } from '../config/config.ts';
 import { ExitCode, StorageError, WorkerError } from '../errors.ts';
 import { uncounted } from '../retention/apply.ts';
+import { planRetention } from '../retention/retention-plan.ts';
 import {
   type ClusterIds,
   isFutureDated,
@@ -41,7 +43,12 @@ const NEEDED_FOR: Readonly<Record<Right, string>> = {
  * Each permission on its own, the clock, and the age of the newest snapshot.
  * @param ids of the cluster, as etcd says it if it answers
  */
-export async function checkStorage(store: BlobStore, now: Date, ids: () => Promise<ClusterIds>): Promise<Check[]> {
+export async function checkStorage(
+  store: BlobStore,
+  retention: RetentionConfig,
+  now: Date,
+  ids: () => Promise<ClusterIds>,
+): Promise<Check[]> {
   return tried('storage', async () => {
     const probe = await store.probeRights().catch((error: unknown) => {
       if (!(error instanceof StorageError) || error.code !== 'ContainerNotFound') throw error;
@@ -61,7 +68,8 @@ export async function checkStorage(store: BlobStore, now: Date, ids: () => Promi
     const blobs = await store.list();
     const cluster = await ids();
     const newest = await tried('newest snapshot', async () => judgeNewest(blobs, cluster, now));
-    return [...rights, ...clock, ...newest, ...judgeUncounted(blobs, now), judgeDrill(await store.lastDrill(), now)];
+    const ignored = judgeUncounted(blobs, retention, now);
+    return [...rights, ...clock, ...newest, ...ignored, judgeDrill(await store.lastDrill(), now)];
   });
 }
 
@@ -96,10 +104,11 @@ function judgeAge(blobs: readonly StoredBlob[], newest: Recorded<StoredBlob>, no
   return age > 1.5 * usual ? warn(what, sentence, hint) : ok(what, sentence);
 }
 
-/** What looks like a snapshot and does not count. */
-function judgeUncounted(blobs: readonly StoredBlob[], now: Date): Check[] {
+/** What looks like a snapshot and does not count, and what is missing. */
+function judgeUncounted(blobs: readonly StoredBlob[], retention: RetentionConfig, now: Date): Check[] {
   const futureDated = blobs.filter(isRecorded).filter((snapshot) => isFutureDated(snapshot, now));
-  const kinds = uncounted({ futureDated, former: [], malformed: malformed(blobs) });
+  const { missing } = planRetention(blobs, retention, now);
+  const kinds = uncounted({ futureDated, former: [], malformed: malformed(blobs), missing });
   return kinds.map(({ what, sentence, hint }) => warn(what, sentence, hint));
 }
 

@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 import { join, resolve } from 'node:path';
 import * as v from 'valibot';
-import { TYPES } from '../config/variables.ts';
+import { TYPES } from '../config/value-types.ts';
 import { UsageError, VerificationError } from '../errors.ts';
 import { readNamed } from '../files.ts';
 import { type Layout, LAYOUT_NAMES, LAYOUTS } from '../installer-layouts.ts';

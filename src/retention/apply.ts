@@ -1,5 +1,6 @@
 import { ExitCode, StorageError, WorkerError } from '../errors.ts';
 import type { Log, Warnings } from '../log.ts';
+import { isUntrusted } from '../snapshot/inventory.ts';
 import type { StoredBlob } from '../store/catalogue.ts';
 import type { BlobStore } from '../store/store.ts';
 import { afterColon, counted } from '../text.ts';
@@ -97,17 +98,21 @@ export function warnAboutCatalogue(plan: RetentionPlan<StoredBlob>, warnings: Wa
 }
 
 interface Uncounted {
-  readonly what: 'dates' | 'records';
+  readonly what: 'dates' | 'records' | 'signatures';
   readonly sentence: string;
   readonly hint: string;
 }
 
-/** A sentence for each kind of snapshot that is ignored, and what to do about it. */
+/** A sentence for each kind of snapshot that is ignored or missing, and what to do about it. */
 export function uncounted({
   futureDated,
   former,
   malformed,
-}: Pick<RetentionPlan<StoredBlob>, 'futureDated' | 'former' | 'malformed'>): Uncounted[] {
+  missing,
+}: Pick<RetentionPlan<StoredBlob>, 'futureDated' | 'former' | 'malformed' | 'missing'>): Uncounted[] {
+  const bad = malformed.filter((blob) => isUntrusted(blob) && blob.signature?.state === 'bad');
+  const unsigned = malformed.filter((blob) => isUntrusted(blob) && blob.signature?.state !== 'bad');
+  const others = malformed.filter((blob) => !isUntrusted(blob));
   return [
     {
       blobs: futureDated,
@@ -122,14 +127,32 @@ export function uncounted({
       hint: 'Delete them by hand when they are no longer needed. A cluster that is rebuilt on the same addresses gets the same id.',
     },
     {
-      blobs: malformed,
+      blobs: others,
       what: 'records' as const,
-      sentence: `Blobs that do not count as snapshots are left unchanged: ${such(malformed)} (${malformed[0]?.problem}).`,
+      sentence: `Blobs that do not count as snapshots are left unchanged: ${such(others)} (${others[0]?.problem}).`,
       hint: 'Find out who copied or changed them: `etcd-snapshot list` shows the reason for each.',
+    },
+    {
+      blobs: bad,
+      what: 'signatures' as const,
+      sentence: `Snapshots with a BAD SIGNATURE do not count, and are left unchanged: ${such(bad)}. Their records were changed after they were signed.`,
+      hint: 'Find out who changed them, and what else this identity can change.',
+    },
+    {
+      blobs: unsigned,
+      what: 'signatures' as const,
+      sentence: `Snapshots without a trusted signature do not count, and are left unchanged: ${such(unsigned)} (${unsigned[0]?.problem}).`,
+      hint: 'Add the key of those that you trust to SNAPSHOT_VERIFICATION_KEYS_FILE. Delete the others by hand when they are no longer needed.',
+    },
+    {
+      blobs: missing.map((name) => ({ name })),
+      what: 'signatures' as const,
+      sentence: `Snapshots are missing that no retention rule removed: ${such(missing.map((name) => ({ name })))}. A later one refers to each of them.`,
+      hint: 'Find out who deleted them. Ignore this if it was you, or if the rules were stricter before.',
     },
   ].filter(({ blobs }) => blobs.length > 0);
 }
 
-function such(blobs: readonly StoredBlob[]): string {
+function such(blobs: readonly Pick<StoredBlob, 'name'>[]): string {
   return `${blobs.length}, such as ${blobs[0]?.name}`;
 }

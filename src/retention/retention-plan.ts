@@ -5,12 +5,15 @@ import {
   ELSEWHERE,
   isFutureDated,
   isRecorded,
+  isUntrusted,
   malformed,
   momentOf,
   newestFirst,
   type Recorded,
 } from '../snapshot/inventory.ts';
+import { signatureText } from '../snapshot/signature-state.ts';
 import { areOthers, findAnomalies } from './anomalies.ts';
+import { findMissing } from './missing-snapshots.ts';
 
 const DAY_MS = 86_400_000;
 
@@ -49,6 +52,8 @@ export interface RetentionPlan<T> {
   readonly former: readonly T[];
   /** Blobs with metadata of this tool that are no snapshots: they decide nothing, and stay. */
   readonly malformed: readonly T[];
+  /** Names of snapshots of this cluster that are gone although no rule let them go, without the prefix. */
+  readonly missing: readonly string[];
   /** Ids of other clusters that have snapshots here. */
   readonly otherClusterIds: readonly string[];
 }
@@ -69,7 +74,11 @@ export function planRetention<T extends CataloguedBlob>(
   const others = recorded.filter((snapshot) => !isOwn(snapshot));
   const earlier = dated.filter((snapshot) => snapshot !== current).map(({ record }) => record);
   const anomalies = current === undefined ? [] : findAnomalies(current.record, earlier, previousClusterIds);
-  const decisions = decideRetention(catalogue, clusterIds, rules, now, fresh?.snapshot);
+  const decide = (blobs: readonly T[]): Decision<T>[] =>
+    decideRetention(blobs, clusterIds, rules, now, fresh?.snapshot);
+  const decisions = decide(catalogue);
+  const unusable = malformed(catalogue);
+  const missing = findMissing(own, (more) => decide([...catalogue, ...more]));
   return {
     current,
     anomalies: [...(fresh?.anomalies ?? []), ...anomalies],
@@ -77,7 +86,8 @@ export function planRetention<T extends CataloguedBlob>(
     decisions,
     former: decisions.flatMap(({ snapshot, reasons }) => (reasons.includes(FORMER) ? [snapshot] : [])),
     own,
-    malformed: malformed(catalogue),
+    malformed: unusable,
+    missing: missing.filter((name) => !unusable.some((blob) => blob.name.endsWith(name))),
     futureDated: own.filter((snapshot) => isFutureDated(snapshot, now)),
     otherClusterIds: [...new Set(others.map(({ record }) => record.clusterId))],
   };
@@ -182,7 +192,9 @@ function neverRemoved<T extends CataloguedBlob>(
 }
 
 /** For a table. */
-function whyNotCounted({ problem }: CataloguedBlob): string {
+function whyNotCounted(blob: CataloguedBlob): string {
+  const { problem, signature } = blob;
+  if (signature !== undefined && isUntrusted(blob)) return signatureText(signature);
   if (problem === ELSEWHERE) return 'under another prefix';
   return problem === undefined ? 'no record' : 'not counted as a snapshot';
 }

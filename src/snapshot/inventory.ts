@@ -1,6 +1,7 @@
 import { UsageError } from '../errors.ts';
 import { humanAge } from '../text.ts';
 import { blobSizeOf, type SnapshotRecord } from './record.ts';
+import { type RecordSignature, whyNotTrusted } from './signature-state.ts';
 import { snapshotName } from './snapshot-name.ts';
 
 /**
@@ -20,6 +21,10 @@ export interface CataloguedBlob {
   readonly record: SnapshotRecord | undefined;
   /** Why a blob with metadata of this tool is no snapshot, in words that can follow "it is not counted:". */
   readonly problem: string | undefined;
+  /** Of its record; undefined for blobs that never had one. */
+  readonly signature?: RecordSignature | undefined;
+  /** By which a later record refers to this one; undefined where no keys for signatures are in use. */
+  readonly recordSha256?: string | undefined;
 }
 
 /** A snapshot of this tool. */
@@ -44,16 +49,19 @@ export const ELSEWHERE = 'it is under another prefix';
 
 /**
  * The same blobs, of which only snapshots have a record: those whose name is the one that this tool gives a snapshot of that
- * prefix and time. An upload id is one snapshot: of several blobs that have it, all but one are copies.
+ * prefix and time, and whose signature is valid where signatures are required. An upload id is one snapshot: of several blobs
+ * that have it, all but one are copies.
  * @param fresh the snapshot that this run has just stored: it is the original, whatever else there is
  */
 export function takeInventory<T extends CataloguedBlob>(
   prefix: string,
   blobs: readonly T[],
   fresh?: StoredIdentity,
+  areSignaturesRequired = false,
 ): T[] {
   const named = blobs.map((blob) => {
-    const problem = blob.record === undefined ? undefined : problemOf(prefix, blob, blob.record);
+    if (blob.record === undefined) return blob;
+    const problem = problemOf(prefix, blob, blob.record) ?? signatureProblem(blob, areSignaturesRequired);
     return problem === undefined ? blob : uncounted(blob, problem);
   });
   const originals = new Map<string, T>();
@@ -78,6 +86,22 @@ function problemOf(prefix: string, { name, size }: CataloguedBlob, record: Snaps
   }
   const expected = blobSizeOf(record);
   return size === expected ? undefined : `it has ${size} bytes, but its record says ${expected}`;
+}
+
+/**
+ * Why the signature of a blob's record forbids to use it, in words that can follow "it is not counted:". One that is bad always
+ * does; a missing one and one by an unknown key only where signatures are required.
+ */
+export function signatureProblem({ signature }: CataloguedBlob, areRequired: boolean): string | undefined {
+  if (signature === undefined) return areRequired ? 'it has no record, and is unsigned' : undefined;
+  return areRequired || signature.state === 'bad' ? whyNotTrusted(signature) : undefined;
+}
+
+/** Whether it would be a snapshot if its signature were valid. */
+export function isUntrusted({ record, problem, signature }: CataloguedBlob): boolean {
+  return (
+    record === undefined && problem !== undefined && signature !== undefined && problem === whyNotTrusted(signature)
+  );
 }
 
 /**

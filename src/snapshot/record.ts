@@ -1,7 +1,7 @@
 import * as v from 'valibot';
 import { printable } from '../text.ts';
 import { isPeerUrl } from '../url.ts';
-import { type Encoding, ENCODINGS } from './snapshot-name.ts';
+import { type Encoding, ENCODINGS, parseSnapshotName } from './snapshot-name.ts';
 import { TRAILER_SIZE } from './verify/page.ts';
 
 const TOOL = 'etcd-snapshot/';
@@ -90,6 +90,14 @@ const FIELDS = {
   encoding: v.optional(v.picklist(ENCODINGS, 'is unknown')),
   storedSize: v.optional(count(1, MAX_DATABASE)),
   storedSha256: v.optional(Sha256),
+  /** The newest snapshot of the cluster when this one was signed: its name without the prefix, and the sha256 of its record. */
+  previous: v.optional(
+    v.pipe(
+      v.string(),
+      v.check((name) => parseSnapshotName(name)?.prefix === '', 'is not a name'),
+    ),
+  ),
+  previousSha256: v.optional(Sha256),
 };
 
 /** What metadata must be to count as a record. Fields that a later version adds are ignored. */

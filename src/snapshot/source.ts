@@ -8,8 +8,9 @@ import type { StoredBlob } from '../store/catalogue.ts';
 import type { BlobStore } from '../store/store.ts';
 import { printable } from '../text.ts';
 import { type FileKind, hintFor, recognize } from './file-kind.ts';
-import { type ClusterIds, laterThan, newestSnapshot } from './inventory.ts';
+import { type ClusterIds, isUntrusted, laterThan, newestSnapshot, signatureProblem } from './inventory.ts';
 import { fileSizeOf, sealOf, type SnapshotRecord } from './record.ts';
+import type { RecordSignature } from './signature-state.ts';
 import { type Encoding, encodingOfName } from './snapshot-name.ts';
 import type { VerdictWithoutHash } from './verify/verdict.ts';
 import type { SnapshotFacts } from './verify/verdict.ts';
@@ -34,6 +35,8 @@ export interface SnapshotSource {
   /** Undefined where what is stored is the snapshot's file itself. */
   readonly stored: StoredForm | undefined;
   readonly record: SnapshotRecord | undefined;
+  /** Of its record. */
+  readonly signature?: RecordSignature | undefined;
   /** Why a stored snapshot has no record although it has metadata of this tool. */
   readonly problem?: string | undefined;
   /** Where a stored snapshot's bytes are the same as in an earlier run; undefined for a file of this machine. */
@@ -161,13 +164,29 @@ function unreadable(path: string, error: unknown): WorkerError {
   return noSuchSnapshot(`The file ${printable(path)} cannot be read: it ${whyUnreadable(error)}.`, hint, error);
 }
 
-/** A blob by its name, with or without the prefix. @throws WorkerError (no such snapshot), StorageError */
+/** A blob by its name, with or without the prefix. @throws WorkerError (no such snapshot), StorageError, VerificationError */
 export async function openBlob(store: BlobStore, name: string): Promise<SnapshotSource> {
   const blob = await store.find(name);
-  if (blob !== undefined) return sourceOf(store, blob);
+  if (blob !== undefined) {
+    assertTrusted(blob, store.requiresSignatures);
+    return sourceOf(store, blob);
+  }
   throw noSuchSnapshot(
     `There is no snapshot ${printable(name)} in container ${store.containerName}.`,
     `${hintAboutFile(name) ?? 'To use a file, give a path that begins with ./, ../ or /'}. To see the snapshots, run: etcd-snapshot list`,
+  );
+}
+
+/** @throws VerificationError for a blob with a signature that forbids to use it */
+function assertTrusted(blob: StoredBlob, areRequired: boolean): void {
+  const problem = signatureProblem(blob, areRequired);
+  if (problem === undefined) return;
+  const isBad = blob.signature?.state === 'bad';
+  throw new VerificationError(
+    `${printable(blob.name)} is not trusted: ${problem}.`,
+    isBad
+      ? 'Use another snapshot, and find out who changed this one. To see them, run: etcd-snapshot list'
+      : 'Use a signed snapshot, or add the key that signed this one to SNAPSHOT_VERIFICATION_KEYS_FILE. If you know where it comes from, run the command without that variable.',
   );
 }
 
@@ -185,12 +204,18 @@ export async function openNewest(store: BlobStore, ids: ClusterIds, log: Log): P
         hint: 'To use it, give its name. Check the clocks of the hosts that take snapshots.',
       });
     }
+    const isNewer = (blob: StoredBlob): boolean => blob.takenAt !== undefined && blob.takenAt > newest.record.takenAt;
+    for (const { name, problem } of blobs.filter((blob) => isUntrusted(blob) && isNewer(blob))) {
+      log.warn(`ignoring ${name}, which is newer: ${problem}`);
+    }
     return sourceOf(store, newest);
   }
   const { clusterId } = ids;
   throw noSuchSnapshot(
     `There is no verified snapshot${clusterId === undefined ? '' : ` of cluster ${clusterId}`} in container ${store.containerName}.`,
-    'Run `etcd-snapshot list` to see the blobs. Give the name of a snapshot that has no record, or is dated in the future.',
+    store.requiresSignatures
+      ? 'Run `etcd-snapshot list` to see why blobs do not count. Only those that a key in SNAPSHOT_VERIFICATION_KEYS_FILE verifies can be used.'
+      : 'Run `etcd-snapshot list` to see the blobs. Give the name of a snapshot that has no record, or is dated in the future.',
   );
 }
 
@@ -272,7 +297,7 @@ export async function passBytes(
 
 /** @throws VerificationError when name and record of a blob contradict each other */
 function sourceOf(store: BlobStore, blob: StoredBlob): SnapshotSource {
-  const { name, etag, size, record, problem } = blob;
+  const { name, etag, size, record, signature, problem } = blob;
   const seal = record && sealOf(record);
   if (record !== undefined && encodingOfName(name) !== seal?.encoding) {
     throw new VerificationError(
@@ -282,7 +307,7 @@ function sourceOf(store: BlobStore, blob: StoredBlob): SnapshotSource {
   }
   const read = (from?: number): AsyncIterable<Buffer> => store.read(name, etag, size, from);
   return {
-    ...{ name, record, problem, etag, skipHashCheck: false },
+    ...{ name, record, signature, problem, etag, skipHashCheck: false },
     ...(record === undefined || seal === undefined
       ? { size, stored: undefined, read }
       : open(name, { encoding: seal.encoding, size, sha256: seal.storedSha256, read }, fileSizeOf(record))),

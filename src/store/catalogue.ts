@@ -1,13 +1,15 @@
 import type { BlobItem, ContainerClient } from '@azure/storage-blob';
 import * as v from 'valibot';
 import { StorageError } from '../errors.ts';
+import type { Signatures } from '../sealed/signature.ts';
 import type { CataloguedBlob } from '../snapshot/inventory.ts';
 import { parseMetadata } from '../snapshot/record.ts';
+import { claimedSignature } from '../snapshot/signature-state.ts';
 import { takenAtOf } from '../snapshot/snapshot-name.ts';
 import type { Requests } from './requests.ts';
 
-/** Bytes of metadata that the service accepts for one blob, names included. */
-const MAX_METADATA = 8 * 1024;
+/** Bytes of metadata that the service accepts for one blob, names included, without those of a signature. */
+const MAX_METADATA = 8 * 1024 - 128;
 
 /** Characters of a single value, except for the list of members. */
 const MAX_VALUE = 512;
@@ -58,28 +60,47 @@ const Blob = v.pipe(
 
 /**
  * A blob from an answer of the service.
+ * @param signatures verifies records; undefined where no keys are in use
  * @throws StorageError when the answer lacks what every blob has
  */
-export function storedBlob(prefix: string, name: unknown, metadata: unknown, properties: object): StoredBlob {
+export function storedBlob(
+  prefix: string,
+  name: unknown,
+  metadata: unknown,
+  properties: object,
+  signatures?: Signatures,
+): StoredBlob {
   const blob = v.safeParse(Blob, { ...properties, name });
   if (!blob.success) throw invalidAnswer('it describes a blob without name, length, etag or date');
   const { contentLength: size, etag, createdOn, lastModified } = blob.output;
-  const isObject = typeof metadata === 'object' && metadata !== null;
-  const { record, problem } = parseMetadata(isObject ? { ...metadata } : {});
+  const fields = typeof metadata === 'object' && metadata !== null ? { ...metadata } : {};
+  const { record, problem } = parseMetadata(fields);
+  const checked = signatures?.check(withoutPrefix(prefix, blob.output.name), fields);
   return {
     ...{ name: blob.output.name, size, etag, record, problem },
     storedAt: createdOn ?? lastModified ?? new Date(0),
     takenAt: record?.takenAt ?? takenAtOf(prefix, blob.output.name),
+    ...(record !== undefined && (checked ?? { signature: claimedSignature(fields) })),
   };
 }
 
+/** The name of a blob in the container, as its record is signed with it. */
+export function withoutPrefix(prefix: string, name: string): string {
+  return name.startsWith(prefix) ? name.slice(prefix.length) : name;
+}
+
 /** All blobs under the prefix, page by page, the newest first. @throws StorageError */
-export async function listBlobs(container: ContainerClient, prefix: string, requests: Requests): Promise<StoredBlob[]> {
+export async function listBlobs(
+  container: ContainerClient,
+  prefix: string,
+  requests: Requests,
+  signatures?: Signatures,
+): Promise<StoredBlob[]> {
   const blobs = new Map<string, StoredBlob>();
   let kept = 0;
   for await (const page of pagesOf(container, prefix, 'listing the container', requests)) {
     for (const { name, metadata, properties } of page) {
-      const blob = storedBlob(prefix, name, metadata, properties);
+      const blob = storedBlob(prefix, name, metadata, properties, signatures);
       kept += BLOB_OVERHEAD + blob.name.length + (blob.record === undefined ? 0 : JSON.stringify(metadata).length);
       blobs.set(blob.name, blob);
     }

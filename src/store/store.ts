@@ -4,13 +4,14 @@ import { CREDENTIAL_NAMES } from '../config/azure.ts';
 import type { StorageConfig } from '../config/config.ts';
 import { StorageError } from '../errors.ts';
 import type { Log } from '../log.ts';
+import type { Signatures } from '../sealed/signature.ts';
 import { type StoredIdentity, takeInventory } from '../snapshot/inventory.ts';
 import { openContainer } from './azure-credential.ts';
-import { listBlobs, type StoredBlob, storedBlob } from './catalogue.ts';
+import { listBlobs, type StoredBlob, storedBlob, withoutPrefix } from './catalogue.ts';
 import { download } from './download.ts';
 import { type DrillNote, drillNotePrefix, readDrillNote, writeDrillNote } from './drill-notes.ts';
 import { codeOf, isMissing, serverTimeOf } from './errors.ts';
-import { DEADLINES, isGone, Requests } from './requests.ts';
+import { type Deadlines, DEADLINES, isGone, Requests } from './requests.ts';
 import { type Checksums, StagedUpload } from './upload.ts';
 
 /** Azure's codes for a blob that cannot be deleted now, which is no error: leases and policies of others are respected. */
@@ -44,16 +45,29 @@ export class BlobStore {
   readonly #prefix: string;
   readonly #requests: Requests;
   readonly #signal: AbortSignal;
+  readonly #signatures: Signatures | undefined;
 
-  private constructor(container: ContainerClient, prefix: string, requests: Requests, signal: AbortSignal) {
+  private constructor(
+    container: ContainerClient,
+    prefix: string,
+    requests: Requests,
+    signal: AbortSignal,
+    signatures: Signatures | undefined,
+  ) {
     this.#container = container;
     this.#prefix = prefix;
     this.#requests = requests;
     this.#signal = signal;
+    this.#signatures = signatures;
   }
 
-  /** Makes no request yet. @throws UsageError */
-  static async open(config: StorageConfig, signal: AbortSignal, log: Log, deadlines = DEADLINES): Promise<BlobStore> {
+  /** Makes no request yet. @param signatures undefined where no keys are in use @throws UsageError */
+  static async open(
+    config: StorageConfig,
+    signal: AbortSignal,
+    log: Log,
+    { signatures, deadlines = DEADLINES }: { signatures?: Signatures | undefined; deadlines?: Deadlines } = {},
+  ): Promise<BlobStore> {
     const container = await openContainer(config);
     const { source } = config;
     const account = container.accountName;
@@ -63,7 +77,8 @@ export class BlobStore {
       container: config.container,
       unused: config.unused.map((kind) => CREDENTIAL_NAMES[kind]),
     });
-    return new BlobStore(container, config.prefix, new Requests(endpoint, signal, log, deadlines), signal);
+    const requests = new Requests(endpoint, signal, log, deadlines);
+    return new BlobStore(container, config.prefix, requests, signal, signatures);
   }
 
   /** Prefix of every blob name. */
@@ -73,6 +88,11 @@ export class BlobStore {
 
   get containerName(): string {
     return this.#container.containerName;
+  }
+
+  /** Whether snapshots that are not signed by a verification key count for nothing. */
+  get requiresSignatures(): boolean {
+    return this.#signatures?.areRequired === true;
   }
 
   /**
@@ -123,19 +143,21 @@ export class BlobStore {
   }
 
   startUpload(name: string, checksums: Checksums = { isReadBack: false, contentMd5: 'off' }): StagedUpload {
-    return new StagedUpload(this.#container, name, checksums, this.#requests, this.#signal);
+    const sign = (metadata: Record<string, string>): Record<string, string> =>
+      this.#signatures?.sign(withoutPrefix(this.#prefix, name), metadata) ?? metadata;
+    return new StagedUpload(this.#container, name, { ...checksums, sign }, this.#requests, this.#signal);
   }
 
   /**
    * The blob of this name, with or without the prefix; undefined if there is none. Unlike in a list, a copy or a truncated blob
-   * keeps its record: its bytes are compared with the record when they are read.
+   * keeps its record, whatever its signature: its bytes are compared with the record when they are read.
    * @throws StorageError
    */
   async find(name: string): Promise<StoredBlob | undefined> {
     const full = name.startsWith(this.#prefix) ? name : `${this.#prefix}${name}`;
     try {
       const found = await this.#propertiesOf(full, `looking for ${full}`);
-      return storedBlob(this.#prefix, full, found.metadata, found);
+      return storedBlob(this.#prefix, full, found.metadata, found, this.#signatures);
     } catch (error) {
       if (isMissing(error)) return undefined;
       throw error;
@@ -148,12 +170,13 @@ export class BlobStore {
    * @throws StorageError
    */
   async list(fresh?: StoredIdentity): Promise<StoredBlob[]> {
-    const blobs = await listBlobs(this.#container, this.#prefix, this.#requests);
+    const blobs = await listBlobs(this.#container, this.#prefix, this.#requests, this.#signatures);
     const notes = drillNotePrefix(this.#prefix);
     return takeInventory(
       this.#prefix,
       blobs.filter(({ name }) => !name.startsWith(notes)),
       fresh,
+      this.requiresSignatures,
     );
   }
 

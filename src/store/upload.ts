@@ -37,6 +37,11 @@ export interface Checksums {
   readonly contentMd5: 'on' | 'off';
 }
 
+interface UploadOptions extends Checksums {
+  /** The metadata with a signature, if it is signed. */
+  readonly sign: (metadata: Record<string, string>) => Record<string, string>;
+}
+
 export interface Committed {
   /** Of the blob as it was committed: reading with it returns what was stored here, or fails. */
   readonly etag: string;
@@ -50,6 +55,7 @@ export class StagedUpload {
   readonly uploadId = randomBytes(16).toString('hex');
   readonly #container: ContainerClient;
   readonly #blob: BlockBlobClient;
+  readonly #sign: UploadOptions['sign'];
   readonly #requests: Requests;
   readonly #abort = new AbortController();
   readonly #signal: AbortSignal;
@@ -69,7 +75,7 @@ export class StagedUpload {
   constructor(
     container: ContainerClient,
     name: string,
-    { isReadBack, contentMd5 }: Checksums,
+    { isReadBack, contentMd5, sign }: UploadOptions,
     requests: Requests,
     signal: AbortSignal,
   ) {
@@ -77,6 +83,7 @@ export class StagedUpload {
     this.#sendsBlockMd5 = !isReadBack || !container.url.startsWith('https:');
     this.#contentMd5 = contentMd5 === 'on' ? createHash('md5') : undefined;
     this.#blob = container.getBlockBlobClient(name);
+    this.#sign = sign;
     this.#requests = requests;
     this.#signal = AbortSignal.any([signal, this.#abort.signal]);
   }
@@ -110,7 +117,7 @@ export class StagedUpload {
       throw new Error('verdict or record are not of this upload');
     }
     try {
-      const committed = await this.#makeVisible(storable(toMetadata(record)));
+      const committed = await this.#makeVisible(this.#sign(storable(toMetadata(record))));
       // Reading back needs memory of its own.
       this.#buffer.clear();
       if (this.#signal.reason instanceof Interrupted) throw this.#signal.reason;

@@ -1,6 +1,7 @@
 import { delimiter } from 'node:path';
 import { parseCommandLine } from '../../src/cli.ts';
 import { readConfig, readLogConfig, secretsOf, unknownVariables } from '../../src/config/config.ts';
+import { prepareSignatures } from '../../src/commands/command.ts';
 import { WorkerError } from '../../src/errors.ts';
 import { createLog } from '../../src/log.ts';
 import { endOf, failed, jsonOf as errorJson, outputOf } from '../../src/main.ts';
@@ -24,8 +25,10 @@ export async function runCommand(args: readonly string[], variables: Variables):
   try {
     const { name, run, needs } = parseCommandLine(args);
     for (const warning of unknownVariables(variables)) log.warn(warning);
+    const config = readConfig(variables, needs);
     const outcome = await run({
-      config: readConfig(variables, needs),
+      config,
+      signatures: await prepareSignatures(config, log),
       log,
       signal: new AbortController().signal,
       startProgress: noProgress,

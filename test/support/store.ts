@@ -40,7 +40,7 @@ export async function openStore(
     storage,
     signal,
     createLog('json', 'error', () => {}),
-    deadlines,
+    deadlines === undefined ? {} : { deadlines },
   );
 }
 
