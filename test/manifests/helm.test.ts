@@ -126,6 +126,15 @@ t.test('what kustomize makes, the chart makes', { skip: skip || without('kubectl
   const prune = { enabled: true };
   t.strictSame((await render({ drill })).objects, await compose('drill'), 'drill');
   t.strictSame((await render({ prune })).objects, await compose('prune'), 'prune');
+  const signatures = {
+    signingKeySecret: 'etcd-snapshot-signing-key',
+    verificationKeysConfigMap: 'etcd-snapshot-verification-keys',
+  };
+  t.strictSame(
+    (await render({ drill, prune, signatures })).objects,
+    await compose('drill', 'prune', 'signatures'),
+    'signatures',
+  );
   const workloadIdentity = { tenantId: TENANT, clientId: CLIENT, drillClientId: TENANT };
   t.strictSame(
     (await render({ drill, prune, workloadIdentity })).objects,
@@ -149,7 +158,12 @@ const EVERYTHING = {
       env: { SNAPSHOT_KEEP_DAILY: 7 },
       prune: { enabled: true, schedule: '@daily' },
     },
-    { name: 'far', existingSecret: 'far', certificates: { secret: { name: 'far-etcd', key: 'client.key' } } },
+    {
+      name: 'far',
+      existingSecret: 'far',
+      certificates: { secret: { name: 'far-etcd', key: 'client.key' } },
+      signatures: { signingKeySecret: 'far-key' },
+    },
     { name: 'rancher', env: { SNAPSHOT_BLOB_PREFIX: 'rancher/' }, layout: 'rke2', suspend: true, intervalHours: 24 },
   ],
   affinity: { nodeAffinity: {} },
@@ -194,6 +208,9 @@ t.test('several clusters, each with what is its own', { skip }, async (t) => {
   t.notOk(far.hostNetwork || far.affinity || far.tolerations, 'certificates from a Secret need no node');
   t.match(far.securityContext, { runAsNonRoot: true });
   const certs = far.volumes.find(({ name }: { name: string }) => name === 'certs');
+  const key = far.volumes.find(({ name }: { name: string }) => name === 'signing-key');
+  t.match(key, { secret: { secretName: 'far-key', defaultMode: 0o444 } }, 'the worker is not root there');
+  t.notMatch(JSON.stringify(far), 'VERIFICATION');
   t.match(certs.secret.items, [{ key: 'ca.crt' }, { key: 'tls.crt' }, { key: 'client.key', path: 'etcdclient.key' }]);
 
   t.equal(job('job-rancher').spec.suspend, true);
@@ -219,6 +236,7 @@ t.test('several clusters, each with what is its own', { skip }, async (t) => {
   for (const secret of ['etcd-snapshot-azure-blob-job-secrets', 'events', 'far', 'far-etcd']) {
     t.match(notes, `kubectl create secret generic ${secret} --namespace kube-system`);
   }
+  t.match(notes, 'kubectl create secret generic far-key --namespace kube-system --from-file=keys/signing.pem\n');
   t.match(notes, '--from-file=ca.crt \\\n    --from-file=tls.crt --from-file=client.key\n', 'as the volume names them');
 });
 
@@ -463,9 +481,9 @@ t.test('the values of docs/kubernetes.md are accepted', { skip }, async (t) => {
 });
 
 t.test('the schema knows every variable, but no secret', (t) => {
-  // Named by certificates, timeout and workloadIdentity, or by what the chart mounts.
+  // Named by certificates, signatures, timeout and workloadIdentity, or by what the chart mounts.
   const set =
-    /^SNAPSHOT_(TIMEOUT|SPOOL_DIR|TERMINATION_LOG|ETCD_(CA|CERT|KEY)_FILE)$|^AZURE_(FEDERATED_TOKEN_FILE|CLIENT_ID|TENANT_ID)$/;
+    /^SNAPSHOT_(TIMEOUT|SPOOL_DIR|TERMINATION_LOG|ETCD_(CA|CERT|KEY)_FILE|SIGNING_KEY_FILE|VERIFICATION_KEYS_FILE)$|^AZURE_(FEDERATED_TOKEN_FILE|CLIENT_ID|TENANT_ID)$/;
   const names = Object.entries(VARIABLES).flatMap(([name, variable]) => ('secret' in variable ? [] : [name]));
   t.strictSame(
     Object.keys(schema.definitions.env.properties),

@@ -42,7 +42,7 @@ The clusters as a JSON list: the settings of each merged over those of the relea
 the end of the names of its CronJobs. If none is listed, one cluster without a name.
 */}}
 {{- define "etcd-snapshot.clusters" -}}
-{{- $shared := pick .Values "existingSecret" "layout" "certificates" "schedule" "intervalHours" "timeout" "suspend" "env" "resources" "drill" "prune" -}}
+{{- $shared := pick .Values "existingSecret" "layout" "certificates" "schedule" "intervalHours" "timeout" "suspend" "env" "resources" "signatures" "drill" "prune" -}}
 {{- $layouts := include "etcd-snapshot.layouts" . | fromYaml -}}
 {{- $clusters := list -}}
 {{- $names := dict -}}
@@ -83,6 +83,26 @@ two backups.
 */}}
 {{- define "etcd-snapshot.hash" -}}
 {{ int64 (printf "0x%s" (sha256sum .name | trunc 8)) }}
+{{- end }}
+
+{{/* The verification keys, which every component mounts. These take a cluster. */}}
+{{- define "etcd-snapshot.verificationEnv" -}}
+{{- if .signatures.verificationKeysConfigMap -}}
+SNAPSHOT_VERIFICATION_KEYS_FILE: /etc/etcd-snapshot/verification/verification.pem
+{{- end }}
+{{- end }}
+
+{{- define "etcd-snapshot.verificationMount" -}}
+{{- if .signatures.verificationKeysConfigMap -}}
+- { name: verification-keys, mountPath: /etc/etcd-snapshot/verification, readOnly: true }
+{{- end }}
+{{- end }}
+
+{{- define "etcd-snapshot.verificationVolume" -}}
+{{- with .signatures.verificationKeysConfigMap -}}
+- name: verification-keys
+  configMap: { name: {{ . | quote }} }
+{{- end }}
 {{- end }}
 
 {{/* For pods that need no files of a node: Pod Security "restricted" without an exception. */}}
