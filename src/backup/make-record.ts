@@ -49,6 +49,7 @@ export async function findPrevious(store: BlobStore, clusterId: string, warnings
     return { previous: newest.name.slice(store.prefix.length), previousSha256: newest.recordSha256 };
   } catch (error) {
     if (!(error instanceof StorageError)) throw error;
+    if (error.code === 'ContainerNotFound') return {};
     warnings.add(
       `The record does not refer to the previous snapshot, because it is not known: ${afterColon(error.message)}`,
       error.hint,

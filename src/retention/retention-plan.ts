@@ -78,7 +78,8 @@ export function planRetention<T extends CataloguedBlob>(
     decideRetention(blobs, clusterIds, rules, now, fresh?.snapshot);
   const decisions = decide(catalogue);
   const unusable = malformed(catalogue);
-  const missing = findMissing(own, (more) => decide([...catalogue, ...more]));
+  // Without a rule here, another job can have removed them by its rules.
+  const missing = hasRule(rules) ? findMissing(own, (more) => decide([...catalogue, ...more])) : [];
   return {
     current,
     anomalies: [...(fresh?.anomalies ?? []), ...anomalies],

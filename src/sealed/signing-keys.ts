@@ -9,7 +9,8 @@ import { Secret } from '../secret.ts';
 import { printable } from '../text.ts';
 import { Signatures } from './signature.ts';
 
-const HINT = 'Make keys with `etcd-snapshot keygen DIR`. Nothing was done.';
+const HINT =
+  'Check the file (in Kubernetes: its mount). To make new keys, run `etcd-snapshot keygen DIR`. Nothing was done.';
 
 /** Names of a kubelet for the directory in which it puts the files of a mounted Secret. */
 const OF_KUBELET = /\/\.\.\d{4}_/;

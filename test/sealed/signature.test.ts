@@ -182,25 +182,26 @@ t.test('a snapshot that retention did not remove is missed', (t) => {
   const all = chain(60, 50, 40, 30, 20, 10, 1);
   const without = (...indexes: number[]): CataloguedBlob[] => all.filter((_, index) => !indexes.includes(index));
   const nameAt = (index: number): string => all[index]?.name.slice(2) ?? '';
-  t.strictSame(missing(all, {}), []);
-  t.strictSame(missing(without(5), {}), [nameAt(5)], 'without a rule nothing goes');
+  t.strictSame(missing(all, { last: 7 }), []);
+  t.strictSame(missing(without(5), {}), [], 'without a rule here, another job can have others');
+  t.strictSame(missing(without(5), { last: 7 }), [nameAt(5)]);
   t.strictSame(missing(without(2, 4), { last: 7 }), [nameAt(2), nameAt(4)]);
   t.strictSame(missing(without(0, 1), { last: 7 }), [], 'the oldest can have gone by other rules');
-  t.strictSame(missing(without(6), {}), [], 'nothing refers to the newest');
+  t.strictSame(missing(without(6), { last: 7 }), [], 'nothing refers to the newest');
   t.strictSame(missing(without(5), { last: 1 }), [], 'no rule keeps it');
   t.strictSame(missing(without(1), { daily: 7 }), [], 'not the newest of its day, as one of the same day is left');
   const unsigned = all.map((blob, index) => (index === 6 ? { ...blob, record: undefined } : blob));
   t.strictSame(
     missing(
       unsigned.filter((_, index) => index !== 5),
-      {},
+      { last: 7 },
     ),
     [],
     'only what is signed is believed',
   );
   const bad = [...all];
   bad[5] = blobOf(hoursAgo(10), { ...signed(hoursAgo(10)), revision: '9' });
-  t.strictSame(missing(bad, {}), [], 'a bad one is reported as such');
+  t.strictSame(missing(bad, { last: 7 }), [], 'a bad one is reported as such');
   t.strictSame(
     findMissing([], () => []),
     [],
