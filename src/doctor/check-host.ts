@@ -50,7 +50,7 @@ export function checkSignatures({ signingKeyId, verificationKeyIds, areRequired 
     ? `only those signed by ${verificationKeyIds.join(' or ')} count`
     : 'unsigned ones count as well';
   if (signingKeyId !== undefined) return ok(what, `New snapshots are signed by ${signingKeyId}; ${counted}.`);
-  const sentence = `No signing key is configured, and of the snapshots ${counted}: a backup is refused.`;
+  const sentence = `There is no signing key, but ${counted}: a backup with these settings is refused.`;
   return warn(what, sentence, 'Set SNAPSHOT_SIGNING_KEY_FILE where backups run.');
 }
 
