@@ -13,7 +13,7 @@ import {
 } from '../snapshot/inventory.ts';
 import { signatureText } from '../snapshot/signature-state.ts';
 import { areOthers, findAnomalies } from './anomalies.ts';
-import { findMissing } from './missing-snapshots.ts';
+import { findGone } from './missing-snapshots.ts';
 
 const DAY_MS = 86_400_000;
 
@@ -74,12 +74,13 @@ export function planRetention<T extends CataloguedBlob>(
   const others = recorded.filter((snapshot) => !isOwn(snapshot));
   const earlier = dated.filter((snapshot) => snapshot !== current).map(({ record }) => record);
   const anomalies = current === undefined ? [] : findAnomalies(current.record, earlier, previousClusterIds);
-  const decide = (blobs: readonly T[]): Decision<T>[] =>
-    decideRetention(blobs, clusterIds, rules, now, fresh?.snapshot);
-  const decisions = decide(catalogue);
+  const decide = (more: readonly T[]): Decision<T>[] =>
+    decideRetention([...catalogue, ...more], clusterIds, rules, now, fresh?.snapshot);
+  const decisions = decide([]);
   const unusable = malformed(catalogue);
   // Without a rule here, another job can have removed them by its rules.
-  const missing = hasRule(rules) ? findMissing(own, (more) => decide([...catalogue, ...more])) : [];
+  const gone = hasRule(rules) ? findGone(own) : [];
+  const missing = gone.length === 0 ? [] : namesOfKept(new Set<T>(gone), decide(gone));
   return {
     current,
     anomalies: [...(fresh?.anomalies ?? []), ...anomalies],
@@ -92,6 +93,18 @@ export function planRetention<T extends CataloguedBlob>(
     futureDated: own.filter((snapshot) => isFutureDated(snapshot, now)),
     otherClusterIds: [...new Set(others.map(({ record }) => record.clusterId))],
   };
+}
+
+/** The beginning of the reason to keep the oldest of all snapshots, before the name of a rule. */
+const OLDEST = 'oldest ';
+
+/**
+ * Those that retention would have kept. To be the oldest of all is no sufficient reason: a long rule that was added later would
+ * miss a snapshot for years.
+ */
+function namesOfKept<T extends CataloguedBlob>(gone: ReadonlySet<T>, decisions: readonly Decision<T>[]): string[] {
+  const kept = decisions.filter(({ keep, reasons }) => keep && !reasons.every((reason) => reason.startsWith(OLDEST)));
+  return kept.flatMap(({ snapshot }) => (gone.has(snapshot) ? snapshot.name : []));
 }
 
 /** The reason to keep the snapshots of a former cluster with the same id. */
@@ -235,7 +248,7 @@ function keptByRules(
       if (periods.size === (rules[rule] ?? 0)) break;
       const period = PERIODS[rule](snapshot.record.takenAt);
       if (!periods.has(period)) keep(snapshot, `${rule} ${period}`);
-      else if (snapshot === history.at(-1)) keep(snapshot, `oldest ${rule}`);
+      else if (snapshot === history.at(-1)) keep(snapshot, `${OLDEST}${rule}`);
       periods.add(period);
     }
   }
