@@ -47,6 +47,11 @@ export function worker(...args: string[]): Command {
   return ['env', `NODE_COMPILE_CACHE=${compileCache}`, MAIN, ...args];
 }
 
+/** For a worker that is to keep its priority, which is lower otherwise. */
+export const WITH_NORMAL_PRIORITY: Variables = {
+  NODE_OPTIONS: `--import=data:text/javascript,${encodeURIComponent("import os from 'node:os';os.setPriority=()=>{}")}`,
+};
+
 export function program(name: string, ...args: string[]): Command {
   return [process.execPath, join(import.meta.dirname, 'programs', `${name}.ts`), ...args];
 }

@@ -5,6 +5,7 @@
  *   npm run bench -- [--sizes 3MB,240MB,0.7GB,2GB] [--rounds 5] [--stores azurite,https,http] [--sections startup,backup,tricks,impact,files]
  *                    [--memory /dev/shm] [--disk /tmp] [--smoke] [--write]
  *   npm run bench -- --sections uplink,verifier
+ *   npm run bench -- --sections memory --sizes 240MB,8GB --rounds 1
  *   npm run bench -- --scale
  *
  * --smoke: 3 MB, one round. --write: puts the tables into docs/benchmarks.md. The last table has the goals. Progress goes to stderr.
@@ -23,6 +24,7 @@ import { scaleReport } from './scale.ts';
 import { backupSection } from './sections/backup.ts';
 import { filesSection } from './sections/files.ts';
 import { impactSection } from './sections/impact.ts';
+import { memorySection } from './sections/memory.ts';
 import { startupSection } from './sections/startup.ts';
 import { tricksSection } from './sections/tricks.ts';
 import { uplinkSection } from './sections/uplink.ts';
@@ -51,6 +53,7 @@ const SECTIONS: Readonly<Record<string, (bench: Bench) => Promise<Report>>> = {
   impact: async (bench) => impactSection(bench, Math.max(...bench.sizes.filter((size) => size < GB), 3 * MB)),
   files: async (bench) => filesSection(bench, Math.max(...bench.sizes.filter((size) => size <= 2 * GB), 3 * MB)),
   tricks: async (bench) => tricksSection(bench, Math.max(...bench.sizes.filter((size) => size < GB / 2), 3 * MB)),
+  memory: memorySection,
   uplink: uplinkSection,
   verifier: verifierSection,
 };

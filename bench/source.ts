@@ -12,6 +12,9 @@ import { keyOf, valueOf } from './objects.ts';
 
 const OPERATIONS = 100;
 const WRITERS = 4;
+/** Different objects of Kubernetes; objects whose numbers differ by a multiple of KINDS are of one kind. */
+const VALUES = 30_000;
+const KINDS = 100;
 const PATIENCE_MS = 60_000;
 const TRIES = 10;
 const TRANSACTIONS = 'etcd_disk_backend_snapshot_duration_seconds_sum';
@@ -104,7 +107,10 @@ export class Source {
   /** Writes, overwrites and deletes objects, and compacts, until the database has its size. */
   async #fill(): Promise<void> {
     const { size, valueSize } = this.#options;
-    const value = (id: number): Buffer => (valueSize === undefined ? valueOf(id) : randomBytes(valueSize()));
+    // Making a value takes longer than storing it. They are used again after more bytes than a compressor looks back.
+    const values = valueSize === undefined ? Array.from({ length: VALUES }, (_, id) => valueOf(id)) : [];
+    const value = (id: number): Buffer =>
+      values[(id + KINDS * random(VALUES / KINDS)) % VALUES] ?? randomBytes(valueSize?.() ?? 0);
     const { client } = this.#options.tls;
     const files = { ca: await readFile(client.ca), cert: await readFile(client.cert), key: await readFile(client.key) };
     const connection = new Connection(this.endpoint, files);

@@ -1,6 +1,15 @@
 import { join } from 'node:path';
 import { MAIN } from '../../test/support/worker.ts';
-import { type Bench, type Contender, interleave, nameOfSize, roomIn, say, worker } from '../bench.ts';
+import {
+  type Bench,
+  type Contender,
+  interleave,
+  nameOfSize,
+  roomIn,
+  say,
+  WITH_NORMAL_PRIORITY,
+  worker,
+} from '../bench.ts';
 import { markdown, ratios, spread } from '../figures.ts';
 import type { Command } from '../measure.ts';
 import { Source } from '../source.ts';
@@ -26,6 +35,7 @@ export async function tricksSection(bench: Bench, size: number): Promise<Report>
     contender(NORMAL, worker('backup')),
     contender('without the compile cache', [MAIN, 'backup']),
     contender('without it, and with the young generation of Node', [process.execPath, '--', MAIN, 'backup']),
+    contender('without the lower priority', worker('backup'), WITH_NORMAL_PRIORITY),
     contender('with `SNAPSHOT_CONTENT_MD5=on`', worker('backup'), { SNAPSHOT_CONTENT_MD5: 'on' }),
     contender('with `SNAPSHOT_READ_BACK=off`, and so an MD5 of each block', worker('backup'), {
       SNAPSHOT_READ_BACK: 'off',
