@@ -53,6 +53,14 @@ const SKIP_HASH_CHECK = {
   },
 } as const;
 
+const IDENTITY = {
+  identity: {
+    type: 'string',
+    value: 'FILE',
+    help: 'file with the private key of age that opens an encrypted snapshot (default: SNAPSHOT_ENCRYPTION_IDENTITY_FILE)',
+  },
+} as const;
+
 const CLUSTER_ID = {
   'cluster-id': { type: 'string', value: 'ID', help: 'use the newest snapshot of this cluster, if there are several' },
 } as const;
@@ -133,7 +141,7 @@ export const COMMANDS: Readonly<Record<string, Command>> = {
     summary: 'check every page of a stored snapshot or of a local file',
     about:
       'Checks the sha256, both meta pages, every page, the order of the keys and the buckets, and shows the same table as etcdctl snapshot status. Changes nothing.',
-    options: SKIP_HASH_CHECK,
+    options: { ...IDENTITY, ...SKIP_HASH_CHECK },
     examples: ['verify kubernetes-etcd-snapshot_20260102_030405.db', 'verify ./snapshot.db'],
     exitCodes: [verification, storage, noSuchSnapshot],
   },
@@ -147,6 +155,7 @@ export const COMMANDS: Readonly<Record<string, Command>> = {
     options: {
       keys: { type: 'string', value: 'PREFIX', help: 'list the live keys with this prefix' },
       get: { type: 'string', value: 'KEY', help: 'write the value of this key to stdout, unchanged' },
+      ...IDENTITY,
       ...SKIP_HASH_CHECK,
     },
     examples: ['inspect ./snapshot.db', 'inspect ./snapshot.db --keys /registry/secrets/'],
@@ -253,9 +262,10 @@ export const COMMANDS: Readonly<Record<string, Command>> = {
       },
       open: {
         type: 'boolean',
-        help: 'with --download: write the snapshot itself, decompressed, not the sealed bytes as they are stored',
+        help: 'with --download: write the snapshot itself, decrypted and decompressed, not the sealed bytes as they are stored',
       },
       restored: { type: 'string', value: 'DIR', help: 'with --swap: the restored data (default: DIR/restored)' },
+      ...IDENTITY,
       ...CLUSTER_ID,
       ...SKIP_HASH_CHECK,
     },
@@ -271,6 +281,7 @@ export const COMMANDS: Readonly<Record<string, Command>> = {
       'Restores a snapshot (the newest, if none is named) into a temporary directory, starts a real etcd with it that opens no port, compares revision, keys and HashKV with the snapshot, and shows how long a recovery takes. Removes its files afterwards.',
     options: {
       'temp-dir': { type: 'string', value: 'DIR', help: 'directory with space for twice the database (default: /tmp)' },
+      ...IDENTITY,
       ...CLUSTER_ID,
       ...SKIP_HASH_CHECK,
     },
@@ -281,10 +292,13 @@ export const COMMANDS: Readonly<Record<string, Command>> = {
     load: async () => (await import('./commands/keygen.ts')).keygen,
     needs: () => ({ etcd: false, storage: false }),
     operands: ['DIR'],
-    summary: 'make the keys for signed snapshots',
+    summary: 'make the keys for encrypted and signed snapshots',
     about:
-      'Writes a new signing key and its verification key to a directory, which is created if it does not exist, and shows where each of them belongs. Overwrites nothing, and needs neither etcd nor Azure.',
-    examples: ['keygen keys'],
+      'Writes new keys to a directory, which is created if it does not exist: an identity and its recipient for encrypted snapshots, a signing key and its verification key for signed ones. Shows where each of them belongs. Overwrites nothing, and needs neither etcd nor Azure.',
+    options: {
+      'post-quantum': { type: 'boolean', help: 'make the post-quantum kind of identity and recipient (age1pq1…)' },
+    },
+    examples: ['keygen keys', 'keygen keys --post-quantum'],
     exitCodes: [],
   },
 };

@@ -17,6 +17,7 @@ import { createLog, type Log } from './log.ts';
 import type { Samples } from './monitoring/metrics.ts';
 import { writeTerminationMessage } from './monitoring/termination-message.ts';
 import {
+  askPassphraseOnTerminal,
   confirmOnTerminal,
   endProcess,
   flush,
@@ -116,6 +117,7 @@ async function execute(run: Run, commandLine: CommandLine, controller: AbortCont
     signal,
     startProgress: progressOnStderr(),
     confirm: confirmOnTerminal(signal),
+    askPassphrase: askPassphraseOnTerminal(signal),
     searchPath: (process.env['PATH'] ?? '').split(delimiter).filter((dir) => dir !== ''),
     memoryBudget: memoryBudget(),
     version: version(),

@@ -1,11 +1,12 @@
 import { type ChildProcess, spawn, type SpawnOptions, spawnSync, type StdioOptions } from 'node:child_process';
-import { once } from 'node:events';
+import { on, once } from 'node:events';
 import { readdirSync, readFileSync, type Stats, statSync } from 'node:fs';
 import { constants, getPriority, setPriority } from 'node:os';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { messageOf } from './errors.ts';
 import type { Log } from './log.ts';
 import { CLEAR_LINE, noProgress, progressLine, type StartProgress } from './progress.ts';
+import { Secret } from './secret.ts';
 import { printable } from './text.ts';
 
 /* This process: its streams, its priority, its memory, and how it ends. */
@@ -68,6 +69,34 @@ export function confirmOnTerminal(signal: AbortSignal): ((question: string) => P
       return /^y(es)?$/i.test(answer.trim());
     } finally {
       terminal.close();
+    }
+  };
+}
+
+/** Asks for a passphrase on the terminal, which does not show it; undefined without a terminal. */
+export function askPassphraseOnTerminal(signal: AbortSignal): ((question: string) => Promise<Secret>) | undefined {
+  const { stdin, stderr } = process;
+  if (!stdin.isTTY || !stderr.isTTY) return undefined;
+  return async (question) => {
+    stderr.write(printable(question));
+    // The terminal neither shows what is typed nor turns Ctrl-C into a signal.
+    stdin.setRawMode(true);
+    try {
+      let typed = '';
+      for await (const [bytes] of on(stdin, 'data', { signal, close: ['end'] }) as AsyncIterable<[Buffer]>) {
+        for (const character of bytes.toString()) {
+          if (character === '\u0003') process.kill(process.pid, 'SIGINT');
+          else if (['\r', '\n', '\u0004'].includes(character)) return new Secret(typed);
+          else typed = character === '\u007f' ? typed.slice(0, -1) : typed + character;
+        }
+      }
+      return new Secret(typed);
+    } catch (error) {
+      throw signal.aborted ? signal.reason : error;
+    } finally {
+      stdin.setRawMode(false);
+      stdin.pause();
+      stderr.write('\n');
     }
   };
 }

@@ -32,6 +32,7 @@ const MIN_MASKED = 6;
 
 /** Tokens and signatures of others are recognised by their form. */
 const JSON_WEB_TOKEN = /\beyJ[\w-]+\.[\w-]+\.[\w-]*/g;
+const AGE_IDENTITY = /AGE-SECRET-KEY-(PQ-)?1[0-9A-Z]+/gi;
 const SIGNATURE = /(\bsig(?:=|%3D))[\w%+/=~-]+/gi;
 
 /**
@@ -46,6 +47,7 @@ export function masker(secrets: readonly Secret[]): (text: string) => string {
     longestFirst
       .reduce((masked, form) => masked.replaceAll(form, HIDDEN), text)
       .replace(JSON_WEB_TOKEN, HIDDEN)
+      .replace(AGE_IDENTITY, HIDDEN)
       .replace(SIGNATURE, `$1${HIDDEN}`);
 }
 
@@ -73,6 +75,7 @@ export function maskedJson(value: unknown, mask: (text: string) => string, inden
 const LOOKS: readonly (readonly [RegExp, string])[] = [
   [/-----BEGIN/, 'a PEM'],
   [/^\s*eyJ[\w-]+\.[\w-]+\.[\w-]*\s*$/, 'a token'],
+  [/AGE-SECRET-KEY-/i, 'a private key'],
   [/\bsig=.|AccountKey=|SharedAccessSignature=/i, 'a key or a signature'],
   // Keys of storage accounts, DER in base64, secrets of applications.
   [/^\s*([\w+/]{42,}={1,2}|MII[\w+/=\s-]{40,}|[\w.~-]{3}\dQ~[\w.~-]{30,})\s*$/, 'a key or a password'],

@@ -26,7 +26,7 @@ const LAYERS = [
   ['snapshot/record.ts', 'snapshot/signature-state.ts', 'snapshot/inventory.ts', 'snapshot/keys.ts'],
   ['retention/anomalies.ts', 'retention/missing-snapshots.ts', 'retention/retention-plan.ts', 'sealed/'],
   ['etcd/', 'store/', 'spool/', 'monitoring/'],
-  ['snapshot/source.ts', 'retention/apply.ts'],
+  ['snapshot/stored-form.ts', 'snapshot/source.ts', 'retention/apply.ts'],
   ['backup/', 'doctor/', 'drill/', 'replace/', 'restore/'],
   ['commands/'],
   ['cli.ts', 'command-table.ts'],
@@ -44,6 +44,7 @@ const IMPORTERS: Record<string, RegExp> = {
   'protobufjs/': /^etcd\//,
   '@node-rs/crc32': /^snapshot\/verify\//,
   valibot: /^(snapshot|etcd|store|restore)\//,
+  'age-encryption': /^sealed\/age-header\.ts$/,
   yaml: /^restore\//,
   dotenv: /^config\/environment\.ts$/,
 };

@@ -83,6 +83,7 @@ export function makeRecord(
     encoding: seal?.encoding,
     storedSize: seal?.storedSize,
     storedSha256: seal?.storedSha256,
+    recipients: seal === undefined || seal.recipients.length === 0 ? undefined : seal.recipients,
     ...previous,
   };
 }

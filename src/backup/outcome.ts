@@ -30,6 +30,7 @@ export function backupJson(done: DoneBackup): object {
     encoding: record.encoding,
     storedSize: record.storedSize,
     storedSha256: record.storedSha256,
+    recipients: record.recipients,
     signature: { state: done.keyId === undefined ? 'unsigned' : 'valid', keyId: done.keyId ?? null },
     hash: record.hash,
     revision: record.revision,

@@ -2,11 +2,15 @@ import { createHash } from 'node:crypto';
 import type { Config } from '../config/config.ts';
 import { Interrupted, StorageError, VerificationError } from '../errors.ts';
 import type { StartProgress } from '../progress.ts';
+import type { Sealing } from '../sealed/sealing.ts';
 import type { StoredIdentity } from '../snapshot/inventory.ts';
 import type { BlobStore } from '../store/store.ts';
 import type { StreamedSnapshot } from './stream-from-member.ts';
 
-type StoredSnapshot = StoredIdentity & Pick<StreamedSnapshot, 'upload' | 'snapshot' | 'seal'>;
+interface StoredSnapshot extends StoredIdentity, Pick<StreamedSnapshot, 'upload' | 'snapshot' | 'seal'> {
+  /** Of this run. */
+  readonly sealing: Sealing | undefined;
+}
 
 export interface ReadBack {
   readonly state: 'done' | 'off' | 'not permitted';
@@ -71,7 +75,7 @@ async function sha256Of(
   const hash = createHash('sha256');
   const progress = startProgress('reading back', size);
   try {
-    for await (const piece of await fileOf(store, stored)) {
+    for await (const piece of fileOf(store, stored)) {
       hash.update(piece);
       progress.advance(piece.length);
     }
@@ -85,12 +89,9 @@ async function sha256Of(
 }
 
 /** The bytes of the snapshot's file, from its blob. */
-async function fileOf(
-  store: BlobStore,
-  { name, etag, snapshot, seal }: StoredSnapshot,
-): Promise<AsyncIterable<Buffer>> {
+function fileOf(store: BlobStore, { name, etag, snapshot, seal, sealing }: StoredSnapshot): AsyncIterable<Buffer> {
   const { size } = snapshot.facts;
-  if (seal === undefined) return store.read(name, etag, size);
-  const { unseal } = await import('../sealed/unseal.ts');
-  return unseal(store.read(name, etag, seal.storedSize), { name, size, storedSha256: seal.storedSha256 });
+  if (seal === undefined || sealing === undefined) return store.read(name, etag, size);
+  const expected = { name, size, storedSha256: seal.storedSha256 };
+  return sealing.open(store.read(name, etag, seal.storedSize), expected);
 }

@@ -8,7 +8,7 @@ import type { StartProgress } from '../progress.ts';
 import type { RecordedMember, Seal } from '../snapshot/record.ts';
 import type { Verdict, VerifiedSnapshot } from '../snapshot/verify/verdict.ts';
 import { SnapshotVerifier } from '../snapshot/verify/verifier.ts';
-import type { Sealer } from '../sealed/sealer.ts';
+import type { Sealing } from '../sealed/sealing.ts';
 import { SpoolQueue } from '../spool/queue.ts';
 import type { StagedUpload } from '../store/upload.ts';
 import { compareWithOthers, type Comparison, contradiction } from './compare-hash-kv.ts';
@@ -48,11 +48,13 @@ interface Attempt {
 }
 
 interface StreamOptions {
-  readonly config: Pick<Config, 'encoding' | 'hashKvMaxSize' | 'spoolDir' | 'spoolReserve'>;
+  readonly config: Pick<Config, 'hashKvMaxSize' | 'spoolDir' | 'spoolReserve'>;
   /** Bytes of memory for the verifier. */
   readonly memoryBudget: number;
   readonly startProgress: StartProgress;
   readonly startUpload: () => StagedUpload;
+  /** Undefined where the blob is the snapshot's file itself. */
+  readonly sealing: Sealing | undefined;
   readonly log: Log;
   readonly warnings: Warnings;
   readonly signal: AbortSignal;
@@ -127,9 +129,9 @@ interface Pumped {
  * @throws EtcdError, StorageError; VerificationError when the snapshot is not valid
  */
 async function pump({ connection, status }: Candidate, upload: StagedUpload, options: StreamOptions): Promise<Pumped> {
-  const { config, memoryBudget, startProgress, log, signal } = options;
+  const { config, memoryBudget, sealing, startProgress, log, signal } = options;
   const verifier = new SnapshotVerifier({ memoryBudget });
-  const sealer = await createSealer(config.encoding, upload);
+  const sealer = await sealing?.start(upload);
   let seal: Seal | undefined;
   const start = performance.now();
   let received = 0;
@@ -177,13 +179,6 @@ async function pump({ connection, status }: Candidate, upload: StagedUpload, opt
   const verdict = verifier.finish();
   if (verdict.ok) return { snapshot: verdict.snapshot, seal, readMs, spilledBytes: queue.spilledBytes };
   throw invalidStream(connection.endpoint, verdict);
-}
-
-/** Undefined where the blob is the snapshot's file itself. Only a run that seals loads the code for it. */
-async function createSealer(encoding: Config['encoding'], upload: StagedUpload): Promise<Sealer | undefined> {
-  if (encoding === undefined) return undefined;
-  const sealed = await import('../sealed/sealer.ts');
-  return new sealed.Sealer(encoding, upload);
 }
 
 /** The error for a snapshot that a member sent and that did not pass the verification. */

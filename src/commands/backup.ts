@@ -3,11 +3,13 @@ import { findFreeName, findPrevious, makeRecord } from '../backup/make-record.ts
 import { backupJson } from '../backup/outcome.ts';
 import { readBackStored } from '../backup/read-back.ts';
 import { streamFromFirstValidMember } from '../backup/stream-from-member.ts';
+import type { Config } from '../config/config.ts';
 import { connectAll } from '../etcd/connection.ts';
 import { chooseMembers } from '../etcd/select-member.ts';
 import { Warnings } from '../log.ts';
 import { backupMetrics } from '../monitoring/metrics.ts';
 import { Stopwatch } from '../progress.ts';
+import type { Sealing } from '../sealed/sealing.ts';
 import { blobSizeOf } from '../snapshot/record.ts';
 import { humanSeconds, humanSize, statusTable } from '../text.ts';
 import { type Context, openStore, type Outcome } from './command.ts';
@@ -23,14 +25,15 @@ export async function backup(context: Context): Promise<Outcome & { readonly nam
   const watch = new Stopwatch();
   const warnings = new Warnings(log);
 
+  const sealing = await prepareSealing(config.sealing, warnings);
   const { configured, clientCertificateExpiresAt } = await connectAll(config.etcd, new Date(), warnings);
   const { candidates, ranks } = await watch.time('members', chooseMembers(configured, log, warnings));
   const store = await openStore(context);
-  const { name, takenAt } = await watch.time('storage', findFreeName(store, config.encoding, signal));
+  const { name, takenAt } = await watch.time('storage', findFreeName(store, sealing?.encoding, signal));
 
   const startUpload = () =>
     store.startUpload(name, { isReadBack: config.readBack === 'full', contentMd5: config.contentMd5 });
-  const streaming = streamFromFirstValidMember(candidates, { ...context, startUpload, warnings });
+  const streaming = streamFromFirstValidMember(candidates, { ...context, startUpload, sealing, warnings });
   const streamed = await watch.time('stream', streaming);
   const { snapshot, upload } = streamed;
   const { facts } = snapshot;
@@ -38,7 +41,7 @@ export async function backup(context: Context): Promise<Outcome & { readonly nam
   const previous = keyId === undefined ? {} : await findPrevious(store, streamed.source.clusterId, warnings);
   const record = makeRecord(streamed, takenAt, version, previous);
   const { etag } = await watch.time('commit', upload.commit(snapshot, record));
-  const stored = { ...streamed, name, etag, committedAt: new Date() };
+  const stored = { ...streamed, sealing, name, etag, committedAt: new Date() };
   log.info('stored snapshot', { name, size: facts.size, sha256: record.sha256 });
 
   const readBack = await watch.time('readBack', readBackStored(store, stored, config.readBack, startProgress));
@@ -73,10 +76,18 @@ export async function backup(context: Context): Promise<Outcome & { readonly nam
       facts,
       storedSize,
       ...done,
+      isEncrypted: record.recipients !== undefined,
       isSigned: keyId !== undefined,
       isReadBack: readBack.state === 'done',
       clientCertificateExpiresAt,
     }),
     ...(partialFailure && { partialFailure }),
   };
+}
+
+/** Only a run that seals loads the code for it. @throws UsageError for recipients that are not valid */
+async function prepareSealing(config: Config['sealing'], warnings: Warnings): Promise<Sealing | undefined> {
+  if (config === undefined) return undefined;
+  const sealed = await import('../sealed/sealing.ts');
+  return sealed.Sealing.prepare(config, warnings);
 }

@@ -4,6 +4,7 @@ import type { Log } from '../log.ts';
 import type { Samples } from '../monitoring/metrics.ts';
 import type { StartProgress } from '../progress.ts';
 import type { Signatures } from '../sealed/signature.ts';
+import type { Secret } from '../secret.ts';
 import type { BlobStore } from '../store/store.ts';
 
 /** What every command is given. */
@@ -14,6 +15,8 @@ export interface Context {
   readonly startProgress: StartProgress;
   /** Asks a yes-or-no question; undefined without a terminal. */
   readonly confirm: ((question: string) => Promise<boolean>) | undefined;
+  /** Asks for a passphrase, which is not shown; undefined without a terminal. */
+  readonly askPassphrase: ((question: string) => Promise<Secret>) | undefined;
   /** Aborted by a signal or after SNAPSHOT_TIMEOUT; its reason is the error to end with. */
   readonly signal: AbortSignal;
   /** The keys that sign and verify; undefined where no key is configured. */

@@ -1,16 +1,20 @@
 import type { Config } from '../config/config.ts';
+import { checkOpening, checkRecipients } from '../doctor/check-encryption.ts';
 import { checkEtcd } from '../doctor/check-etcd.ts';
 import { checkSignatures, checkSpool, checkTool } from '../doctor/check-host.ts';
 import { checkStorage } from '../doctor/check-storage.ts';
 import { type Check, ok } from '../doctor/check.ts';
 import { WorkerError } from '../errors.ts';
 import type { ClusterIds } from '../snapshot/inventory.ts';
+import { isEncrypted } from '../snapshot/snapshot-name.ts';
+import { openNewest, type SnapshotSource } from '../snapshot/source.ts';
 import { afterColon, alignColumns, counted } from '../text.ts';
 import { type Context, openStore, type Outcome } from './command.ts';
+import { withKnownIdentities } from './snapshot-operand.ts';
 
 /** Checks everything that a backup and a restore will need. Changes nothing. */
 export async function doctor(context: Context): Promise<Outcome> {
-  const { config, searchPath, signal, signatures } = context;
+  const { config, log, searchPath, signal, signatures } = context;
   const now = new Date();
   if (config.etcd === undefined) throw new Error('the command did not say that it needs etcd');
   const store = await openStore(context);
@@ -20,6 +24,8 @@ export async function doctor(context: Context): Promise<Outcome> {
     clusterId: (await asked).statuses[0]?.clusterId,
   });
   const [etcd, storage] = await Promise.all([asked, checkStorage(store, config.retention, now, ids)]);
+  const openNewestSnapshot = async (): Promise<SnapshotSource> =>
+    withKnownIdentities(await openNewest(store, await ids(), log), context, {});
   const dbSize = Math.max(0, ...etcd.statuses.map((status) => status.dbSize));
   const checks = [
     configuration(config),
@@ -27,6 +33,8 @@ export async function doctor(context: Context): Promise<Outcome> {
     ...etcd.checks,
     await checkSpool(config, dbSize),
     ...storage,
+    ...(await checkRecipients(config.sealing)),
+    ...(usesEncryption(config) ? await checkOpening(openNewestSnapshot, async () => store.lastDrill(), now) : []),
     ...(await checkTool(searchPath, etcd.statuses, signal)),
   ];
   const failed = checks.filter(({ state }) => state === 'fail');
@@ -41,6 +49,10 @@ export async function doctor(context: Context): Promise<Outcome> {
     },
     ...(failed[0] && { partialFailure: partialFailure(failed, failed[0]) }),
   };
+}
+
+function usesEncryption({ sealing, identityFile }: Config): boolean {
+  return identityFile !== undefined || (sealing !== undefined && isEncrypted(sealing.encoding));
 }
 
 /** Always ok: a configuration error has ended the program earlier. */

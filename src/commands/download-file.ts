@@ -4,17 +4,18 @@ import { dirname, resolve } from 'node:path';
 import { UsageError } from '../errors.ts';
 import { assertSpace, kindOf, onDisk, openRegular, statOf, whyUnreadable } from '../files.ts';
 import { Stopwatch } from '../progress.ts';
-import { bytesAt, fetchVerified, keepsDownload } from '../restore/fetch-and-verify.ts';
+import { bytesAt, fetchAsStored, fetchVerified, keepsDownload } from '../restore/fetch-and-verify.ts';
 import { assertPlanned, readPlan } from '../restore/plan.ts';
 import { WorkPlace } from '../restore/target-directory.ts';
-import { encodingOfName } from '../snapshot/snapshot-name.ts';
-import { encodingText, storedJson, type StoredForm } from '../snapshot/source.ts';
+import { encodingOfName, isCompressed, isEncrypted } from '../snapshot/snapshot-name.ts';
+import { assertReadable, encodingText, storedJson, type StoredForm } from '../snapshot/stored-form.ts';
+import type { SnapshotFacts } from '../snapshot/verify/verdict.ts';
 import { printable, statusTable } from '../text.ts';
 import type { Arguments, Context, Outcome } from './command.ts';
 import { openNamedOrNewest } from './snapshot-operand.ts';
 
 /** All other options belong to the restore of a member. */
-const OPTIONS = new Set(['json', 'env-file', 'download', 'from-plan', 'cluster-id', 'open']);
+const OPTIONS = new Set(['json', 'env-file', 'download', 'from-plan', 'cluster-id', 'open', 'identity']);
 
 const NEW = 'Use a file that does not exist yet; nothing is overwritten.';
 
@@ -51,27 +52,48 @@ export async function download(context: Context, { operands: [operand], options 
   }
   if (plan !== undefined && source.record !== undefined) assertPlanned(plan, source.name, source.record.sha256);
   const stored = isOpen ? undefined : source.stored;
-  const asStored = stored !== undefined;
+  if (isOpen) assertReadable(source.name, source.stored);
   const { size: bytes, sha256: digest } = stored ?? { size: source.size, sha256: source.record?.sha256 };
   if (there !== undefined) return doneBefore(file, { name: source.name, sha256: digest });
 
   const { path: work } = await place.work();
   try {
     await assertSpace(work, bytes - (await bytesAt(source, work)));
-    const fetching = fetchVerified(source, work, { ...context, asStored });
-    const { file: part, facts } = await watch.time('fetch', fetching);
-    if (plan !== undefined) assertPlanned(plan, source.name, facts.sha256);
+    const fetching =
+      stored === undefined ? fetchVerified(source, work, context) : fetchAsStored(source, stored, work, context);
+    const { file: part, facts } = await watch.time<{
+      readonly file: string;
+      readonly facts: SnapshotFacts | undefined;
+    }>('fetch', fetching);
+    if (plan !== undefined && facts !== undefined) assertPlanned(plan, source.name, facts.sha256);
     await onDisk(`Creating ${file}`, link(part, place.final));
     await onDisk(`Writing ${dirname(file)}`, place.removeWork());
 
     log.info('snapshot downloaded', { name: source.name, file });
-    const { size, sha256, hash, revision, totalKeys } = facts;
-    const summary = `${source.name} is valid, and was downloaded to ${file}.`;
+    const checked = facts === undefined ? 'stored' : 'content';
+    const state = facts === undefined ? 'was not opened: its stored bytes match the record' : 'is valid';
+    const summary = `${source.name} ${state}, and was downloaded to ${file}.`;
+    const { sha256, hash, revision, totalKeys } = facts ?? source.record ?? {};
     return {
-      text: [statusTable(facts), ...(stored === undefined ? [] : [howToOpen(stored)]), SECRETS, summary].join('\n'),
+      text: [
+        ...(facts === undefined ? [] : [statusTable(facts)]),
+        ...(stored === undefined ? [] : [howToOpen(stored)]),
+        ...(stored !== undefined && isEncrypted(stored.encoding) ? [] : [SECRETS]),
+        summary,
+      ].join('\n'),
       summary,
       json: {
-        ...{ name: source.name, file, size, sha256, hash, revision, totalKeys, alreadyDone: false },
+        ...{
+          name: source.name,
+          file,
+          size: source.size,
+          sha256,
+          hash,
+          revision,
+          totalKeys,
+          checked,
+          alreadyDone: false,
+        },
         ...storedJson(stored),
         durationsMs: watch.durations(),
       },
@@ -83,7 +105,11 @@ export async function download(context: Context, { operands: [operand], options 
 }
 
 function howToOpen({ encoding }: StoredForm): string {
-  return `The file is ${encodingText(encoding)}, as it is stored: unpack it with zstd -d, or download it with --open.`;
+  const commands = [
+    ...(isEncrypted(encoding) ? ['age -d -i KEY'] : []),
+    ...(isCompressed(encoding) ? ['zstd -d'] : []),
+  ].join(' | ');
+  return `The file is ${encodingText(encoding)}, as it is stored: open it with ${commands}, or download it with --open.`;
 }
 
 /** The file exists already: an earlier run downloaded it. @throws UsageError when it is anything else */

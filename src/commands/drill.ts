@@ -13,7 +13,8 @@ import { aloneAs, tokenOf } from '../restore/initial-members.ts';
 import { makePlan } from '../restore/plan.ts';
 import { KeyScanner, type LiveKey, LiveKeys, sampler } from '../snapshot/keys.ts';
 import type { SnapshotRecord } from '../snapshot/record.ts';
-import { isFileName, openFile, passBytes, type SnapshotSource, storedJson } from '../snapshot/source.ts';
+import { isFileName, openFile, passBytes, type SnapshotSource } from '../snapshot/source.ts';
+import { assertReadable, storedJson } from '../snapshot/stored-form.ts';
 import { crc32c } from '../snapshot/verify/checksums.ts';
 import type { SnapshotFacts } from '../snapshot/verify/verdict.ts';
 import type { DrillNote } from '../store/drill-notes.ts';
@@ -53,6 +54,7 @@ export async function drill(context: Context, { operands: [operand], options }: 
   const store = operand !== undefined && isFileName(operand) ? undefined : await openStore(context);
   const source = await openNamedOrNewest(context, operand, options, store);
   const { name, size, stored, record, etag, skipHashCheck } = source;
+  assertReadable(name, stored);
   const recordWarning = record && checkVersion(tool, versionsOf(record));
   const parent = typeof options['temp-dir'] === 'string' ? options['temp-dir'] : tmpdir();
   const place = await DrillDirectory.create(parent, log);

@@ -4,7 +4,8 @@ import { assertAgrees, membersToRestore, namesVoters } from '../restore/initial-
 import { countResources, isLater, type KeyEntry, KeyScanner, type LiveKey, LiveKeys } from '../snapshot/keys.ts';
 import type { SnapshotRecord } from '../snapshot/record.ts';
 import { signatureText } from '../snapshot/signature-state.ts';
-import { encodingText, passBytes, type SnapshotSource, storedJson } from '../snapshot/source.ts';
+import { passBytes, type SnapshotSource } from '../snapshot/source.ts';
+import { encodingText, storedJson } from '../snapshot/stored-form.ts';
 import type { SnapshotFacts } from '../snapshot/verify/verdict.ts';
 import { alignColumns, humanSize, paint, printable, statusTable } from '../text.ts';
 import type { Arguments, Context, Outcome } from './command.ts';

@@ -14,16 +14,28 @@ interface KeyFile {
   readonly use: string;
 }
 
-/** Makes the keys for signed snapshots. They exist nowhere else: nothing is uploaded, and nothing is overwritten. */
-export async function keygen(context: Context, { operands: [operand = ''] }: Arguments): Promise<Outcome> {
+/** Makes the keys for encrypted and signed snapshots. They exist nowhere else, and nothing is overwritten. */
+export async function keygen(context: Context, { operands: [operand = ''], options }: Arguments): Promise<Outcome> {
   const dir = resolve(operand);
+  const { generateIdentity } = await import('../sealed/age-header.ts');
   const { keyIdOf } = await import('../sealed/signature.ts');
+  const identity = await generateIdentity(options['post-quantum'] === true ? 'post-quantum' : 'x25519');
   const { privateKey, publicKey } = generateKeyPairSync('ed25519', {
     privateKeyEncoding: { type: 'pkcs8', format: 'pem' },
     publicKeyEncoding: { type: 'spki', format: 'pem' },
   });
   const keyId = keyIdOf(createPublicKey(publicKey));
   const files: readonly KeyFile[] = [
+    {
+      name: 'identity.txt',
+      content: new Secret(`# public key: ${identity.recipient}\n${identity.secret.reveal()}\n`),
+      use: 'private: opens encrypted snapshots; keep it and a copy away from the workers',
+    },
+    {
+      name: 'recipient.txt',
+      content: new Secret(`${identity.recipient}\n`),
+      use: 'public: name it in SNAPSHOT_ENCRYPTION_RECIPIENTS_FILE where backups run',
+    },
     {
       name: 'signing.pem',
       content: new Secret(privateKey),
@@ -36,9 +48,10 @@ export async function keygen(context: Context, { operands: [operand = ''] }: Arg
     },
   ];
   await writeNew(dir, files);
-  context.log.info('keys made', { dir, keyId });
+  const { fingerprint: recipient } = identity;
+  context.log.info('keys made', { dir, recipient, keyId });
   const width = Math.max(...files.map(({ name }) => name.length));
-  const summary = `The keys are in ${printable(dir)}; signatures will have the key ID ${keyId}.`;
+  const summary = `The keys are in ${printable(dir)}; ${recipient} is the recipient, and ${keyId} the key ID of signatures.`;
   return {
     text: [
       ...files.map(({ name, use }) => `${name.padEnd(width)}  ${use}`),
@@ -47,7 +60,7 @@ export async function keygen(context: Context, { operands: [operand = ''] }: Arg
       paragraph(summary),
     ].join('\n'),
     summary,
-    json: { dir, files: files.map(({ name }) => name), keyId },
+    json: { dir, files: files.map(({ name }) => name), recipient, keyId },
   };
 }
 

@@ -18,7 +18,14 @@ export async function list(context: Context): Promise<Outcome> {
   const text =
     plan.decisions.length === 0
       ? `There is no snapshot in ${place} yet. To take the first one, run: etcd-snapshot backup`
-      : [table(plan, now), '', ...signers(plan, context.signatures), ...explanations(plan), verdict(plan)].join('\n');
+      : [
+          table(plan, now),
+          '',
+          ...recipients(plan),
+          ...signers(plan, context.signatures),
+          ...explanations(plan),
+          verdict(plan),
+        ].join('\n');
   return { text, json: plan.decisions.map((decision) => entry(decision, plan.isOff)) };
 }
 
@@ -46,11 +53,22 @@ function table({ decisions, isOff, otherClusterIds }: RetentionPlan<StoredBlob>,
   return alignColumns(headings, rows, ['AGE', 'SIZE', 'REVISION', 'KEYS', 'STORED']);
 }
 
+/** Who can open the encrypted snapshots. */
+function recipients({ decisions }: RetentionPlan<StoredBlob>): string[] {
+  return countEach(decisions.flatMap(({ snapshot: { record } }) => record?.recipients?.join(', ') ?? [])).map(
+    (line) => `encrypted for ${line}`,
+  );
+}
+
 /** Who signed the snapshots that count, where any is signed or keys are configured; of the others, `explanations` says it. */
 function signers({ decisions }: RetentionPlan<StoredBlob>, signatures: Context['signatures']): string[] {
   const counting = decisions.map(({ snapshot }) => snapshot).filter(isRecorded);
   const texts = counting.flatMap(({ signature }) => (signature === undefined ? [] : signatureText(signature)));
   if (signatures === undefined && texts.every((text) => text === 'unsigned')) return [];
+  return countEach(texts);
+}
+
+function countEach(texts: readonly string[]): string[] {
   return [...Map.groupBy(texts, (text) => text)].map(([text, { length }]) => `${text}: ${counted(length, 'snapshot')}`);
 }
 

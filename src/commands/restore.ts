@@ -24,6 +24,7 @@ import {
 } from '../restore/restore-request.ts';
 import { ensurePlace, ownerFor, Target } from '../restore/target-directory.ts';
 import type { SnapshotSource } from '../snapshot/source.ts';
+import { assertReadable } from '../snapshot/stored-form.ts';
 import { humanSeconds, humanSize, paragraph, printable } from '../text.ts';
 import type { Arguments, Context, Outcome } from './command.ts';
 import { download } from './download-file.ts';
@@ -53,6 +54,7 @@ export async function restore(context: Context, args: Arguments): Promise<Outcom
   if (options.force !== true) await watch.time('quorum', assertNoQuorum(config.etcd, warnings));
   const source = await chooseSource(context, args, request);
   const { name, size, record, skipHashCheck } = source;
+  assertReadable(name, source.stored);
   if (record !== undefined && request.plan !== undefined) assertPlanned(request.plan, name, record.sha256);
   const recordWarning = record && checkVersion(tool, versionsOf(record));
   const isKnown = record !== undefined && (isGivenByHand(request) || namesVoters(record));

@@ -1,6 +1,8 @@
 import { UsageError } from '../errors.ts';
+import type { Identity } from '../sealed/age-header.ts';
 import type { ClusterIds } from '../snapshot/inventory.ts';
 import { isClusterId } from '../snapshot/record.ts';
+import { isEncrypted } from '../snapshot/snapshot-name.ts';
 import {
   factsOf,
   isFileName,
@@ -9,6 +11,7 @@ import {
   openNewest,
   readThrough,
   type SnapshotSource,
+  withIdentities,
 } from '../snapshot/source.ts';
 import type { SnapshotFacts } from '../snapshot/verify/verdict.ts';
 import type { BlobStore } from '../store/store.ts';
@@ -22,10 +25,41 @@ export async function openSource(
   options: Arguments['options'] = {},
   store?: BlobStore,
 ): Promise<SnapshotSource> {
-  const source = isFileName(operand)
-    ? await openFileOrSealed(operand, context.signal, { skipHashCheck: options['skip-hash-check'] === true })
-    : await openBlob(store ?? (await openStore(context)), operand);
-  return logged(source, context);
+  if (!isFileName(operand)) {
+    return withKnownIdentities(await openBlob(store ?? (await openStore(context)), operand), context, options);
+  }
+  const load = async () => loadIdentities(context, options);
+  const skipHashCheck = options['skip-hash-check'] === true;
+  return logged(await openFileOrSealed(operand, context.signal, load, { skipHashCheck }), context);
+}
+
+/** With the identities for an encrypted snapshot, if they are known. */
+export async function withKnownIdentities(
+  source: SnapshotSource,
+  context: Context,
+  options: Arguments['options'],
+): Promise<SnapshotSource> {
+  logged(source, context);
+  const { stored } = source;
+  if (stored === undefined || !isEncrypted(stored.encoding)) return source;
+  const identities = await loadIdentities(context, options);
+  return identities === undefined ? source : withIdentities(source, stored, identities);
+}
+
+const loaded = new WeakMap<Context, Promise<readonly Identity[]>>();
+
+/** The identities that open encrypted snapshots; undefined where no file of them is named. Asks for its passphrase once. */
+async function loadIdentities(
+  context: Context,
+  options: Arguments['options'],
+): Promise<readonly Identity[] | undefined> {
+  const { config, askPassphrase } = context;
+  const file = typeof options['identity'] === 'string' ? options['identity'] : config.identityFile;
+  if (file === undefined) return undefined;
+  const { readIdentities } = await import('../sealed/identities.ts');
+  const identities = loaded.get(context) ?? readIdentities(file, askPassphrase);
+  loaded.set(context, identities);
+  return identities;
 }
 
 /** The named snapshot, or the newest one of the cluster with a record. @throws WorkerError (no such snapshot), StorageError, UsageError */
@@ -39,7 +73,11 @@ export async function openNamedOrNewest(
   // An id on the command line means that cluster only, not its previous ids.
   const ids: ClusterIds = given === undefined ? context.config.retention : { clusterId: given, previousClusterIds: [] };
   if (operand === undefined) {
-    return logged(await openNewest(store ?? (await openStore(context)), ids, context.log), context);
+    return withKnownIdentities(
+      await openNewest(store ?? (await openStore(context)), ids, context.log),
+      context,
+      options,
+    );
   }
   const source = await openSource(context, operand, options, store);
   const { name, record } = source;

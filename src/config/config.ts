@@ -64,6 +64,15 @@ export interface SignatureConfig {
   readonly verificationKeysFile: string | undefined;
 }
 
+/** How snapshots are sealed. */
+export interface SealingConfig {
+  readonly encoding: Encoding;
+  /** Recipients of age, separated by commas or blanks; they are checked only by a run that seals. */
+  readonly recipients: string | undefined;
+  /** A file with one recipient per line, and remarks that begin with #. */
+  readonly recipientsFile: string | undefined;
+}
+
 export interface Config {
   /** Undefined if the command does not need it. */
   readonly etcd: EtcdConfig | undefined;
@@ -74,7 +83,9 @@ export interface Config {
   readonly readBack: 'full' | 'off';
   readonly contentMd5: 'on' | 'off';
   /** How snapshots are stored; undefined = as etcd makes them. */
-  readonly encoding: Encoding | undefined;
+  readonly sealing: SealingConfig | undefined;
+  /** File with the identities of age that open encrypted snapshots. */
+  readonly identityFile: string | undefined;
   /** Undefined where no key is named, or the command uses no stored snapshot. */
   readonly signatures: SignatureConfig | undefined;
   /** Directory of the spool; undefined = no spool. */
@@ -135,7 +146,8 @@ export function readConfig(env: Environment, needs: Needs): Config {
     timeout: reader.number('SNAPSHOT_TIMEOUT') ?? needs.timeout ?? TIMEOUT_S,
     readBack: reader.choice('SNAPSHOT_READ_BACK', ['full', 'off']) ?? 'full',
     contentMd5: reader.choice('SNAPSHOT_CONTENT_MD5', ['on', 'off']) ?? 'off',
-    encoding: reader.choice('SNAPSHOT_COMPRESSION', ['none', 'zstd']) === 'zstd' ? 'zstd' : undefined,
+    sealing: readSealing(reader),
+    identityFile: reader.text('SNAPSHOT_ENCRYPTION_IDENTITY_FILE'),
     signatures: needsStorage ? readSignatures(reader, needs) : undefined,
     spoolDir: reader.text('SNAPSHOT_SPOOL_DIR'),
     spoolReserve: reader.sizeOrPercent('SNAPSHOT_SPOOL_RESERVE'),
@@ -215,6 +227,16 @@ function readSignatures(reader: Reader, { writes = false, signs = writes }: Need
   }
   const signingKeyFile = signs ? signingKey : undefined;
   return (signingKeyFile ?? verificationKeysFile) === undefined ? undefined : { signingKeyFile, verificationKeysFile };
+}
+
+function readSealing(reader: Reader): SealingConfig | undefined {
+  const isCompressed = reader.choice('SNAPSHOT_COMPRESSION', ['none', 'zstd']) === 'zstd';
+  const recipients = reader.text('SNAPSHOT_ENCRYPTION_RECIPIENTS');
+  const recipientsFile = reader.text('SNAPSHOT_ENCRYPTION_RECIPIENTS_FILE');
+  const isEncrypted = (recipients ?? recipientsFile) !== undefined;
+  if (!isCompressed && !isEncrypted) return undefined;
+  const encoding = isEncrypted ? (isCompressed ? 'zstd+age' : 'age') : 'zstd';
+  return { encoding, recipients, recipientsFile };
 }
 
 function readRetention(reader: Reader): RetentionConfig {

@@ -223,6 +223,26 @@ export const VARIABLES = {
     meaning: '`zstd` compresses snapshots, whose names then end with `.db.zst`; `none` stores them as etcd makes them.',
     default: '`none`',
   },
+  SNAPSHOT_ENCRYPTION_RECIPIENTS: {
+    type: 'text',
+    example: 'age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p',
+    meaning:
+      'Encrypts snapshots for these recipients of age (`age1…` or `age1pq1…`), separated by commas or blanks. Use at least two. Names then end with `.age`.',
+    default: 'no encryption',
+  },
+  SNAPSHOT_ENCRYPTION_RECIPIENTS_FILE: {
+    type: 'path',
+    example: '/etc/etcd-snapshot/recipients.txt',
+    meaning: 'The same from a file with one recipient per line, in addition to the variable above.',
+    default: 'none',
+  },
+  SNAPSHOT_ENCRYPTION_IDENTITY_FILE: {
+    type: 'path',
+    example: '/root/identity.txt',
+    meaning:
+      'File with the private keys of age that open encrypted snapshots, for `verify`, `inspect`, `restore` and `drill`. A backup does not need it.',
+    default: 'none',
+  },
   SNAPSHOT_SIGNING_KEY_FILE: {
     type: 'path',
     example: '/etc/etcd-snapshot/signing.pem',

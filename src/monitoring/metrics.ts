@@ -32,6 +32,7 @@ export const METRICS = {
   etcd_snapshot_backup_read_back_ok: {
     help: '1 when the last stored snapshot was read back and is identical, 0 when the read-back is off.',
   },
+  etcd_snapshot_backup_encrypted: { help: '1 when the last stored snapshot is encrypted, 0 when it is not.' },
   etcd_snapshot_backup_signed: { help: '1 when the record of the last stored snapshot is signed, 0 when it is not.' },
   etcd_snapshot_backup_retention_state: {
     help: '1 for the state in which retention ended in the last successful run, 0 for the others.',
@@ -80,6 +81,7 @@ interface StoredBackup {
   /** Of each phase, and in `total`. */
   readonly durationsMs: Readonly<Record<string, number>>;
   readonly isReadBack: boolean;
+  readonly isEncrypted: boolean;
   readonly isSigned: boolean;
   readonly retention: { readonly state: string; readonly kept: number | null; readonly removed: readonly string[] };
   readonly anomalies: readonly string[];
@@ -87,8 +89,8 @@ interface StoredBackup {
 }
 
 export function backupMetrics(backup: StoredBackup): Samples {
-  const { facts, storedSize, durationsMs, isReadBack, isSigned, retention, anomalies, clientCertificateExpiresAt } =
-    backup;
+  const { facts, storedSize, durationsMs, isReadBack, isEncrypted, isSigned } = backup;
+  const { retention, anomalies, clientCertificateExpiresAt } = backup;
   return {
     etcd_snapshot_backup_duration_seconds: (durationsMs['total'] ?? NaN) / 1000,
     etcd_snapshot_backup_phase_duration_seconds: phases(durationsMs),
@@ -99,6 +101,7 @@ export function backupMetrics(backup: StoredBackup): Samples {
     etcd_snapshot_backup_live_keys: facts.liveKeys ?? NaN,
     etcd_snapshot_backup_verification_ok: 1,
     etcd_snapshot_backup_read_back_ok: Number(isReadBack),
+    etcd_snapshot_backup_encrypted: Number(isEncrypted),
     etcd_snapshot_backup_signed: Number(isSigned),
     etcd_snapshot_backup_retention_state: Object.fromEntries(
       RETENTION_STATES.map((state) => [state, Number(state === retention.state)]),

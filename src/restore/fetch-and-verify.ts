@@ -12,8 +12,10 @@ import {
   readThrough,
   type SnapshotSource,
   storedInFile,
+  verifyStored,
 } from '../snapshot/source.ts';
-import type { SnapshotFacts, VerdictWithoutHash } from '../snapshot/verify/verdict.ts';
+import { isReadable, type StoredForm } from '../snapshot/stored-form.ts';
+import type { SnapshotFacts } from '../snapshot/verify/verdict.ts';
 
 const HINT =
   'Nothing was restored. Choose another snapshot with `etcd-snapshot list`; `etcd-snapshot verify` shows all problems.';
@@ -23,8 +25,6 @@ interface FetchOptions {
   readonly startProgress: StartProgress;
   readonly log: Log;
   readonly signal: AbortSignal;
-  /** Fetch the stored bytes of a sealed snapshot, instead of its file. */
-  readonly asStored?: boolean;
 }
 
 /** A snapshot as a file on this machine, every page of it verified, also where the file is sealed. */
@@ -54,18 +54,32 @@ export async function fetchVerified(source: SnapshotSource, dir: string, options
     const facts = factsOf(source, verdict, HINT);
     return { file: source.name, facts, warning: checksumWarning(source, verdict) };
   }
-  // What is left of a file can be of another one: it has no etag.
-  await removeOthers(dir, source.etag === undefined ? undefined : part);
-  const resumed = (await bytesAt(source, dir)) > 0;
-  try {
-    return { file: part, facts: factsOf(source, await download(source, part, options), HINT) };
-  } catch (error) {
-    if (!(error instanceof VerificationError)) throw error;
-    await onDisk(`Removing ${part}`, unlink(part));
-    if (!resumed) throw error;
-  }
-  options.log.warn('resumed download is not valid: downloading it again');
-  return fetchVerified(source, dir, options);
+  const { name, skipHashCheck } = source;
+  const verify = async (path: string): Promise<SnapshotFacts> => {
+    const file = await openFile(path, options.signal, { skipHashCheck });
+    return factsOf(source, await readThrough({ ...file, name }, options), HINT);
+  };
+  return { file: part, facts: await download(source, source, dir, part, verify, options) };
+}
+
+/**
+ * The same for the bytes of a sealed snapshot as they are stored. Throws what `fetchVerified` throws.
+ * @returns no facts of an encrypted snapshot that cannot be opened: then only the stored bytes are verified
+ */
+export async function fetchAsStored(
+  source: SnapshotSource,
+  stored: StoredForm,
+  dir: string,
+  options: FetchOptions,
+): Promise<{ readonly file: string; readonly facts: SnapshotFacts | undefined }> {
+  const part = partOf(source, dir) ?? source.name;
+  const verify = async (path: string): Promise<SnapshotFacts | undefined> => {
+    const file = storedInFile(source, stored, path, options.signal);
+    if (isReadable(stored)) return factsOf(source, await readThrough(file, options), HINT);
+    await verifyStored(file, file.stored ?? stored, options);
+    return undefined;
+  };
+  return { file: part, facts: await download(source, stored, dir, part, verify, options) };
 }
 
 /** Whether a failed run leaves a download that the next one can resume; if so, the log says where it is. */
@@ -93,40 +107,48 @@ async function removeOthers(dir: string, part: string | undefined): Promise<void
   }
 }
 
-/** @returns the verdict on what the disk returns of the file that was written, which is still the one of this name */
-async function download(source: SnapshotSource, part: string, options: FetchOptions): Promise<VerdictWithoutHash> {
+/** What is downloaded: the snapshot's file, or its stored bytes. */
+type Wanted = Pick<SnapshotSource, 'size' | 'read'>;
+
+/** @param verify what the disk returns of the file that was written, which is still the one of this name */
+async function download<T>(
+  source: SnapshotSource,
+  wanted: Wanted,
+  dir: string,
+  part: string,
+  verify: (path: string) => Promise<T>,
+  options: FetchOptions,
+): Promise<T> {
+  // What is left of a file can be of another one: it has no etag.
+  await removeOthers(dir, source.etag === undefined ? undefined : part);
+  const resumed = (await bytesAt(source, dir)) > 0;
   const file = await onDisk(`Creating ${part}`, open(part, 'a', 0o600));
   try {
-    await append(source, file, part, options);
-    const verdict = await readThrough(await written(source, pathOf(file.fd, part), options), options);
+    await append(source.name, wanted, file, part, options);
+    const result = await verify(pathOf(file.fd, part));
     await assertSameFile(file, part);
-    return verdict;
+    return result;
+  } catch (error) {
+    if (!(error instanceof VerificationError)) throw error;
+    await onDisk(`Removing ${part}`, unlink(part));
+    if (!resumed) throw error;
   } finally {
     await file.close();
   }
-}
-
-/** The snapshot, as it can be read from the file that was written. */
-async function written(
-  source: SnapshotSource,
-  path: string,
-  { signal, asStored }: FetchOptions,
-): Promise<SnapshotSource> {
-  const { name, stored } = source;
-  if (asStored === true && stored !== undefined) return storedInFile(source, stored, path, signal);
-  return { ...(await openFile(path, signal, { skipHashCheck: source.skipHashCheck })), name };
+  options.log.warn('resumed download is not valid: downloading it again');
+  return download(source, wanted, dir, part, verify, options);
 }
 
 /** Downloads what the file lacks. */
 async function append(
-  source: SnapshotSource,
+  name: string,
+  wanted: Wanted,
   file: FileHandle,
   part: string,
-  { startProgress, log, asStored }: FetchOptions,
+  { startProgress, log }: FetchOptions,
 ): Promise<void> {
-  const wanted = (asStored === true ? source.stored : undefined) ?? source;
   const { size } = wanted;
-  const progress = startProgress(`downloading ${source.name}`, size);
+  const progress = startProgress(`downloading ${name}`, size);
   try {
     const { size: from } = await file.stat();
     if (from > 0) log.info('resuming an interrupted download', { from, size });

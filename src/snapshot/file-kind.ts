@@ -34,7 +34,7 @@ const MARKED: readonly (readonly [mark: Buffer, kind: FileKind])[] = [
   [hex('504b0304'), { name: 'a zip archive', unpack: 'unzip FILE' }],
   [hex('504b0506'), { name: 'an empty zip archive' }],
   [hex('377abcaf271c'), { name: 'a 7z archive', unpack: '7z x FILE' }],
-  [text('age-encryption.org/'), AGE],
+  [text('age-encryption.org/'), { ...AGE, encoding: 'age' }],
   [text('-----BEGIN AGE ENCRYPTED FILE'), AGE],
   [text('-----BEGIN PGP MESSAGE'), GPG],
   [text('Salted__'), { name: 'encrypted with openssl' }],

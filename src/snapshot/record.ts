@@ -1,7 +1,7 @@
 import * as v from 'valibot';
 import { printable } from '../text.ts';
 import { isPeerUrl } from '../url.ts';
-import { type Encoding, ENCODINGS, parseSnapshotName } from './snapshot-name.ts';
+import { type Encoding, ENCODINGS, isEncrypted, parseSnapshotName } from './snapshot-name.ts';
 import { TRAILER_SIZE } from './verify/page.ts';
 
 const TOOL = 'etcd-snapshot/';
@@ -90,6 +90,14 @@ const FIELDS = {
   encoding: v.optional(v.picklist(ENCODINGS, 'is unknown')),
   storedSize: v.optional(count(1, MAX_DATABASE)),
   storedSha256: v.optional(Sha256),
+  /** Fingerprints of those who can open an encrypted blob. */
+  recipients: v.optional(
+    v.pipe(
+      v.string(),
+      v.regex(/^[0-9a-f]{16}(,[0-9a-f]{16}){0,29}$/, 'is not a list of fingerprints'),
+      v.transform((text): readonly string[] => text.split(',')),
+    ),
+  ),
   /** The newest snapshot of the cluster when this one was signed: its name without the prefix, and the sha256 of its record. */
   previous: v.optional(
     v.pipe(
@@ -110,6 +118,10 @@ const Metadata = v.pipe(
       (encoding === undefined) === (storedSha256 === undefined),
     'has only a part of encoding, storedsize and storedsha256',
   ),
+  v.check(
+    ({ encoding, recipients }) => (encoding !== undefined && isEncrypted(encoding)) === (recipients !== undefined),
+    'has recipients without encryption, or the other way round',
+  ),
 );
 
 /** The record of a snapshot: the blob's metadata, set at the commit and never changed. */
@@ -121,12 +133,14 @@ export interface Seal {
   /** Bytes. */
   readonly storedSize: number;
   readonly storedSha256: string;
+  /** Fingerprints; none where it is not encrypted. */
+  readonly recipients: readonly string[];
 }
 
 /** Undefined where the blob is the snapshot's file itself. */
-export function sealOf({ encoding, storedSize, storedSha256 }: SnapshotRecord): Seal | undefined {
+export function sealOf({ encoding, storedSize, storedSha256, recipients = [] }: SnapshotRecord): Seal | undefined {
   if (encoding === undefined || storedSize === undefined || storedSha256 === undefined) return undefined;
-  return { encoding, storedSize, storedSha256 };
+  return { encoding, storedSize, storedSha256, recipients };
 }
 
 /** Bytes of the snapshot's file. */

@@ -1,14 +1,14 @@
 /** How a blob or a file holds a snapshot, if not as etcd made it: names of formats, the innermost first. */
-export const ENCODINGS = ['zstd'] as const;
+export const ENCODINGS = ['zstd+age', 'zstd', 'age'] as const;
 export type Encoding = (typeof ENCODINGS)[number];
 
-const NAME = /kubernetes-etcd-snapshot_(\d{4})(\d{2})(\d{2})_(\d{2})(\d{2})(\d{2})\.db(?:\.zst)?$/;
+const NAME = /kubernetes-etcd-snapshot_(\d{4})(\d{2})(\d{2})_(\d{2})(\d{2})(\d{2})\.db(?:\.zst)?(?:\.age)?$/;
 
-const SUFFIXES: Readonly<Record<Encoding, string>> = { zstd: '.zst' };
+const SUFFIXES: Readonly<Record<Encoding, string>> = { 'zstd+age': '.zst.age', zstd: '.zst', age: '.age' };
 
 /**
  * `<prefix>kubernetes-etcd-snapshot_YYYYMMDD_HHMMSS.db` in UTC, of fixed width, so that names sort by age. The name of a sealed
- * snapshot also has the endings that `zstd` gives its files.
+ * snapshot also has the endings that `zstd` and `age` files usually have.
  */
 export function snapshotName(prefix: string, takenAt: Date, encoding?: Encoding): string {
   const [day, time] = takenAt.toISOString().split(/[T.]/);
@@ -35,6 +35,14 @@ export function takenAtOf(prefix: string, name: string): Date | undefined {
 export function withoutEncoding(name: string): string {
   const encoding = encodingOfName(name);
   return encoding === undefined ? name : name.slice(0, -SUFFIXES[encoding].length);
+}
+
+export function isCompressed(encoding: Encoding): boolean {
+  return encoding.startsWith('zstd');
+}
+
+export function isEncrypted(encoding: Encoding): boolean {
+  return encoding.endsWith('age');
 }
 
 /** What the ending of a name promises. */

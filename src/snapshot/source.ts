@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto';
 import { existsSync } from 'node:fs';
 import { stat } from 'node:fs/promises';
 import { ExitCode, UnsafeError, VerificationError, WorkerError } from '../errors.ts';
@@ -8,24 +9,15 @@ import type { StoredBlob } from '../store/catalogue.ts';
 import type { BlobStore } from '../store/store.ts';
 import { printable } from '../text.ts';
 import { type FileKind, hintFor, recognize } from './file-kind.ts';
+import type { Identity } from '../sealed/age-header.ts';
 import { type ClusterIds, isUntrusted, laterThan, newestSnapshot, signatureProblem } from './inventory.ts';
 import { fileSizeOf, sealOf, type SnapshotRecord } from './record.ts';
 import type { RecordSignature } from './signature-state.ts';
-import { type Encoding, encodingOfName } from './snapshot-name.ts';
+import { type Encoding, encodingOfName, isEncrypted } from './snapshot-name.ts';
+import { assertOpens, encodingText, open, openedBytes, type StoredForm, storedFormOf } from './stored-form.ts';
 import type { VerdictWithoutHash } from './verify/verdict.ts';
 import type { SnapshotFacts } from './verify/verdict.ts';
 import { SnapshotVerifier } from './verify/verifier.ts';
-
-/** How a sealed snapshot is stored: its bytes are not those of the snapshot's file. */
-export interface StoredForm {
-  readonly encoding: Encoding;
-  /** Bytes. */
-  readonly size: number;
-  /** As its record says; undefined for a file of this machine. */
-  readonly sha256: string | undefined;
-  /** The stored bytes from this one on. */
-  read(from?: number): AsyncIterable<Buffer>;
-}
 
 /** A snapshot that can be read, wherever it is. */
 export interface SnapshotSource {
@@ -105,30 +97,69 @@ async function* readFile(path: string, signal: AbortSignal, start = 0): AsyncGen
   }
 }
 
-/** What a source has in common with a sealed one, wherever its bytes are. */
-type Opened = Pick<SnapshotSource, 'size' | 'stored' | 'read'>;
-
-/** @param size of the snapshot's file: more bytes are an error */
-function open(name: string, stored: StoredForm, size: number): Opened {
-  return { size, stored, read: (from) => openedBytes(name, stored, size, from) };
-}
-
-/** The same for a file that can also be a sealed snapshot: no record says so, but its first bytes do. */
-export async function openFileOrSealed(...parameters: Parameters<typeof openFile>): Promise<SnapshotSource> {
-  const file = await openFile(...parameters);
-  const { name, size: storedSize } = file;
-  const encoding = await encodingOf(file);
-  if (encoding === undefined) return file;
-  const stored: StoredForm = { encoding, size: storedSize, sha256: undefined, read: (from) => file.read(from) };
+/**
+ * The same for a file that can also be a sealed snapshot: no record says so, but its first bytes do.
+ * @param loadIdentities called if it is encrypted
+ * @throws UsageError when no identity opens it
+ */
+export async function openFileOrSealed(
+  path: string,
+  signal: AbortSignal,
+  loadIdentities: () => Promise<readonly Identity[] | undefined>,
+  options: Parameters<typeof openFile>[2] = {},
+): Promise<SnapshotSource> {
+  const file = await openFile(path, signal, options);
+  const { name } = file;
+  const outer = await encodingOf(file);
+  if (outer === undefined) return file;
+  const form = { size: file.size, sha256: undefined, recipients: [], read: (from?: number) => file.read(from) };
+  const identities = isEncrypted(outer) ? await loadIdentities() : undefined;
+  let stored: StoredForm = { ...form, encoding: outer, identities };
+  const isInside = async (): Promise<boolean> =>
+    (await encodingOf({ read: () => openedBytes(name, stored) })) === 'zstd';
+  if (isEncrypted(outer) && (await isInside())) stored = { ...stored, encoding: 'zstd+age' };
   // Its size is known only when it was unpacked once.
   let size = 0;
   for await (const piece of openedBytes(name, stored)) size += piece.length;
   return { ...file, ...open(name, stored, size) };
 }
 
-async function encodingOf(file: SnapshotSource): Promise<Encoding | undefined> {
+async function encodingOf(file: Pick<SnapshotSource, 'read'>): Promise<Encoding | undefined> {
   for await (const piece of file.read()) return recognize(piece)?.encoding;
   return undefined;
+}
+
+/** The same snapshot with identities that can open it. @throws UsageError when its record says that it is for others */
+export function withIdentities(
+  source: SnapshotSource,
+  stored: StoredForm,
+  identities: readonly Identity[],
+): SnapshotSource {
+  assertOpens(identities, source.name, stored);
+  return { ...source, ...open(source.name, { ...stored, identities }, source.size) };
+}
+
+/** Reads the stored bytes of a sealed snapshot. @throws VerificationError when their sha256 does not match the record */
+export async function verifyStored(
+  { name }: SnapshotSource,
+  stored: StoredForm,
+  { startProgress }: Pick<ReadOptions, 'startProgress'>,
+): Promise<void> {
+  const hash = createHash('sha256');
+  const progress = startProgress(`verifying ${name}`, stored.size);
+  try {
+    for await (const piece of stored.read()) {
+      hash.update(piece);
+      progress.advance(piece.length);
+    }
+  } finally {
+    progress.end();
+  }
+  if (hash.digest('hex') === stored.sha256) return;
+  throw new VerificationError(
+    `${printable(name)} is not a valid snapshot: the sha256 of its blob does not match its record.`,
+    'Use another snapshot. To see them, run: etcd-snapshot list',
+  );
 }
 
 /** The same sealed snapshot, whose stored bytes are in a file of this machine. */
@@ -140,22 +171,6 @@ export function storedInFile(
 ): SnapshotSource {
   const read = (from?: number): AsyncIterable<Buffer> => readFile(path, signal, from);
   return { ...source, ...open(source.name, { ...stored, read }, source.size) };
-}
-
-/** A sealed snapshot can only be opened from its beginning. Only a sealed one loads the code for it. */
-async function* openedBytes(
-  name: string,
-  stored: StoredForm,
-  size?: number,
-  from = 0,
-): AsyncGenerator<Buffer, void, void> {
-  const { unseal } = await import('../sealed/unseal.ts');
-  let passed = 0;
-  for await (const piece of unseal(stored.read(), { name, size, storedSha256: stored.sha256 })) {
-    const skipped = Math.min(piece.length, Math.max(0, from - passed));
-    passed += piece.length;
-    if (skipped < piece.length) yield piece.subarray(skipped);
-  }
 }
 
 function unreadable(path: string, error: unknown): WorkerError {
@@ -310,21 +325,10 @@ function sourceOf(store: BlobStore, blob: StoredBlob): SnapshotSource {
     ...{ name, record, signature, problem, etag, skipHashCheck: false },
     ...(record === undefined || seal === undefined
       ? { size, stored: undefined, read }
-      : open(name, { encoding: seal.encoding, size, sha256: seal.storedSha256, read }, fileSizeOf(record))),
+      : open(name, { ...storedFormOf(seal), size, read }, fileSizeOf(record))),
     // Each read asks for this state of the blob.
     assertUnchanged: async () => {},
   };
-}
-
-/** What results say of a sealed snapshot as JSON; nothing of others. */
-export function storedJson(stored: StoredForm | undefined): object {
-  if (stored === undefined) return {};
-  return { encoding: stored.encoding, storedSize: stored.size, storedSha256: stored.sha256 };
-}
-
-/** How a snapshot is stored, in words that follow "it is". */
-export function encodingText(encoding: Encoding | undefined): string {
-  return encoding === undefined ? 'not sealed' : 'compressed with zstd';
 }
 
 function noSuchSnapshot(message: string, hint: string, cause?: unknown): WorkerError {

@@ -1,11 +1,12 @@
 import { createHash } from 'node:crypto';
-import { chmod, mkdir, readFile, stat, writeFile } from 'node:fs/promises';
+import { chmod, mkdir, readdir, readFile, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import t from 'tap';
 import { Azurite } from '../support/azurite.ts';
 import { jsonOf, runCommand } from '../support/command.ts';
 import { EtcdCluster, findEtcd } from '../support/etcd.ts';
-import { temporaryFolder, type Variables } from '../support/process.ts';
+import { findJudge } from '../support/judges.ts';
+import { mustRun, temporaryFolder, type Variables } from '../support/process.ts';
 import { nextSecond } from '../support/until.ts';
 import { errorOf, runWorker, withTools } from '../support/worker.ts';
 
@@ -235,15 +236,20 @@ t.test('invalid keys end with 2 before etcd is contacted', async (t) => {
   t.equal((await runCommand(['list'], { ...nowhere, ...signing('none') })).code, 0, 'only who signs needs the key');
 });
 
+const KEY_FILES = ['identity.txt', 'recipient.txt', 'signing.pem', 'verification.pem'];
+
 t.test('keygen writes keys that only their owner can read, and overwrites nothing', async (t) => {
   const made = join(dir, 'made');
   const { code, stdout, stderr } = await runCommand(['keygen', made], {});
   t.equal(code, 0, stderr);
-  t.match(stdout, /SNAPSHOT_SIGNING_KEY_FILE[^]*SNAPSHOT_VERIFICATION_KEYS_FILE/);
-  t.notMatch(stdout + stderr, /BEGIN|MC4CAQ/);
+  t.match(
+    stdout,
+    /SNAPSHOT_ENCRYPTION_RECIPIENTS_FILE[^]*SNAPSHOT_SIGNING_KEY_FILE[^]*SNAPSHOT_VERIFICATION_KEYS_FILE/,
+  );
+  t.notMatch(stdout + stderr, /BEGIN|MC4CAQ|AGE-SECRET/);
   for (const line of stdout.split('\n')) t.ok(line.length <= 100, line);
   t.equal((await stat(made)).mode & 0o777, 0o700);
-  for (const name of ['signing.pem', 'verification.pem']) t.equal((await stat(join(made, name))).mode & 0o777, 0o600);
+  for (const name of KEY_FILES) t.equal((await stat(join(made, name))).mode & 0o777, 0o600);
   const digest = async (name: string): Promise<string> =>
     createHash('sha256')
       .update(await readFile(join(made, name)))
@@ -258,8 +264,29 @@ t.test('keygen writes keys that only their owner can read, and overwrites nothin
   const refused = await runCommand(['keygen', half], {});
   t.equal(refused.code, 2);
   t.match(errorOf(refused).message, 'verification.pem already exists');
-  await t.rejects(stat(join(half, 'signing.pem')), { code: 'ENOENT' }, 'nothing was written');
+  t.strictSame(await readdir(half), ['verification.pem'], 'nothing was written');
   t.equal((await runCommand(['keygen', join(half, 'verification.pem')], {})).code, 2, 'a file');
   t.equal((await runCommand(['keygen', join(half, 'a', 'b')], {})).code, 2, 'no parent');
   t.equal((await runCommand(['keygen'], {})).code, 2, 'no directory');
+});
+
+t.test('what keygen made encrypts and opens a snapshot', async (t) => {
+  for (const [container, ...options] of [['x25519'], ['post-quantum', '--post-quantum']] as const) {
+    const made = join(dir, container);
+    const { recipient } = await jsonOf<{ recipient: string }>(['keygen', made, ...options], {});
+    const text = await readFile(join(made, 'recipient.txt'), 'utf8');
+    t.match(text, container === 'x25519' ? /^age1(?!pq)[0-9a-z]{58}\n$/ : /^age1pq1[0-9a-z]+\n$/);
+    const variables = {
+      ...variablesOf(container),
+      SNAPSHOT_ENCRYPTION_RECIPIENTS_FILE: join(made, 'recipient.txt'),
+      SNAPSHOT_SIGNING_KEY_FILE: join(made, 'signing.pem'),
+      SNAPSHOT_VERIFICATION_KEYS_FILE: join(made, 'verification.pem'),
+    };
+    const { name } = await jsonOf<Result>(['backup'], variables);
+    const verified = await jsonOf(['verify', name, '--identity', join(made, 'identity.txt')], variables);
+    t.match(verified, { ok: true, checked: 'content', recipients: [recipient], signature: { state: 'valid' } });
+  }
+  const identity = join(dir, 'x25519', 'identity.txt');
+  if (findJudge('age-keygen') === undefined) return;
+  t.equal(await mustRun('age-keygen', ['-y', identity]), await readFile(join(dir, 'x25519', 'recipient.txt'), 'utf8'));
 });

@@ -126,6 +126,13 @@ t.test('what kustomize makes, the chart makes', { skip: skip || without('kubectl
   const prune = { enabled: true };
   t.strictSame((await render({ drill })).objects, await compose('drill'), 'drill');
   t.strictSame((await render({ prune })).objects, await compose('prune'), 'prune');
+  const encryption = { recipientsConfigMap: 'etcd-snapshot-recipients' };
+  const opening = { enabled: true, identitySecret: 'etcd-snapshot-identity' };
+  t.strictSame(
+    (await render({ drill: opening, encryption })).objects,
+    await compose('drill', 'drill-identity', 'encryption'),
+    'encryption',
+  );
   const signatures = {
     signingKeySecret: 'etcd-snapshot-signing-key',
     verificationKeysConfigMap: 'etcd-snapshot-verification-keys',
@@ -162,6 +169,8 @@ const EVERYTHING = {
       name: 'far',
       existingSecret: 'far',
       certificates: { secret: { name: 'far-etcd', key: 'client.key' } },
+      drill: { enabled: true, identitySecret: 'far-identity' },
+      encryption: { recipientsConfigMap: 'far-recipients' },
       signatures: { signingKeySecret: 'far-key' },
     },
     { name: 'rancher', env: { SNAPSHOT_BLOB_PREFIX: 'rancher/' }, layout: 'rke2', suspend: true, intervalHours: 24 },
@@ -236,6 +245,8 @@ t.test('several clusters, each with what is its own', { skip }, async (t) => {
   for (const secret of ['etcd-snapshot-azure-blob-job-secrets', 'events', 'far', 'far-etcd']) {
     t.match(notes, `kubectl create secret generic ${secret} --namespace kube-system`);
   }
+  t.match(notes, 'configmap far-recipients --namespace kube-system --from-file=recipients.txt=keys/recipient.txt\n');
+  t.match(notes, 'secret generic far-identity --namespace kube-system --from-file=keys/identity.txt\n');
   t.match(notes, 'kubectl create secret generic far-key --namespace kube-system --from-file=keys/signing.pem\n');
   t.match(notes, '--from-file=ca.crt \\\n    --from-file=tls.crt --from-file=client.key\n', 'as the volume names them');
 });
@@ -481,9 +492,9 @@ t.test('the values of docs/kubernetes.md are accepted', { skip }, async (t) => {
 });
 
 t.test('the schema knows every variable, but no secret', (t) => {
-  // Named by certificates, signatures, timeout and workloadIdentity, or by what the chart mounts.
+  // Named by certificates, drill, encryption, signatures, timeout and workloadIdentity, or by what the chart mounts.
   const set =
-    /^SNAPSHOT_(TIMEOUT|SPOOL_DIR|TERMINATION_LOG|ETCD_(CA|CERT|KEY)_FILE|SIGNING_KEY_FILE|VERIFICATION_KEYS_FILE)$|^AZURE_(FEDERATED_TOKEN_FILE|CLIENT_ID|TENANT_ID)$/;
+    /^SNAPSHOT_(TIMEOUT|SPOOL_DIR|TERMINATION_LOG|ETCD_(CA|CERT|KEY)_FILE|ENCRYPTION_RECIPIENTS_FILE|ENCRYPTION_IDENTITY_FILE|SIGNING_KEY_FILE|VERIFICATION_KEYS_FILE)$|^AZURE_(FEDERATED_TOKEN_FILE|CLIENT_ID|TENANT_ID)$/;
   const names = Object.entries(VARIABLES).flatMap(([name, variable]) => ('secret' in variable ? [] : [name]));
   t.strictSame(
     Object.keys(schema.definitions.env.properties),

@@ -4,7 +4,8 @@ import { zstdCompressSync } from 'node:zlib';
 import t from 'tap';
 import { Interrupted } from '../../src/errors.ts';
 import { createLog } from '../../src/log.ts';
-import { fetchVerified } from '../../src/restore/fetch-and-verify.ts';
+import { noProgress } from '../../src/progress.ts';
+import { fetchAsStored, fetchVerified } from '../../src/restore/fetch-and-verify.ts';
 import type { SnapshotRecord } from '../../src/snapshot/record.ts';
 import { openFileOrSealed, type SnapshotSource } from '../../src/snapshot/source.ts';
 import { SNAPSHOT } from '../support/fixtures.ts';
@@ -30,7 +31,7 @@ function stored(bytes: Buffer, record?: Partial<SnapshotRecord>): { source: Snap
   return { source, reads };
 }
 
-function fetchTo(dir: string, source: SnapshotSource, signal = new AbortController().signal, asStored = false) {
+function fetchTo(dir: string, source: SnapshotSource, signal = new AbortController().signal) {
   const progress: [string, number][] = [];
   const startProgress = (doing: string) => {
     const line: [string, number] = [doing, 0];
@@ -38,7 +39,7 @@ function fetchTo(dir: string, source: SnapshotSource, signal = new AbortControll
     return { advance: (bytes: number) => void (line[1] += bytes), end: () => {} };
   };
   const log = createLog('json', 'error', () => {});
-  const fetched = fetchVerified(source, dir, { memoryBudget: 64 * 1024 * 1024, startProgress, log, signal, asStored });
+  const fetched = fetchVerified(source, dir, { memoryBudget: 64 * 1024 * 1024, startProgress, log, signal });
   return { fetched, progress };
 }
 
@@ -102,7 +103,10 @@ t.test('nothing is kept of what cannot be verified', async (t) => {
 t.test('a sealed snapshot is opened from its beginning, and what an earlier file left is not used', async (t) => {
   const file = join(home, 'sealed.db.zst');
   writeFileSync(file, zstdCompressSync(SNAPSHOT));
-  const source = await openFileOrSealed(file, new AbortController().signal);
+  const { signal } = new AbortController();
+  const source = await openFileOrSealed(file, signal, async () => undefined);
+  const { stored: form } = source;
+  if (form === undefined) throw new Error('it is not recognized');
   t.match(source, { size: SNAPSHOT.length, stored: { encoding: 'zstd' } });
   const dir = directory();
   writeFileSync(join(dir, 'snapshot-file.db'), 'of another file');
@@ -112,6 +116,9 @@ t.test('a sealed snapshot is opened from its beginning, and what an earlier file
   writeFileSync(join(resumed, PART), SNAPSHOT.subarray(0, 5000));
   const blob = { ...source, etag: '"0x1"' };
   t.ok(readFileSync((await fetchTo(resumed, blob).fetched).file).equals(SNAPSHOT), 'resumed');
-  const asStored = await fetchTo(resumed, blob, undefined, true).fetched;
-  t.ok(readFileSync(asStored.file).equals(readFileSync(file)), 'as it is stored, although the opened one was there');
+  const { file: asStored } = await fetchAsStored(blob, form, resumed, {
+    ...{ memoryBudget: 64 * 1024 * 1024, startProgress: noProgress, signal },
+    log: createLog('json', 'error', () => {}),
+  });
+  t.ok(readFileSync(asStored).equals(readFileSync(file)), 'as it is stored, although the opened one was there');
 });

@@ -11,11 +11,12 @@ import { mustRun, temporaryFolder } from '../support/process.ts';
 import { Random } from '../support/random.ts';
 
 const dir = temporaryFolder('compression');
+const ZSTD = { name: 'x', encoding: 'zstd', identities: [] } as const;
 
 /** What an upload gets of these bytes, given in pieces that are overwritten afterwards. */
 async function seal(file: Buffer, pieceSize = 30_000) {
   const written: Buffer[] = [];
-  const sealer = new Sealer('zstd', { write: async (piece) => void written.push(Buffer.from(piece)) });
+  const sealer = new Sealer('zstd', undefined, { write: async (piece) => void written.push(Buffer.from(piece)) });
   for (let at = 0; at < file.length; at += pieceSize) {
     const piece = Buffer.from(file.subarray(at, at + pieceSize));
     await sealer.write(piece);
@@ -41,7 +42,7 @@ async function open(
     }
   };
   const opened: Buffer[] = [];
-  for await (const piece of unseal(pieces(), { name: 'x', size, storedSha256 })) opened.push(Buffer.from(piece));
+  for await (const piece of unseal(pieces(), { ...ZSTD, size, storedSha256 })) opened.push(Buffer.from(piece));
   return Buffer.concat(opened);
 }
 
@@ -116,7 +117,7 @@ t.test('no more is unpacked than the record says', async (t) => {
 
 t.test('an upload that fails ends the compression with its error', async (t) => {
   const error = new Error('no storage');
-  const sealer = new Sealer('zstd', {
+  const sealer = new Sealer('zstd', undefined, {
     write: async () => {
       throw error;
     },
@@ -131,7 +132,7 @@ t.test('an upload that fails ends the compression with its error', async (t) => 
 
 t.test('the error of reading is that of the opening, and a reader that leaves ends the reading', async (t) => {
   const { stored } = await seal(randomBytes(2_000_000));
-  const expected = { name: 'x', size: 2_000_000, storedSha256: undefined };
+  const expected = { ...ZSTD, size: 2_000_000, storedSha256: undefined };
   const error = new Error('no network');
   const failing = async function* () {
     yield stored.subarray(0, 1000);

@@ -33,6 +33,7 @@ export async function runCommand(args: readonly string[], variables: Variables):
       signal: new AbortController().signal,
       startProgress: noProgress,
       confirm: undefined,
+      askPassphrase: undefined,
       searchPath: (variables['PATH'] ?? process.env['PATH'] ?? '').split(delimiter),
       memoryBudget: memoryBudget(),
       version: version(),

@@ -42,7 +42,7 @@ The clusters as a JSON list: the settings of each merged over those of the relea
 the end of the names of its CronJobs. If none is listed, one cluster without a name.
 */}}
 {{- define "etcd-snapshot.clusters" -}}
-{{- $shared := pick .Values "existingSecret" "layout" "certificates" "schedule" "intervalHours" "timeout" "suspend" "env" "resources" "signatures" "drill" "prune" -}}
+{{- $shared := pick .Values "existingSecret" "layout" "certificates" "schedule" "intervalHours" "timeout" "suspend" "env" "resources" "encryption" "signatures" "drill" "prune" -}}
 {{- $layouts := include "etcd-snapshot.layouts" . | fromYaml -}}
 {{- $clusters := list -}}
 {{- $names := dict -}}
