@@ -1,7 +1,8 @@
 // Writes the tables of docs/ that come from the code. Without --write it only compares.
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { type Command, COMMANDS, GLOBAL_OPTIONS, type Options } from '../src/command-table.ts';
+import { GLOBAL_OPTIONS, type Options } from '../src/command-options.ts';
+import { type Command, COMMANDS } from '../src/command-table.ts';
 import { VARIABLES } from '../src/config/variables.ts';
 import { METRICS } from '../src/monitoring/metrics.ts';
 

@@ -1,5 +1,6 @@
 import { parseArgs } from 'node:util';
-import { type Command, COMMANDS, EXIT_CODES, GLOBAL_OPTIONS, type Options } from './command-table.ts';
+import { GLOBAL_OPTIONS, type Options } from './command-options.ts';
+import { type Command, COMMANDS, EXIT_CODES } from './command-table.ts';
 import type { Arguments, Context, Outcome } from './commands/command.ts';
 import type { Needs } from './config/config.ts';
 import { messageOf, UsageError } from './errors.ts';

@@ -1,21 +1,10 @@
+import { CLUSTER_ID, ENCRYPTION_CONFIG, IDENTITY, type Options, SKIP_HASH_CHECK } from './command-options.ts';
 import type { Arguments, Context, Outcome } from './commands/command.ts';
 import type { Needs } from './config/config.ts';
 import { ExitCode } from './errors.ts';
 import { isFileName } from './snapshot/source.ts';
 
 /* Every command and option: the parser of the command line, the help and the tables of the docs all use this table. */
-
-/** One option of the command line, as Node's parser takes it and as the help shows it. */
-interface Option {
-  readonly type: 'boolean' | 'string';
-  readonly short?: string;
-  readonly multiple?: boolean;
-  /** Placeholder of its value, such as `FILE`. */
-  readonly value?: string;
-  readonly help: string;
-}
-
-export type Options = Readonly<Record<string, Option>>;
 
 export interface Command {
   /** Each command is loaded only when it runs: loading all of them takes longer than a small backup. */
@@ -33,37 +22,6 @@ export interface Command {
   /** Its exit codes in addition to those of every command. */
   readonly exitCodes: readonly number[];
 }
-
-export const GLOBAL_OPTIONS = {
-  json: { type: 'boolean', help: 'print the result, or the error, as JSON on stdout' },
-  'env-file': {
-    type: 'string',
-    value: 'FILE',
-    help: 'read variables from FILE as well (default: .env in the working directory, if you own it)',
-  },
-  help: { type: 'boolean', short: 'h', help: 'show this help' },
-  version: { type: 'boolean', short: 'v', help: 'show the version' },
-} as const satisfies Options;
-
-/** For files only: a snapshot in the container always has its sha256. */
-const SKIP_HASH_CHECK = {
-  'skip-hash-check': {
-    type: 'boolean',
-    help: 'do not check the sha256; for a FILE that has none, such as a copy of member/snap/db',
-  },
-} as const;
-
-const IDENTITY = {
-  identity: {
-    type: 'string',
-    value: 'FILE',
-    help: 'file with the private key of age that opens an encrypted snapshot (default: SNAPSHOT_ENCRYPTION_IDENTITY_FILE)',
-  },
-} as const;
-
-const CLUSTER_ID = {
-  'cluster-id': { type: 'string', value: 'ID', help: 'use the newest snapshot of this cluster, if there are several' },
-} as const;
 
 /** A restore is not limited by the time of a CronJob's run. */
 const RESTORE_SECONDS = 86_400;
@@ -161,6 +119,20 @@ export const COMMANDS: Readonly<Record<string, Command>> = {
     examples: ['inspect ./snapshot.db', 'inspect ./snapshot.db --keys /registry/secrets/'],
     exitCodes: [verification, storage, noSuchSnapshot],
   },
+  bundle: {
+    load: async () => (await import('./commands/bundle.ts')).bundle,
+    needs: () => ({ etcd: false, storage: true }),
+    operands: ['NAME'],
+    summary: 'list or extract the keys that were stored with a snapshot',
+    about:
+      'Shows which certificates, keys and configurations SNAPSHOT_BUNDLE stored with a snapshot, or writes them into a directory. Their content is never shown.',
+    options: {
+      extract: { type: 'string', value: 'DIR', help: 'write them into DIR, which must be new or empty' },
+      ...IDENTITY,
+    },
+    examples: ['bundle kubernetes-etcd-snapshot_20260102_030405.db.zst.age --identity key.txt --extract keys'],
+    exitCodes: [verification, storage, noSuchSnapshot, unsafe],
+  },
   health: {
     load: async () => (await import('./commands/health.ts')).health,
     needs: () => ({ etcd: true, storage: false }),
@@ -178,6 +150,13 @@ export const COMMANDS: Readonly<Record<string, Command>> = {
     summary: 'check everything that a backup and a restore will need',
     about:
       'Checks certificates, members, quorum, each permission in Azure, clocks, disk space, and the age of the newest snapshot and of the last drill. Ends with the exit code of the first check that failed. Changes nothing.',
+    options: {
+      'encryption-config': {
+        type: 'string',
+        value: 'FILE',
+        help: "the API server's encryption configuration, to compare with the record of the newest snapshot",
+      },
+    },
     examples: ['doctor'],
     exitCodes: [etcd, verification, storage, unsafe],
   },
@@ -266,6 +245,7 @@ export const COMMANDS: Readonly<Record<string, Command>> = {
       },
       restored: { type: 'string', value: 'DIR', help: 'with --swap: the restored data (default: DIR/restored)' },
       ...IDENTITY,
+      ...ENCRYPTION_CONFIG,
       ...CLUSTER_ID,
       ...SKIP_HASH_CHECK,
     },
@@ -282,6 +262,7 @@ export const COMMANDS: Readonly<Record<string, Command>> = {
     options: {
       'temp-dir': { type: 'string', value: 'DIR', help: 'directory with space for twice the database (default: /tmp)' },
       ...IDENTITY,
+      ...ENCRYPTION_CONFIG,
       ...CLUSTER_ID,
       ...SKIP_HASH_CHECK,
     },
@@ -308,7 +289,7 @@ export const EXIT_CODES: Readonly<Record<number, string>> = {
   0: 'done',
   1: 'unexpected error',
   2: 'usage or configuration error; nothing was done',
-  3: 'done, but incomplete: retention was held, or could not delete every snapshot',
+  3: 'done, but incomplete: retention was held, or could not delete every snapshot, or the bundle lacks files',
   10: 'etcd cannot be reached, or refused the request',
   11: 'the snapshot failed verification',
   12: 'storage cannot be reached, or refused the request',

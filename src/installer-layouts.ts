@@ -20,6 +20,10 @@ interface LayoutFacts {
   readonly signs: readonly (readonly string[])[];
   /** The client certificate for etcd. */
   readonly tls: TlsFiles;
+  /** Files and directories without which the cluster cannot be restored; not every host has the optional ones. */
+  readonly keys: { readonly required: readonly string[]; readonly optional: readonly string[] };
+  /** The manifest of the API server, which names its encryption configuration. */
+  readonly apiServer?: string;
 }
 
 export const LAYOUTS: Readonly<Record<Layout, LayoutFacts>> = {
@@ -30,6 +34,11 @@ export const LAYOUTS: Readonly<Record<Layout, LayoutFacts>> = {
     restoresItself: false,
     signs: [['/etc/default/etcd', '/var/lib/etcddisk'], ['/etc/kubernetes/certs/etcdclient.crt']],
     tls: tlsIn('/etc/kubernetes/certs', 'ca.crt', 'etcdclient'),
+    keys: {
+      required: ['/etc/kubernetes/certs', '/etc/kubernetes/manifests'],
+      optional: ['/etc/kubernetes/azure.json', '/etc/default/etcd', '/var/lib/kubelet/kubeconfig'],
+    },
+    apiServer: '/etc/kubernetes/manifests/kube-apiserver.yaml',
   },
   kubeadm: {
     title: 'kubeadm',
@@ -42,6 +51,13 @@ export const LAYOUTS: Readonly<Record<Layout, LayoutFacts>> = {
       ['/etc/kubernetes/pki/etcd'],
     ],
     tls: tlsIn('/etc/kubernetes/pki/etcd', 'ca.crt', 'healthcheck-client'),
+    keys: {
+      required: ['/etc/kubernetes/pki', '/etc/kubernetes/manifests'],
+      optional: ['admin', 'super-admin', 'controller-manager', 'scheduler', 'kubelet'].map(
+        (name) => `/etc/kubernetes/${name}.conf`,
+      ),
+    },
+    apiServer: '/etc/kubernetes/manifests/kube-apiserver.yaml',
   },
   k3s: {
     title: 'k3s',
@@ -49,6 +65,7 @@ export const LAYOUTS: Readonly<Record<Layout, LayoutFacts>> = {
     restoresItself: true,
     signs: [['/var/lib/rancher/k3s/server'], ['/etc/rancher/k3s']],
     tls: tlsIn('/var/lib/rancher/k3s/server/tls/etcd', 'server-ca.crt', 'client'),
+    keys: rancherKeys('k3s'),
   },
   rke2: {
     title: 'RKE2',
@@ -56,12 +73,13 @@ export const LAYOUTS: Readonly<Record<Layout, LayoutFacts>> = {
     restoresItself: true,
     signs: [['/var/lib/rancher/rke2/server'], ['/etc/rancher/rke2']],
     tls: tlsIn('/var/lib/rancher/rke2/server/tls/etcd', 'server-ca.crt', 'server-client'),
+    keys: rancherKeys('rke2'),
   },
 };
 
 export const LAYOUT_NAMES = Object.keys(LAYOUTS).filter(isLayout);
 
-function isLayout(name: string): name is Layout {
+export function isLayout(name: string): name is Layout {
   return Object.hasOwn(LAYOUTS, name);
 }
 
@@ -131,6 +149,15 @@ async function firstPresent(
     if (checks.every(({ status }) => status === 'fulfilled')) return group;
   }
   return undefined;
+}
+
+/** The encryption configuration is in `cred`; the certificate authorities are stored in etcd, encrypted with the token. */
+function rancherKeys(name: 'k3s' | 'rke2'): LayoutFacts['keys'] {
+  const server = `/var/lib/rancher/${name}/server`;
+  return {
+    required: [`${server}/tls`, `${server}/cred`, `${server}/token`],
+    optional: [`${server}/agent-token`, `/etc/rancher/${name}`, `/var/lib/rancher/${name}/agent/pod-manifests`],
+  };
 }
 
 function tlsIn(dir: string, ca: string, client: string): TlsFiles {

@@ -1,6 +1,7 @@
 import { cpSync, globSync, mkdirSync, readFileSync, type Stats, statSync, truncateSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
+import { generateIdentity } from '../src/sealed/age-header.ts';
 import { EtcdCluster, findEtcd } from './support/etcd.ts';
 import { collect, launch, mustRun, temporaryFolder, type Variables } from './support/process.ts';
 import { MAIN } from './support/worker.ts';
@@ -8,7 +9,7 @@ import { MAIN } from './support/worker.ts';
 const DIST = join(MAIN, '..');
 
 /** Packages that take long to load. */
-const PACKAGES = ['@azure/identity', '@azure/storage-blob', '@grpc/grpc-js', 'yaml'];
+const PACKAGES = ['@azure/identity', '@azure/storage-blob', '@grpc/grpc-js', 'age-encryption', 'tar', 'yaml'];
 
 const ID = '00000000-0000-0000-0000-000000000001';
 
@@ -66,6 +67,15 @@ t.test('a run loads only what it needs', async (t) => {
     ['@grpc/grpc-js'],
     'etcd is asked before the store is opened',
   );
+  const { recipient } = await generateIdentity('x25519');
+  const sealed = { ...KEY, ...nobody, SNAPSHOT_ENCRYPTION_RECIPIENTS: recipient };
+  t.strictSame(await loadedBy(['backup'], sealed), ['@grpc/grpc-js', 'age-encryption']);
+  t.strictSame(await loadedBy(['backup'], { ...sealed, SNAPSHOT_BUNDLE: '/nowhere' }), [
+    '@grpc/grpc-js',
+    'age-encryption',
+    'tar',
+    'yaml',
+  ]);
 });
 
 t.test('a run makes the code cache, the next one uses it, and a damaged one is replaced', async (t) => {

@@ -23,13 +23,19 @@ const LAYERS = [
   ['directories.ts', 'files.ts', 'member.ts', 'pem.ts', 'url.ts', 'snapshot/file-kind.ts', 'snapshot/snapshot-name.ts'],
   ['config/', 'installer-layouts.ts'],
   ['snapshot/verify/'],
-  ['snapshot/record.ts', 'snapshot/signature-state.ts', 'snapshot/inventory.ts', 'snapshot/keys.ts'],
+  [
+    'snapshot/record.ts',
+    'snapshot/signature-state.ts',
+    'snapshot/inventory.ts',
+    'snapshot/keys.ts',
+    'snapshot/encrypted-secrets.ts',
+  ],
   ['retention/anomalies.ts', 'retention/missing-snapshots.ts', 'retention/retention-plan.ts', 'sealed/'],
   ['etcd/', 'store/', 'spool/', 'monitoring/'],
   ['snapshot/stored-form.ts', 'snapshot/source.ts', 'retention/apply.ts'],
-  ['backup/', 'doctor/', 'drill/', 'replace/', 'restore/'],
+  ['backup/', 'bundle/', 'doctor/', 'drill/', 'replace/', 'restore/'],
   ['commands/'],
-  ['cli.ts', 'command-table.ts'],
+  ['cli.ts', 'command-options.ts', 'command-table.ts'],
   ['main.ts'],
   ['entry.ts'],
 ];
@@ -45,6 +51,7 @@ const IMPORTERS: Record<string, RegExp> = {
   '@node-rs/crc32': /^snapshot\/verify\//,
   valibot: /^(snapshot|etcd|store|restore)\//,
   'age-encryption': /^sealed\/age-header\.ts$/,
+  tar: /^bundle\/archive\.ts$/,
   yaml: /^restore\//,
   dotenv: /^config\/environment\.ts$/,
 };
@@ -144,10 +151,10 @@ t.test('code that stores an unverified snapshot does not compile', async (t) => 
   t.equal(code, 0, stdout);
 });
 
-t.test('only a run that needs sealed snapshots loads the code for them', (t) => {
+t.test('only a run that needs sealed snapshots or bundles loads the code for them', (t) => {
   const files = readdirSync(SRC, { recursive: true, encoding: 'utf8' }).filter((file) => file.endsWith('.ts'));
-  for (const file of files.filter((name) => !name.startsWith('sealed/'))) {
-    t.notMatch(readFileSync(join(SRC, file), 'utf8'), /^(import|export) (?!type )[^;]*\/sealed\//m, file);
+  for (const file of files.filter((name) => !/^(sealed|bundle)\//.test(name))) {
+    t.notMatch(readFileSync(join(SRC, file), 'utf8'), /^(import|export) (?!type )[^;]*\/(sealed|bundle)\//m, file);
   }
   t.end();
 });

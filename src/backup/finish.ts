@@ -1,5 +1,6 @@
+import type { BundleResult } from '../bundle/store-bundle.ts';
 import type { RetentionConfig } from '../config/config.ts';
-import { Interrupted, StorageError, type WorkerError } from '../errors.ts';
+import { ExitCode, Interrupted, StorageError, WorkerError } from '../errors.ts';
 import type { Log, Warnings } from '../log.ts';
 import { applyRetention, held, incomplete, type Retention, warnAboutCatalogue } from '../retention/apply.ts';
 import { hasRule, planRetention } from '../retention/retention-plan.ts';
@@ -21,11 +22,12 @@ export interface PostBackupResult {
 interface NewSnapshot extends StoredIdentity, Pick<StreamedSnapshot, 'upload' | 'anomalies'> {
   /** By the clock of this host. */
   readonly committedAt: Date;
+  readonly bundle: BundleResult | undefined;
 }
 
 /**
  * Compares a new snapshot with the earlier ones and, if there is no anomaly, applies retention. After a read-back that was
- * not permitted nothing is deleted.
+ * not permitted, or without a complete bundle where one is configured, nothing is deleted.
  */
 export async function finishBackup(
   store: BlobStore,
@@ -39,6 +41,9 @@ export async function finishBackup(
   if (readBack.refusal !== undefined) return notListed(fresh.anomalies, 'held', readBack.refusal);
   const state = readBack.state === 'done' ? 'stored and read back' : 'stored';
   const backup = `The backup ${name} is ${state}, but`;
+  if (fresh.bundle?.problem !== undefined) {
+    return notListed(fresh.anomalies, 'held', incompleteBundle(backup, fresh.bundle.problem));
+  }
   try {
     const catalogue = await store.list(fresh);
     const snapshot = assertListed(catalogue, fresh);
@@ -67,6 +72,15 @@ export async function finishBackup(
     );
     return notListed(fresh.anomalies, 'off', fresh.anomalies.length > 0 ? held(backup, fresh.anomalies) : undefined);
   }
+}
+
+/** @param backup what is stored, as the beginning of a sentence */
+function incompleteBundle(backup: string, problem: string): WorkerError {
+  return new WorkerError(
+    ExitCode.retentionIncomplete,
+    `${backup} its bundle ${problem}. Nothing was deleted.`,
+    'Check SNAPSHOT_BUNDLE, what is mounted into the container, and the permissions of the files.',
+  );
 }
 
 function warnAboutClock(here: Date, atService: Date, warnings: Warnings): void {

@@ -5,7 +5,13 @@ import type { MemberStatus } from '../etcd/messages.ts';
 import type { Warnings } from '../log.ts';
 import { type Member, title } from '../member.ts';
 import { newestSnapshot } from '../snapshot/inventory.ts';
-import { recordableName, type RecordedMember, type SnapshotRecord, toolName } from '../snapshot/record.ts';
+import {
+  type BundleKeys,
+  recordableName,
+  type RecordedMember,
+  type SnapshotRecord,
+  toolName,
+} from '../snapshot/record.ts';
 import { type Encoding, snapshotName } from '../snapshot/snapshot-name.ts';
 import type { Content } from '../snapshot/verify/etcd-buckets.ts';
 import type { BlobStore } from '../store/store.ts';
@@ -58,12 +64,19 @@ export async function findPrevious(store: BlobStore, clusterId: string, warnings
   }
 }
 
+/** The bundle of a snapshot, as its record describes it. */
+interface RecordedBundle {
+  readonly sha256: string;
+  readonly keys: BundleKeys;
+}
+
 /** The record that travels with a snapshot as its blob's metadata. @param version of this program */
 export function makeRecord(
   { snapshot: { facts }, source, members, upload, seal }: StreamedSnapshot,
   takenAt: Date,
   version: string,
   previous: Previous,
+  bundle: RecordedBundle | undefined,
 ): SnapshotRecord {
   return {
     sha256: facts.sha256,
@@ -85,6 +98,8 @@ export function makeRecord(
     storedSha256: seal?.storedSha256,
     recipients: seal === undefined || seal.recipients.length === 0 ? undefined : seal.recipients,
     ...previous,
+    bundleSha256: bundle?.sha256,
+    bundleKeys: bundle?.keys,
   };
 }
 

@@ -1,3 +1,4 @@
+import type { BundleResult } from '../bundle/store-bundle.ts';
 import { retentionJson } from '../retention/apply.ts';
 import type { SnapshotRecord } from '../snapshot/record.ts';
 import type { PostBackupResult } from './finish.ts';
@@ -17,6 +18,8 @@ interface DoneBackup extends Pick<PostBackupResult, 'retention' | 'anomalies'> {
   readonly ranks: readonly object[];
   /** Sentences of all warnings. */
   readonly findings: readonly string[];
+  /** Undefined where none is configured. */
+  readonly bundle: BundleResult | undefined;
 }
 
 /** The result of a backup for `--json` (docs/json.md). */
@@ -51,5 +54,16 @@ export function backupJson(done: DoneBackup): object {
     attempts: streamed.attempts,
     spilledBytes: streamed.spilledBytes,
     findings: done.findings,
+    ...(done.bundle && { bundle: bundleJson(done.bundle) }),
+  };
+}
+
+function bundleJson({ stored, files, missing, skipped, changed, authoritiesWithoutKey }: BundleResult): object {
+  return {
+    name: stored?.name ?? null,
+    size: stored?.size ?? null,
+    sha256: stored?.sha256 ?? null,
+    keys: stored?.keys ?? null,
+    ...{ files, missing, skipped, changed, authoritiesWithoutKey },
   };
 }

@@ -3,6 +3,7 @@ import { findFreeName, findPrevious, makeRecord } from '../backup/make-record.ts
 import { backupJson } from '../backup/outcome.ts';
 import { readBackStored } from '../backup/read-back.ts';
 import { streamFromFirstValidMember } from '../backup/stream-from-member.ts';
+import type { Bundling } from '../bundle/store-bundle.ts';
 import type { Config } from '../config/config.ts';
 import { connectAll } from '../etcd/connection.ts';
 import { chooseMembers } from '../etcd/select-member.ts';
@@ -26,6 +27,7 @@ export async function backup(context: Context): Promise<Outcome & { readonly nam
   const warnings = new Warnings(log);
 
   const sealing = await prepareSealing(config.sealing, warnings);
+  const bundling = await prepareBundling(config.bundle, sealing, warnings);
   const { configured, clientCertificateExpiresAt } = await connectAll(config.etcd, new Date(), warnings);
   const { candidates, ranks } = await watch.time('members', chooseMembers(configured, log, warnings));
   const store = await openStore(context);
@@ -39,9 +41,12 @@ export async function backup(context: Context): Promise<Outcome & { readonly nam
   const { facts } = snapshot;
 
   const previous = keyId === undefined ? {} : await findPrevious(store, streamed.source.clusterId, warnings);
-  const record = makeRecord(streamed, takenAt, version, previous);
+  const storing = bundling?.store(store, { name, upload }, config.readBack);
+  const bundle = storing && (await watch.time('bundle', storing));
+  if (bundle?.stored !== undefined) log.info('stored bundle', { name: bundle.stored.name, files: bundle.files });
+  const record = makeRecord(streamed, takenAt, version, previous, bundle?.stored);
   const { etag } = await watch.time('commit', upload.commit(snapshot, record));
-  const stored = { ...streamed, sealing, name, etag, committedAt: new Date() };
+  const stored = { ...streamed, sealing, bundle, name, etag, committedAt: new Date() };
   log.info('stored snapshot', { name, size: facts.size, sha256: record.sha256 });
 
   const readBack = await watch.time('readBack', readBackStored(store, stored, config.readBack, startProgress));
@@ -53,15 +58,8 @@ export async function backup(context: Context): Promise<Outcome & { readonly nam
 
   const durationsMs = watch.durations();
   const done = {
-    name,
-    container: store.containerName,
-    streamed,
-    record,
-    readBack,
-    retention,
-    anomalies,
-    durationsMs,
-    keyId,
+    ...{ name, container: store.containerName, streamed, record, readBack, retention, anomalies, durationsMs },
+    ...{ bundle, keyId },
   };
   const success = `Backup ${name} uploaded successfully!`;
   const table = statusTable(facts);
@@ -90,4 +88,15 @@ async function prepareSealing(config: Config['sealing'], warnings: Warnings): Pr
   if (config === undefined) return undefined;
   const sealed = await import('../sealed/sealing.ts');
   return sealed.Sealing.prepare(config, warnings);
+}
+
+/** Only a run with a bundle loads the code for it. */
+async function prepareBundling(
+  items: Config['bundle'],
+  sealing: Sealing | undefined,
+  warnings: Warnings,
+): Promise<Bundling | undefined> {
+  if (items === undefined || sealing === undefined) return undefined;
+  const bundles = await import('../bundle/store-bundle.ts');
+  return bundles.Bundling.prepare(items, sealing, warnings);
 }

@@ -1,4 +1,5 @@
 import type { Config } from '../config/config.ts';
+import { checkKeys } from '../doctor/check-keys.ts';
 import { checkOpening, checkRecipients } from '../doctor/check-encryption.ts';
 import { checkEtcd } from '../doctor/check-etcd.ts';
 import { checkSignatures, checkSpool, checkTool } from '../doctor/check-host.ts';
@@ -9,12 +10,14 @@ import type { ClusterIds } from '../snapshot/inventory.ts';
 import { isEncrypted } from '../snapshot/snapshot-name.ts';
 import { openNewest, type SnapshotSource } from '../snapshot/source.ts';
 import { afterColon, alignColumns, counted } from '../text.ts';
-import { type Context, openStore, type Outcome } from './command.ts';
+import { type Arguments, type Context, openStore, type Outcome } from './command.ts';
+import { readEncryptionConfig } from './known-keys.ts';
 import { withKnownIdentities } from './snapshot-operand.ts';
 
 /** Checks everything that a backup and a restore will need. Changes nothing. */
-export async function doctor(context: Context): Promise<Outcome> {
+export async function doctor(context: Context, { options }: Arguments): Promise<Outcome> {
   const { config, log, searchPath, signal, signatures } = context;
+  const { 'encryption-config': file } = options;
   const now = new Date();
   if (config.etcd === undefined) throw new Error('the command did not say that it needs etcd');
   const store = await openStore(context);
@@ -24,8 +27,8 @@ export async function doctor(context: Context): Promise<Outcome> {
     clusterId: (await asked).statuses[0]?.clusterId,
   });
   const [etcd, storage] = await Promise.all([asked, checkStorage(store, config.retention, now, ids)]);
-  const openNewestSnapshot = async (): Promise<SnapshotSource> =>
-    withKnownIdentities(await openNewest(store, await ids(), log), context, {});
+  const findNewest = async (): Promise<SnapshotSource> => openNewest(store, await ids(), log);
+  const openNewestSnapshot = async (): Promise<SnapshotSource> => withKnownIdentities(await findNewest(), context, {});
   const dbSize = Math.max(0, ...etcd.statuses.map((status) => status.dbSize));
   const checks = [
     configuration(config),
@@ -35,6 +38,7 @@ export async function doctor(context: Context): Promise<Outcome> {
     ...storage,
     ...(await checkRecipients(config.sealing)),
     ...(usesEncryption(config) ? await checkOpening(openNewestSnapshot, async () => store.lastDrill(), now) : []),
+    ...(typeof file === 'string' ? await checkKeys(findNewest, async () => readEncryptionConfig(file)) : []),
     ...(await checkTool(searchPath, etcd.statuses, signal)),
   ];
   const failed = checks.filter(({ state }) => state === 'fail');

@@ -7,10 +7,12 @@ import { assertSpace } from '../files.ts';
 import { Warnings } from '../log.ts';
 import { drillMetrics } from '../monitoring/metrics.ts';
 import { Stopwatch } from '../progress.ts';
+import { type KnownKeys, readableCount, totalCount, unreadableSecrets } from '../restore/encryption-keys.ts';
 import { checkVersion, findTool, runRestore, versionsOf, WAL_SIZE } from '../restore/etcd-tool.ts';
 import { fetchVerified } from '../restore/fetch-and-verify.ts';
 import { aloneAs, tokenOf } from '../restore/initial-members.ts';
 import { makePlan } from '../restore/plan.ts';
+import type { SecretCount } from '../snapshot/encrypted-secrets.ts';
 import { KeyScanner, type LiveKey, LiveKeys, sampler } from '../snapshot/keys.ts';
 import type { SnapshotRecord } from '../snapshot/record.ts';
 import { isFileName, openFile, passBytes, type SnapshotSource } from '../snapshot/source.ts';
@@ -21,6 +23,7 @@ import type { DrillNote } from '../store/drill-notes.ts';
 import type { BlobStore } from '../store/store.ts';
 import { afterColon, drawTable, humanSeconds, humanSize, printable } from '../text.ts';
 import { type Arguments, type Context, openStore, type Outcome } from './command.ts';
+import { countSecrets, FIND, findKnownKeys } from './known-keys.ts';
 import { openNamedOrNewest } from './snapshot-operand.ts';
 
 /** Number of keys that are compared with their values; HashKV covers all of them at once. */
@@ -55,6 +58,7 @@ export async function drill(context: Context, { operands: [operand], options }: 
   const source = await openNamedOrNewest(context, operand, options, store);
   const { name, size, stored, record, etag, skipHashCheck } = source;
   assertReadable(name, stored);
+  const known = await findKnownKeys(context, source, options, warnings, store);
   const recordWarning = record && checkVersion(tool, versionsOf(record));
   const parent = typeof options['temp-dir'] === 'string' ? options['temp-dir'] : tmpdir();
   const place = await DrillDirectory.create(parent, log);
@@ -84,7 +88,9 @@ export async function drill(context: Context, { operands: [operand], options }: 
     const sample = await sampleOf(context, file, facts);
     const ofServer = await watch.time('compare', compareServer(server.connection, facts, sample));
     const ofRecord = record === undefined ? [] : compareRecord(record, facts);
-    const checks = [...ofRecord, ...ofServer, ...(record === undefined ? [] : [planCheck(source, record, facts)])];
+    const ofKeys = known === undefined ? [] : compareKeys(await countSecrets(context, file, facts), known, warnings);
+    const ofPlan = record === undefined ? [] : [planCheck(source, record, facts)];
+    const checks = [...ofRecord, ...ofServer, ...ofKeys, ...ofPlan];
 
     const durationsMs = watch.durations();
     const { fetch = 0, restore = 0, start = 0 } = durationsMs;
@@ -152,6 +158,13 @@ async function compareServer(
     if (isEqual && Number(found.mod_revision) === key.modRevision && Number(found.version) === key.version) equal++;
   }
   return [...checks, same('keys of a sample with the same value', sample.length, equal)];
+}
+
+/** Whether the API server could read the Secrets. */
+function compareKeys(secrets: readonly SecretCount[], known: KnownKeys, warnings: Warnings): Check[] {
+  for (const problem of unreadableSecrets(secrets, known)) warnings.add(problem, FIND);
+  if (!known.hasConfig) return [];
+  return [same(`Secrets that ${known.where} can read`, totalCount(secrets), readableCount(secrets, known))];
 }
 
 function same(what: string, expected: string | number, found: string | number): Check {

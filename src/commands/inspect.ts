@@ -1,9 +1,11 @@
 import { ExitCode, UsageError, WorkerError } from '../errors.ts';
 import { type Member, title } from '../member.ts';
 import { assertAgrees, membersToRestore, namesVoters } from '../restore/initial-members.ts';
+import { SecretCounter, type SecretCount } from '../snapshot/encrypted-secrets.ts';
 import { countResources, isLater, type KeyEntry, KeyScanner, type LiveKey, LiveKeys } from '../snapshot/keys.ts';
 import type { SnapshotRecord } from '../snapshot/record.ts';
 import { signatureText } from '../snapshot/signature-state.ts';
+import { bundleName } from '../snapshot/snapshot-name.ts';
 import { passBytes, type SnapshotSource } from '../snapshot/source.ts';
 import { encodingText, storedJson } from '../snapshot/stored-form.ts';
 import type { SnapshotFacts } from '../snapshot/verify/verdict.ts';
@@ -34,9 +36,12 @@ export async function inspect(context: Context, { operands, options }: Arguments
     return showDifference(before, await liveKeys(context, other, await readVerified(context, other)));
   }
   if (typeof get === 'string') return await getValue(context, source, facts, get);
-  const keys = await liveKeys(context, source, facts);
-  if (typeof prefix === 'string') return showKeys(keys, Buffer.from(prefix).toString('latin1'));
-  return describe(source, facts, keys);
+  if (typeof prefix === 'string') {
+    return showKeys(await liveKeys(context, source, facts), Buffer.from(prefix).toString('latin1'));
+  }
+  const secrets = new SecretCounter();
+  const keys = await liveKeys(context, source, facts, secrets);
+  return describe(source, facts, keys, secrets.counts());
 }
 
 async function scan(
@@ -48,9 +53,17 @@ async function scan(
   await passBytes(source, `reading the keys of ${source.name}`, context, new KeyScanner(keyPages, visit));
 }
 
-async function liveKeys(context: Context, source: SnapshotSource, facts: SnapshotFacts): Promise<LiveKey[]> {
+async function liveKeys(
+  context: Context,
+  source: SnapshotSource,
+  facts: SnapshotFacts,
+  secrets?: SecretCounter,
+): Promise<LiveKey[]> {
   const keys = new LiveKeys();
-  await scan(context, source, facts, (found) => keys.visit(found));
+  await scan(context, source, facts, (found) => {
+    keys.visit(found);
+    secrets?.visit(found);
+  });
   return keys.sorted();
 }
 
@@ -93,7 +106,12 @@ function marked(mark: string, keys: readonly LiveKey[]): string[] {
   return keys.map(({ key }) => `${mark} ${printable(keyText(key))}`);
 }
 
-function describe(source: SnapshotSource, facts: SnapshotFacts, keys: readonly LiveKey[]): Outcome {
+function describe(
+  source: SnapshotSource,
+  facts: SnapshotFacts,
+  keys: readonly LiveKey[],
+  secrets: readonly SecretCount[],
+): Outcome {
   const { name, record, signature, size, stored, skipHashCheck } = source;
   const { alarms, authEnabled, clusterVersion, storageVersion, compaction, sha256 } = facts;
   const { hash, revision, effectiveRevision, totalKeys, liveKeys: live, totalSize } = facts;
@@ -108,12 +126,18 @@ function describe(source: SnapshotSource, facts: SnapshotFacts, keys: readonly L
     return [member.id, member.name, member.isLearner ? 'learner' : 'voter', member.peerURLs.join(',')];
   });
   const resourceRows = resources.map((resource) => [resource.name, String(resource.keys), humanSize(resource.bytes)]);
+  const secretRows = secrets.map(({ provider, keyName, count }) => [
+    String(count),
+    provider === 'identity' ? 'none' : provider,
+    keyName || '-',
+  ]);
   const largestRows = largest.map((key) => [humanSize(key.size), keyText(key.key)]);
   const lines = [
     printable(name),
     printable(origin),
     ...(signature === undefined || signature.state === 'unsigned' ? [] : [signatureText(signature)]),
     ...(stored === undefined ? [] : [`${encodingText(stored.encoding)}, ${humanSize(stored.size)}`]),
+    ...(record?.bundleSha256 === undefined ? [] : [`the keys of that time: ${printable(bundleName(name))}`]),
     ...(skipHashCheck ? ['its sha256 was not checked: a changed byte of a value cannot be detected'] : []),
     `cluster version ${printable(clusterVersion ?? 'unknown')}, authentication ${authEnabled ? 'on' : 'off'}`,
     ...alarms.map(({ memberId, alarm }) => `alarm ${alarm} of member ${memberId}`),
@@ -124,6 +148,12 @@ function describe(source: SnapshotSource, facts: SnapshotFacts, keys: readonly L
     ...warnings.map((warning) => `warning: ${printable(warning)}`),
     '\nlive keys by resource:',
     alignColumns(['RESOURCE', 'KEYS', 'SIZE'], resourceRows, ['KEYS', 'SIZE']),
+    ...(secrets.length === 0
+      ? []
+      : [
+          '\nSecrets by how they are encrypted:',
+          alignColumns(['SECRETS', 'PROVIDER', 'KEY'], secretRows, ['SECRETS']),
+        ]),
     '\nlargest values:',
     alignColumns(['SIZE', 'KEY'], largestRows, ['SIZE']),
     `\n${paint('green', `${printable(name)} is valid${skipHashCheck ? '; its sha256 was not checked' : ''}.`)}`,
@@ -141,14 +171,8 @@ function describe(source: SnapshotSource, facts: SnapshotFacts, keys: readonly L
       totalKeys,
     },
     ...{ liveKeys: live, totalSize, clusterVersion, storageVersion, compaction, authEnabled, alarms },
-    ...{
-      members,
-      warnings,
-      record: record ?? null,
-      signature: signature ?? null,
-      resources,
-      largest: largest.map(entry),
-    },
+    ...{ members, warnings, record: record ?? null, signature: signature ?? null },
+    ...{ resources, secrets, largest: largest.map(entry) },
   };
   return { text: lines.join('\n'), json };
 }

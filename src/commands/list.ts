@@ -82,7 +82,7 @@ function verdict({ decisions, own, isOff, anomalies }: RetentionPlan<StoredBlob>
 }
 
 function entry({ snapshot, keep, reasons }: Decision<StoredBlob>, isOff: boolean): object {
-  const { name, size, storedAt, takenAt, record, signature, problem } = snapshot;
+  const { name, size, storedAt, takenAt, record, signature, problem, bundle } = snapshot;
   return {
     name,
     size: record === undefined ? size : fileSizeOf(record),
@@ -92,6 +92,7 @@ function entry({ snapshot, keep, reasons }: Decision<StoredBlob>, isOff: boolean
     ...(record === undefined ? {} : { ...record, takenAt: record.takenAt.toISOString() }),
     ...(signature === undefined ? {} : { signature }),
     ...(problem === undefined ? {} : { problem }),
+    ...(bundle && { bundle: { name: bundle.name, size: bundle.size } }),
     retention: isOff ? null : { keep, reasons },
   };
 }

@@ -28,6 +28,7 @@ import { assertReadable } from '../snapshot/stored-form.ts';
 import { humanSeconds, humanSize, paragraph, printable } from '../text.ts';
 import type { Arguments, Context, Outcome } from './command.ts';
 import { download } from './download-file.ts';
+import { assertSecretsReadable, findKnownKeys } from './known-keys.ts';
 import { showPlan } from './show-plan.ts';
 import { openNamedOrNewest } from './snapshot-operand.ts';
 import { swap } from './swap.ts';
@@ -37,6 +38,7 @@ import { swap } from './swap.ts';
  * etcd's own tool restores, and the directory appears in one step. Old data is not touched; `--swap` replaces it.
  */
 export async function restore(context: Context, args: Arguments): Promise<Outcome> {
+  assertCompares(args.options);
   if (args.options['download'] !== undefined) return download(context, args);
   assertCombined(args.options);
   if (args.options['plan'] === true) return showPlan(context, args);
@@ -55,6 +57,7 @@ export async function restore(context: Context, args: Arguments): Promise<Outcom
   const source = await chooseSource(context, args, request);
   const { name, size, record, skipHashCheck } = source;
   assertReadable(name, source.stored);
+  const known = await findKnownKeys(context, source, args.options, warnings);
   if (record !== undefined && request.plan !== undefined) assertPlanned(request.plan, name, record.sha256);
   const recordWarning = record && checkVersion(tool, versionsOf(record));
   const isKnown = record !== undefined && (isGivenByHand(request) || namesVoters(record));
@@ -77,6 +80,7 @@ export async function restore(context: Context, args: Arguments): Promise<Outcom
     const { member, warnings: ofMember } = early ?? memberFor(request, facts);
     for (const warning of ofMember) warnings.add(warning);
     if (unchecked !== undefined) warnings.add(...unchecked);
+    if (known !== undefined) await assertSecretsReadable(context, known, { file, facts }, warnings);
 
     const { freshDataDir, freshWalDir } = target;
     const work = { file, size, skipHashCheck, member, dataDir: freshDataDir, walDir: freshWalDir, bump };
@@ -94,6 +98,16 @@ export async function restore(context: Context, args: Arguments): Promise<Outcom
     await target.abandon(await keepsDownload(error, source, target.work, log));
     throw error;
   }
+}
+
+/** Keys are compared where data is restored. @throws UsageError */
+function assertCompares(options: Arguments['options']): void {
+  const other = ['download', 'plan', 'swap'].find((option) => (options[option] ?? false) !== false);
+  if (options['encryption-config'] === undefined || other === undefined) return;
+  throw new UsageError(
+    `--encryption-config is not used with --${other}.`,
+    'Give it where a member is restored, or use it with drill.',
+  );
 }
 
 /** Options that have a meaning only together with another one. */

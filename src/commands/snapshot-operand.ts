@@ -49,7 +49,7 @@ export async function withKnownIdentities(
 const loaded = new WeakMap<Context, Promise<readonly Identity[]>>();
 
 /** The identities that open encrypted snapshots; undefined where no file of them is named. Asks for its passphrase once. */
-async function loadIdentities(
+export async function loadIdentities(
   context: Context,
   options: Arguments['options'],
 ): Promise<readonly Identity[] | undefined> {

@@ -7,6 +7,7 @@ import { nearest } from '../text.ts';
 import { isLoopback } from '../url.ts';
 import { type Access, checkProxy, proxyPasswords, proxyWarnings, readAccess } from './azure.ts';
 import { cleaned, type Environment, Reader } from './environment.ts';
+import { readBundle, readSealing, readSignatures } from './protection.ts';
 import { TYPES } from './value-types.ts';
 import { type VariableName, VARIABLES } from './variables.ts';
 
@@ -88,6 +89,8 @@ export interface Config {
   readonly identityFile: string | undefined;
   /** Undefined where no key is named, or the command uses no stored snapshot. */
   readonly signatures: SignatureConfig | undefined;
+  /** Layouts and absolute paths whose files a backup stores with the snapshot; undefined = none. */
+  readonly bundle: readonly string[] | undefined;
   /** Directory of the spool; undefined = no spool. */
   readonly spoolDir: string | undefined;
   /** Space of its file system that the spool leaves free: bytes, or a share; undefined = the default. */
@@ -149,6 +152,7 @@ export function readConfig(env: Environment, needs: Needs): Config {
     sealing: readSealing(reader),
     identityFile: reader.text('SNAPSHOT_ENCRYPTION_IDENTITY_FILE'),
     signatures: needsStorage ? readSignatures(reader, needs) : undefined,
+    bundle: needs.writes === true ? readBundle(reader) : undefined,
     spoolDir: reader.text('SNAPSHOT_SPOOL_DIR'),
     spoolReserve: reader.sizeOrPercent('SNAPSHOT_SPOOL_RESERVE'),
     hashKvMaxSize: reader.number('SNAPSHOT_HASHKV_MAX_SIZE') ?? 2 ** 30,
@@ -214,29 +218,6 @@ function readStorage(reader: Reader, writes: boolean): StorageConfig {
     container: reader.text('SNAPSHOT_AZURE_CONTAINER_NAME') ?? reader.missing('SNAPSHOT_AZURE_CONTAINER_NAME'),
     prefix: reader.text('SNAPSHOT_BLOB_PREFIX') ?? '',
   };
-}
-
-function readSignatures(reader: Reader, { writes = false, signs = writes }: Needs): SignatureConfig | undefined {
-  const signingKey = reader.text('SNAPSHOT_SIGNING_KEY_FILE');
-  const verificationKeysFile = reader.text('SNAPSHOT_VERIFICATION_KEYS_FILE');
-  if (writes && signingKey === undefined && verificationKeysFile !== undefined) {
-    reader.problem(
-      'SNAPSHOT_SIGNING_KEY_FILE',
-      'is not set: with verification keys, an unsigned snapshot does not count',
-    );
-  }
-  const signingKeyFile = signs ? signingKey : undefined;
-  return (signingKeyFile ?? verificationKeysFile) === undefined ? undefined : { signingKeyFile, verificationKeysFile };
-}
-
-function readSealing(reader: Reader): SealingConfig | undefined {
-  const isCompressed = reader.choice('SNAPSHOT_COMPRESSION', ['none', 'zstd']) === 'zstd';
-  const recipients = reader.text('SNAPSHOT_ENCRYPTION_RECIPIENTS');
-  const recipientsFile = reader.text('SNAPSHOT_ENCRYPTION_RECIPIENTS_FILE');
-  const isEncrypted = (recipients ?? recipientsFile) !== undefined;
-  if (!isCompressed && !isEncrypted) return undefined;
-  const encoding = isEncrypted ? (isCompressed ? 'zstd+age' : 'age') : 'zstd';
-  return { encoding, recipients, recipientsFile };
 }
 
 function readRetention(reader: Reader): RetentionConfig {

@@ -256,6 +256,13 @@ export const VARIABLES = {
       'Ed25519 public keys, PEM, one after the other. Only snapshots that one of them verifies count: for a restore, a drill, retention and everything else.',
     default: 'none',
   },
+  SNAPSHOT_BUNDLE: {
+    type: 'text',
+    example: 'kubeadm',
+    meaning:
+      'Stores the keys that a restore needs with each snapshot, encrypted: those of `kubeadm`, `k3s`, `rke2` or `aks-engine`, or files and directories, separated by commas. Requires recipients.',
+    default: 'none',
+  },
   SNAPSHOT_READ_BACK: {
     type: 'choice',
     example: 'full',

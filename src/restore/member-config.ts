@@ -1,8 +1,8 @@
-import { basename, join, relative } from 'node:path';
-import { parse } from 'yaml';
+import { basename } from 'node:path';
 import { cleaned } from '../config/environment.ts';
 import { UsageError } from '../errors.ts';
 import { readNamed } from '../files.ts';
+import { at, list, mountsOf, onHost, parseDocument, wordsOfContainer } from './pod-manifest.ts';
 import { printable } from '../text.ts';
 import { assertDirectory } from './plan.ts';
 
@@ -169,12 +169,16 @@ export function parseMemberConfig(text: string, form: ConfigForm, shown = 'The f
       `Check how the running etcd was started (ps -C etcd -o args). ${BY_HAND}`,
     );
   };
+  const hostPath = (flag: string): string | undefined => {
+    const path = value(flag);
+    return path === undefined ? undefined : onHost(path, mounts);
+  };
   return {
     name: value('name'),
     initialCluster: value('initial-cluster'),
     initialAdvertisePeerUrls: value('initial-advertise-peer-urls'),
-    dataDir: onHost(value('data-dir'), mounts),
-    walDir: onHost(value('wal-dir'), mounts),
+    dataDir: hostPath('data-dir'),
+    walDir: hostPath('wal-dir'),
   };
 }
 
@@ -189,19 +193,14 @@ function assertKnownForm({ words }: CommandLine, shown: string): void {
 }
 
 function yamlOf(text: string): CommandLine | undefined {
-  let document: unknown;
-  try {
-    document = parse(text);
-  } catch {
-    return undefined;
-  }
+  const document = parseDocument(text);
   return configFileOf(document) ?? podOf(document);
 }
 
 function podOf(document: unknown): CommandLine | undefined {
   const spec = at(document, 'spec');
   for (const container of list(at(spec, 'containers'))) {
-    const words = [...list(at(container, 'command')), ...list(at(container, 'args'))].map(String);
+    const words = wordsOfContainer(container);
     const isEtcd = at(container, 'name') === 'etcd' || words.some((word) => /(^|[\s/])etcd(\s|$)/.test(word));
     if (!isEtcd) continue;
     const variables = new Map<string, string>();
@@ -219,26 +218,6 @@ function expand(text: string, variables: ReadonlyMap<string, string>): string {
   return text.replaceAll(/\$\(([\w.-]+)\)/g, (reference, name: string) => variables.get(name) ?? reference);
 }
 
-function mountsOf(spec: unknown, container: unknown): Map<string, string> {
-  const hostPaths = new Map(
-    list(at(spec, 'volumes')).map((volume) => [at(volume, 'name'), at(at(volume, 'hostPath'), 'path')]),
-  );
-  const mounts = list(at(container, 'volumeMounts')).flatMap((mount) => {
-    const [inside, outside] = [at(mount, 'mountPath'), hostPaths.get(at(mount, 'name'))];
-    return typeof inside === 'string' && typeof outside === 'string' ? [[inside, outside] as const] : [];
-  });
-  return new Map(mounts);
-}
-
-/** The path on the host of a directory in the pod. */
-function onHost(path: string | undefined, mounts: ReadonlyMap<string, string>): string | undefined {
-  if (path === undefined) return undefined;
-  const [best] = [...mounts]
-    .filter(([inside]) => !relative(inside, path).startsWith('..'))
-    .toSorted(([a], [b]) => b.length - a.length);
-  return best === undefined ? path : join(best[1], relative(best[0], path));
-}
-
 /** etcd's own configuration file, whose keys are the names of its flags. */
 function configFileOf(document: unknown): CommandLine | undefined {
   if (at(document, 'kind') !== undefined || at(document, 'name') === undefined) return undefined;
@@ -247,14 +226,6 @@ function configFileOf(document: unknown): CommandLine | undefined {
   }
   const scalars = Object.entries(document ?? {}).filter(([, value]) => /^(string|number|boolean)$/.test(typeof value));
   return { words: scalars.map(([key, value]) => `--${key}=${value}`), variables: new Map(), isLiteral: true };
-}
-
-function at(value: unknown, key: string): unknown {
-  return typeof value === 'object' && value !== null ? Object.getOwnPropertyDescriptor(value, key)?.value : undefined;
-}
-
-function list(value: unknown): unknown[] {
-  return Array.isArray(value) ? value : [];
 }
 
 /** Flags with their values, after an equals sign or in the next word; etcd accepts one or two hyphens. */

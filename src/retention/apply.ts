@@ -42,13 +42,20 @@ export async function applyRetention(
   let failure: StorageError | undefined;
   try {
     for (const { snapshot, reasons } of plan.decisions.filter(({ keep }) => !keep)) {
-      const reasonToStay = await store.remove(snapshot.name, snapshot.etag);
+      // Both or neither. The snapshot is first: keys without it are useless, but not the other way round.
+      const { bundle } = snapshot;
+      const reasonToStay =
+        bundle?.isLeased === true ? 'its bundle is leased' : await store.remove(snapshot.name, snapshot.etag);
       if (reasonToStay !== undefined) {
         reasonsToStay.set(snapshot, reasonToStay);
         continue;
       }
       removed.add(snapshot);
       log.info('deleted snapshot', { name: snapshot.name, reasons });
+      if (bundle === undefined) continue;
+      const obstacle = await store.remove(bundle.name, bundle.etag);
+      if (obstacle === undefined) continue;
+      warnings.add(`The bundle ${bundle.name} of a deleted snapshot remains: it is ${obstacle}.`, 'Delete it by hand.');
     }
   } catch (error) {
     if (!(error instanceof StorageError)) throw error;

@@ -23,17 +23,21 @@ export class Sealing {
     return new Sealing(encoding, await prepareRecipients(config, warnings));
   }
 
-  /** Begins to seal one snapshot into an upload. */
-  async start(sink: Sink): Promise<Sealer> {
-    if (this.#recipients === undefined) return new Sealer(this.encoding, undefined, sink);
+  /** Begins to seal one snapshot into an upload. @param encoding another one for a bundle */
+  async start(sink: Sink, encoding = this.encoding): Promise<Sealer> {
+    if (this.#recipients === undefined) return new Sealer(encoding, undefined, sink);
     const { createHeader } = await import('./age-header.ts');
     const { all, fingerprints } = this.#recipients;
-    return new Sealer(this.encoding, { ...(await createHeader(all)), fingerprints }, sink);
+    return new Sealer(encoding, { ...(await createHeader(all)), fingerprints }, sink);
   }
 
   /** The bytes of the file of a snapshot that this run has sealed. Throws what `unseal` throws. */
-  open(stored: AsyncIterable<Uint8Array>, expected: Omit<Expected, 'encoding' | 'identities'>): AsyncIterable<Buffer> {
+  open(
+    stored: AsyncIterable<Uint8Array>,
+    expected: Omit<Expected, 'encoding' | 'identities'>,
+    encoding = this.encoding,
+  ): AsyncIterable<Buffer> {
     const identities = this.#recipients === undefined ? [] : [this.#recipients.own];
-    return unseal(stored, { ...expected, encoding: this.encoding, identities });
+    return unseal(stored, { ...expected, encoding, identities });
   }
 }

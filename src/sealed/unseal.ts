@@ -2,7 +2,7 @@ import { createHash, type Hash } from 'node:crypto';
 import { pipeline } from 'node:stream/promises';
 import { createZstdDecompress } from 'node:zlib';
 import { UsageError, VerificationError } from '../errors.ts';
-import { type Encoding, isCompressed, isEncrypted } from '../snapshot/snapshot-name.ts';
+import { type Encoding, isBundleName, isCompressed, isEncrypted } from '../snapshot/snapshot-name.ts';
 import { printable } from '../text.ts';
 import type { Identity } from './age-header.ts';
 import { ByteReader, decryptPayload, DecryptionError } from './age-payload.ts';
@@ -115,5 +115,6 @@ function isOfZstd(error: unknown): error is Error {
 }
 
 function invalid(name: string, problem: string, cause?: unknown): VerificationError {
-  return new VerificationError(`${printable(name)} is not a valid snapshot: ${problem}.`, HINT, cause);
+  const what = isBundleName(name) ? 'bundle' : 'snapshot';
+  return new VerificationError(`${printable(name)} is not a valid ${what}: ${problem}.`, HINT, cause);
 }

@@ -2,7 +2,7 @@ import { UsageError } from '../errors.ts';
 import { humanAge } from '../text.ts';
 import { blobSizeOf, type SnapshotRecord } from './record.ts';
 import { type RecordSignature, whyNotTrusted } from './signature-state.ts';
-import { snapshotName } from './snapshot-name.ts';
+import { bundleName, snapshotName } from './snapshot-name.ts';
 
 /**
  * Which blobs are snapshots, and which one is the newest: everything that chooses, counts or deletes uses these rules.
@@ -25,6 +25,21 @@ export interface CataloguedBlob {
   readonly signature?: RecordSignature | undefined;
   /** By which a later record refers to this one; undefined where no keys for signatures are in use. */
   readonly recordSha256?: string | undefined;
+  /** Upload id of the snapshot that a bundle belongs to; undefined for everything else. */
+  readonly bundleOf?: string;
+  /** Somebody holds a lease on it, so it cannot be deleted now. */
+  readonly isLeased?: boolean;
+  /** In an inventory: the blob with the keys that belong to this snapshot. */
+  readonly bundle?: BundleBlob;
+}
+
+/** A bundle, as its snapshot refers to it. */
+export interface BundleBlob {
+  readonly name: string;
+  readonly etag: string;
+  /** Bytes. */
+  readonly size: number;
+  readonly isLeased: boolean;
 }
 
 /** A snapshot of this tool. */
@@ -72,6 +87,24 @@ export function takeInventory<T extends CataloguedBlob>(
     const original = blob.record && originals.get(blob.record.uploadId);
     return original === undefined || original === blob ? blob : uncounted(blob, `it is a copy of ${original.name}`);
   });
+}
+
+/** Each snapshot with its bundle, which is then no blob of its own. A bundle without its snapshot is no snapshot. */
+export function withBundles<T extends CataloguedBlob>(blobs: readonly T[]): T[] {
+  const bundles = new Map(blobs.filter(({ bundleOf }) => bundleOf !== undefined).map((blob) => [blob.name, blob]));
+  const taken = new Set<T>();
+  const joined = blobs.map((blob) => {
+    const bundle = blob.record && bundles.get(bundleName(blob.name));
+    if (bundle === undefined || bundle.bundleOf !== blob.record?.uploadId) return blob;
+    taken.add(bundle);
+    const { name, etag, size, isLeased = false } = bundle;
+    return { ...blob, bundle: { name, etag, size, isLeased } };
+  });
+  return joined
+    .filter((blob) => !taken.has(blob))
+    .map((blob) =>
+      blob.bundleOf === undefined ? blob : uncounted(blob, 'it is the bundle of a snapshot that is not there'),
+    );
 }
 
 function uncounted<T extends CataloguedBlob>(blob: T, problem: string): T {

@@ -49,6 +49,28 @@ export type RecordedMember = Readonly<v.InferOutput<typeof RecordedMember>>;
 /** In lower-case hex, as `sha256sum` prints it. */
 const Sha256 = v.pipe(v.string(), v.regex(/^[0-9a-f]{64}$/, 'is not a sha256'));
 
+const Fingerprints = v.pipe(v.array(Sha256), v.maxLength(8, 'is too long'), v.readonly());
+const Hmac = v.pipe(v.string(), v.regex(/^[0-9a-f]{16}$/, 'is not a truncated HMAC'));
+const KeyName = v.pipe(v.string(), v.maxLength(100, 'is too long'), v.regex(NO_CONTROLS, 'has control characters'));
+
+const BundleKeys = v.object({
+  /** sha256 of the public keys (SPKI) of certificate authorities. */
+  cas: Fingerprints,
+  /** The same of the keys that verify service-account tokens. */
+  serviceAccount: Fingerprints,
+  /** The keys of the encryption configuration, in its order, with HMACs keyed by the upload id. */
+  encryption: v.pipe(
+    v.array(v.object({ provider: KeyName, name: KeyName, hmac: Hmac })),
+    v.maxLength(8, 'is too long'),
+    v.readonly(),
+  ),
+  /** Of the server's token of k3s or RKE2. */
+  token: v.exactOptional(Hmac),
+});
+
+/** What the record says of the keys in a snapshot's bundle: equal keys can be recognised, and none can be derived from it. */
+export type BundleKeys = Readonly<v.InferOutput<typeof BundleKeys>>;
+
 const FIELDS = {
   /** Of the whole file. */
   sha256: Sha256,
@@ -106,6 +128,17 @@ const FIELDS = {
     ),
   ),
   previousSha256: v.optional(Sha256),
+  /** Of the blob with the bundle; undefined where the snapshot has none. */
+  bundleSha256: v.optional(Sha256),
+  bundleKeys: v.optional(
+    v.pipe(
+      v.string(),
+      v.maxLength(MAX_TEXT, 'is too long'),
+      v.parseJson(undefined, 'is not JSON'),
+      BundleKeys,
+      v.readonly(),
+    ),
+  ),
 };
 
 /** What metadata must be to count as a record. Fields that a later version adds are ignored. */
@@ -158,6 +191,7 @@ export function toMetadata(record: SnapshotRecord): Record<string, string> {
   const values = Object.entries({
     ...record,
     members: asciiJson(record.members),
+    bundleKeys: record.bundleKeys && asciiJson(record.bundleKeys),
     takenAt: record.takenAt.toISOString(),
   });
   return Object.fromEntries(

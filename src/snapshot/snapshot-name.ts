@@ -49,3 +49,14 @@ export function isEncrypted(encoding: Encoding): boolean {
 export function encodingOfName(name: string): Encoding | undefined {
   return ENCODINGS.find((encoding) => name.endsWith(SUFFIXES[encoding]));
 }
+
+const BUNDLE = '.bundle.tar.zst.age';
+
+/** The name of the blob with the keys that belong to a snapshot. */
+export function bundleName(snapshot: string): string {
+  return `${withoutEncoding(snapshot).replace(/\.db$/, '')}${BUNDLE}`;
+}
+
+export function isBundleName(name: string): boolean {
+  return name.endsWith(BUNDLE) && parseSnapshotName(name.replace(BUNDLE, '.db')) !== undefined;
+}

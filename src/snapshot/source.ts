@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 import { existsSync } from 'node:fs';
 import { stat } from 'node:fs/promises';
-import { ExitCode, UnsafeError, VerificationError, WorkerError } from '../errors.ts';
+import { ExitCode, UnsafeError, UsageError, VerificationError, WorkerError } from '../errors.ts';
 import { openRegular, whyUnreadable } from '../files.ts';
 import type { Log } from '../log.ts';
 import type { StartProgress } from '../progress.ts';
@@ -13,7 +13,7 @@ import type { Identity } from '../sealed/age-header.ts';
 import { type ClusterIds, isUntrusted, laterThan, newestSnapshot, signatureProblem } from './inventory.ts';
 import { fileSizeOf, sealOf, type SnapshotRecord } from './record.ts';
 import type { RecordSignature } from './signature-state.ts';
-import { type Encoding, encodingOfName, isEncrypted } from './snapshot-name.ts';
+import { type Encoding, encodingOfName, isBundleName, isEncrypted } from './snapshot-name.ts';
 import { assertOpens, encodingText, open, openedBytes, type StoredForm, storedFormOf } from './stored-form.ts';
 import type { VerdictWithoutHash } from './verify/verdict.ts';
 import type { SnapshotFacts } from './verify/verdict.ts';
@@ -181,6 +181,12 @@ function unreadable(path: string, error: unknown): WorkerError {
 
 /** A blob by its name, with or without the prefix. @throws WorkerError (no such snapshot), StorageError, VerificationError */
 export async function openBlob(store: BlobStore, name: string): Promise<SnapshotSource> {
+  if (isBundleName(name)) {
+    throw new UsageError(
+      `${printable(name)} is a bundle of keys, not a snapshot.`,
+      'Give the name of its snapshot; `etcd-snapshot bundle` lists the keys.',
+    );
+  }
   const blob = await store.find(name);
   if (blob !== undefined) {
     assertTrusted(blob, store.requiresSignatures);

@@ -5,26 +5,33 @@ import type { Signatures } from '../sealed/signature.ts';
 import type { CataloguedBlob } from '../snapshot/inventory.ts';
 import { parseMetadata } from '../snapshot/record.ts';
 import { claimedSignature } from '../snapshot/signature-state.ts';
-import { takenAtOf } from '../snapshot/snapshot-name.ts';
+import { isBundleName, takenAtOf } from '../snapshot/snapshot-name.ts';
 import type { Requests } from './requests.ts';
 
 /** Bytes of metadata that the service accepts for one blob, names included, without those of a signature. */
 const MAX_METADATA = 8 * 1024 - 128;
 
-/** Characters of a single value, except for the list of members. */
+/** Characters of a single value, except for lists. */
 const MAX_VALUE = 512;
+const LISTS = new Set(['members', 'bundlekeys']);
 
 /**
  * A record as headers can carry it. It holds texts of the snapshot and its source, so each value becomes printable ASCII of
- * limited length; if the members do not fit, the list is empty, as if they were unknown.
+ * limited length; if everything does not fit, what is known of a bundle's keys is omitted, and then the list of members is empty, as
+ * if they were unknown.
  */
 export function storable(metadata: Readonly<Record<string, string>>): Record<string, string> {
   const clean = Object.entries(metadata).map(([name, value]): [string, string] => {
     const ascii = value.replace(/[^\x20-\x7e]/g, '?').trim();
-    return [name, name === 'members' ? ascii : ascii.slice(0, MAX_VALUE)];
+    return [name, LISTS.has(name) ? ascii : ascii.slice(0, MAX_VALUE)];
   });
-  const isTooLong = clean.flat().join('').length > MAX_METADATA;
-  return { ...Object.fromEntries(clean), ...(isTooLong ? { members: '[]' } : {}) };
+  if (fits(clean)) return Object.fromEntries(clean);
+  const withoutKeys = clean.filter(([name]) => name !== 'bundlekeys');
+  return { ...Object.fromEntries(withoutKeys), ...(fits(withoutKeys) ? {} : { members: '[]' }) };
+}
+
+function fits(metadata: readonly (readonly [string, string])[]): boolean {
+  return metadata.flat().join('').length <= MAX_METADATA;
 }
 
 /** A blob under the prefix. Without a record it is no snapshot, and is never changed. */
@@ -73,14 +80,18 @@ export function storedBlob(
   const blob = v.safeParse(Blob, { ...properties, name });
   if (!blob.success) throw invalidAnswer('it describes a blob without name, length, etag or date');
   const { contentLength: size, etag, createdOn, lastModified } = blob.output;
-  const fields = typeof metadata === 'object' && metadata !== null ? { ...metadata } : {};
+  const fields: Readonly<Record<string, unknown>> =
+    typeof metadata === 'object' && metadata !== null ? { ...metadata } : {};
   const { record, problem } = parseMetadata(fields);
   const checked = signatures?.check(withoutPrefix(prefix, blob.output.name), fields);
+  const uploadId = fields['uploadid'];
   return {
     ...{ name: blob.output.name, size, etag, record, problem },
     storedAt: createdOn ?? lastModified ?? new Date(0),
     takenAt: record?.takenAt ?? takenAtOf(prefix, blob.output.name),
     ...(record !== undefined && (checked ?? { signature: claimedSignature(fields) })),
+    ...(isBundleName(blob.output.name) && typeof uploadId === 'string' && { bundleOf: uploadId }),
+    ...('leaseStatus' in properties && properties.leaseStatus === 'locked' && { isLeased: true }),
   };
 }
 

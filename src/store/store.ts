@@ -5,7 +5,7 @@ import type { StorageConfig } from '../config/config.ts';
 import { StorageError } from '../errors.ts';
 import type { Log } from '../log.ts';
 import type { Signatures } from '../sealed/signature.ts';
-import { type StoredIdentity, takeInventory } from '../snapshot/inventory.ts';
+import { type StoredIdentity, takeInventory, withBundles } from '../snapshot/inventory.ts';
 import { openContainer } from './azure-credential.ts';
 import { listBlobs, type StoredBlob, storedBlob, withoutPrefix } from './catalogue.ts';
 import { download } from './download.ts';
@@ -142,10 +142,15 @@ export class BlobStore {
     return { refused, aheadMs };
   }
 
-  startUpload(name: string, checksums: Checksums = { isReadBack: false, contentMd5: 'off' }): StagedUpload {
+  /** @param uploadId of the snapshot, for its bundle; by default a new one */
+  startUpload(
+    name: string,
+    checksums: Checksums = { isReadBack: false, contentMd5: 'off' },
+    uploadId?: string,
+  ): StagedUpload {
     const sign = (metadata: Record<string, string>): Record<string, string> =>
       this.#signatures?.sign(withoutPrefix(this.#prefix, name), metadata) ?? metadata;
-    return new StagedUpload(this.#container, name, { ...checksums, sign }, this.#requests, this.#signal);
+    return new StagedUpload(this.#container, name, { ...checksums, sign }, this.#requests, this.#signal, uploadId);
   }
 
   /**
@@ -174,7 +179,7 @@ export class BlobStore {
     const notes = drillNotePrefix(this.#prefix);
     return takeInventory(
       this.#prefix,
-      blobs.filter(({ name }) => !name.startsWith(notes)),
+      withBundles(blobs.filter(({ name }) => !name.startsWith(notes))),
       fresh,
       this.requiresSignatures,
     );

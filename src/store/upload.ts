@@ -4,6 +4,7 @@ import type { BlobGetPropertiesResponse, BlockBlobClient, ContainerClient } from
 import { CREDENTIAL_NAMES } from '../config/azure.ts';
 import { Interrupted, StorageError } from '../errors.ts';
 import { type SnapshotRecord, toMetadata } from '../snapshot/record.ts';
+import { isBundleName } from '../snapshot/snapshot-name.ts';
 import type { VerifiedSnapshot } from '../snapshot/verify/verdict.ts';
 import { BlockBuffer } from './block-buffer.ts';
 import { storable } from './catalogue.ts';
@@ -52,7 +53,9 @@ export interface Committed {
  * step, and only for a caller that has the verifier's verdict on exactly these bytes. Up to one block it is a single Put Blob.
  */
 export class StagedUpload {
-  readonly uploadId = randomBytes(16).toString('hex');
+  readonly uploadId: string;
+  /** Another one that is rolled back where this one is not visible: the bundle of a snapshot. */
+  companion: StagedUpload | undefined;
   readonly #container: ContainerClient;
   readonly #blob: BlockBlobClient;
   readonly #sign: UploadOptions['sign'];
@@ -78,7 +81,9 @@ export class StagedUpload {
     { isReadBack, contentMd5, sign }: UploadOptions,
     requests: Requests,
     signal: AbortSignal,
+    uploadId = randomBytes(16).toString('hex'),
   ) {
+    this.uploadId = uploadId;
     this.#container = container;
     this.#sendsBlockMd5 = !isReadBack || !container.url.startsWith('https:');
     this.#contentMd5 = contentMd5 === 'on' ? createHash('md5') : undefined;
@@ -123,8 +128,17 @@ export class StagedUpload {
       if (this.#signal.reason instanceof Interrupted) throw this.#signal.reason;
       return committed;
     } catch (error) {
+      if (NAME_LOST.has(codeOf(error))) await this.companion?.rollback();
       throw error instanceof Interrupted ? await this.rollbackAfter(error) : error;
     }
+  }
+
+  /** The same for a bundle. @param recipients fingerprints of those who can open it */
+  async commitBundle(recipients: readonly string[]): Promise<Committed> {
+    if (!isBundleName(this.#blob.name)) throw new Error('only a bundle can be stored without a verdict');
+    const committed = await this.#makeVisible({ uploadid: this.uploadId, recipients: recipients.join(',') });
+    this.#buffer.clear();
+    return committed;
   }
 
   /**
@@ -132,7 +146,10 @@ export class StagedUpload {
    * @returns the interruption, which says whether the blob was removed, if it was or may be visible
    */
   async rollbackAfter(interruption: Interrupted): Promise<Interrupted> {
-    if (!this.#mayBeVisible) return interruption;
+    if (!this.#mayBeVisible) {
+      await this.companion?.rollback();
+      return interruption;
+    }
     const { name } = this.#blob;
     return (await this.rollback())
       ? interruption.withOutcome(
@@ -146,11 +163,17 @@ export class StagedUpload {
   }
 
   /**
-   * Removes the blob of this upload, and no other, if it is visible. Takes at most 20 s, and less than one second after an abort
-   * of the run.
+   * Removes the blob of this upload, and of its companion, if it is visible. Takes at most 20 s, and less than one second after an
+   * abort of the run, for each of them.
    * @returns whether it is certain that it is not visible
    */
   async rollback(): Promise<boolean> {
+    const isRemoved = await this.#remove();
+    if (isRemoved) await this.companion?.rollback();
+    return isRemoved;
+  }
+
+  async #remove(): Promise<boolean> {
     if (!this.#mayBeVisible) return true;
     const signal = AbortSignal.any([AbortSignal.timeout(ROLLBACK_MS), abortedAfter(this.#signal, ROLLBACK_GRACE_MS)]);
     try {

@@ -142,6 +142,8 @@ t.test('what kustomize makes, the chart makes', { skip: skip || without('kubectl
     await compose('drill', 'prune', 'signatures'),
     'signatures',
   );
+  const bundle = { enabled: true };
+  t.strictSame((await render({ bundle })).objects, await compose('bundle/aks-engine'), 'bundle');
   const workloadIdentity = { tenantId: TENANT, clientId: CLIENT, drillClientId: TENANT };
   t.strictSame(
     (await render({ drill, prune, workloadIdentity })).objects,

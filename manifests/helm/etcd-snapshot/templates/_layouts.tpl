@@ -1,24 +1,40 @@
 {{/*
 Where installers keep etcd's client certificate (src/etcd/tls.ts finds it there by itself), and which nodes have it. All but the
-first mount three files and not their directory, which also contains the keys of etcd's certificate authorities.
+first mount three files and not their directory, which also contains the keys of etcd's certificate authorities. `keys` is what
+`bundle.enabled` mounts.
 */}}
 {{- define "etcd-snapshot.layouts" -}}
 aks-engine:
+  name: aks-engine
+  keys: { keys: { path: /etc/kubernetes, type: Directory } }
   directory: /etc/kubernetes/certs
   {{- include "etcd-snapshot.controlPlane" . | nindent 2 }}
 kubeadm:
+  name: kubeadm
+  keys: { keys: { path: /etc/kubernetes, type: Directory } }
   files:
     ca: /etc/kubernetes/pki/etcd/ca.crt
     cert: /etc/kubernetes/pki/etcd/healthcheck-client.crt
     key: /etc/kubernetes/pki/etcd/healthcheck-client.key
   {{- include "etcd-snapshot.controlPlane" . | nindent 2 }}
 k3s:
+  name: k3s
+  keys:
+    keys-cred: { path: /var/lib/rancher/k3s/server/cred, type: Directory }
+    keys-tls: { path: /var/lib/rancher/k3s/server/tls, type: Directory }
+    keys-token: { path: /var/lib/rancher/k3s/server/token, type: File }
   files:
     ca: /var/lib/rancher/k3s/server/tls/etcd/server-ca.crt
     cert: /var/lib/rancher/k3s/server/tls/etcd/client.crt
     key: /var/lib/rancher/k3s/server/tls/etcd/client.key
   {{- include "etcd-snapshot.rancherServers" . | nindent 2 }}
 rke2:
+  name: rke2
+  keys:
+    keys-cred: { path: /var/lib/rancher/rke2/server/cred, type: Directory }
+    keys-manifests: { path: /var/lib/rancher/rke2/agent/pod-manifests, type: Directory }
+    keys-tls: { path: /var/lib/rancher/rke2/server/tls, type: Directory }
+    keys-token: { path: /var/lib/rancher/rke2/server/token, type: File }
   files:
     ca: /var/lib/rancher/rke2/server/tls/etcd/server-ca.crt
     cert: /var/lib/rancher/rke2/server/tls/etcd/server-client.crt

@@ -1,0 +1,80 @@
+import { chmod, mkdir, open, readdir, symlink, utimes } from 'node:fs/promises';
+import { geteuid } from 'node:process';
+import { HeldDirectory } from '../directories.ts';
+import { hasCode, UnsafeError } from '../errors.ts';
+import { onDisk } from '../files.ts';
+import { printable } from '../text.ts';
+import { type ArchiveEntry, parentsOf } from './archive.ts';
+
+/** Nobody else can change what was extracted, whatever was recorded. */
+const PERMISSIONS = 0o755;
+
+/**
+ * Writes the entries of a bundle into a new or empty directory, which no other user can access. Whatever fails, nothing remains in
+ * it.
+ * @param entries checked (archive.ts)
+ * @throws UnsafeError when the directory has entries or belongs to another user; UsageError for the disk
+ */
+export async function extractBundle(entries: readonly ArchiveEntry[], dir: string): Promise<void> {
+  const held = await onDisk(`Creating ${printable(dir)}`, createDirectory(dir));
+  const write = async (): Promise<void> => {
+    const directories = directoriesOf(entries);
+    for (const path of directories.keys()) await mkdir(held.at(path), { mode: 0o700 });
+    for (const entry of entries) await writeEntry(held, entry);
+    // Only now: a directory can be recorded as one that cannot be written. What is in it comes first.
+    for (const [path, entry] of [...directories].toReversed()) {
+      if (entry !== undefined) await restoreAttributes(held.at(path), entry);
+    }
+  };
+  try {
+    await onDisk(`Extracting to ${printable(dir)}`, write());
+  } catch (error) {
+    await held.empty().catch(() => {});
+    throw error;
+  }
+}
+
+/** Of all entries, parents first; those that have no entry of their own without one. */
+function directoriesOf(entries: readonly ArchiveEntry[]): Map<string, ArchiveEntry | undefined> {
+  const recorded = new Map(entries.map((entry) => [entry.path, entry]));
+  const paths = entries.flatMap(({ path, type }) => [...parentsOf(path), ...(type === 'Directory' ? [path] : [])]);
+  return new Map([...new Set(paths)].toSorted().map((path) => [path, recorded.get(path)]));
+}
+
+async function createDirectory(dir: string): Promise<HeldDirectory> {
+  await mkdir(dir, { mode: 0o700 }).catch((error: unknown) => {
+    if (!hasCode(error, 'EEXIST')) throw error;
+  });
+  const held = HeldDirectory.open(dir);
+  const { uid } = held.stats();
+  if (uid !== geteuid?.()) throw refused(dir, `belongs to another user (uid ${uid})`);
+  if ((await readdir(held.path)).length > 0) throw refused(dir, 'is not empty');
+  await chmod(held.path, 0o700);
+  return held;
+}
+
+async function writeEntry(held: HeldDirectory, entry: ArchiveEntry): Promise<void> {
+  const path = held.at(entry.path);
+  if (entry.target !== undefined) return symlink(entry.target, path);
+  if (entry.type === 'Directory') return undefined;
+  const file = await open(path, 'wx', 0o600);
+  try {
+    await file.writeFile(entry.content);
+    await file.sync();
+  } finally {
+    await file.close();
+  }
+  return restoreAttributes(path, entry);
+}
+
+async function restoreAttributes(path: string, { mode, mtime }: ArchiveEntry): Promise<void> {
+  await utimes(path, mtime, mtime);
+  await chmod(path, mode & PERMISSIONS);
+}
+
+function refused(dir: string, why: string): UnsafeError {
+  return new UnsafeError(
+    `The directory ${printable(dir)} ${why}.`,
+    'Give a new or empty directory of your own. Nothing was written.',
+  );
+}

@@ -1,0 +1,89 @@
+import { Interrupted, UnsafeError, UsageError, WorkerError } from '../errors.ts';
+import { readNamed } from '../files.ts';
+import type { Warnings } from '../log.ts';
+import { type KnownKeys, unreadableSecrets } from '../restore/encryption-keys.ts';
+import { SecretCounter, type SecretCount } from '../snapshot/encrypted-secrets.ts';
+import { KeyScanner } from '../snapshot/keys.ts';
+import { openFile, passBytes, type SnapshotSource } from '../snapshot/source.ts';
+import type { SnapshotFacts } from '../snapshot/verify/verdict.ts';
+import type { BlobStore } from '../store/store.ts';
+import { afterColon, printable } from '../text.ts';
+import { type Arguments, type Context, openStore } from './command.ts';
+import { loadIdentities } from './snapshot-operand.ts';
+
+const HINT = 'Give the file that the API server uses (--encryption-provider-config).';
+
+/** What to do where a bundle lacks a key. */
+export const FIND = 'Find the encryption configuration that was used when the snapshot was taken.';
+
+/** The keys of the file of --encryption-config. @throws UsageError when it is none */
+export async function readEncryptionConfig(path: string): Promise<KnownKeys> {
+  const text = (await readNamed(path, 'encryption configuration', HINT)).toString();
+  const { encryptionKeysIn } = await import('../bundle/encryption-config.ts');
+  const keys = encryptionKeysIn(text);
+  const where = printable(path);
+  if (keys !== undefined) return { keys, where, isGiven: true, hasConfig: true };
+  throw new UsageError(`${where} is not an encryption configuration of the API server.`, HINT);
+}
+
+/**
+ * The keys with which the Secrets of a snapshot are compared: of --encryption-config, or of its bundle. A bundle that cannot be opened
+ * is a warning.
+ * @returns undefined where there is neither
+ */
+export async function findKnownKeys(
+  context: Context,
+  source: SnapshotSource,
+  options: Arguments['options'],
+  warnings: Warnings,
+  store?: BlobStore,
+): Promise<KnownKeys | undefined> {
+  const file = options['encryption-config'];
+  if (typeof file === 'string') return readEncryptionConfig(file);
+  if (source.record?.bundleSha256 === undefined) return undefined;
+  const identities = await loadIdentities(context, options);
+  if (identities === undefined) return undefined;
+  try {
+    const { openBundle } = await import('../bundle/read-bundle.ts');
+    const { encryptionKeysIn } = await import('../bundle/encryption-config.ts');
+    const { name, entries } = await openBundle(store ?? (await openStore(context)), source, identities);
+    const found = entries.flatMap(({ content }) => {
+      const keys = encryptionKeysIn(content.toString());
+      return keys === undefined ? [] : [keys];
+    });
+    return { keys: found.flat(), where: `the bundle ${printable(name)}`, isGiven: false, hasConfig: found.length > 0 };
+  } catch (error) {
+    if (!(error instanceof WorkerError) || error instanceof Interrupted) throw error;
+    warnings.add(`The keys of the bundle were not compared: ${afterColon(error.message)}`, error.hint);
+    return undefined;
+  }
+}
+
+/** How the Secrets of a verified file are encrypted. */
+export async function countSecrets(context: Context, file: string, facts: SnapshotFacts): Promise<SecretCount[]> {
+  const secrets = new SecretCounter();
+  const scanner = new KeyScanner(facts.keyPages, (entry) => secrets.visit(entry));
+  await passBytes(await openFile(file, context.signal), 'reading how Secrets are encrypted', context, scanner);
+  return secrets.counts();
+}
+
+/**
+ * Before a restore: whether the API server could read the Secrets of a verified file.
+ * @throws UnsafeError when a given file lacks a key; for a bundle it is a warning, as this snapshot cannot be restored any better
+ */
+export async function assertSecretsReadable(
+  context: Context,
+  known: KnownKeys,
+  { file, facts }: { readonly file: string; readonly facts: SnapshotFacts },
+  warnings: Warnings,
+): Promise<void> {
+  const problems = unreadableSecrets(await countSecrets(context, file, facts), known);
+  if (problems.length === 0) return;
+  if (known.isGiven) {
+    throw new UnsafeError(
+      problems.join(' '),
+      'Nothing was restored. Give the encryption configuration that was used when the snapshot was taken, or omit the option.',
+    );
+  }
+  for (const problem of problems) warnings.add(problem, FIND);
+}

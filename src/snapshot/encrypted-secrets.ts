@@ -1,0 +1,47 @@
+import { isLater, type KeyEntry } from './keys.ts';
+
+/** Live Secrets that the API server stored in the same way. */
+export interface SecretCount {
+  /** Such as `aescbc`, `secretbox` or `kms`; `identity` for what is not encrypted; `unknown` for a form that is not known. */
+  readonly provider: string;
+  /** Name of the key; empty for `identity` and `unknown`. */
+  readonly keyName: string;
+  readonly count: number;
+}
+
+/** Under the default prefix of the API server. */
+const PREFIX = Buffer.from('/registry/secrets/');
+
+const MARK = Buffer.from('k8s:enc:');
+
+/** An encrypted value begins with provider, version and name of the key. */
+const FORM = /^k8s:enc:([a-z0-9]{1,32}):[a-z0-9]{1,32}:([^:]{1,253}):/;
+
+/** Counts live Secrets by how they are encrypted, among entries in any order. */
+export class SecretCounter {
+  readonly #last = new Map<string, Pick<KeyEntry, 'main' | 'sub' | 'isTombstone'> & { readonly form: string }>();
+
+  visit({ key, value, main, sub, isTombstone }: KeyEntry): void {
+    if (!key.subarray(0, PREFIX.length).equals(PREFIX)) return;
+    const name = key.toString('latin1');
+    if (isLater({ main, sub }, this.#last.get(name)))
+      this.#last.set(name, { main, sub, isTombstone, form: formOf(value) });
+  }
+
+  /** The most frequent form first. */
+  counts(): SecretCount[] {
+    const live = [...this.#last.values()].filter(({ isTombstone }) => !isTombstone);
+    const byForm = Map.groupBy(live, ({ form }) => form);
+    return Array.from(byForm, ([form, { length: count }]) => {
+      const [provider = '', keyName = ''] = form.split(':');
+      return { provider, keyName, count };
+    }).toSorted((a, b) => b.count - a.count || (a.provider + a.keyName < b.provider + b.keyName ? -1 : 1));
+  }
+}
+
+/** Provider and name of the key, separated by a colon. */
+function formOf(value: Buffer): string {
+  if (!value.subarray(0, MARK.length).equals(MARK)) return 'identity:';
+  const [, provider, keyName] = FORM.exec(value.toString('utf8', 0, 400)) ?? [];
+  return provider === undefined ? 'unknown:' : `${provider}:${keyName}`;
+}

@@ -1,0 +1,51 @@
+import t from 'tap';
+import { readableCount, unreadableSecrets } from '../../src/restore/encryption-keys.ts';
+import { SecretCounter } from '../../src/snapshot/encrypted-secrets.ts';
+
+function counted(entries: readonly (readonly [key: string, value: string | undefined])[]) {
+  const counter = new SecretCounter();
+  for (const [main, [key, value]] of entries.entries()) {
+    const isTombstone = value === undefined;
+    const entry = { key: Buffer.from(key), value: Buffer.from(value ?? ''), isTombstone, main, sub: 0 };
+    counter.visit({ ...entry, version: 1, recordSize: 0 });
+  }
+  return counter.counts();
+}
+
+const SECRET = '/registry/secrets/default';
+
+t.test('Secrets are counted by provider and key', async (t) => {
+  const secrets = counted([
+    [`${SECRET}/a`, 'k8s:enc:aescbc:v1:key1:xyz'],
+    [`${SECRET}/b`, 'k8s:enc:aescbc:v1:key1:\u0000\ufffd'],
+    [`${SECRET}/c`, 'k8s:enc:kms:v2:my-vault:xyz'],
+    [`${SECRET}/d`, 'k8s\0plain'],
+    [`${SECRET}/e`, 'k8s:enc:aescbc:v1:old:xyz'],
+    [`${SECRET}/e`, 'k8s:enc:aescbc:v1:key2:xyz'],
+    [`${SECRET}/f`, 'k8s:enc:aescbc:v1:key1:xyz'],
+    [`${SECRET}/f`, undefined],
+    [`${SECRET}/g`, 'k8s:enc:broken'],
+    ['/registry/configmaps/default/a', 'k8s:enc:aescbc:v1:key1:xyz'],
+  ]);
+  t.strictSame(secrets, [
+    { provider: 'aescbc', keyName: 'key1', count: 2 },
+    { provider: 'aescbc', keyName: 'key2', count: 1 },
+    { provider: 'identity', keyName: '', count: 1 },
+    { provider: 'kms', keyName: 'my-vault', count: 1 },
+    { provider: 'unknown', keyName: '', count: 1 },
+  ]);
+  const key = (provider: string, name: string) => ({ provider, name, secret: 'x' });
+  const known = {
+    where: 'FILE',
+    isGiven: true,
+    hasConfig: true,
+    keys: [key('aescbc', 'key2'), key('kms', 'my-vault')],
+  };
+  t.strictSame(unreadableSecrets(secrets, known), [
+    '2 Secrets need key key1 of aescbc, which FILE does not have.',
+    '1 Secret is not encrypted, and FILE has no provider identity.',
+    '1 Secret is encrypted in an unknown way.',
+  ]);
+  t.equal(readableCount(secrets, known), 2);
+  t.equal(readableCount(secrets, { ...known, keys: [] }), 1, 'without a configuration');
+});
