@@ -34,6 +34,9 @@ export interface Contender {
   readonly afterwards?: () => Promise<void>;
 }
 
+/** As in the Dockerfile. */
+const MALLOC = ['MALLOC_ARENA_MAX=1', 'MALLOC_MMAP_THRESHOLD_=1000000'];
+
 let compileCache = '';
 
 /** Makes the compile cache that the image has, too. */
@@ -44,13 +47,8 @@ export async function makeCompileCache(folder: string): Promise<void> {
 
 /** The worker, as the image runs it. */
 export function worker(...args: string[]): Command {
-  return ['env', `NODE_COMPILE_CACHE=${compileCache}`, MAIN, ...args];
+  return ['env', ...MALLOC, `NODE_COMPILE_CACHE=${compileCache}`, MAIN, ...args];
 }
-
-/** For a worker that is to keep its priority, which is lower otherwise. */
-export const WITH_NORMAL_PRIORITY: Variables = {
-  NODE_OPTIONS: `--import=data:text/javascript,${encodeURIComponent("import os from 'node:os';os.setPriority=()=>{}")}`,
-};
 
 export function program(name: string, ...args: string[]): Command {
   return [process.execPath, join(import.meta.dirname, 'programs', `${name}.ts`), ...args];

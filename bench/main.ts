@@ -52,7 +52,12 @@ const SECTIONS: Readonly<Record<string, (bench: Bench) => Promise<Report>>> = {
   /** Of the size up to which everything is quick, and of the largest one. */
   impact: async (bench) => impactSection(bench, Math.max(...bench.sizes.filter((size) => size < GB), 3 * MB)),
   files: async (bench) => filesSection(bench, Math.max(...bench.sizes.filter((size) => size <= 2 * GB), 3 * MB)),
-  tricks: async (bench) => tricksSection(bench, Math.max(...bench.sizes.filter((size) => size < GB / 2), 3 * MB)),
+  /** Of the sizes up to which everything is quick. */
+  tricks: async (bench) =>
+    tricksSection(
+      bench,
+      bench.sizes.filter((size) => size < GB / 2),
+    ),
   memory: memorySection,
   uplink: uplinkSection,
   verifier: verifierSection,

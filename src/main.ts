@@ -23,7 +23,6 @@ import {
   flush,
   hasColours,
   hasNodeTakenEnvFile,
-  lowerPriority,
   memoryBudget,
   progressOnStderr,
   version,
@@ -109,7 +108,6 @@ async function execute(run: Run, commandLine: CommandLine, controller: AbortCont
   for (const warning of unknownVariables(env)) log.warn(warning);
   const config = readConfig(env, needs);
   setTimeout(() => abort(run, controller, new RunTimeout(config.timeout)), config.timeout * 1000);
-  if (name === 'backup') lowerPriority(log);
   const outcome = await command({
     config,
     signatures: await prepareSignatures(config, log),

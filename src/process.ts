@@ -1,15 +1,12 @@
 import { type ChildProcess, spawn, type SpawnOptions, spawnSync, type StdioOptions } from 'node:child_process';
 import { on, once } from 'node:events';
 import { readdirSync, readFileSync, type Stats, statSync } from 'node:fs';
-import { constants, getPriority, setPriority } from 'node:os';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { messageOf } from './errors.ts';
-import type { Log } from './log.ts';
 import { CLEAR_LINE, noProgress, progressLine, type StartProgress } from './progress.ts';
 import { Secret } from './secret.ts';
 import { printable } from './text.ts';
 
-/* This process: its streams, its priority, its memory, and how it ends. */
+/* This process: its streams, its memory, and how it ends. */
 
 /** How long to wait for the last lines, where their reader is slow. */
 const FLUSH_MS = 500;
@@ -99,16 +96,6 @@ export function askPassphraseOnTerminal(signal: AbortSignal): ((question: string
       stderr.write('\n');
     }
   };
-}
-
-/** Nobody waits for a backup, but clients wait for an etcd on the same processors. */
-export function lowerPriority(log: Log): void {
-  const { PRIORITY_BELOW_NORMAL } = constants.priority;
-  try {
-    if (getPriority() < PRIORITY_BELOW_NORMAL) setPriority(PRIORITY_BELOW_NORMAL);
-  } catch (error) {
-    log.debug('priority not lowered', { cause: messageOf(error) });
-  }
 }
 
 /** Bytes of memory for the verifier. In a container with a limit, some is left for the rest of the program. */

@@ -1,18 +1,8 @@
 import { once } from 'node:events';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { collect, launch, type Variables } from '../../test/support/process.ts';
-import {
-  type Bench,
-  type Contender,
-  interleave,
-  nameOfSize,
-  program,
-  roomIn,
-  say,
-  WITH_NORMAL_PRIORITY,
-  worker,
-} from '../bench.ts';
+import { collect, launch } from '../../test/support/process.ts';
+import { type Bench, type Contender, interleave, nameOfSize, program, roomIn, say, worker } from '../bench.ts';
 import { markdown, MB, quantile, ratios, spread } from '../figures.ts';
 import { Source } from '../source.ts';
 import { BlobTarget } from '../target.ts';
@@ -20,7 +10,6 @@ import type { Report, Target } from '../verdicts.ts';
 
 const IDLE = 'idle';
 const OURS = "during this worker's backup";
-const NORMAL_PRIORITY = 'the same, without the lower priority';
 const SAVE = "during `etcdctl snapshot save` onto etcd's disk";
 
 /** What a client of etcd feels of a snapshot: small writes to an etcd that keeps its data on a disk, as it should. */
@@ -30,16 +19,14 @@ export async function impactSection(bench: Bench, size: number): Promise<Report>
   const source = await Source.start({ tools: bench.tools, tls: bench.tls, dir: join(room, 'etcd'), size });
   const target = await BlobTarget.start('https', join(room, 'sink'), bench.tls);
   await target.clear();
-  const backup = (title: string, more: Variables = {}): Contender => ({
-    title,
-    commands: () => [worker('backup')],
-    variables: () => ({ ...source.cluster.variables, ...target.variables, ...more }),
-    afterwards: async () => target.clear(),
-  });
   const contenders: Contender[] = [
     { title: IDLE, commands: () => [['sleep', size < 100 * MB ? '1' : '3']] },
-    backup(OURS),
-    backup(NORMAL_PRIORITY, WITH_NORMAL_PRIORITY),
+    {
+      title: OURS,
+      commands: () => [worker('backup')],
+      variables: () => ({ ...source.cluster.variables, ...target.variables }),
+      afterwards: async () => target.clear(),
+    },
     { title: SAVE, commands: (folder) => [source.save(join(folder, 'snapshot.db'))] },
   ];
   const costs = await interleave(bench, contenders, async (run) => {

@@ -37,9 +37,9 @@ const HASH_BYTES_PER_MS = 50_000;
 
 /**
  * Bytes in flight on a stream before the server waits for us. The default of 64 KiB nearly halves the throughput of a
- * snapshot, which holds etcd's read transaction open for its whole duration.
+ * snapshot, which holds etcd's read transaction open for its whole duration; more than this only takes memory.
  */
-const FLOW_CONTROL_WINDOW = 8 * 1024 * 1024;
+const FLOW_CONTROL_WINDOW = 1024 * 1024;
 
 /** Bytes; gRPC's own limit. What a member sends to the worker is far smaller. */
 const LARGEST_ANSWER = 4 * 1024 * 1024;

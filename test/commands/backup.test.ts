@@ -63,7 +63,7 @@ for (const tools of findEtcd()) {
       t.match(result, { container, etcdVersion: tools.version, clusterId: /^[0-9a-f]{1,16}$/ });
       t.ok(cluster.endpoints.includes(result.endpoint));
       t.match(result.hashKV, { agree: { length: 2 }, disagree: { length: 0 } }, 'both other members hold the same');
-      t.ok(size === 'small' ? result.size < 8 * 1024 * 1024 : result.size > 8 * 1024 * 1024, size);
+      t.ok(size === 'small' ? result.size < 5 * 1024 * 1024 : result.size > 5 * 1024 * 1024, size);
 
       const file = join(dir, `${container}-${size}.db`);
       const blob = azurite.container(container).getBlobClient(result.name);

@@ -22,7 +22,7 @@ const dir = temporaryFolder('contract');
 const authority = await makeAuthority(join(dir, 'certs'));
 await trust(authority);
 /** Two blocks. */
-const [LARGE = Buffer.alloc(0)] = await takeSnapshots(dir, [1.1 * 8 * 1024 * 1024]);
+const [LARGE = Buffer.alloc(0)] = await takeSnapshots(dir, [1.1 * 5 * 1024 * 1024]);
 
 /** What each operation promises, whatever stands between; in this order, for the first one demands that nothing is there. */
 const PROMISES: Record<string, (t: Test, place: Place) => Promise<void>> = {

@@ -17,8 +17,8 @@ import { until } from '../support/until.ts';
 const dir = temporaryFolder('upload');
 /** Of two blocks, and of three. */
 const [OTHER = Buffer.alloc(0), BIG = Buffer.alloc(0)] = await takeSnapshots(dir, [
-  1.2 * 8 * 1024 * 1024,
-  2.2 * 8 * 1024 * 1024,
+  1.2 * 5 * 1024 * 1024,
+  2.2 * 5 * 1024 * 1024,
 ]);
 
 const azurite = await Azurite.start(join(dir, 'azurite'));
@@ -302,9 +302,9 @@ t.test('three buffers at most', async (t) => {
     }
   })();
   const stopped = t.rejects(writing);
-  await until(() => accepted >= 3 * 8 * 1024 * 1024);
+  await until(() => accepted >= 3 * 5 * 1024 * 1024);
   await sleep(300);
-  t.equal(accepted, 3 * 8 * 1024 * 1024, 'then it waits');
+  t.equal(accepted, 3 * 5 * 1024 * 1024, 'then it waits');
   upload.abort();
   await stopped;
 });
