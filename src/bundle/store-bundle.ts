@@ -1,13 +1,8 @@
-import { createHash } from 'node:crypto';
 import { StorageError, VerificationError } from '../errors.ts';
 import type { Warnings } from '../log.ts';
 import type { Sealing } from '../sealed/sealing.ts';
-import type { BundleKeys } from '../snapshot/record.ts';
-import { bundleName } from '../snapshot/snapshot-name.ts';
 import type { BlobStore } from '../store/store.ts';
-import type { StagedUpload } from '../store/upload.ts';
 import { afterColon, printable } from '../text.ts';
-import { type ArchiveEntry, pack } from './archive.ts';
 import { listedPaths } from './bundle-paths.ts';
 import {
   changedBetween,
@@ -17,29 +12,11 @@ import {
   type Omitted,
   TooLarge,
 } from './collect-files.ts';
-import { authoritiesWithoutKey, fingerprintsOf } from './key-fingerprints.ts';
-
-/** A bundle is always compressed and encrypted, whatever the snapshots are. */
-const ENCODING = 'zstd+age';
+import { authoritiesWithoutKey } from './key-fingerprints.ts';
+import { type BundleOwner, type StoredBundle, uploadBundle } from './upload-bundle.ts';
 
 /** Paths in one warning. */
 const SHOWN = 5;
-
-/** The snapshot that a bundle belongs to. */
-interface Owner {
-  readonly name: string;
-  readonly upload: StagedUpload;
-}
-
-/** A bundle in the container. */
-interface StoredBundle {
-  readonly name: string;
-  /** Bytes of the blob. */
-  readonly size: number;
-  /** Of the blob. */
-  readonly sha256: string;
-  readonly keys: BundleKeys;
-}
 
 /** What became of the bundle of a backup. */
 export interface BundleResult {
@@ -86,60 +63,23 @@ export class Bundling {
    * Stores the bundle of a snapshot that is not committed yet, and reads it back. No problem of a bundle ends the backup.
    * @throws Interrupted
    */
-  async store(store: BlobStore, owner: Owner, readBack: 'full' | 'off'): Promise<BundleResult> {
+  async store(store: BlobStore, owner: BundleOwner, readBack: 'full' | 'off'): Promise<BundleResult> {
     const collected = await collect(this.#items);
     if (collected instanceof TooLarge) return this.#reported(notStored(collected.message));
     const { entries, missing, skipped } = collected;
     const after = digestsOf(collected);
     const found = {
       ...{ files: entries.filter(({ type }) => type === 'File').length, missing, skipped },
-      changed: this.#before.size === 0 ? [] : changedBetween(this.#before, after),
-      authoritiesWithoutKey: authoritiesWithoutKey(entries),
+      changed: this.#before.size === 0 ? [] : changedBetween(this.#before, after).map(onHost),
+      authoritiesWithoutKey: authoritiesWithoutKey(entries).map(onHost),
     };
     if (found.files === 0) return this.#reported({ ...notStored('there is no file for it'), ...found });
     try {
-      const stored = await this.#upload(store, owner, entries, readBack);
+      const stored = await uploadBundle(store, owner, entries, this.#sealing, readBack);
       return this.#reported({ ...found, stored, problem: lacking(missing) });
     } catch (error) {
       if (!(error instanceof StorageError) && !(error instanceof VerificationError)) throw error;
       return this.#reported({ ...notStored(afterColon(error.message).replace(/\.$/, '')), ...found });
-    }
-  }
-
-  /** @throws StorageError, VerificationError when it does not read back as it was written; then it is removed */
-  async #upload(
-    store: BlobStore,
-    { name: snapshot, upload: ofSnapshot }: Owner,
-    entries: readonly ArchiveEntry[],
-    readBack: 'full' | 'off',
-  ): Promise<StoredBundle> {
-    const name = bundleName(snapshot);
-    const upload = store.startUpload(name, { isReadBack: readBack === 'full', contentMd5: 'off' }, ofSnapshot.uploadId);
-    const sealer = await this.#sealing.start(upload, ENCODING);
-    try {
-      const hash = createHash('sha256');
-      for await (const piece of pack(entries)) {
-        hash.update(piece);
-        await sealer.write(piece);
-      }
-      const { storedSize: size, storedSha256: sha256, recipients } = await sealer.finish();
-      const { etag } = await upload.commitBundle(recipients);
-      if (readBack === 'full') {
-        const read = this.#sealing.open(
-          store.read(name, etag, size),
-          { name, size: undefined, storedSha256: sha256 },
-          ENCODING,
-        );
-        await assertReadsBack(name, read, hash.digest('hex'));
-      }
-      ofSnapshot.companion = upload;
-      return { name, size, sha256, keys: fingerprintsOf(entries, upload.uploadId) };
-    } catch (error) {
-      await upload.rollback();
-      upload.abort();
-      throw error;
-    } finally {
-      sealer.close();
     }
   }
 
@@ -177,19 +117,6 @@ async function collect(items: readonly string[]): Promise<CollectedFiles | TooLa
   }
 }
 
-async function assertReadsBack(name: string, read: AsyncIterable<Buffer>, sha256: string): Promise<void> {
-  const hash = createHash('sha256');
-  try {
-    for await (const piece of read) hash.update(piece);
-  } catch (error) {
-    // The read-back of the snapshot reports an identity that can only write.
-    if (error instanceof StorageError && error.isForbidden) return;
-    throw error;
-  }
-  if (hash.digest('hex') === sha256) return;
-  throw new VerificationError(`The stored ${name} does not match the data that was sent.`, 'Run the command again.');
-}
-
 function notStored(why: string): BundleResult {
   const nothing = { missing: [], skipped: [], changed: [], authoritiesWithoutKey: [] };
   return { stored: undefined, files: 0, ...nothing, problem: `was not stored: ${why}` };
@@ -197,6 +124,11 @@ function notStored(why: string): BundleResult {
 
 function lacking(missing: readonly Omitted[]): string | undefined {
   return missing.length === 0 ? undefined : `is incomplete: ${someOf(missing.map(inWords))}`;
+}
+
+/** The path of an entry, as it was before it was archived. */
+function onHost(path: string): string {
+  return `/${path}`;
 }
 
 function inWords({ path, why }: Omitted): string {

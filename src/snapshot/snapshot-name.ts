@@ -58,5 +58,5 @@ export function bundleName(snapshot: string): string {
 }
 
 export function isBundleName(name: string): boolean {
-  return name.endsWith(BUNDLE) && parseSnapshotName(name.replace(BUNDLE, '.db')) !== undefined;
+  return name.endsWith(BUNDLE) && parseSnapshotName(name.replace(BUNDLE, '.db.age')) !== undefined;
 }

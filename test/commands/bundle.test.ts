@@ -72,7 +72,7 @@ t.test('a bundle is stored with its snapshot, listed and extracted', async (t) =
   const { name, bundle, findings } = await jsonOf<Result>(['backup'], variables);
   t.match(bundle, { name: name.replace('.db.zst.age', '.bundle.tar.zst.age'), missing: [], skipped: [], changed: [] });
   t.match(findings.join(), /THE BUNDLE HAS NO PRIVATE KEY.*pki\/ca\.crt/);
-  t.match(bundle.authoritiesWithoutKey, [inBundle('ca.crt')]);
+  t.strictSame(bundle.authoritiesWithoutKey, [join(pki, 'ca.crt')]);
   t.equal((await azurite.names('bundle')).length, 2);
   const metadata = async (blob: string) =>
     (await azurite.container('bundle').getBlobClient(blob).getProperties()).metadata;
@@ -162,10 +162,33 @@ t.test('missing paths end with 3, and the snapshot stays; nothing is deleted', a
   await writeFile(large, Buffer.alloc(17 * 2 ** 20));
   const tooLarge = await jsonOf<Result>(['backup'], withBundle('missing', large), 3);
   t.match(tooLarge.findings.join(), /was not stored: its files have more than/);
+  const unreadable = await jsonOf<Result>(['backup'], withBundle('unreadable', `${pki},/proc/self/mem`), 3);
+  t.match(unreadable.bundle, { missing: [{ path: '/proc/self/mem', why: 'cannot be read (EIO)' }] });
+  t.match(unreadable.findings.join(), '/proc/self/mem cannot be read (EIO)');
 
   t.match(await jsonOf(['prune'], { ...variablesOf('missing'), ...keep }), { state: 'applied' });
   t.strictSame(await azurite.names('missing'), [tooLarge.name], 'retention removes both');
   t.not(first.bundle.name, null);
+});
+
+t.test('files that change during the backup are stored as they are after it, and named', async (t) => {
+  const keys = join(dir, 'changing');
+  await mkdir(keys);
+  await writeFile(join(keys, 'key'), 'before');
+  await writeFile(join(keys, 'same'), 'same');
+  const proxy = await FaultProxy.start(azurite.url, async (): Promise<'pass'> => {
+    await writeFile(join(keys, 'key'), 'after');
+    return 'pass';
+  });
+  t.teardown(async () => proxy.stop());
+  const variables = { ...withBundle('changing', keys), SNAPSHOT_AZURE_BLOB_ENDPOINT: proxy.url };
+  const { name, bundle, findings } = await jsonOf<Result>(['backup'], variables);
+  const path = join(keys, 'key').slice(1);
+  t.match(bundle, { changed: [join(keys, 'key')] });
+  t.match(findings.join(), `Changed during the backup, and read again for the bundle: ${join(keys, 'key')}.`);
+  const out = join(dir, 'changed');
+  await jsonOf(['bundle', name, '--identity', key, '--extract', out], variablesOf('changing'));
+  t.equal(await readFile(join(out, path), 'utf8'), 'after');
 });
 
 t.test('retention removes snapshot and bundle, or neither', async (t) => {
