@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { isDeepStrictEqual } from 'node:util';
 import t from 'tap';
 import { parse, parseAllDocuments, stringify } from 'yaml';
 import { VARIABLES } from '../../src/config/variables.ts';
@@ -432,6 +433,23 @@ t.test('each interval divides a day, whatever the offset', { skip }, async (t) =
   }
 });
 
+function has(list: readonly Loose[], wanted: object): boolean {
+  return list.some((each) => isDeepStrictEqual(each, wanted));
+}
+
+t.test('with the bundle, each layout mounts what the component for it mounts', { skip }, async (t) => {
+  for (const layout of ['aks-engine', 'kubeadm', 'k3s', 'rke2']) {
+    const component = readFileSync(join(MANIFESTS, 'components/bundle', layout, 'keys.yaml'), 'utf8');
+    const { containers, volumes } = parse(component).spec.jobTemplate.spec.template.spec;
+    const [job] = cronJobs(await render({ layout, bundle: { enabled: true } }));
+    const { spec } = job.spec.jobTemplate.spec.template;
+    const [wanted, container] = [containers[0], spec.containers[0]];
+    for (const variable of wanted.env) t.ok(has(container.env, variable), `${layout}: ${variable.name}`);
+    for (const mount of wanted.volumeMounts) t.ok(has(container.volumeMounts, mount), `${layout}: ${mount.mountPath}`);
+    for (const volume of volumes) t.ok(has(spec.volumes, volume), `${layout}: ${volume.name}`);
+  }
+});
+
 t.test('names fit, or are refused', { skip }, async (t) => {
   const enabled = { drill: { enabled: true }, prune: { enabled: true } };
   const rendered = await render({ ...enabled, clusters: [{ name: 'a'.repeat(21) }] });
@@ -457,6 +475,11 @@ t.test('misspelt and impossible values are refused, and the message names them',
     [{ certificates: { files: { ca: '/ca' } } }, "missing properties 'cert', 'key'"],
     [{ resources: { limit: {} } }, "at '/resources': additional properties 'limit'"],
     [{ workloadIdentity: { clientId: CLIENT } }, "at '/workloadIdentity/tenantId'"],
+    [{ bundle: { enabled: 'kubeadm' } }, "at '/bundle/enabled': got string, want boolean"],
+    [
+      { bundle: { enabled: true }, certificates: { secret: { name: 'etcd' } } },
+      'bundle.enabled needs files of the node',
+    ],
     [{ clusters: [{ name: 'a' }, { name: 'a', existingSecret: 'x' }] }, 'Two clusters are named a.'],
     [{ clusters: [{ name: 'a' }, { name: 'b' }] }, 'The clusters a and b use the same Secret for backup'],
     [

@@ -1,6 +1,6 @@
 import t from 'tap';
 import { parseMetadata, type SnapshotRecord, toMetadata, toolName } from '../../src/snapshot/record.ts';
-import { encodingOfName, snapshotName, takenAtOf } from '../../src/snapshot/snapshot-name.ts';
+import { bundleName, encodingOfName, isBundleName, snapshotName, takenAtOf } from '../../src/snapshot/snapshot-name.ts';
 import { fromMetadata } from '../support/catalogue.ts';
 import { DEFECTS, REQUIRED, withDefect } from '../support/defects.ts';
 
@@ -40,6 +40,53 @@ t.test(`${DEFECTS.size} defects: none of them is a record, and each is named`, (
     t.match(problem, /^its record is not well-formed: /, name);
     t.ok(problem.includes(field) || problem.includes('more keys'), problem);
     t.ok(problem.length < 300 && !/\p{C}/u.test(problem), 'and nothing of its value is shown');
+  }
+  t.end();
+});
+
+t.test('what a record says of a bundle', (t) => {
+  const sha256 = 'cd'.repeat(32);
+  const keys = {
+    cas: [sha256],
+    serviceAccount: [],
+    encryption: [{ provider: 'aescbc', name: 'schlüssel', hmac: '0123456789abcdef' }],
+    token: '0123456789abcdef',
+  };
+  const record = { ...RECORD, bundleSha256: sha256, bundleKeys: keys };
+  const metadata = toMetadata(record);
+  t.strictSame(fromMetadata(metadata), record);
+  t.match(metadata['bundlekeys'], /^[\x20-\x7e]+$/);
+  const [key] = keys.encryption;
+  const wrong: object[] = [
+    { ...keys, cas: undefined },
+    { ...keys, cas: ['ab'] },
+    { ...keys, cas: Array.from({ length: 9 }, () => sha256) },
+    { ...keys, token: 'x' },
+    { ...keys, token: null },
+    { ...keys, encryption: [{ ...key, hmac: sha256 }] },
+    { ...keys, encryption: [{ ...key, name: 'a\u001b[2J' }] },
+    { ...keys, encryption: [{ ...key, name: 'a'.repeat(101) }] },
+    { ...keys, encryption: [null] },
+    [],
+  ];
+  for (const value of [...wrong.map((each) => JSON.stringify(each)), 'x', 'null', '']) {
+    const { record: parsed, problem } = parseMetadata({ ...metadata, bundlekeys: value });
+    t.equal(parsed, undefined, value);
+    t.match(problem, /^its record is not well-formed: bundlekeys/, value);
+  }
+  t.equal(fromMetadata({ ...metadata, bundlesha256: 'x' }), undefined);
+  t.end();
+});
+
+t.test('the name of a bundle is that of its snapshot', (t) => {
+  const name = 'prod-eu/kubernetes-etcd-snapshot_20260203_040506.bundle.tar.zst.age';
+  for (const encoding of [undefined, 'zstd', 'age', 'zstd+age'] as const) {
+    t.equal(bundleName(snapshotName('prod-eu/', RECORD.takenAt, encoding)), name);
+  }
+  t.ok(isBundleName(name));
+  t.equal(takenAtOf('prod-eu/', name), undefined, 'it is no snapshot');
+  for (const other of ['x.bundle.tar.zst.age', snapshotName('', RECORD.takenAt, 'age'), `${name}.age`]) {
+    t.notOk(isBundleName(other), other);
   }
   t.end();
 });
