@@ -269,6 +269,24 @@ export const COMMANDS: Readonly<Record<string, Command>> = {
     examples: ['drill', 'drill --temp-dir /var/tmp'],
     exitCodes: [etcd, verification, storage, noSuchSnapshot, unsafe],
   },
+  rewrap: {
+    load: async () => (await import('./commands/rewrap.ts')).rewrap,
+    needs: () => ({ etcd: false, storage: true, writes: true, timeout: RESTORE_SECONDS }),
+    operands: ['NAME...'],
+    summary: 'store snapshots again, encrypted for other recipients',
+    about:
+      'Opens each snapshot, verifies it, stores it again encrypted for the given recipients, and reads the new blob back. The old blob is not changed; if retention rules are set, retention removes it later. A snapshot that is stored for exactly these recipients already is left alone.',
+    options: {
+      recipients: {
+        type: 'string',
+        value: 'LIST',
+        help: 'recipients of age, separated by commas (default: SNAPSHOT_ENCRYPTION_RECIPIENTS and SNAPSHOT_ENCRYPTION_RECIPIENTS_FILE)',
+      },
+      ...IDENTITY,
+    },
+    examples: ['rewrap kubernetes-etcd-snapshot_20260102_030405.db.zst.age --identity identity.txt'],
+    exitCodes: [verification, storage, noSuchSnapshot],
+  },
   keygen: {
     load: async () => (await import('./commands/keygen.ts')).keygen,
     needs: () => ({ etcd: false, storage: false }),

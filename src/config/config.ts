@@ -70,6 +70,8 @@ export interface SealingConfig {
   readonly encoding: Encoding;
   /** Recipients of age, separated by commas or blanks; they are checked only by a run that seals. */
   readonly recipients: string | undefined;
+  /** Where they were given, if not in the variable. */
+  readonly recipientsFrom?: 'SNAPSHOT_ENCRYPTION_RECIPIENTS' | '--recipients';
   /** A file with one recipient per line, and remarks that begin with #. */
   readonly recipientsFile: string | undefined;
 }

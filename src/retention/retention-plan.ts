@@ -12,8 +12,10 @@ import {
   type Recorded,
 } from '../snapshot/inventory.ts';
 import { signatureText } from '../snapshot/signature-state.ts';
+import { formOf } from '../snapshot/snapshot-name.ts';
 import { areOthers, findAnomalies } from './anomalies.ts';
 import { findGone } from './missing-snapshots.ts';
+import { findSuperseded } from './superseded.ts';
 
 const DAY_MS = 86_400_000;
 
@@ -134,7 +136,8 @@ export function decideRetention<T extends CataloguedBlob>(
   const unkept = `not kept by ${rulesInWords(rules).join(', ')}`;
   const own = newestFirst(catalogue, now).filter(({ record }) => clusterIds.includes(record.clusterId));
   const former = ofFormerCluster(own, clusterIds, fresh);
-  const history = own.filter((snapshot) => !former.has(snapshot));
+  const superseded = findSuperseded(own);
+  const history = own.filter((snapshot) => !former.has(snapshot) && !superseded.has(snapshot));
   const safe = neverRemoved(history, clusterIds[0], fresh);
   const kept = keptByRules(history, rules, fresh);
   return catalogue.map((snapshot) => {
@@ -143,6 +146,8 @@ export function decideRetention<T extends CataloguedBlob>(
     if (!clusterIds.includes(snapshot.record.clusterId)) return stays('of another cluster');
     if (!hasRule(rules)) return stays('no rule is set');
     if (former.has(snapshot)) return stays(FORMER);
+    const last = superseded.get(snapshot);
+    if (last !== undefined) return { snapshot, keep: false, reasons: [`superseded by ${last.name}`] };
     const always = safe.get(snapshot) ?? (isFutureDated(snapshot, now) ? 'dated in the future' : undefined);
     const reasons = [...(always === undefined ? [] : [always]), ...(kept.get(snapshot) ?? [])];
     return reasons.length > 0 ? stays(...reasons) : { snapshot, keep: false, reasons: [unkept] };
@@ -174,9 +179,13 @@ function ofFormerCluster<T extends CataloguedBlob>(
   return new Set(border < 0 ? [] : sameId.slice(border));
 }
 
-/** Whether a snapshot that was taken and stored before the other has the higher revision. Two that overlap can differ. */
+/**
+ * Whether a snapshot that was taken and stored before the other has the higher revision. Two that overlap can differ. When a later
+ * form of it was stored says nothing.
+ */
 function isHigherBefore(one: Recorded<CataloguedBlob>, other: Recorded<CataloguedBlob>): boolean {
-  const isBefore = momentOf(other) - momentOf(one) > CLOCK_SKEW_MS && one.storedAt < other.storedAt;
+  const wasStoredBefore = one.storedAt < other.storedAt || formOf(one.name) > 1;
+  const isBefore = momentOf(other) - momentOf(one) > CLOCK_SKEW_MS && wasStoredBefore;
   return isBefore && one.record.revision > other.record.revision;
 }
 

@@ -41,17 +41,22 @@ export function warningsAbout(recipients: readonly string[]): (readonly [sentenc
 }
 
 /** Those of the configuration. @throws UsageError when one is invalid, or there is none */
-export async function readRecipients({ recipients = '', recipientsFile }: SealingConfig): Promise<string[]> {
+export async function readRecipients({
+  recipients = '',
+  recipientsFrom = 'SNAPSHOT_ENCRYPTION_RECIPIENTS',
+  recipientsFile,
+}: SealingConfig): Promise<string[]> {
   const inFile = recipientsFile === undefined ? '' : await readFile(recipientsFile);
   const found = [
-    ...recipients.split(/[\s,]+/).map((text) => ({ text, from: 'SNAPSHOT_ENCRYPTION_RECIPIENTS' })),
+    ...recipients.split(/[\s,]+/).map((text) => ({ text, from: recipientsFrom })),
     ...inFile.split('\n').map((line) => ({ text: line.trim(), from: 'SNAPSHOT_ENCRYPTION_RECIPIENTS_FILE' })),
   ].filter(({ text }) => text !== '' && !text.startsWith('#'));
   const invalid = found.find(({ text }) => !isRecipient(text));
   if (invalid !== undefined) throw invalidRecipient(invalid.from, invalid.text);
   const unique = [...new Set(found.map(({ text }) => text))];
   if (unique.length > 0 && unique.length <= MAX_RECIPIENTS) return unique;
-  const variable = found[0]?.from ?? `SNAPSHOT_ENCRYPTION_RECIPIENTS${recipientsFile === undefined ? '' : '_FILE'}`;
+  const variable =
+    found[0]?.from ?? (recipientsFile === undefined ? recipientsFrom : 'SNAPSHOT_ENCRYPTION_RECIPIENTS_FILE');
   const problem = unique.length === 0 ? 'contains no recipient' : `contains more than ${MAX_RECIPIENTS} recipients`;
   throw new UsageError(
     `${variable} ${problem}.`,

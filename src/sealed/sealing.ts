@@ -23,6 +23,16 @@ export class Sealing {
     return new Sealing(encoding, await prepareRecipients(config, warnings));
   }
 
+  /** Fingerprints of those who can open what is sealed; none where it is not encrypted. */
+  get recipients(): readonly string[] {
+    return this.#recipients?.fingerprints ?? [];
+  }
+
+  /** For the same recipients. */
+  withEncoding(encoding: Encoding): Sealing {
+    return new Sealing(encoding, this.#recipients);
+  }
+
   /** Begins to seal one snapshot into an upload. @param encoding another one for a bundle */
   async start(sink: Sink, encoding = this.encoding): Promise<Sealer> {
     if (this.#recipients === undefined) return new Sealer(encoding, undefined, sink);

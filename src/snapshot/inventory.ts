@@ -2,7 +2,7 @@ import { UsageError } from '../errors.ts';
 import { humanAge } from '../text.ts';
 import { blobSizeOf, type SnapshotRecord } from './record.ts';
 import { type RecordSignature, whyNotTrusted } from './signature-state.ts';
-import { bundleName, snapshotName } from './snapshot-name.ts';
+import { bundleName, formOf, snapshotName } from './snapshot-name.ts';
 
 /**
  * Which blobs are snapshots, and which one is the newest: everything that chooses, counts or deletes uses these rules.
@@ -113,8 +113,9 @@ function uncounted<T extends CataloguedBlob>(blob: T, problem: string): T {
 
 function problemOf(prefix: string, { name, size }: CataloguedBlob, record: SnapshotRecord): string | undefined {
   const { takenAt, encoding } = record;
-  if (name !== snapshotName(prefix, takenAt, encoding)) {
-    const isElsewhere = name.endsWith(snapshotName('', takenAt, encoding));
+  const form = formOf(name);
+  if (name !== snapshotName(prefix, takenAt, encoding, form)) {
+    const isElsewhere = name.endsWith(snapshotName('', takenAt, encoding, form));
     return isElsewhere ? ELSEWHERE : 'its name does not match the time or the encoding in its record';
   }
   const expected = blobSizeOf(record);
@@ -187,6 +188,7 @@ export function newestFirst<T extends CataloguedBlob>(blobs: readonly T[], now: 
         b.storedAt.getTime() - a.storedAt.getTime() ||
         // Stored in the same second: the clock of the one that is dated later was ahead.
         a.record.takenAt.getTime() - b.record.takenAt.getTime() ||
+        formOf(b.name) - formOf(a.name) ||
         (a.name < b.name ? 1 : -1),
     );
 }

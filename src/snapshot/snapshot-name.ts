@@ -2,27 +2,42 @@
 export const ENCODINGS = ['zstd+age', 'zstd', 'age'] as const;
 export type Encoding = (typeof ENCODINGS)[number];
 
-const NAME = /kubernetes-etcd-snapshot_(\d{4})(\d{2})(\d{2})_(\d{2})(\d{2})(\d{2})\.db(?:\.zst)?(?:\.age)?$/;
+const NAME =
+  /kubernetes-etcd-snapshot_(\d{4})(\d{2})(\d{2})_(\d{2})(\d{2})(\d{2})(?:\.db(?:\.zst)?(?:\.age)?|-r([2-9]|[1-9]\d{1,3})\.db(?:\.zst)?\.age)$/;
 
 const SUFFIXES: Readonly<Record<Encoding, string>> = { 'zstd+age': '.zst.age', zstd: '.zst', age: '.age' };
 
 /**
  * `<prefix>kubernetes-etcd-snapshot_YYYYMMDD_HHMMSS.db` in UTC, of fixed width, so that names sort by age. The name of a sealed
  * snapshot also has the endings that `zstd` and `age` files usually have.
+ * @param form 1 for the blob of the backup; each later one, which `rewrap` stored, has `-r2`, `-r3` … after the time
  */
-export function snapshotName(prefix: string, takenAt: Date, encoding?: Encoding): string {
+export function snapshotName(prefix: string, takenAt: Date, encoding?: Encoding, form = 1): string {
   const [day, time] = takenAt.toISOString().split(/[T.]/);
   const suffix = encoding === undefined ? '' : SUFFIXES[encoding];
-  return `${prefix}kubernetes-etcd-snapshot_${day?.replaceAll('-', '')}_${time?.replaceAll(':', '')}.db${suffix}`;
+  const stem = `kubernetes-etcd-snapshot_${day?.replaceAll('-', '')}_${time?.replaceAll(':', '')}`;
+  return `${prefix}${stem}${form === 1 ? '' : `-r${form}`}.db${suffix}`;
+}
+
+interface NameParts {
+  readonly prefix: string;
+  readonly takenAt: Date;
+  readonly form: number;
 }
 
 /** The parts of a name that this tool gives; undefined for any other name. */
-export function parseSnapshotName(name: string): { readonly prefix: string; readonly takenAt: Date } | undefined {
+export function parseSnapshotName(name: string): NameParts | undefined {
   const match = NAME.exec(name);
   if (match === null) return undefined;
-  const [, year, month, day, hour, minute, second] = match;
+  const [, year, month, day, hour, minute, second, form = '1'] = match;
   const takenAt = new Date(`${year}-${month}-${day}T${hour}:${minute}:${second}Z`);
-  return Number.isNaN(takenAt.getTime()) ? undefined : { prefix: name.slice(0, match.index), takenAt };
+  if (Number.isNaN(takenAt.getTime())) return undefined;
+  return { prefix: name.slice(0, match.index), takenAt, form: Number(form) };
+}
+
+/** Which form of a snapshot has this name; 1 for a name that this tool does not give. */
+export function formOf(name: string): number {
+  return parseSnapshotName(name)?.form ?? 1;
 }
 
 /** When a snapshot of this name was taken; undefined for a name that this tool does not give under this prefix. */

@@ -117,7 +117,7 @@ t.test(
       mustRun('sh', ['-ec', `cd ${folder}\n${commands}`], env);
     const page = await readFile(join(import.meta.dirname, '..', '..', 'docs', 'sealed-snapshots.md'), 'utf8');
     const chapters = page.slice(page.indexOf('\n## Encryption'), page.indexOf('\n## What the record says'));
-    const [keys = '', backup = '', drill = '', restore = '', ...more] = [
+    const [keys = '', backup = '', drill = '', rewrap = '', restore = '', ...more] = [
       ...chapters.matchAll(/^```sh\n([^]*?)^```$/gm),
     ].map(([, commands = '']) => commands);
     t.strictSame(more, []);
@@ -126,7 +126,10 @@ t.test(
     const [{ name = '', liveKeys = NaN } = {}] = await jsonOf<Partial<Result>[]>(['list'], variables);
     t.match(await inFolder(drill), name);
     await azurite.container('docs').getBlobClient(name).downloadToFile(join(folder, name));
-    await inFolder(restore.replaceAll('kubernetes-etcd-snapshot_20260102_030405.db.zst.age', name));
+    const named = (commands: string): string =>
+      commands.replaceAll('kubernetes-etcd-snapshot_20260102_030405.db.zst.age', name);
+    t.match(await inFolder(named(rewrap)), name.replace('.db', '-r2.db'));
+    await inFolder(named(restore));
     t.equal(await restoreAndCount(tools, join(folder, 'snapshot.db'), join(folder, 'again')), liveKeys);
   },
 );

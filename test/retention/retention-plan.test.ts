@@ -3,6 +3,7 @@ import type { RetentionRules } from '../../src/config/config.ts';
 import { decideRetention, type Decision, PERIODS, planRetention } from '../../src/retention/retention-plan.ts';
 import type { CataloguedBlob } from '../../src/snapshot/inventory.ts';
 import type { SnapshotRecord } from '../../src/snapshot/record.ts';
+import { snapshotName } from '../../src/snapshot/snapshot-name.ts';
 import { NUMBER_OF, PERIOD_RULES } from '../support/promises.ts';
 import { Random } from '../support/random.ts';
 
@@ -54,6 +55,32 @@ function reasons(rules: Partial<RetentionRules>, ...moments: string[]): string[]
   const decisions = decide(snapshots, rules);
   return snapshots.map(({ name }) => `${decisions[name]?.keep ? '' : '- '}${decisions[name]?.reasons.join(', ')}`);
 }
+
+t.test('of the forms of one snapshot the last one counts', (t) => {
+  const formed = (hour: string, form: number, state: 'unsigned' | 'valid' = 'unsigned'): CataloguedBlob => {
+    const taken = snapshot(`2026-11-24T${hour}Z`);
+    const name = snapshotName('', new Date(`2026-11-24T${hour}Z`), 'age', form);
+    const record = { ...taken.record, sha256: hour } as SnapshotRecord;
+    return { ...taken, name, record, signature: { state, keyId: null } };
+  };
+  const [a1, a2, a3] = [1, 2, 3].map((form) => formed('12:00', form));
+  const [b1, b2] = [formed('06:00', 1, 'valid'), formed('06:00', 2)];
+  const c = formed('03:00', 2);
+  if (a1 === undefined || a2 === undefined || a3 === undefined) throw new Error('three forms');
+  const all = [a1, a2, a3, b1, b2, c];
+  t.strictSame(removed(all, {}), [], 'nothing without a rule');
+  t.strictSame(removed(all, { last: 9 }), [a1.name, a2.name].toSorted(), 'none without a signature for a signed one');
+  t.match(decide(all, { last: 9 })[a1.name], { reasons: [`superseded by ${a3.name}`] });
+  t.strictSame(removed(all, { last: 1 }), [a1, a2, b1, b2, c].map(({ name }) => name).toSorted());
+  t.match(
+    decide([a1, { ...a2, record: undefined }], { last: 1 })[a1.name],
+    { keep: true },
+    'a blob that does not count',
+  );
+  const other = { ...a2, record: { ...a2.record, sha256: 'x' } as SnapshotRecord };
+  t.strictSame(removed([a1, other], { last: 2 }), [], 'another snapshot of the same second');
+  t.end();
+});
 
 t.test('every reason, in short words', (t) => {
   t.strictSame(

@@ -1,0 +1,33 @@
+import type { CataloguedBlob, Recorded } from '../snapshot/inventory.ts';
+import { formOf } from '../snapshot/snapshot-name.ts';
+
+/** A form with a signature must not make room for one without: anybody who can write could have made that. */
+const TRUST = { bad: 0, unsigned: 0, 'unknown-key': 1, valid: 2 } as const;
+
+/** Whether two blobs are the same snapshot: one was made of the other by `rewrap`, or both of a third one. */
+export function isSameSnapshot(one: Recorded<CataloguedBlob>, other: Recorded<CataloguedBlob>): boolean {
+  return identityOf(one) === identityOf(other);
+}
+
+/** Blobs of which `rewrap` has made a later form, each with the last form of that snapshot. */
+export function findSuperseded<T extends CataloguedBlob>(
+  own: readonly Recorded<T>[],
+): Map<CataloguedBlob, Recorded<T>> {
+  const superseded = new Map<CataloguedBlob, Recorded<T>>();
+  for (const forms of Map.groupBy(own, identityOf).values()) {
+    const [last, ...older] = forms.toSorted((a, b) => formOf(b.name) - formOf(a.name));
+    if (last === undefined) continue;
+    for (const each of older) {
+      if (formOf(each.name) < formOf(last.name) && trustIn(each) <= trustIn(last)) superseded.set(each, last);
+    }
+  }
+  return superseded;
+}
+
+function identityOf({ record }: Recorded<CataloguedBlob>): string {
+  return [record.clusterId, record.takenAt.toISOString(), record.sha256].join(' ');
+}
+
+function trustIn({ signature }: CataloguedBlob): number {
+  return TRUST[signature?.state ?? 'unsigned'];
+}

@@ -1,0 +1,192 @@
+import { readFile, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import t from 'tap';
+import { generateIdentity } from '../../src/sealed/age-header.ts';
+import { Azurite } from '../support/azurite.ts';
+import { jsonOf, runCommand } from '../support/command.ts';
+import { EtcdCluster, findEtcd } from '../support/etcd.ts';
+import { FaultProxy, type Seen } from '../support/fault-proxy.ts';
+import { temporaryFolder, type Variables } from '../support/process.ts';
+import { nextSecond } from '../support/until.ts';
+import { errorOf, withTools } from '../support/worker.ts';
+
+interface Result {
+  readonly name: string;
+  readonly sha256: string;
+}
+
+interface Rewrapped {
+  readonly recipients: readonly string[];
+  readonly rewrapped: readonly { readonly from: string; readonly name: string; readonly alreadyDone: boolean }[];
+}
+
+interface Listed {
+  readonly name: string;
+  readonly recipients?: readonly string[];
+  readonly uploadId: string;
+  readonly takenAt: string;
+  readonly signature: { readonly state: string };
+  readonly retention: { readonly keep: boolean; readonly reasons: readonly string[] } | null;
+}
+
+const dir = temporaryFolder('rewrap');
+const tools = findEtcd().at(-1);
+if (tools === undefined) throw new Error('no etcd');
+const azurite = await Azurite.start(join(dir, 'azurite'));
+const cluster = await EtcdCluster.start({ tools, dir: join(dir, 'etcd') });
+t.teardown(async () => Promise.all([azurite.stop(), cluster.stop()]));
+await cluster.fill(50, 500);
+const environment = { ...cluster.variables, ...withTools(tools) };
+const [old, renewed, stranger] = await Promise.all([
+  generateIdentity('x25519'),
+  generateIdentity('x25519'),
+  generateIdentity('x25519'),
+]);
+const [oldKey, newKey, wrongKey] = [join(dir, 'old.txt'), join(dir, 'new.txt'), join(dir, 'wrong.txt')];
+await writeFile(oldKey, old.secret.reveal());
+await writeFile(newKey, renewed.secret.reveal());
+await writeFile(wrongKey, stranger.secret.reveal());
+const ENCRYPTED = { SNAPSHOT_ENCRYPTION_RECIPIENTS: old.recipient };
+const TO_NEW = ['--recipients', renewed.recipient, '--identity', oldKey];
+
+t.test('a new form for other recipients, which retention puts in the place of the old one', async (t) => {
+  const variables: Variables = { ...environment, ...azurite.variables('rotated') };
+  const first = await jsonOf<Result>(['backup'], { ...variables, ...ENCRYPTED, SNAPSHOT_COMPRESSION: 'zstd' });
+  await nextSecond();
+  const second = await jsonOf<Result>(['backup'], variables);
+  const blob = azurite.container('rotated').getBlobClient(first.name);
+  const { etag } = await blob.getProperties();
+
+  const done = await jsonOf<Rewrapped>(['rewrap', first.name, second.name, ...TO_NEW], variables);
+  const [one, two] = [first.name.replace('.db', '-r2.db'), `${second.name.replace('.db', '-r2.db')}.age`];
+  t.match(done, {
+    recipients: [renewed.fingerprint],
+    rewrapped: [
+      { from: first.name, name: one, alreadyDone: false },
+      { from: second.name, name: two, alreadyDone: false },
+    ],
+  });
+  t.equal((await blob.getProperties()).etag, etag, 'the old blob is as it was');
+  t.match(await jsonOf(['verify', one, '--identity', newKey], variables), {
+    ok: true,
+    checked: 'content',
+    sha256: first.sha256,
+    recipients: [renewed.fingerprint],
+  });
+  t.equal((await runCommand(['verify', one, '--identity', oldKey], variables)).code, 2);
+  t.match(await jsonOf(['drill', '--identity', newKey], variables), { ok: true, name: two }, 'it is the newest');
+  const again = await jsonOf<Rewrapped>(['rewrap', first.name, ...TO_NEW], variables);
+  t.match(again.rewrapped, [{ name: one, alreadyDone: true }]);
+  const back = ['rewrap', one, '--recipients', `${old.recipient},${renewed.recipient}`, '--identity', newKey];
+  const third = first.name.replace('.db', '-r3.db');
+  t.match(await jsonOf<Rewrapped>(back, variables), { rewrapped: [{ from: one, name: third }] });
+
+  const listed = await jsonOf<Listed[]>(['list'], { ...variables, SNAPSHOT_KEEP_LAST: '2' });
+  t.equal(new Set(listed.map(({ uploadId }) => uploadId)).size, 5, 'none is a copy');
+  const reasons = Object.fromEntries(listed.map(({ name, retention }) => [name, retention?.reasons.join()]));
+  t.match(reasons, {
+    [two]: /last 2/,
+    [third]: /last 2/,
+    [second.name]: `superseded by ${two}`,
+    [first.name]: `superseded by ${third}`,
+    [one]: `superseded by ${third}`,
+  });
+  const { removed } = await jsonOf<{ removed: string[] }>(['prune'], { ...variables, SNAPSHOT_KEEP_LAST: '2' });
+  t.strictSame(removed.toSorted(), [first.name, one, second.name].toSorted());
+});
+
+t.test('the bundle of a snapshot goes with it', async (t) => {
+  const variables: Variables = { ...environment, ...azurite.variables('bundled') };
+  const file = join(dir, 'key.pem');
+  await writeFile(file, 'a key');
+  const { name } = await jsonOf<Result>(['backup'], { ...variables, ...ENCRYPTED, SNAPSHOT_BUNDLE: file });
+  const { rewrapped } = await jsonOf<Rewrapped>(['rewrap', name, ...TO_NEW], variables);
+  const renewedName = rewrapped[0]?.name ?? '';
+  t.equal((await azurite.names('bundled')).length, 4);
+  await jsonOf(['prune'], { ...variables, SNAPSHOT_KEEP_LAST: '1' });
+  const left = [renewedName, renewedName.replace('.db.age', '.bundle.tar.zst.age')];
+  t.strictSame(
+    (await azurite.names('bundled')).toSorted(),
+    left.toSorted(),
+    'the old one is removed with its snapshot',
+  );
+  const out = join(dir, 'extracted');
+  await jsonOf(['bundle', renewedName, '--extract', out, '--identity', newKey], variables);
+  t.equal(await readFile(join(out, file), 'utf8'), 'a key');
+});
+
+t.test('a signed snapshot stays signed', async (t) => {
+  const variables: Variables = { ...environment, ...azurite.variables('signed') };
+  await jsonOf(['keygen', join(dir, 'keys')], {});
+  const signing = { ...variables, SNAPSHOT_SIGNING_KEY_FILE: join(dir, 'keys', 'signing.pem') };
+  const { name } = await jsonOf<Result>(['backup'], { ...signing, ...ENCRYPTED });
+  const unsigned = await runCommand(['rewrap', name, ...TO_NEW], variables);
+  t.equal(unsigned.code, 2);
+  t.match(errorOf(unsigned).message, 'is signed');
+  await jsonOf(['rewrap', name, ...TO_NEW], signing);
+  const verifying = { ...signing, SNAPSHOT_VERIFICATION_KEYS_FILE: join(dir, 'keys', 'verification.pem') };
+  const listed = await jsonOf<Listed[]>(['list'], verifying);
+  t.strictSame(
+    listed.map(({ signature }) => signature.state),
+    ['valid', 'valid'],
+  );
+  await nextSecond();
+  await jsonOf(['backup'], { ...verifying, ...ENCRYPTED });
+  const pruned = await jsonOf<{ removed: string[]; findings: string[] }>(['prune'], {
+    ...verifying,
+    SNAPSHOT_KEEP_LAST: '5',
+  });
+  t.match(pruned, { removed: [name], findings: [] }, 'the old form is not missed');
+});
+
+t.test('what cannot be rewrapped, and nothing is stored', async (t) => {
+  const variables: Variables = { ...environment, ...azurite.variables('refused') };
+  const { name } = await jsonOf<Result>(['backup'], { ...variables, ...ENCRYPTED });
+  const container = azurite.container('refused');
+  const copy = `other-${name}`;
+  await container
+    .getBlobClient(copy)
+    .syncCopyFromURL(container.getBlobClient(name).url)
+    .catch(async () => {
+      const { metadata = {} } = await container.getBlobClient(name).getProperties();
+      const bytes = await container.getBlobClient(name).downloadToBuffer();
+      await container.getBlockBlobClient(copy).upload(bytes, bytes.length, { metadata });
+    });
+  const cases: [code: number, message: RegExp, args: string[]][] = [
+    [2, /No recipients were given/, [name, '--identity', oldKey]],
+    [
+      2,
+      /--recipients contains an entry that is not a recipient/,
+      [name, '--recipients', 'age1x', '--identity', oldKey],
+    ],
+    [2, /no identity was given/, [name, '--recipients', renewed.recipient]],
+    [2, /is encrypted for/, [name, '--recipients', renewed.recipient, '--identity', wrongKey]],
+    [2, /is a file/, ['./x.db', ...TO_NEW]],
+    [11, /does not count as a snapshot/, [copy, ...TO_NEW]],
+    [13, /There is no snapshot/, [name.replace('2', '3'), ...TO_NEW]],
+  ];
+  for (const [code, message, args] of cases) {
+    const finished = await runCommand(['rewrap', ...args], variables);
+    t.equal(finished.code, code, finished.stderr);
+    t.match(errorOf(finished).message, message);
+  }
+  const names = await azurite.names('refused');
+  const isReadBack = ({ method, url }: Seen): boolean =>
+    method === 'GET' && url.searchParams.get('comp') === null && url.pathname.includes('-r2');
+  const proxy = await FaultProxy.start(azurite.url, (seen) => (isReadBack(seen) ? 'flip' : 'pass'));
+  t.teardown(async () => proxy.stop());
+  const flipped = await runCommand(['rewrap', name, ...TO_NEW], {
+    ...variables,
+    SNAPSHOT_AZURE_BLOB_ENDPOINT: proxy.url,
+  });
+  t.equal(flipped.code, 12, flipped.stderr);
+  t.strictSame(await azurite.names('refused'), names, 'it was rolled back');
+  const blob = container.getBlockBlobClient(name);
+  const bytes = Buffer.from(await blob.downloadToBuffer());
+  const { metadata = {} } = await blob.getProperties();
+  bytes[bytes.length - 20] = (bytes[bytes.length - 20] ?? 0) ^ 1;
+  await blob.upload(bytes, bytes.length, { metadata });
+  t.equal((await runCommand(['rewrap', name, ...TO_NEW], variables)).code, 11, 'a corrupt one');
+  t.strictSame(await azurite.names('refused'), names);
+  t.notMatch(flipped.stderr, (await readFile(oldKey)).toString());
+});
