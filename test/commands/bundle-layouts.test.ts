@@ -1,0 +1,113 @@
+import { mkdir, readFile, symlink, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import t from 'tap';
+import { generateIdentity } from '../../src/sealed/age-header.ts';
+import { Azurite } from '../support/azurite.ts';
+import { jsonOf } from '../support/command.ts';
+import { EtcdCluster, findEtcd } from '../support/etcd.ts';
+import { Host } from '../support/host.ts';
+import { noNamespaces } from '../support/namespace.ts';
+import { mustRun, temporaryFolder, type Variables } from '../support/process.ts';
+
+interface Result {
+  readonly name: string;
+  readonly bundle: {
+    readonly missing: object[];
+    readonly skipped: { path: string; why: string }[];
+    readonly authoritiesWithoutKey: string[];
+    readonly keys: { readonly cas: string[]; readonly encryption: { name: string }[]; readonly token?: string };
+  };
+}
+
+const skip = noNamespaces ?? false;
+const dir = temporaryFolder('bundle-layouts');
+const [tools] = findEtcd();
+if (tools === undefined) throw new Error('no etcd');
+const [azurite, cluster, identity] = await Promise.all([
+  Azurite.start(join(dir, 'azurite')),
+  EtcdCluster.start({ tools, dir: join(dir, 'etcd') }),
+  generateIdentity('x25519'),
+]);
+t.teardown(async () => Promise.all([azurite.stop(), cluster.stop()]));
+const key = join(dir, 'key.txt');
+await writeFile(key, `${identity.secret.reveal()}\n`);
+await mustRun('openssl', [
+  ...['req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes', '-subj', '/CN=kubernetes'],
+  ...['-keyout', join(dir, 'ca.key'), '-out', join(dir, 'ca.crt')],
+]);
+const ca = { crt: await readFile(join(dir, 'ca.crt'), 'utf8'), key: await readFile(join(dir, 'ca.key'), 'utf8') };
+const config = await readFile(join(import.meta.dirname, '..', 'fixtures', 'encryption-config.yaml'), 'utf8');
+
+function variablesOf(layout: string): Variables {
+  const storage = { ...cluster.variables, ...azurite.variables(layout), PATH: '/usr/bin:/bin' };
+  return { ...storage, SNAPSHOT_ENCRYPTION_RECIPIENTS: identity.recipient, SNAPSHOT_BUNDLE: layout };
+}
+
+async function backUp(host: Host): Promise<Result> {
+  const { code, stdout, stderr } = await host.shell('etcd-snapshot backup --json');
+  if (code !== 0) throw new Error(`ended with ${code}: ${stderr}`);
+  return JSON.parse(stdout) as Result;
+}
+
+async function filesIn(layout: string, name: string): Promise<Map<string, { target?: string }>> {
+  const { files } = await jsonOf<{ files: { path: string; target?: string }[] }>(
+    ['bundle', name, '--identity', key],
+    azurite.variables(layout),
+  );
+  return new Map(files.map((file) => [file.path, file]));
+}
+
+t.test('kubeadm', { skip }, async (t) => {
+  const apiServer = `
+spec:
+  containers:
+    - command: [kube-apiserver, --encryption-provider-config=/enc/config.yaml]
+      volumeMounts: [{ name: enc, mountPath: /enc }]
+  volumes: [{ name: enc, hostPath: { path: /etc/encryption } }]
+`;
+  const files = {
+    'kubernetes/pki/ca.crt': ca.crt,
+    'kubernetes/pki/ca.key': ca.key,
+    'kubernetes/pki/etcd/ca.crt': ca.crt,
+    'kubernetes/manifests/kube-apiserver.yaml': apiServer,
+    'kubernetes/admin.conf': 'kind: Config\n',
+    'kubernetes/kubelet.conf': 'kind: Config\n',
+    'kubernetes/other.txt': 'not listed\n',
+    'encryption/config.yaml': config,
+  };
+  const host = await Host.make(join(dir, 'kubeadm'), { disks: {}, files, variables: variablesOf('kubeadm') });
+  const { name, bundle } = await backUp(host);
+  t.match(bundle, { missing: [], skipped: [], authoritiesWithoutKey: [] });
+  t.equal(bundle.keys.cas.length, 1, 'one key has two names');
+  t.match(bundle.keys.encryption, [{ name: 'key2' }, { name: 'key1' }, { name: 'vault' }]);
+  const stored = await filesIn('kubeadm', name);
+  for (const path of Object.keys(files)) t.equal(stored.has(`etc/${path}`), path !== 'kubernetes/other.txt', path);
+});
+
+t.test('k3s', { skip }, async (t) => {
+  const server = join(dir, 'k3s-data', 'server');
+  await mkdir(join(server, 'tls'), { recursive: true });
+  await mkdir(join(server, 'cred'));
+  await mkdir(join(server, 'db'));
+  await writeFile(join(server, 'tls/server-ca.crt'), ca.crt);
+  await writeFile(join(server, 'tls/server-ca.key'), ca.key);
+  await writeFile(join(server, 'tls/service.key'), ca.key);
+  await writeFile(join(server, 'cred/encryption-config.json'), config);
+  await writeFile(join(server, 'token'), 'K10abc::server:def\n');
+  await writeFile(join(server, 'db/state.db'), 'not listed');
+  await symlink('/var/lib/rancher/k3s/server/token', join(server, 'tls/token'));
+  await symlink('/var/lib/rancher/k3s/server/db/state.db', join(server, 'tls/state'));
+  const disks = { '/var/lib/rancher/k3s': join(dir, 'k3s-data') };
+  const files = { 'rancher/k3s/config.yaml': 'cluster-init: true\n' };
+  const host = await Host.make(join(dir, 'k3s'), { disks, files, variables: variablesOf('k3s') });
+  const { name, bundle } = await backUp(host);
+  t.match(bundle, { missing: [], authoritiesWithoutKey: [], keys: { token: /^[0-9a-f]{16}$/ } });
+  t.strictSame(bundle.skipped, [
+    { path: '/var/lib/rancher/k3s/server/tls/state', why: 'is a link that leaves the listed paths' },
+  ]);
+  const stored = await filesIn('k3s', name);
+  t.match(stored.get('var/lib/rancher/k3s/server/tls/token'), { target: '../token' });
+  t.ok(stored.has('var/lib/rancher/k3s/server/cred/encryption-config.json'));
+  t.ok(stored.has('etc/rancher/k3s/config.yaml'));
+  t.notOk([...stored.keys()].some((path) => path.includes('/db')));
+});
