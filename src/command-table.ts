@@ -55,7 +55,7 @@ const { retentionIncomplete: incomplete, etcd, verification, storage, noSuchSnap
 export const COMMANDS: Readonly<Record<string, Command>> = {
   backup: {
     load: async () => (await import('./commands/backup.ts')).backup,
-    needs: () => ({ etcd: true, storage: true, writes: true, reports: 'backup' }),
+    needs: () => ({ etcd: true, storage: true, writes: true, readsBundle: true, reports: 'backup' }),
     operands: [],
     summary: 'take, verify and store a snapshot, apply retention (default)',
     about:
@@ -145,11 +145,11 @@ export const COMMANDS: Readonly<Record<string, Command>> = {
   },
   doctor: {
     load: async () => (await import('./commands/doctor.ts')).doctor,
-    needs: () => ({ etcd: true, storage: true, signs: true }),
+    needs: () => ({ etcd: true, storage: true, signs: true, readsBundle: true }),
     operands: [],
     summary: 'check everything that a backup and a restore will need',
     about:
-      'Checks certificates, members, quorum, each permission in Azure, clocks, disk space, and the age of the newest snapshot and of the last drill. Ends with the exit code of the first check that failed. Changes nothing.',
+      'Checks certificates, members, quorum, each permission in Azure, clocks, disk space, the files of the bundle, and the age of the newest snapshot and of the last drill. Ends with the exit code of the first check that failed. Changes nothing.',
     options: {
       'encryption-config': {
         type: 'string',
@@ -158,11 +158,14 @@ export const COMMANDS: Readonly<Record<string, Command>> = {
       },
     },
     examples: ['doctor'],
-    exitCodes: [etcd, verification, storage, unsafe],
+    exitCodes: [incomplete, etcd, verification, storage, unsafe],
   },
   'replace-member': {
     load: async () => (await import('./commands/replace-member.ts')).replaceMember,
-    needs: ({ options }) => ({ etcd: true, storage: options['no-backup'] === true ? false : 'if set', writes: true }),
+    needs: ({ options }) => ({
+      ...{ etcd: true, writes: true, readsBundle: options['no-backup'] !== true },
+      storage: options['no-backup'] === true ? false : 'if set',
+    }),
     operands: ['ID|NAME'],
     summary: 'remove a failed member and add its replacement, step by step',
     about:

@@ -1,4 +1,5 @@
 import type { Config } from '../config/config.ts';
+import { checkBundle } from '../doctor/check-bundle.ts';
 import { checkKeys } from '../doctor/check-keys.ts';
 import { checkOpening, checkRecipients } from '../doctor/check-encryption.ts';
 import { checkEtcd } from '../doctor/check-etcd.ts';
@@ -37,6 +38,7 @@ export async function doctor(context: Context, { options }: Arguments): Promise<
     await checkSpool(config, dbSize),
     ...storage,
     ...(await checkRecipients(config.sealing)),
+    ...(await checkBundle(config.bundle)),
     ...(usesEncryption(config) ? await checkOpening(openNewestSnapshot, async () => store.lastDrill(), now) : []),
     ...(typeof file === 'string' ? await checkKeys(findNewest, async () => readEncryptionConfig(file)) : []),
     ...(await checkTool(searchPath, etcd.statuses, signal)),

@@ -91,7 +91,7 @@ export interface Config {
   readonly identityFile: string | undefined;
   /** Undefined where no key is named, or the command uses no stored snapshot. */
   readonly signatures: SignatureConfig | undefined;
-  /** Layouts and absolute paths whose files a backup stores with the snapshot; undefined = none. */
+  /** Layouts and absolute paths whose files are stored with each snapshot; undefined = none, or the command does not use them. */
   readonly bundle: readonly string[] | undefined;
   /** Directory of the spool; undefined = no spool. */
   readonly spoolDir: string | undefined;
@@ -125,6 +125,8 @@ export interface Needs {
   readonly writes?: boolean;
   /** Whether it needs the key that signs, although it stores none. */
   readonly signs?: boolean;
+  /** Whether it reads the files of SNAPSHOT_BUNDLE. */
+  readonly readsBundle?: boolean;
   /** The name under which its result is reported to monitoring; undefined = it is not. */
   readonly reports?: 'backup' | 'drill';
   /** Seconds for the whole run if SNAPSHOT_TIMEOUT is not set. */
@@ -154,7 +156,7 @@ export function readConfig(env: Environment, needs: Needs): Config {
     sealing: readSealing(reader),
     identityFile: reader.text('SNAPSHOT_ENCRYPTION_IDENTITY_FILE'),
     signatures: needsStorage ? readSignatures(reader, needs) : undefined,
-    bundle: needs.writes === true ? readBundle(reader) : undefined,
+    bundle: needs.readsBundle === true ? readBundle(reader) : undefined,
     spoolDir: reader.text('SNAPSHOT_SPOOL_DIR'),
     spoolReserve: reader.sizeOrPercent('SNAPSHOT_SPOOL_RESERVE'),
     hashKvMaxSize: reader.number('SNAPSHOT_HASHKV_MAX_SIZE') ?? 2 ** 30,

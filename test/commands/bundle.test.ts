@@ -272,6 +272,36 @@ t.test('an interrupted backup leaves neither snapshot nor bundle', async (t) => 
   t.strictSame(await azurite.names('interrupted'), []);
 });
 
+t.test('doctor says whether the next backup can store its bundle', async (t) => {
+  await jsonOf(['backup'], variablesOf('doctor'));
+  const checked = async (paths: string, code = 0): Promise<object[]> => {
+    const { checks } = await jsonOf<{ checks: { check: string }[] }>(['doctor'], withBundle('doctor', paths), code);
+    return checks.filter(({ check }) => check === 'bundle');
+  };
+  const files = ['ca.crt', 'ca.key'].map((name) => join(dir, name));
+  await mustRun('openssl', [
+    ...['req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes', '-subj', '/CN=kubernetes'],
+    ...['-out', join(dir, 'ca.crt'), '-keyout', join(dir, 'ca.key')],
+  ]);
+  t.match(await checked(files.join()), [{ state: 'ok', finding: 'The bundle has 2 files.' }]);
+  const [first = ''] = files;
+  t.match(await checked(`${first},/dev/null`), [
+    { state: 'warn', finding: 'The bundle has 1 file. Omitted: /dev/null is a device.' },
+    { state: 'warn', finding: `The bundle has 1 file, but no private key for ${first}.` },
+  ]);
+  const [no, large] = [join(dir, 'nowhere'), join(dir, 'too-large')];
+  await writeFile(large, Buffer.alloc(17 * 2 ** 20));
+  for (const [paths, finding] of [
+    [`${first},${no},${no}2`, `The bundle would be incomplete: ${no} does not exist, and 1 more.`],
+    ['/dev/null', 'The bundle cannot be stored: there is no file for it.'],
+    [large, /^The bundle cannot be stored: its files have more than/],
+  ] as const) {
+    t.match(await checked(paths, 3), [{ state: 'fail', finding }]);
+  }
+  const noBundle = await jsonOf<{ checks: { check: string }[] }>(['doctor'], variablesOf('doctor'));
+  t.notOk(noBundle.checks.some(({ check }) => check === 'bundle'));
+});
+
 t.test('settings that cannot work end with 2', async (t) => {
   const nobody = { ...azurite.variables('invalid'), SNAPSHOT_ETCD_ENDPOINTS: 'http://127.0.0.1:1' };
   for (const variables of [
@@ -280,9 +310,11 @@ t.test('settings that cannot work end with 2', async (t) => {
     { ...SEALED, SNAPSHOT_BUNDLE: 'kubeadmin' },
     { ...SEALED, SNAPSHOT_BUNDLE: ',' },
   ]) {
-    const { code, stderr } = await runCommand(['backup'], { ...nobody, ...variables });
-    t.equal(code, 2);
-    t.match(errorOf({ stderr }).message, 'SNAPSHOT_BUNDLE');
+    for (const command of ['backup', 'doctor']) {
+      const { code, stderr } = await runCommand([command], { ...nobody, ...variables });
+      t.equal(code, 2);
+      t.match(errorOf({ stderr }).message, 'SNAPSHOT_BUNDLE');
+    }
   }
 });
 
