@@ -2,7 +2,7 @@
  * Compares this worker with the shell chain that it replaces and with lower limits, in one run, in turns. Prints Markdown tables
  * with ratios.
  *
- *   npm run bench -- [--sizes 3MB,240MB,0.7GB,2GB] [--rounds 5] [--stores azurite,https,http] [--sections startup,backup,tricks,impact,files]
+ *   npm run bench -- [--sizes 3MB,240MB,0.7GB,2GB] [--rounds 5] [--stores azurite,https,http] [--sections startup,backup,tricks,sealed,impact,files]
  *                    [--memory /dev/shm] [--disk /tmp] [--smoke] [--write]
  *   npm run bench -- --sections uplink,verifier
  *   npm run bench -- --sections memory --sizes 240MB,8GB --rounds 1
@@ -25,6 +25,7 @@ import { backupSection } from './sections/backup.ts';
 import { filesSection } from './sections/files.ts';
 import { impactSection } from './sections/impact.ts';
 import { memorySection } from './sections/memory.ts';
+import { sealedSection } from './sections/sealed.ts';
 import { startupSection } from './sections/startup.ts';
 import { tricksSection } from './sections/tricks.ts';
 import { uplinkSection } from './sections/uplink.ts';
@@ -37,7 +38,7 @@ const { values: options } = parseArgs({
     sizes: { type: 'string', default: '3MB,240MB,0.7GB,2GB' },
     rounds: { type: 'string', default: '5' },
     stores: { type: 'string' },
-    sections: { type: 'string', default: 'startup,backup,tricks,impact,files' },
+    sections: { type: 'string', default: 'startup,backup,tricks,sealed,impact,files' },
     memory: { type: 'string', default: existsSync('/dev/shm') ? '/dev/shm' : tmpdir() },
     disk: { type: 'string', default: tmpdir() },
     smoke: { type: 'boolean', default: false },
@@ -51,7 +52,8 @@ const SECTIONS: Readonly<Record<string, (bench: Bench) => Promise<Report>>> = {
   backup: backupSection,
   /** Of the size up to which everything is quick, and of the largest one. */
   impact: async (bench) => impactSection(bench, Math.max(...bench.sizes.filter((size) => size < GB), 3 * MB)),
-  files: async (bench) => filesSection(bench, Math.max(...bench.sizes.filter((size) => size <= 2 * GB), 3 * MB)),
+  files: async (bench) => filesSection(bench, largest(bench)),
+  sealed: async (bench) => sealedSection(bench, largest(bench)),
   /** Of the sizes up to which everything is quick. */
   tricks: async (bench) =>
     tricksSection(
@@ -62,6 +64,11 @@ const SECTIONS: Readonly<Record<string, (bench: Bench) => Promise<Report>>> = {
   uplink: uplinkSection,
   verifier: verifierSection,
 };
+
+/** Beyond 2 GB, a section that is not about memory takes too long. */
+function largest({ sizes }: Bench): number {
+  return Math.max(...sizes.filter((size) => size <= 2 * GB), 3 * MB);
+}
 
 /** The share of the machine that other programs may use before a run. */
 const QUIET = 0.05;
