@@ -40,7 +40,7 @@ export async function* unseal(
   const storedHash = createHash('sha256');
   let bytes: AsyncIterable<Buffer> = copied(stored, storedHash);
   if (isEncrypted(encoding)) bytes = decrypted(bytes, name, identities, storedSha256 !== undefined);
-  if (isCompressed(encoding)) bytes = decompressed(bytes);
+  if (isCompressed(encoding)) bytes = decompressed(bytes, name);
   let unpacked = 0;
   try {
     for await (const piece of bytes) {
@@ -88,13 +88,22 @@ async function* decrypted(
   }
 }
 
-async function* decompressed(compressed: AsyncIterable<Buffer>): AsyncGenerator<Buffer, void, void> {
+async function* decompressed(compressed: AsyncIterable<Buffer>, name: string): AsyncGenerator<Buffer, void, void> {
   const zstd = createZstdDecompress({ chunkSize: CHUNK_SIZE });
-  const feeding = pipeline(compressed, zstd);
+  let taken = 0;
+  const counted = async function* (): AsyncGenerator<Buffer, void, void> {
+    for await (const piece of compressed) {
+      taken += piece.length;
+      yield piece;
+    }
+  };
+  const feeding = pipeline(counted(), zstd);
   // Its error is also that of reading.
   feeding.catch(() => {});
   try {
     for await (const piece of zstd as AsyncIterable<Buffer>) yield piece;
+    // Node ends the stream with the compressed data, and ignores what follows.
+    if (zstd.bytesWritten < taken) throw invalid(name, 'it cannot be decompressed: more bytes follow its end');
     await feeding;
   } finally {
     zstd.destroy();

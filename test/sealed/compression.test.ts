@@ -105,6 +105,19 @@ t.test('every change of the stored bytes is found', async (t) => {
   });
 });
 
+t.test('bytes after the end are refused, in whatever pieces they come', async (t) => {
+  const { stored } = await seal(SNAPSHOT);
+  for (const more of [1, 10, 9000, 200_000]) {
+    for (const pieceSize of [1000, 9000, stored.length - 1, stored.length, 1_000_000]) {
+      const longer = Buffer.concat([stored, randomBytes(more)]);
+      await t.rejects(open(longer, undefined, undefined, pieceSize), {
+        exitCode: 11,
+        message: /cannot be decompressed/,
+      });
+    }
+  }
+});
+
 t.test('no more is unpacked than the record says', async (t) => {
   const bomb = zstdCompressSync(Buffer.alloc(200 * 2 ** 20));
   t.ok(bomb.length < 100_000);
