@@ -75,10 +75,10 @@ export function askPassphraseOnTerminal(signal: AbortSignal): ((question: string
   const { stdin, stderr } = process;
   if (!stdin.isTTY || !stderr.isTTY) return undefined;
   return async (question) => {
-    stderr.write(printable(question));
-    // The terminal neither shows what is typed nor turns Ctrl-C into a signal.
+    // The terminal neither shows what is typed nor turns Ctrl-C into a signal: from before the question on.
     stdin.setRawMode(true);
     try {
+      stderr.write(printable(question));
       let typed = '';
       for await (const [bytes] of on(stdin, 'data', { signal, close: ['end'] }) as AsyncIterable<[Buffer]>) {
         for (const character of bytes.toString()) {
