@@ -1,18 +1,14 @@
-import { execFile } from 'node:child_process';
-import { randomBytes } from 'node:crypto';
+import { createHash, randomBytes } from 'node:crypto';
 import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import t from 'tap';
-import { createHeader, generateIdentity, type Identity, isRecipient, openHeader } from '../../src/sealed/age-header.ts';
+import { createHeader, generateIdentity, isRecipient, openHeader } from '../../src/sealed/age-header.ts';
 import { readIdentities } from '../../src/sealed/identities.ts';
-import { Sealer } from '../../src/sealed/sealer.ts';
-import { unseal } from '../../src/sealed/unseal.ts';
-import { Secret } from '../../src/secret.ts';
-import type { Encoding } from '../../src/snapshot/snapshot-name.ts';
 import { SNAPSHOT } from '../support/fixtures.ts';
 import { findJudge, without } from '../support/judges.ts';
 import { mustRun, temporaryFolder } from '../support/process.ts';
 import { Random } from '../support/random.ts';
+import { mutationsOf, open, seal } from '../support/sealed-bytes.ts';
 
 const dir = temporaryFolder('encryption');
 const [classic, other, postQuantum] = await Promise.all([
@@ -20,35 +16,6 @@ const [classic, other, postQuantum] = await Promise.all([
   generateIdentity('x25519'),
   generateIdentity('post-quantum'),
 ]);
-
-async function seal(file: Buffer, encoding: Encoding, identities: readonly Identity[]) {
-  const written: Buffer[] = [];
-  const header = await createHeader(identities.map(({ recipient }) => recipient));
-  const fingerprints = identities.map(({ fingerprint }) => fingerprint);
-  const sink = { write: async (piece: Uint8Array) => void written.push(Buffer.from(piece)) };
-  const sealer = new Sealer(encoding, { ...header, fingerprints }, sink);
-  for (let at = 0; at < file.length; at += 30_000) await sealer.write(file.subarray(at, at + 30_000));
-  const result = await sealer.finish();
-  sealer.close();
-  return { ...result, stored: Buffer.concat(written), headerSize: header.bytes.length };
-}
-
-interface Wanted {
-  readonly encoding: Encoding;
-  readonly identities: readonly Identity[];
-  readonly size?: number;
-  readonly storedSha256?: string;
-}
-
-async function open(stored: Buffer, { encoding, identities, size, storedSha256 }: Wanted): Promise<Buffer> {
-  const pieces = async function* () {
-    for (let at = 0; at < stored.length; at += 9001) yield stored.subarray(at, at + 9001);
-  };
-  const opened: Buffer[] = [];
-  const expected = { name: 'x', encoding, size, storedSha256, identities };
-  for await (const piece of unseal(pieces(), expected)) opened.push(Buffer.from(piece));
-  return Buffer.concat(opened);
-}
 
 /** Sizes around those of chunks. */
 const SIZES = [0, 1, 65_535, 65_536, 65_537, 2 * 65_536, 5_000_000];
@@ -97,48 +64,83 @@ t.test(
   },
 );
 
-t.test('every change of the stored bytes is found', async (t) => {
-  const file = randomBytes(3 * 65_536 + 10);
-  const { stored, storedSha256, headerSize } = await seal(file, 'age', [classic, other]);
-  const random = new Random(23);
-  const chunk = 65_536 + 16;
-  const payload = headerSize + 16;
-  const edges = [0, 1, 2, 3].flatMap((index) =>
-    [-2, -1, 0, 1, 15, 16, 17].map((more) => payload + index * chunk + more),
-  );
-  const flipped = (at: number): Buffer => {
-    const bytes = Buffer.from(stored);
-    bytes[at] = (bytes[at] ?? 0) ^ (1 << random.below(8));
-    return bytes;
-  };
-  const within = [...Array(headerSize + 16).keys(), ...edges].filter((at) => at >= 0 && at < stored.length);
-  const anywhere = Array.from({ length: 400 }, () => random.below(stored.length));
-  const cuts = [...edges, headerSize, headerSize - 1, 10, 0].filter((at) => at < stored.length);
-  const swapped = Buffer.concat([
-    stored.subarray(0, payload),
-    stored.subarray(payload + chunk, payload + 2 * chunk),
-    stored.subarray(payload, payload + chunk),
-    stored.subarray(payload + 2 * chunk),
-  ]);
-  const changes = [
-    ...[...within, ...anywhere].map(flipped),
-    ...cuts.map((at) => stored.subarray(0, at)),
-    swapped,
-    Buffer.concat([stored, Buffer.from([0])]),
-    Buffer.concat([stored, randomBytes(16)]),
-    Buffer.concat([stored, stored]),
-  ];
-  // A changed recipient is one whom this identity is not for: only the other way to find it is the sha256 of the record.
-  const codes = new Map<number, number>();
-  for (const bytes of changes) {
-    const wanted = { encoding: 'age', identities: [classic], size: file.length, storedSha256 } as const;
-    const error = await open(bytes, wanted).then(
-      () => ({ exitCode: 0 }),
-      (thrown: { exitCode?: number }) => thrown,
-    );
-    codes.set(error.exitCode ?? -1, (codes.get(error.exitCode ?? -1) ?? 0) + 1);
+t.test('age 1.3 and this program open what the other one encrypted', { skip: without('age-1.3') }, async (t) => {
+  const age = findJudge('age-1.3') ?? '';
+  for (const [kind, identity] of Object.entries({ classic, postQuantum })) {
+    const key = join(dir, `${kind}.txt`);
+    await writeFile(key, `${identity.secret.reveal()}\n`, { mode: 0o600 });
+    for (const size of SIZES) {
+      const file = randomBytes(size);
+      const path = join(dir, `${kind}-${size}`);
+      await writeFile(path, file);
+      for (const recipients of [[identity], [classic, postQuantum]]) {
+        await writeFile(`${path}.age`, (await seal(file, 'age', recipients)).stored);
+        await mustRun(age, ['-d', '-i', key, '-o', `${path}.opened`, `${path}.age`]);
+        t.ok((await readFile(`${path}.opened`)).equals(file), `${kind}, ${size} bytes`);
+        // It encrypts for recipients of one kind only.
+        const same = recipients.filter((each) => recipients.length === 1 || each !== postQuantum);
+        await mustRun(age, [...same.flatMap(({ recipient }) => ['-r', recipient]), '-o', `${path}.theirs`, path]);
+        const opened = await open(await readFile(`${path}.theirs`), { encoding: 'age', identities: same, size });
+        t.ok(opened.equals(file), `${kind}, ${size} bytes by age`);
+      }
+    }
   }
-  t.strictSame([...codes], [[11, changes.length]], 'each ends with 11');
+});
+
+t.test('age-keygen 1.3 and keygen read the keys of the other one', { skip: without('age-keygen-1.3') }, async (t) => {
+  const keygen = findJudge('age-keygen-1.3') ?? '';
+  for (const options of [[], ['-pq']]) {
+    const path = join(dir, `by-age-keygen${options.join('')}.txt`);
+    await mustRun(keygen, [...options, '-o', path]);
+    const [identity] = await readIdentities(path, undefined);
+    t.equal(`${identity?.recipient}\n`, await mustRun(keygen, ['-y', path]));
+    t.equal(isRecipient(identity?.recipient ?? ''), true);
+  }
+  for (const identity of [classic, postQuantum]) {
+    const path = join(dir, 'by-keygen.txt');
+    await writeFile(path, `# a comment\n${identity.secret.reveal()}\n`);
+    t.equal(await mustRun(keygen, ['-y', path]), `${identity.recipient}\n`);
+  }
+});
+
+t.test(
+  'what age encrypts in other ways is refused',
+  { skip: without('age-1.3') || without('ssh-keygen') },
+  async (t) => {
+    const [path, ssh] = [join(dir, 'other'), join(dir, 'ssh')];
+    await writeFile(path, 'x');
+    await mustRun('ssh-keygen', ['-q', '-t', 'ed25519', '-N', '', '-f', ssh]);
+    const encrypted = async (...args: string[]): Promise<Buffer> => {
+      await mustRun(findJudge('age-1.3') ?? '', [...args, '-o', `${path}.age`, path]);
+      return readFile(`${path}.age`);
+    };
+    const wanted = { encoding: 'age', identities: [classic, postQuantum] } as const;
+    await t.rejects(open(await encrypted('-R', `${ssh}.pub`), wanted), { exitCode: 2, message: /No identity/ });
+    await t.rejects(open(await encrypted('-r', other.recipient), wanted), { exitCode: 2, message: /No identity/ });
+    const armored = await encrypted('-a', '-r', classic.recipient);
+    await t.rejects(open(armored, wanted), { exitCode: 11, message: /it has no header of age/ });
+  },
+);
+
+t.test('every change of the stored bytes is found, also where the record was changed with them', async (t) => {
+  const file = Buffer.concat([SNAPSHOT.subarray(0, 65_536), randomBytes(65_536 + 10)]);
+  for (const encoding of ['age', 'zstd+age'] as const) {
+    const sealed = await seal(file, encoding, [classic, other]);
+    const codes = new Map<unknown, number>();
+    for (const { bytes } of mutationsOf(sealed, new Random(23), 50)) {
+      const forged = createHash('sha256').update(bytes).digest('hex');
+      for (const storedSha256 of [sealed.storedSha256, forged]) {
+        const wanted = { encoding, identities: [classic], size: file.length, storedSha256 };
+        const code = await open(bytes, wanted).then(
+          () => 0,
+          (error: { exitCode?: number }) => error.exitCode,
+        );
+        codes.set(code, (codes.get(code) ?? 0) + 1);
+      }
+    }
+    t.strictSame([...codes.keys()], [11], encoding);
+    t.ok((codes.get(11) ?? 0) > 600);
+  }
 });
 
 t.test('recipients and headers that are not valid', async (t) => {
@@ -173,28 +175,4 @@ t.test('identity files', async (t) => {
   }
   await t.rejects(readIdentities(join(dir, 'missing.txt'), undefined), { name: 'UsageError', exitCode: 2 });
   await t.rejects(readIdentities(classic.secret.reveal(), undefined), { exitCode: 2, message: /^(?!.*AGE-SECRET)/ });
-});
-
-t.test('identity files with a passphrase', { skip: without('age') || without('script') }, async (t) => {
-  const [plain, sealed] = [join(dir, 'plain.txt'), join(dir, 'sealed.txt')];
-  await writeFile(plain, `${classic.secret.reveal()}\n`);
-  // Only on a terminal does age ask for a passphrase.
-  for (const armor of ['', '-a']) {
-    await new Promise<void>((resolve, reject) => {
-      const command = `age -p ${armor} -o ${sealed} ${plain}`;
-      const child = execFile(findJudge('script') ?? '', ['-qec', command, '/dev/null'], (error) =>
-        error === null ? resolve() : reject(error),
-      );
-      child.stdin?.write('correct horse\n');
-      setTimeout(() => child.stdin?.write('correct horse\n'), 1000);
-    });
-    const [identity] = await readIdentities(sealed, async () => new Secret('correct horse'));
-    t.equal(identity?.fingerprint, classic.fingerprint);
-    await t.rejects(
-      readIdentities(sealed, async () => new Secret('wrong')),
-      { exitCode: 2, message: /is wrong/ },
-    );
-    await t.rejects(readIdentities(sealed, undefined), { exitCode: 2, message: /not a terminal/ });
-    await mustRun('rm', [sealed]);
-  }
 });

@@ -2,6 +2,7 @@
 # Builds the servers and tools of the tests:
 #   bin/<version>/{etcd,etcdctl,etcdutl}   etcd's servers and tools
 #   bin/tools/{kubectl,helm,actionlint}    the tools for manifests, chart and workflows
+#   bin/tools/{age,age-keygen}-1.3         know post-quantum recipients, which the age of distributions does not yet
 #   bin/tools/manifestcheck-<version>      checks that the API of a Kubernetes version knows each field of a manifest
 #   bin/tools/manifestvalidate             checks that Kubernetes accepts the values in them
 #   bin/tools/podsecurity                  checks that a namespace with Pod Security "restricted" accepts the pods
@@ -71,9 +72,11 @@ check() {
 
 build kubernetes -o "$tools/" ./kubectl helm.sh/helm/v4/cmd/helm
 build actionlint -o "$tools/" github.com/rhysd/actionlint/cmd/actionlint
+build age -o "$tools/age-1.3" filippo.io/age/cmd/age
+build age -o "$tools/age-keygen-1.3" filippo.io/age/cmd/age-keygen
 check manifestcheck go.mod
 check manifestcheck kubernetes-1.31.mod
 check manifestcheck/newest go.mod
 build manifestcheck/newest -o "$tools/" ./podsecurity
 build manifestvalidate -o "$tools/" .
-echo "kubectl, helm, actionlint, manifestcheck, manifestvalidate, podsecurity: built bin/tools"
+echo "kubectl, helm, actionlint, age, manifestcheck, manifestvalidate, podsecurity: built bin/tools"
