@@ -310,7 +310,7 @@ export const EXIT_CODES: Readonly<Record<number, string>> = {
   0: 'done',
   1: 'unexpected error',
   2: 'usage or configuration error; nothing was done',
-  3: 'done, but incomplete: retention was held, or could not delete every snapshot, or the bundle lacks files',
+  3: 'done, but incomplete: retention deleted nothing or not everything, or the bundle lacks files',
   10: 'etcd cannot be reached, or refused the request',
   11: 'the snapshot failed verification',
   12: 'storage cannot be reached, or refused the request',

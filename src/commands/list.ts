@@ -78,7 +78,9 @@ function verdict({ decisions, own, isOff, anomalies }: RetentionPlan<StoredBlob>
   if (isOff) return `${snapshots}; no retention rule is set (SNAPSHOT_KEEP_…).`;
   if (anomalies.length === 0)
     return `${snapshots}; retention would remove ${removed} (etcd-snapshot prune --dry-run shows why).`;
-  return paragraph(printable(`Retention is held, because the newest snapshot is suspicious: ${anomalies.join('; ')}.`));
+  return paragraph(
+    printable(`Retention deletes nothing, because the newest snapshot is suspicious: ${anomalies.join('; ')}.`),
+  );
 }
 
 function entry({ snapshot, keep, reasons }: Decision<StoredBlob>, isOff: boolean): object {

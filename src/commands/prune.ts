@@ -65,7 +65,7 @@ function verdict(
     case 'off':
       return 'No retention rule is set (SNAPSHOT_KEEP_…): nothing is ever deleted.';
     case 'held':
-      return `Retention is held: nothing ${dryRun ? 'would be' : 'was'} deleted (${anomalies.join('; ')}).`;
+      return `Nothing ${dryRun ? 'would be' : 'was'} deleted, because the newest snapshot is suspicious: ${anomalies.join('; ')}.`;
     case 'planned':
       return `Dry run: ${counted(decisions.filter(({ keep }) => !keep).length, 'snapshot')} would be deleted; nothing was changed.`;
     case 'applied':
