@@ -139,27 +139,28 @@ export function withIdentities(
   return { ...source, ...open(source.name, { ...stored, identities }, source.size) };
 }
 
-/** Reads the stored bytes of a sealed snapshot. @throws VerificationError when their sha256 does not match the record */
+/**
+ * Reads the stored bytes of an encrypted snapshot, which cannot be opened.
+ * @throws VerificationError when they do not match the record: their sha256, or their beginning
+ */
 export async function verifyStored(
-  { name }: SnapshotSource,
+  source: SnapshotSource,
   stored: StoredForm,
-  { startProgress }: Pick<ReadOptions, 'startProgress'>,
+  options: Pick<ReadOptions, 'startProgress'>,
 ): Promise<void> {
   const hash = createHash('sha256');
-  const progress = startProgress(`verifying ${name}`, stored.size);
-  try {
-    for await (const piece of stored.read()) {
-      hash.update(piece);
-      progress.advance(piece.length);
-    }
-  } finally {
-    progress.end();
-  }
-  if (hash.digest('hex') === stored.sha256) return;
-  throw new VerificationError(
-    `${printable(name)} is not a valid snapshot: the sha256 of its blob does not match its record.`,
-    'Use another snapshot. To see them, run: etcd-snapshot list',
-  );
+  let isAge: boolean | undefined;
+  const push = (piece: Uint8Array): void => {
+    isAge ??= recognize(piece)?.encoding === 'age';
+    hash.update(piece);
+  };
+  const asStored = { ...source, size: stored.size, read: () => stored.read() };
+  await passBytes(asStored, `verifying ${source.name}`, options, { push });
+  const isSame = hash.digest('hex') === stored.sha256;
+  if (isSame && isAge === true) return;
+  const problem = isSame ? 'its blob is not encrypted with age' : 'the sha256 of its blob does not match its record';
+  const hint = 'Use another snapshot. To see them, run: etcd-snapshot list';
+  throw invalidSnapshot(source, problem, undefined, hint);
 }
 
 /** The same sealed snapshot, whose stored bytes are in a file of this machine. */
