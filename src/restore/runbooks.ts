@@ -1,6 +1,6 @@
 import { basename } from 'node:path';
 import type { Layout } from '../installer-layouts.ts';
-import { encodingOfName, withoutEncoding } from '../snapshot/snapshot-name.ts';
+import { type Encoding, encodingOfName, isEncrypted, withoutEncoding } from '../snapshot/snapshot-name.ts';
 import { quoteShell } from '../text.ts';
 import type { Plan } from './plan.ts';
 
@@ -22,6 +22,7 @@ const STOPPED = '/etc/kubernetes/manifests-stopped';
 const FIRST_STEP = `
 [on each of {names}] Copy this plan to all members, and check that the digest is the same
 etcd-snapshot restore --plan --from-plan {plan}
+# {encrypted}
 `;
 
 const BACKUP_STEP = `
@@ -169,13 +170,15 @@ function valuesOf(plan: Plan, planFile: string): Values {
   // The manifests of static pods are moved when etcd is stopped, before the swap.
   const stoppedFile = configFile?.startsWith(`${MANIFESTS}/`) ? configFile.replace(MANIFESTS, STOPPED) : configFile;
   const database = `${dataDir}/server/db`;
+  const encoding = encodingOfName(snapshot.name);
   return {
     names: members.map(({ name }) => name).join(', '),
     plan: planFile,
     first: members[0]?.name ?? '',
     ...{ dataDir, database },
     file: `${dataDir}/${withoutEncoding(basename(snapshot.name))}`,
-    downloadOptions: encodingOfName(snapshot.name) === undefined ? [] : ['--open'],
+    downloadOptions: encoding === undefined ? [] : ['--open'],
+    encrypted: remarkAbout(encoding),
     // Dated, because a repetition of the step must not move the data that the member has by then.
     aside: `${database}-${stampOf(madeAt)}`,
     // Servers are joined where their etcd is.
@@ -190,6 +193,12 @@ function valuesOf(plan: Plan, planFile: string): Values {
   };
 }
 
+/** Empty where no key is needed. */
+function remarkAbout(encoding: Encoding | undefined): string {
+  if (encoding === undefined || !isEncrypted(encoding)) return '';
+  return 'the snapshot is encrypted: set SNAPSHOT_ENCRYPTION_IDENTITY_FILE to the file of an identity';
+}
+
 function fill(block: string, values: Values): Step {
   const [heading = '', ...lines] = block.split('\n');
   const [, on = '', title = ''] = /^\[(.*?)\] (.*)$/.exec(heading) ?? [];
@@ -198,7 +207,8 @@ function fill(block: string, values: Values): Step {
   return {
     title: filled(title, String),
     on: filled(on, String),
-    run: lines.map((line) => filled(line, line.startsWith('#') ? String : quoteShell)),
+    // A remark without a text is none.
+    run: lines.map((line) => filled(line, line.startsWith('#') ? String : quoteShell)).filter((line) => line !== '#'),
   };
 }
 

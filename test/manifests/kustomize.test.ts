@@ -26,13 +26,14 @@ const ROOT = join(MANIFESTS, '..');
 const [README = '', DOC = '', CONFIGURATION = ''] = ['README.md', 'docs/kubernetes.md', 'docs/configuration.md'].map(
   (page) => readFileSync(join(ROOT, page), 'utf8'),
 );
+const RESTORES = ['aks-engine', 'kubeadm'] as const;
 const OVERLAYS = ['aks-engine', 'kubeadm', 'k3s', 'rke2'];
 /** The versions of Kubernetes against whose API everything is checked; of PrometheusRules only the newest checker knows. */
 const KUBERNETES = ['1.25', '1.31', '1.37'];
 const COMPONENTS = kustomizations().filter(({ kustomization }) => kustomization.kind === 'Component');
 const COMPLETE = { skip: without('kubectl') };
 
-/** Each kustomization as it is; and each overlay with all components that none includes. */
+/** Each kustomization as it is; each overlay with all components that none includes; and each restore with its own. */
 const builds = COMPLETE.skip === false ? await buildAll() : [];
 
 t.test('kustomize builds every folder, and no component is left out', COMPLETE, (t) => {
@@ -414,7 +415,7 @@ t.test('a restore on each node, as its instructions say', COMPLETE, async (t) =>
   const text = readFileSync(join(MANIFESTS, 'restore', 'base', 'kustomization.yaml'), 'utf8');
   t.match(text, /create configmap etcd-snapshot-plan .*--from-file=plan\.json/);
   const [, from = '', to = ''] = /sed "s\/([^/]+)\/(\$node)\/g"/.exec(text) ?? [];
-  for (const name of ['aks-engine', 'kubeadm'] as const) {
+  for (const name of RESTORES) {
     const { yaml } = built(`restore/${name}`);
     const file = join(temporaryFolder('restore'), 'job.yaml');
     writeFileSync(file, yaml.replaceAll(from, to.replace('$node', 'master-1')));
@@ -437,6 +438,14 @@ t.test('a restore on each node, as its instructions say', COMPLETE, async (t) =>
     t.ok(work?.container.args?.includes(`${plan}/plan.json`));
     t.strictSame(work?.container.securityContext.capabilities.add, ['CHOWN', 'DAC_OVERRIDE', 'FOWNER']);
     t.strictSame(work?.pod.tolerations, [{ operator: 'Exists' }]);
+    t.equal(work && configOf(work).identityFile, undefined);
+    const [opening] = worksOf(built(`restore/${name} with an identity`));
+    const mount = opening?.container.volumeMounts?.find((each) => each.name === 'identity');
+    t.equal(opening && configOf(opening).identityFile, `${mount?.mountPath}/identity.txt`);
+    t.strictSame(
+      opening?.pod.volumes?.find((each) => each.name === 'identity'),
+      { name: 'identity', secret: { secretName: 'etcd-snapshot-identity' } },
+    );
   }
 });
 
@@ -517,7 +526,7 @@ async function buildAll(): Promise<Built[]> {
   );
   // Workload identity comes last, for it changes what the others bring; so it does in the alphabet.
   const free = COMPONENTS.map(({ dir }) => dir.slice(MANIFESTS.length + 1)).filter(
-    (dir) => !included.has(join(MANIFESTS, dir)),
+    (dir) => dir.startsWith('components/') && !included.has(join(MANIFESTS, dir)),
   );
   const complete = OVERLAYS.map(async (overlay) =>
     buildOwn(
@@ -529,7 +538,13 @@ async function buildAll(): Promise<Built[]> {
       { 'identity.yaml': identityExample() },
     ),
   );
-  return Promise.all([...plain.map(async ({ dir }) => build(dir)), ...complete]);
+  const restores = RESTORES.map(async (layout) => {
+    const text = readFileSync(join(MANIFESTS, 'restore', layout, 'kustomization.yaml'), 'utf8');
+    const local = text.replace('# components:', 'components:').replaceAll(/\.\.\//g, 'MANIFESTS/restore/');
+    const data = readFileSync(join(MANIFESTS, 'restore', layout, 'data.yaml'), 'utf8');
+    return buildOwn(`restore/${layout} with an identity`, local, { 'data.yaml': data });
+  });
+  return Promise.all([...plain.map(async ({ dir }) => build(dir)), ...complete, ...restores]);
 }
 
 /** The components with the keys are those of one overlay each. */
