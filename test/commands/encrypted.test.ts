@@ -1,16 +1,18 @@
 import { createHash } from 'node:crypto';
-import { readFile, writeFile } from 'node:fs/promises';
+import { readdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { zstdCompressSync } from 'node:zlib';
 import t from 'tap';
 import { generateIdentity } from '../../src/sealed/age-header.ts';
 import { Azurite } from '../support/azurite.ts';
 import { jsonOf, runCommand } from '../support/command.ts';
-import { EtcdCluster, findEtcd, restoreAndCount } from '../support/etcd.ts';
+import { EtcdCluster, findEtcd } from '../support/etcd.ts';
 import { FaultProxy, type Seen } from '../support/fault-proxy.ts';
-import { without } from '../support/judges.ts';
-import { mustRun, temporaryFolder, type Variables } from '../support/process.ts';
+import { SNAPSHOT } from '../support/fixtures.ts';
+import { temporaryFolder, type Variables } from '../support/process.ts';
+import { metadataOf, type Plan, RECORDED_NAME } from '../support/restored.ts';
 import { nextSecond } from '../support/until.ts';
-import { errorOf, MAIN, withTools } from '../support/worker.ts';
+import { errorOf, withTools } from '../support/worker.ts';
 
 interface Result {
   readonly name: string;
@@ -84,6 +86,9 @@ t.test('a backup is proven without a private key, and opened with one', async (t
     encoding: 'zstd+age',
   });
   t.match(await jsonOf(['inspect', file, name, '--identity', key], variables), { added: [], removed: [], changed: [] });
+  const planning = ['restore', '--plan', '--force', '--layout', 'kubeadm', name, '--identity', key];
+  const { steps } = await jsonOf<Plan>(planning, variables);
+  t.match(steps[0]?.run.at(-1), /^# the snapshot is encrypted: set SNAPSHOT_ENCRYPTION_IDENTITY_FILE/);
   const target = ['restore', '--force', '--name', 'm1', '--identity', key, '--data-dir'];
   t.match(await jsonOf([...target, join(dir, 'restored')], variables), { alreadyDone: false });
   t.match(await jsonOf([...target, join(dir, 'of-file'), file], variables), { alreadyDone: false });
@@ -102,37 +107,6 @@ t.test('a backup is proven without a private key, and opened with one', async (t
   for (const { fingerprint } of [mine, theirs, stranger]) t.match(message, fingerprint);
   t.equal((await runCommand(['verify', file, '--identity', wrong], {})).code, 2);
 });
-
-t.test(
-  'the docs, from the keys to the restore with age and zstd',
-  { skip: without('age') || without('zstd') },
-  async (t) => {
-    const [folder, programs] = [temporaryFolder('docs'), temporaryFolder('programs')];
-    await writeFile(join(programs, 'etcd-snapshot'), `#!/bin/sh\nexec '${process.execPath}' -- '${MAIN}' "$@"\n`, {
-      mode: 0o755,
-    });
-    const variables = variablesOf('docs');
-    const env = { ...variables, PATH: `${programs}:${variables['PATH']}` };
-    const inFolder = async (commands: string): Promise<string> =>
-      mustRun('sh', ['-ec', `cd ${folder}\n${commands}`], env);
-    const page = await readFile(join(import.meta.dirname, '..', '..', 'docs', 'sealed-snapshots.md'), 'utf8');
-    const chapters = page.slice(page.indexOf('\n## Encryption'), page.indexOf('\n## What the record says'));
-    const [keys = '', backup = '', drill = '', rewrap = '', restore = '', ...more] = [
-      ...chapters.matchAll(/^```sh\n([^]*?)^```$/gm),
-    ].map(([, commands = '']) => commands);
-    t.strictSame(more, []);
-    await inFolder(keys);
-    t.match(await inFolder(backup), 'uploaded successfully');
-    const [{ name = '', liveKeys = NaN } = {}] = await jsonOf<Partial<Result>[]>(['list'], variables);
-    t.match(await inFolder(drill), name);
-    await azurite.container('docs').getBlobClient(name).downloadToFile(join(folder, name));
-    const named = (commands: string): string =>
-      commands.replaceAll('kubernetes-etcd-snapshot_20260102_030405.db.zst.age', name);
-    t.match(await inFolder(named(rewrap)), name.replace('.db', '-r2.db'));
-    await inFolder(named(restore));
-    t.equal(await restoreAndCount(tools, join(folder, 'snapshot.db'), join(folder, 'again')), liveKeys);
-  },
-);
 
 t.test('encryption alone, recipients in a file, and a mixed container', async (t) => {
   const variables = variablesOf('mixed');
@@ -197,6 +171,31 @@ t.test('recipients and identities that are not valid end with 2 before anything 
     t.match(JSON.stringify(errorOf({ stderr })), 'SNAPSHOT_ENCRYPTION_RECIPIENTS_FILE');
     t.notMatch(stderr, secret);
   }
+});
+
+t.test('without an identity, the beginning of a blob must still be that of an encrypted one', async (t) => {
+  const client = azurite.container('beginnings');
+  await client.create();
+  const variables = variablesOf('beginnings');
+  const name = `${RECORDED_NAME}.age`;
+  for (const bytes of [SNAPSHOT, zstdCompressSync(SNAPSHOT), Buffer.from('age')]) {
+    const seal = { encoding: 'age', storedsize: String(bytes.length), storedsha256: sha256Of(bytes) };
+    const metadata = metadataOf({ ...seal, recipients: mine.fingerprint });
+    await client.getBlockBlobClient(name).upload(bytes, bytes.length, { metadata });
+    for (const command of [
+      ['verify', name],
+      ['restore', name, '--download', join(dir, 'beginning')],
+    ]) {
+      const { code, stderr } = await runCommand(command, variables);
+      t.equal(code, 11, `${command.join(' ')}: ${stderr}`);
+      t.match(errorOf({ stderr }).message, 'its blob is not encrypted with age');
+    }
+  }
+  t.strictSame(
+    (await readdir(dir)).filter((file) => file.startsWith('beginning')),
+    [],
+    'nothing was written',
+  );
 });
 
 t.test('a blob that reads back differently is rolled back, and a corrupt one is refused', async (t) => {

@@ -133,6 +133,7 @@ t.test('a download is stored as it is, or opened', async (t) => {
   );
   t.equal(plan.snapshot.name, sealed.name);
   const lines = plan.steps.flatMap(({ run }) => run);
+  t.notMatch(lines.join('\n'), /encrypted|^#$/m);
   t.ok(
     lines.some((line) => /--download \S+\.db --open$/.test(line)),
     lines.join('\n'),

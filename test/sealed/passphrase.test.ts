@@ -55,7 +55,7 @@ t.test('files that age itself has encrypted', { skip: skip || without('age') }, 
   const [plain, byAge] = [join(dir, 'plain.txt'), join(dir, 'by-age.txt')];
   await writeFile(plain, `${identity.secret.reveal()}\n`);
   for (const armor of ['', '-a']) {
-    const { code, stdout } = await onTerminal(`age -p ${armor} '${plain}' >'${byAge}'`, [
+    const { code, stdout } = await onTerminal(`age -p ${armor} -o '${byAge}' '${plain}'`, [
       ['Enter passphrase', `${PASSPHRASE}\n`],
       ['Confirm passphrase', `${PASSPHRASE}\n`],
     ]);
