@@ -178,7 +178,7 @@ function trustedLink(at: string, path: string): string | undefined {
   const isOurs = stats.uid === 0n || stats.uid === BigInt(geteuid?.() ?? 0);
   if (isOurs && ino === stats.ino && ctimeNs === stats.ctimeNs) return target;
   throw new UnsafeError(
-    `${printable(withNames(at))}, a part of ${printable(path)}, is a symbolic link that belongs to another user (uid ${stats.uid}).`,
+    `${printable(withNames(at))}, a part of ${printable(withNames(path))}, is a symbolic link that belongs to another user (uid ${stats.uid}).`,
     'Check where it points, and give the path without the link. Nothing was done.',
   );
 }

@@ -1,7 +1,7 @@
 import { Header, Parser, Pax, type ReadEntry } from 'tar';
 import { messageOf, VerificationError } from '../errors.ts';
 import { recognize } from '../snapshot/file-kind.ts';
-import { printable } from '../text.ts';
+import { excerpt, printable } from '../text.ts';
 
 /* The tar archive in a bundle. Anybody who knows the recipients can make one, so everything in it is checked before it is used. */
 
@@ -9,8 +9,12 @@ import { printable } from '../text.ts';
 export const MAX_CONTENT = 16 * 2 ** 20;
 export const MAX_ENTRIES = 10_000;
 
-/** Bytes of an archive, with its headers. */
-const MAX_ARCHIVE = 2 * MAX_CONTENT;
+/** Bytes of a path, and names in it. */
+const MAX_PATH = 1024;
+const MAX_DEPTH = 64;
+
+/** Bytes of an archive: each entry can have a PAX header. */
+const MAX_ARCHIVE = MAX_CONTENT + MAX_ENTRIES * 4096;
 
 const BLOCK = 512;
 
@@ -29,7 +33,7 @@ export interface ArchiveEntry {
 }
 
 /** The bytes of an archive, with PAX headers where a name needs them. */
-export async function* pack(entries: readonly ArchiveEntry[]): AsyncGenerator<Buffer, void, void> {
+export function* pack(entries: readonly ArchiveEntry[]): Generator<Buffer, void, void> {
   for (const { path, type, mode, mtime, content, target } of entries) {
     const fields = {
       ...{ path: type === 'Directory' ? `${path}/` : path, type, mode, mtime, uid: 0, gid: 0 },
@@ -50,7 +54,7 @@ export async function* pack(entries: readonly ArchiveEntry[]): AsyncGenerator<Bu
  * @param name of the bundle, for messages
  * @throws VerificationError when it is damaged, too large, or has an entry that a bundle never has; what reading throws
  */
-export async function unpack(name: string, bytes: AsyncIterable<Buffer>): Promise<ArchiveEntry[]> {
+export async function unpack(name: string, bytes: AsyncIterable<Buffer> | Iterable<Buffer>): Promise<ArchiveEntry[]> {
   const refuse = (problem: string): never => {
     throw new VerificationError(
       `${printable(name)} is not a valid bundle: ${problem}.`,
@@ -78,14 +82,14 @@ function parse(archive: Buffer): { entries: ArchiveEntry[]; problem: string | un
   const problems: string[] = [];
   const parser = new Parser({ strict: true });
   parser.on('error', (error: unknown) => problems.push(`its archive is damaged: ${messageOf(error)}`));
-  parser.on('ignoredEntry', ({ path }: ReadEntry) => problems.push(`${printable(path)} is of an unknown type`));
+  parser.on('ignoredEntry', ({ path }: ReadEntry) => problems.push(`${excerpt(path)} is of an unknown type`));
   parser.on('entry', (entry: ReadEntry) => {
     const pieces: Buffer[] = [];
     entry.on('data', (piece) => pieces.push(piece));
     entry.on('end', () => {
       const { path, type, mode = 0, mtime = new Date(0), linkpath } = entry;
       if (type !== 'File' && type !== 'OldFile' && type !== 'Directory' && type !== 'SymbolicLink') {
-        problems.push(`${printable(path)} is neither a file, a directory nor a symbolic link`);
+        problems.push(`${excerpt(path)} is neither a file, a directory nor a symbolic link`);
         return;
       }
       entries.push({
@@ -112,17 +116,24 @@ function parse(archive: Buffer): { entries: ArchiveEntry[]; problem: string | un
 
 /** Why these entries cannot be written below a directory without leaving it, in words that follow "it is not valid:". */
 function problemIn(entries: readonly ArchiveEntry[]): string | undefined {
+  if (entries.length === 0) return 'it is empty';
   if (entries.length > MAX_ENTRIES) return `it has more than ${MAX_ENTRIES} entries`;
   const types = new Map<string, ArchiveEntry['type']>();
   for (const { path, type, target } of entries) {
-    if (!isInnerPath(path)) return `${printable(path)} is not a path inside it`;
-    if (types.has(path)) return `it has ${printable(path)} twice`;
-    if (target !== undefined && !isInnerLink(path, target)) return `the link ${printable(path)} leaves it`;
+    if (!isInnerPath(path)) return `${excerpt(path)} is not a path inside it`;
+    if (types.has(path)) return `it has ${excerpt(path)} twice`;
+    if (target !== undefined && !isInnerLink(path, target)) return `the link ${excerpt(path)} leaves it`;
     types.set(path, type);
   }
+  const implied = new Set<string>();
   for (const path of types.keys()) {
-    const wrong = parentsOf(path).find((parent) => (types.get(parent) ?? 'Directory') !== 'Directory');
-    if (wrong !== undefined) return `${printable(path)} is below ${printable(wrong)}, which is not a directory`;
+    for (const parent of parentsOf(path)) {
+      const found = types.get(parent);
+      if (found === undefined) implied.add(parent);
+      else if (found !== 'Directory') return `${excerpt(path)} is below ${excerpt(parent)}, which is not a directory`;
+    }
+    // Each of them becomes a directory on the disk.
+    if (implied.size > MAX_ENTRIES) return `its paths have more than ${MAX_ENTRIES} directories`;
   }
   return undefined;
 }
@@ -135,10 +146,12 @@ export function parentsOf(path: string): string[] {
 
 /** Whether a path has only names, and no control characters. */
 export function isInnerPath(path: string): boolean {
-  if (path.length > 4096 || /[\p{Cc}\p{Cs}\u2028\u2029]/u.test(path)) return false;
-  return path
-    .split('/')
-    .every((part) => part !== '' && part !== '.' && part !== '..' && Buffer.byteLength(part) <= 255);
+  if (Buffer.byteLength(path) > MAX_PATH || /[\p{Cc}\p{Cs}\u2028\u2029]/u.test(path)) return false;
+  const parts = path.split('/');
+  return (
+    parts.length <= MAX_DEPTH &&
+    parts.every((part) => part !== '' && part !== '.' && part !== '..' && Buffer.byteLength(part) <= 255)
+  );
 }
 
 /**

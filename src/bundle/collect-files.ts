@@ -88,7 +88,7 @@ class Collector {
     const name = path.slice(1);
     if (this.entries.has(name)) return;
     if (!isInnerPath(name)) {
-      this.skipped.push({ path, why: 'has a name that is too long or has control characters' });
+      this.skipped.push({ path, why: 'has a path that is too long or too deep, or control characters in its name' });
       return;
     }
     // A listed link is not kept as a link.

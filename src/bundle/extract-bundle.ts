@@ -1,4 +1,5 @@
 import { chmod, mkdir, open, readdir, symlink, utimes } from 'node:fs/promises';
+import { basename, dirname, resolve } from 'node:path';
 import { geteuid } from 'node:process';
 import { HeldDirectory } from '../directories.ts';
 import { hasCode, UnsafeError } from '../errors.ts';
@@ -13,14 +14,17 @@ const PERMISSIONS = 0o755;
  * Writes the entries of a bundle into a new or empty directory, which no other user can access. Whatever fails, nothing remains in
  * it.
  * @param entries checked (archive.ts)
- * @throws UnsafeError when the directory has entries or belongs to another user; UsageError for the disk
+ * @throws UnsafeError when the directory has entries or belongs to another user; UsageError for the disk; the signal's reason
  */
-export async function extractBundle(entries: readonly ArchiveEntry[], dir: string): Promise<void> {
+export async function extractBundle(entries: readonly ArchiveEntry[], dir: string, signal: AbortSignal): Promise<void> {
   const held = await onDisk(`Creating ${printable(dir)}`, createDirectory(dir));
   const write = async (): Promise<void> => {
     const directories = directoriesOf(entries);
     for (const path of directories.keys()) await mkdir(held.at(path), { mode: 0o700 });
-    for (const entry of entries) await writeEntry(held, entry);
+    for (const entry of entries) {
+      signal.throwIfAborted();
+      await writeEntry(held, entry);
+    }
     // Only now: a directory can be recorded as one that cannot be written. What is in it comes first.
     for (const [path, entry] of [...directories].toReversed()) {
       if (entry !== undefined) await restoreAttributes(held.at(path), entry);
@@ -42,10 +46,13 @@ function directoriesOf(entries: readonly ArchiveEntry[]): Map<string, ArchiveEnt
 }
 
 async function createDirectory(dir: string): Promise<HeldDirectory> {
-  await mkdir(dir, { mode: 0o700 }).catch((error: unknown) => {
+  // No link that belongs to another user is followed, not even to create an empty directory.
+  const path = resolve(dir);
+  const place = HeldDirectory.open(dirname(path)).at(basename(path));
+  await mkdir(place, { mode: 0o700 }).catch((error: unknown) => {
     if (!hasCode(error, 'EEXIST')) throw error;
   });
-  const held = HeldDirectory.open(dir);
+  const held = HeldDirectory.open(place);
   const { uid } = held.stats();
   if (uid !== geteuid?.()) throw refused(dir, `belongs to another user (uid ${uid})`);
   if ((await readdir(held.path)).length > 0) throw refused(dir, 'is not empty');

@@ -5,7 +5,7 @@ import type { BundleKeys } from '../snapshot/record.ts';
 import { bundleName } from '../snapshot/snapshot-name.ts';
 import type { BlobStore } from '../store/store.ts';
 import type { StagedUpload } from '../store/upload.ts';
-import { type ArchiveEntry, pack } from './archive.ts';
+import { type ArchiveEntry, pack, unpack } from './archive.ts';
 import { fingerprintsOf } from './key-fingerprints.ts';
 
 /** A bundle is always compressed and encrypted, whatever the snapshots are. */
@@ -40,11 +40,14 @@ export async function uploadBundle(
   readBack: 'full' | 'off',
 ): Promise<StoredBundle> {
   const name = bundleName(snapshot);
+  const archive = [...pack(entries)];
+  // What cannot be extracted would be noticed only in a disaster.
+  await unpack(name, archive);
   const upload = store.startUpload(name, { isReadBack: readBack === 'full', contentMd5: 'off' }, ofSnapshot.uploadId);
   const sealer = await sealing.start(upload, ENCODING);
   try {
     const hash = createHash('sha256');
-    for await (const piece of pack(entries)) {
+    for (const piece of archive) {
       hash.update(piece);
       await sealer.write(piece);
     }

@@ -25,7 +25,7 @@ export async function bundle(context: Context, { operands, options }: Arguments)
   const withoutKey = authoritiesWithoutKey(entries);
   if (typeof dir === 'string') {
     const { extractBundle } = await import('../bundle/extract-bundle.ts');
-    await extractBundle(entries, dir);
+    await extractBundle(entries, dir, context.signal);
   }
   const count = counted(entries.filter(({ type }) => type === 'File').length, 'file');
   const summary =

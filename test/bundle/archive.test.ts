@@ -3,29 +3,13 @@ import { join } from 'node:path';
 import { gzipSync, zstdCompressSync } from 'node:zlib';
 import t from 'tap';
 import { Header, Pax } from 'tar';
-import { type ArchiveEntry, MAX_CONTENT, pack, unpack } from '../../src/bundle/archive.ts';
+import { type ArchiveEntry, MAX_CONTENT, MAX_ENTRIES, pack, unpack } from '../../src/bundle/archive.ts';
 import { VerificationError } from '../../src/errors.ts';
 import { mustRun, run, temporaryFolder } from '../support/process.ts';
 import { Random } from '../support/random.ts';
+import { archive, END, entry, paxHeader } from '../support/tar.ts';
 
 const dir = temporaryFolder('archive');
-
-type Fields = ConstructorParameters<typeof Pax>[0];
-
-/** One entry as another program could write it. */
-function raw(fields: Fields, content = Buffer.alloc(0)): Buffer {
-  const all = { mode: 0o644, mtime: new Date(0), size: content.length, type: 'File' as const, ...fields };
-  const block = Buffer.alloc(512);
-  const needsPax = new Header(all).encode(block, 0);
-  const padding = Buffer.alloc(-content.length & 511);
-  return Buffer.concat([...(needsPax ? [new Pax(all).encode()] : []), block, content, padding]);
-}
-
-const END = Buffer.alloc(1024);
-
-function archive(...entries: readonly Buffer[]): Buffer {
-  return Buffer.concat([...entries, END]);
-}
 
 async function* pieces(bytes: Buffer): AsyncGenerator<Buffer, void, void> {
   for (let at = 0; at < bytes.length; at += 7001) yield bytes.subarray(at, at + 7001);
@@ -35,10 +19,8 @@ async function read(bytes: Buffer): Promise<ArchiveEntry[]> {
   return unpack('x', pieces(bytes));
 }
 
-async function written(entries: readonly ArchiveEntry[]): Promise<Buffer> {
-  const all: Buffer[] = [];
-  for await (const piece of pack(entries)) all.push(piece);
-  return Buffer.concat(all);
+function written(entries: readonly ArchiveEntry[]): Buffer {
+  return Buffer.concat([...pack(entries)]);
 }
 
 function file(path: string, content = path, mode = 0o600): ArchiveEntry {
@@ -58,7 +40,7 @@ const SAMPLE: readonly ArchiveEntry[] = [
 ];
 
 t.test('an archive has what was put into it, and GNU tar reads it', async (t) => {
-  const bytes = await written(SAMPLE);
+  const bytes = written(SAMPLE);
   t.strictSame(await read(bytes), SAMPLE);
   const [path, out] = [join(dir, 'own.tar'), join(dir, 'own')];
   await writeFile(path, bytes);
@@ -68,6 +50,15 @@ t.test('an archive has what was put into it, and GNU tar reads it', async (t) =>
     if (type === 'File') t.strictSame(await readFile(join(out, name)), content, name);
   }
   t.equal((await readFile(join(out, 'etc/link'))).toString(), 'certificate');
+});
+
+t.test('as many files with as long names as a bundle can have', async (t) => {
+  const name = 'n'.repeat(250);
+  const size = Math.floor(MAX_CONTENT / MAX_ENTRIES);
+  const entries = Array.from({ length: MAX_ENTRIES }, (_, index) => {
+    return file(`${name}/${name}/${name}/${index}`, 'x'.repeat(size));
+  });
+  t.equal((await unpack('x', pack(entries))).length, MAX_ENTRIES);
 });
 
 t.test('archives of GNU tar can be read, in each of its formats', async (t) => {
@@ -86,37 +77,42 @@ t.test('archives of GNU tar can be read, in each of its formats', async (t) => {
 });
 
 t.test('hostile archives are refused', async (t) => {
-  const link = (path: string, linkpath: string): Buffer => raw({ path, linkpath, type: 'SymbolicLink' });
-  const good = raw({ path: 'a' });
+  const link = (path: string, linkpath: string): Buffer => entry({ path, linkpath, type: 'SymbolicLink' });
+  const good = entry({ path: 'a' });
   const header = Buffer.from(good);
   header[0] = 0x62;
   const huge = Buffer.alloc(512);
   new Header({ path: 'a', size: 8e9, type: 'File', mtime: new Date(0) }).encode(huge, 0);
-  const many = Array.from({ length: 10_001 }, (_, index) => raw({ path: `f${index}` }));
+  const many = Array.from({ length: 10_001 }, (_, index) => entry({ path: `f${index}` }));
   const long = 'n'.repeat(300);
+  // Each of them is short for an archive, and all of them are millions of directories.
+  const deep = Array.from({ length: 400 }, (_, index) => entry({ path: `${index}/${'d/'.repeat(40)}f` }));
   const cases: Record<string, readonly [Buffer, RegExp]> = {
-    'an absolute path': [archive(raw({ path: '/etc/passwd' })), /not a path inside/],
-    'a parent': [archive(raw({ path: '../a' })), /not a path inside/],
-    'a parent within': [archive(raw({ path: 'a/../../b' })), /not a path inside/],
-    'the directory itself': [archive(raw({ path: './', type: 'Directory' })), /not a path inside/],
-    'an empty name': [archive(raw({ path: 'a//b' })), /not a path inside/],
-    'a line feed': [archive(raw({ path: 'a\nb' })), /not a path inside|damaged/],
-    'a name that is too long': [archive(raw({ path: long })), /not a path inside/],
+    'an absolute path': [archive(entry({ path: '/etc/passwd' })), /not a path inside/],
+    'a parent': [archive(entry({ path: '../a' })), /not a path inside/],
+    'a parent within': [archive(entry({ path: 'a/../../b' })), /not a path inside/],
+    'the directory itself': [archive(entry({ path: './', type: 'Directory' })), /not a path inside/],
+    'an empty name': [archive(entry({ path: 'a//b' })), /not a path inside/],
+    'a line feed': [archive(entry({ path: 'a\nb' })), /not a path inside|damaged/],
+    'a name that is too long': [archive(entry({ path: long })), /not a path inside/],
+    'a path that is too long': [archive(entry({ path: 'long/'.repeat(60).repeat(4) })), /not a path inside/],
+    'a path that is too deep': [archive(entry({ path: `${'d/'.repeat(64)}f` })), /not a path inside/],
+    'too many directories': [archive(...deep), /more than 10000 directories/],
     'a path twice': [archive(good, good), /twice/],
-    'a directory and a file': [archive(raw({ path: 'a/', type: 'Directory' }), good), /twice/],
+    'a directory and a file': [archive(entry({ path: 'a/', type: 'Directory' }), good), /twice/],
     'an absolute link': [archive(link('l', '/etc')), /leaves it/],
     'a link to the parent': [archive(link('l', '..')), /leaves it/],
     'a link beyond the parent': [archive(link('d/l', '../../x')), /leaves it/],
     'a link that goes up later': [archive(link('a/l', '../b/../c')), /leaves it/],
     'a link to nothing': [archive(link('l', '\0')), /leaves it|damaged/],
-    'a file below a link': [archive(link('l', 'd'), raw({ path: 'l/f' })), /is below l/],
-    'a file below a later link': [archive(raw({ path: 'l/f' }), link('l', 'd')), /is below l/],
-    'a file below a file': [archive(good, raw({ path: 'a/b' })), /is below a/],
-    'a hard link': [archive(good, raw({ path: 'h', linkpath: 'a', type: 'Link' })), /neither a file/],
-    'a FIFO': [archive(raw({ path: 'p', type: 'FIFO' })), /neither a file/],
-    'a device': [archive(raw({ path: 'c', type: 'CharacterDevice' })), /neither a file/],
-    'a contiguous file': [archive(raw({ path: 'c', type: 'ContiguousFile' })), /neither a file/],
-    'an unknown type': [archive(raw({ path: 's', type: 'SparseFile' })), /unknown type|neither a file/],
+    'a file below a link': [archive(link('l', 'd'), entry({ path: 'l/f' })), /is below l/],
+    'a file below a later link': [archive(entry({ path: 'l/f' }), link('l', 'd')), /is below l/],
+    'a file below a file': [archive(good, entry({ path: 'a/b' })), /is below a/],
+    'a hard link': [archive(good, entry({ path: 'h', linkpath: 'a', type: 'Link' })), /neither a file/],
+    'a FIFO': [archive(entry({ path: 'p', type: 'FIFO' })), /neither a file/],
+    'a device': [archive(entry({ path: 'c', type: 'CharacterDevice' })), /neither a file/],
+    'a contiguous file': [archive(entry({ path: 'c', type: 'ContiguousFile' })), /neither a file/],
+    'an unknown type': [archive(entry({ path: 's', type: 'SparseFile' })), /unknown type|neither a file/],
     'a wrong checksum': [archive(header), /damaged/],
     'a size beyond the end': [Buffer.concat([huge, Buffer.alloc(2048)]), /damaged|truncated/],
     'too many files': [archive(...many), /more than 10000/],
@@ -125,7 +121,11 @@ t.test('hostile archives are refused', async (t) => {
     gzip: [gzipSync(archive(good)), /not a tar archive/],
     zstd: [zstdCompressSync(archive(good)), /not a tar archive/],
     text: [Buffer.from('keys'.repeat(500)), /not a tar archive/],
-    'too many bytes': [Buffer.alloc(2 * MAX_CONTENT + 1), /larger than/],
+    'a parent in a PAX header': [archive(paxHeader('ExtendedHeader', 'path=../x'), good), /not a path inside/],
+    'an absolute path in a PAX header': [archive(paxHeader('ExtendedHeader', 'path=/x'), good), /not a path inside/],
+    'a size in a PAX header': [archive(paxHeader('ExtendedHeader', 'size=99999999999'), good), /damaged|truncated/],
+    'no entries': [archive(new Pax({ path: 'x' }).encode()), /is empty/],
+    'too many bytes': [Buffer.alloc(4 * MAX_CONTENT), /larger than/],
   };
   for (const [what, [bytes, message]] of Object.entries(cases)) {
     await t.rejects(read(bytes), { name: 'VerificationError', message, exitCode: 11 }, what);
@@ -133,7 +133,7 @@ t.test('hostile archives are refused', async (t) => {
 });
 
 t.test('damaged archives are refused or read as they are, and never crash', async (t) => {
-  const bytes = await written(SAMPLE);
+  const bytes = written(SAMPLE);
   const random = new Random(23);
   let refused = 0;
   for (let round = 0; round < 2000; round++) {
