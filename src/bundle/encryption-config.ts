@@ -4,6 +4,8 @@ import { at, list, parseDocument } from '../restore/pod-manifest.ts';
 export interface EncryptionKey {
   /** Such as `aescbc`, `secretbox` or `kms`; `identity` reads what is not encrypted, and has no name. */
   readonly provider: string;
+  /** What the provider writes: a key management service has `v1` and `v2`, which cannot read each other's; others have `v1`. */
+  readonly version: string;
   readonly name: string;
   /** As it is written in the file; undefined for a key management service and for `identity`. */
   readonly secret: string | undefined;
@@ -32,12 +34,15 @@ export function encryptionKeysIn(text: string): EncryptionKey[] | undefined {
 function keysOf(entry: unknown): EncryptionKey[] {
   if (typeof entry !== 'object' || entry === null) return [];
   return Object.entries(entry).flatMap(([provider, settings]: [string, unknown]): EncryptionKey[] => {
-    if (provider === 'identity') return [{ provider, name: '', secret: undefined }];
+    if (provider === 'identity') return [{ provider, version: '', name: '', secret: undefined }];
     const service = at(settings, 'name');
-    if (provider === 'kms' && typeof service === 'string') return [{ provider, name: service, secret: undefined }];
+    if (provider === 'kms' && typeof service === 'string') {
+      const version = at(settings, 'apiVersion') === 'v2' ? 'v2' : 'v1';
+      return [{ provider, version, name: service, secret: undefined }];
+    }
     return list(at(settings, 'keys')).flatMap((key) => {
       const [name, secret] = [at(key, 'name'), at(key, 'secret')];
-      return typeof name === 'string' && typeof secret === 'string' ? [{ provider, name, secret }] : [];
+      return typeof name === 'string' && typeof secret === 'string' ? [{ provider, version: 'v1', name, secret }] : [];
     });
   });
 }

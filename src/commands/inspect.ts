@@ -1,7 +1,7 @@
 import { ExitCode, UsageError, WorkerError } from '../errors.ts';
 import { type Member, title } from '../member.ts';
 import { assertAgrees, membersToRestore, namesVoters } from '../restore/initial-members.ts';
-import { SecretCounter, type SecretCount } from '../snapshot/encrypted-secrets.ts';
+import { providerText, SecretCounter, type SecretCount } from '../snapshot/encrypted-secrets.ts';
 import { countResources, isLater, type KeyEntry, KeyScanner, type LiveKey, LiveKeys } from '../snapshot/keys.ts';
 import type { SnapshotRecord } from '../snapshot/record.ts';
 import { signatureText } from '../snapshot/signature-state.ts';
@@ -126,10 +126,10 @@ function describe(
     return [member.id, member.name, member.isLearner ? 'learner' : 'voter', member.peerURLs.join(',')];
   });
   const resourceRows = resources.map((resource) => [resource.name, String(resource.keys), humanSize(resource.bytes)]);
-  const secretRows = secrets.map(({ provider, keyName, count }) => [
-    String(count),
-    provider === 'identity' ? 'none' : provider,
-    keyName || '-',
+  const secretRows = secrets.map((secret) => [
+    String(secret.count),
+    secret.provider === 'identity' ? 'none' : providerText(secret),
+    secret.keyName || '-',
   ]);
   const largestRows = largest.map((key) => [humanSize(key.size), keyText(key.key)]);
   const lines = [

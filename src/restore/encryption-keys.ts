@@ -1,6 +1,6 @@
 import type { EncryptionKey } from '../bundle/encryption-config.ts';
-import type { SecretCount } from '../snapshot/encrypted-secrets.ts';
-import { counted } from '../text.ts';
+import { providerText, type SecretCount } from '../snapshot/encrypted-secrets.ts';
+import { counted, printable } from '../text.ts';
 
 /** Keys that the API server of a restored cluster will have. */
 export interface KnownKeys {
@@ -18,12 +18,13 @@ export function unreadableSecrets(secrets: readonly SecretCount[], known: KnownK
   const { keys, where } = known;
   return secrets
     .filter((secret) => !isReadable(secret, keys))
-    .map(({ provider, keyName, count }) => {
+    .map((secret) => {
+      const { provider, keyName, count } = secret;
       const what = counted(count, 'Secret');
       const [needs, are] = count === 1 ? ['needs', 'is'] : ['need', 'are'];
       if (provider === 'identity') return `${what} ${are} not encrypted, and ${where} has no provider identity.`;
       if (provider === 'unknown') return `${what} ${are} encrypted in an unknown way.`;
-      return `${what} ${needs} key ${keyName} of ${provider}, which ${where} does not have.`;
+      return `${what} ${needs} key ${printable(keyName)} of ${providerText(secret)}, which ${where} does not have.`;
     });
 }
 
@@ -36,8 +37,8 @@ export function totalCount(secrets: readonly SecretCount[]): number {
   return secrets.reduce((sum, { count }) => sum + count, 0);
 }
 
-function isReadable({ provider, keyName }: SecretCount, keys: readonly EncryptionKey[]): boolean {
+function isReadable({ provider, version, keyName }: SecretCount, keys: readonly EncryptionKey[]): boolean {
   // Without an encryption configuration the API server reads what is not encrypted.
   if (keys.length === 0) return provider === 'identity';
-  return keys.some((key) => key.provider === provider && key.name === keyName);
+  return keys.some((key) => key.provider === provider && key.version === version && key.name === keyName);
 }

@@ -4,6 +4,8 @@ import { isLater, type KeyEntry } from './keys.ts';
 export interface SecretCount {
   /** Such as `aescbc`, `secretbox` or `kms`; `identity` for what is not encrypted; `unknown` for a form that is not known. */
   readonly provider: string;
+  /** Of the provider's form: a key management service has `v1` and `v2`, others only `v1`; empty where there is no key. */
+  readonly version: string;
   /** Name of the key; empty for `identity` and `unknown`. */
   readonly keyName: string;
   readonly count: number;
@@ -15,7 +17,7 @@ const PREFIX = Buffer.from('/registry/secrets/');
 const MARK = Buffer.from('k8s:enc:');
 
 /** An encrypted value begins with provider, version and name of the key. */
-const FORM = /^k8s:enc:([a-z0-9]{1,32}):[a-z0-9]{1,32}:([^:]{1,253}):/;
+const FORM = /^k8s:enc:([a-z0-9]{1,32}:[a-z0-9]{1,32}:[^:]{1,253}):/;
 
 /** Counts live Secrets by how they are encrypted, among entries in any order. */
 export class SecretCounter {
@@ -31,17 +33,23 @@ export class SecretCounter {
   /** The most frequent form first. */
   counts(): SecretCount[] {
     const live = [...this.#last.values()].filter(({ isTombstone }) => !isTombstone);
-    const byForm = Map.groupBy(live, ({ form }) => form);
-    return Array.from(byForm, ([form, { length: count }]) => {
-      const [provider = '', keyName = ''] = form.split(':');
-      return { provider, keyName, count };
-    }).toSorted((a, b) => b.count - a.count || (a.provider + a.keyName < b.provider + b.keyName ? -1 : 1));
+    return [...Map.groupBy(live, ({ form }) => form)]
+      .toSorted(([a, one], [b, other]) => other.length - one.length || (a < b ? -1 : 1))
+      .map(([form, { length: count }]) => {
+        const [provider = '', version = '', keyName = ''] = form.split(':');
+        return { provider, version, keyName, count };
+      });
   }
 }
 
-/** Provider and name of the key, separated by a colon. */
+/** For messages. */
+export function providerText({ provider, version }: Pick<SecretCount, 'provider' | 'version'>): string {
+  return provider === 'kms' ? `kms ${version}` : provider;
+}
+
+/** Provider, version and name of the key, separated by colons. */
 function formOf(value: Buffer): string {
-  if (!value.subarray(0, MARK.length).equals(MARK)) return 'identity:';
-  const [, provider, keyName] = FORM.exec(value.toString('utf8', 0, 400)) ?? [];
-  return provider === undefined ? 'unknown:' : `${provider}:${keyName}`;
+  if (!value.subarray(0, MARK.length).equals(MARK)) return 'identity';
+  const [, form = 'unknown'] = FORM.exec(value.toString('utf8', 0, 400)) ?? [];
+  return form;
 }

@@ -356,8 +356,8 @@ t.test('the record has fingerprints, and keys are compared before a restore', as
   });
 
   const secrets = [
-    { provider: 'aescbc', keyName: 'key2', count: 2 },
-    { provider: 'secretbox', keyName: 'old', count: 1 },
+    { provider: 'aescbc', version: 'v1', keyName: 'key2', count: 2 },
+    { provider: 'secretbox', version: 'v1', keyName: 'old', count: 1 },
   ];
   t.strictSame((await jsonOf<{ secrets: object[] }>(['inspect', name], variables)).secrets, secrets);
   t.match((await runCommand(['inspect', name], variables)).stdout, /2 +aescbc +key2\n +1 +secretbox +old/);
