@@ -1,4 +1,4 @@
-import { mkdir, readFile, symlink, writeFile } from 'node:fs/promises';
+import { chmod, chown, mkdir, readFile, symlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import t from 'tap';
 import { generateIdentity } from '../../src/sealed/age-header.ts';
@@ -8,6 +8,8 @@ import { EtcdCluster, findEtcd } from '../support/etcd.ts';
 import { Host } from '../support/host.ts';
 import { noNamespaces } from '../support/namespace.ts';
 import { mustRun, temporaryFolder, type Variables } from '../support/process.ts';
+import { nextSecond } from '../support/until.ts';
+import { OTHER_USER } from '../support/users.ts';
 
 interface Result {
   readonly name: string;
@@ -110,4 +112,71 @@ t.test('k3s', { skip }, async (t) => {
   t.ok(stored.has('var/lib/rancher/k3s/server/cred/encryption-config.json'));
   t.ok(stored.has('etc/rancher/k3s/config.yaml'));
   t.notOk([...stored.keys()].some((path) => path.includes('/db')));
+});
+
+t.test('RKE2', { skip }, async (t) => {
+  const data = join(dir, 'rke2-data');
+  for (const path of ['server/tls', 'server/cred', 'agent/pod-manifests']) {
+    await mkdir(join(data, path), { recursive: true });
+  }
+  await writeFile(join(data, 'server/tls/server-ca.crt'), ca.crt);
+  await writeFile(join(data, 'server/tls/server-ca.key'), ca.key);
+  await writeFile(join(data, 'server/cred/encryption-config.json'), config);
+  await writeFile(join(data, 'server/token'), 'K10abc::server:def\n');
+  await writeFile(join(data, 'agent/pod-manifests/etcd.yaml'), 'kind: Pod\n');
+  const disks = { '/var/lib/rancher/rke2': data };
+  const host = await Host.make(join(dir, 'rke2'), { disks, files: {}, variables: variablesOf('rke2') });
+  const { name, bundle } = await backUp(host);
+  t.match(bundle, { missing: [], skipped: [], authoritiesWithoutKey: [], keys: { token: /^[0-9a-f]{16}$/ } });
+  const stored = await filesIn('rke2', name);
+  t.ok(stored.has('var/lib/rancher/rke2/agent/pod-manifests/etcd.yaml'));
+  t.ok(stored.has('var/lib/rancher/rke2/server/cred/encryption-config.json'));
+});
+
+t.test('AKS Engine, with keys that belong to another user', { skip }, async (t) => {
+  const apiServer = (path: string): string => `
+spec:
+  containers:
+    - command: [/hyperkube, kube-apiserver, --encryption-provider-config=${path}]
+`;
+  const files = {
+    'kubernetes/certs/ca.crt': ca.crt,
+    'kubernetes/certs/apiserver.key': ca.key,
+    'kubernetes/certs/etcdserver.key': ca.key,
+    'kubernetes/manifests/kube-apiserver.yaml': apiServer('/etc/kubernetes/config.yaml'),
+    'kubernetes/config.yaml': config,
+    'kubernetes/azure.json': '{}\n',
+    'default/etcd': 'DAEMON_ARGS=\n',
+  };
+  const host = await Host.make(join(dir, 'aks'), { disks: {}, files, variables: variablesOf('aks-engine') });
+  const [own, manifest] = ['certs/etcdserver.key', 'manifests/kube-apiserver.yaml'].map((path) => {
+    return join(host.dir, 'etc/kubernetes', path);
+  });
+  await chown(own ?? '', OTHER_USER, OTHER_USER);
+  await chmod(own ?? '', 0o600);
+  // As the pod of the component does it.
+  const backUpWith = async (capabilities: string): Promise<[number | null, Result]> => {
+    const command = `setpriv --bounding-set ${capabilities} -- etcd-snapshot backup --json`;
+    const { code, stdout } = await host.shell(command);
+    return [code, JSON.parse(stdout) as Result];
+  };
+  const [without, { bundle: incomplete }] = await backUpWith('-all');
+  t.equal(without, 3);
+  t.match(incomplete.missing, [{ path: '/etc/kubernetes/certs/etcdserver.key', why: /permission denied/ }]);
+  await nextSecond();
+  const [code, { name, bundle }] = await backUpWith('-all,+dac_override');
+  t.equal(code, 0);
+  t.match(bundle, {
+    missing: [],
+    authoritiesWithoutKey: [],
+    keys: { cas: { length: 1 }, serviceAccount: { length: 1 } },
+  });
+  const stored = await filesIn('aks-engine', name);
+  for (const path of Object.keys(files)) t.ok(stored.has(`etc/${path}`), path);
+
+  await nextSecond();
+  await writeFile(manifest ?? '', apiServer('/etc/elsewhere/config.yaml'));
+  const [elsewhere, { bundle: lacking }] = await backUpWith('-all,+dac_override');
+  t.equal(elsewhere, 3);
+  t.strictSame(lacking.missing, [{ path: '/etc/elsewhere/config.yaml', why: 'does not exist' }]);
 });

@@ -445,6 +445,7 @@ t.test('with the bundle, each layout mounts what the component for it mounts', {
     const { spec } = job.spec.jobTemplate.spec.template;
     const [wanted, container] = [containers[0], spec.containers[0]];
     for (const variable of wanted.env) t.ok(has(container.env, variable), `${layout}: ${variable.name}`);
+    t.strictSame(container.securityContext.capabilities.add, wanted.securityContext?.capabilities.add, layout);
     for (const mount of wanted.volumeMounts) t.ok(has(container.volumeMounts, mount), `${layout}: ${mount.mountPath}`);
     for (const volume of volumes) t.ok(has(spec.volumes, volume), `${layout}: ${volume.name}`);
   }

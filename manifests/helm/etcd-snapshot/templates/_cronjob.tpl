@@ -99,6 +99,9 @@ spec:
                 readOnlyRootFilesystem: true
                 capabilities:
                   drop: [ALL]
+                  {{- with $job.capabilities }}
+                  add: {{ toJson . }}
+                  {{- end }}
               {{- with $job.resources }}
               resources:
                 {{- toYaml . | nindent 16 }}

@@ -1,12 +1,14 @@
 {{/*
 Where installers keep etcd's client certificate (src/etcd/tls.ts finds it there by itself), and which nodes have it. All but the
 first mount three files and not their directory, which also contains the keys of etcd's certificate authorities. `keys` is what
-`bundle.enabled` mounts.
+`bundle.enabled` mounts, and `capabilities` what it needs to read them.
 */}}
 {{- define "etcd-snapshot.layouts" -}}
 aks-engine:
   name: aks-engine
   keys: { keys: { path: /etc/kubernetes, type: Directory } }
+  # etcdserver.key and etcdpeer….key belong to etcd, mode 0600.
+  capabilities: [DAC_OVERRIDE]
   directory: /etc/kubernetes/certs
   {{- include "etcd-snapshot.controlPlane" . | nindent 2 }}
 kubeadm:
