@@ -47,9 +47,10 @@ export async function finishBackup(
   try {
     const catalogue = await store.list(fresh);
     const snapshot = assertListed(catalogue, fresh);
-    const plan = planRetention(catalogue, config, new Date(), { snapshot, anomalies: fresh.anomalies });
+    const now = new Date();
+    const plan = planRetention(catalogue, config, now, { snapshot, anomalies: fresh.anomalies });
     warnAboutClock(fresh.committedAt, snapshot.storedAt, warnings);
-    warnAboutCatalogue(plan, warnings);
+    warnAboutCatalogue(plan, warnings, now);
     const { anomalies } = plan;
     const retention = await applyRetention(store, plan, { dryRun: false, warnings, log });
     const { failure } = retention;

@@ -60,8 +60,8 @@ export class Bundling {
   }
 
   /**
-   * Stores the bundle of a snapshot that is not committed yet, and reads it back. No problem of a bundle ends the backup.
-   * @throws Interrupted
+   * Stores the bundle of a snapshot that is not committed yet, and reads it back. A problem of a bundle does not end the backup.
+   * @throws Interrupted; StorageError when another worker has stored its bundle under this name
    */
   async store(store: BlobStore, owner: BundleOwner, readBack: 'full' | 'off'): Promise<BundleResult> {
     const collected = await collect(this.#items);
@@ -79,6 +79,8 @@ export class Bundling {
       return this.#reported({ ...found, stored, problem: lacking(missing) });
     } catch (error) {
       if (!(error instanceof StorageError) && !(error instanceof VerificationError)) throw error;
+      // The snapshot of that worker must not lose its name: it has its bundle already.
+      if (error instanceof StorageError && error.code === 'BlobAlreadyExists') throw error;
       return this.#reported({ ...notStored(afterColon(error.message).replace(/\.$/, '')), ...found });
     }
   }

@@ -76,6 +76,7 @@ export async function backup(context: Context): Promise<Outcome & { readonly nam
       ...done,
       isEncrypted: record.recipients !== undefined,
       isSigned: keyId !== undefined,
+      isBundleComplete: bundle && bundle.problem === undefined,
       isReadBack: readBack.state === 'done',
       clientCertificateExpiresAt,
     }),

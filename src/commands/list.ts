@@ -13,7 +13,7 @@ export async function list(context: Context): Promise<Outcome> {
   const store = await openStore(context);
   const now = new Date();
   const plan = planRetention(await store.list(), context.config.retention, now);
-  warnAboutCatalogue(plan, new Warnings(context.log));
+  warnAboutCatalogue(plan, new Warnings(context.log), now);
   const place = `container ${store.containerName}${store.prefix === '' ? '' : `, prefix ${store.prefix}`}`;
   const text =
     plan.decisions.length === 0
@@ -22,6 +22,7 @@ export async function list(context: Context): Promise<Outcome> {
           table(plan, now),
           '',
           ...recipients(plan),
+          ...bundles(plan),
           ...signers(plan, context.signatures),
           ...explanations(plan),
           verdict(plan),
@@ -58,6 +59,12 @@ function recipients({ decisions }: RetentionPlan<StoredBlob>): string[] {
   return countEach(decisions.flatMap(({ snapshot: { record } }) => record?.recipients?.join(', ') ?? [])).map(
     (line) => `encrypted for ${line}`,
   );
+}
+
+/** How many snapshots have their keys with them, where any has. */
+function bundles({ own }: RetentionPlan<StoredBlob>): string[] {
+  const { length } = own.filter(({ bundle }) => bundle !== undefined);
+  return length === 0 ? [] : [`with a bundle: ${counted(length, 'snapshot')}`];
 }
 
 /** Who signed the snapshots that count, where any is signed or keys are configured; of the others, `explanations` says it. */

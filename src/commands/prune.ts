@@ -25,7 +25,7 @@ export async function prune(context: Context, { options }: Arguments): Promise<O
   const now = new Date();
 
   const plan = planRetention(await store.list(), { rules, previousClusterIds: [...previousClusterIds, ...named] }, now);
-  warnAboutCatalogue(plan, warnings);
+  warnAboutCatalogue(plan, warnings, now);
   const dryRun = options['dry-run'] === true;
   const retention = await applyRetention(store, plan, { dryRun, warnings, log });
   const partialFailure = partialFailureOf(plan, retention);

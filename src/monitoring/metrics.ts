@@ -34,6 +34,9 @@ export const METRICS = {
   },
   etcd_snapshot_backup_encrypted: { help: '1 when the last stored snapshot is encrypted, 0 when it is not.' },
   etcd_snapshot_backup_signed: { help: '1 when the record of the last stored snapshot is signed, 0 when it is not.' },
+  etcd_snapshot_backup_bundle_complete: {
+    help: '1 when the bundle of the last stored snapshot is stored and has all listed files, 0 when not; NaN without SNAPSHOT_BUNDLE.',
+  },
   etcd_snapshot_backup_retention_state: {
     help: '1 for the state in which retention ended in the last successful run, 0 for the others.',
     label: 'state',
@@ -83,13 +86,15 @@ interface StoredBackup {
   readonly isReadBack: boolean;
   readonly isEncrypted: boolean;
   readonly isSigned: boolean;
+  /** Undefined where no bundle is configured. */
+  readonly isBundleComplete: boolean | undefined;
   readonly retention: { readonly state: string; readonly kept: number | null; readonly removed: readonly string[] };
   readonly anomalies: readonly string[];
   readonly clientCertificateExpiresAt: Date | null;
 }
 
 export function backupMetrics(backup: StoredBackup): Samples {
-  const { facts, storedSize, durationsMs, isReadBack, isEncrypted, isSigned } = backup;
+  const { facts, storedSize, durationsMs, isReadBack, isEncrypted, isSigned, isBundleComplete } = backup;
   const { retention, anomalies, clientCertificateExpiresAt } = backup;
   return {
     etcd_snapshot_backup_duration_seconds: (durationsMs['total'] ?? NaN) / 1000,
@@ -103,6 +108,7 @@ export function backupMetrics(backup: StoredBackup): Samples {
     etcd_snapshot_backup_read_back_ok: Number(isReadBack),
     etcd_snapshot_backup_encrypted: Number(isEncrypted),
     etcd_snapshot_backup_signed: Number(isSigned),
+    etcd_snapshot_backup_bundle_complete: isBundleComplete === undefined ? NaN : Number(isBundleComplete),
     etcd_snapshot_backup_retention_state: Object.fromEntries(
       RETENTION_STATES.map((state) => [state, Number(state === retention.state)]),
     ),

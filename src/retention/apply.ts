@@ -1,6 +1,6 @@
 import { ExitCode, StorageError, WorkerError } from '../errors.ts';
 import type { Log, Warnings } from '../log.ts';
-import { isUntrusted } from '../snapshot/inventory.ts';
+import { isOrphan, isUntrusted, withoutTheirBundle } from '../snapshot/inventory.ts';
 import type { StoredBlob } from '../store/catalogue.ts';
 import type { BlobStore } from '../store/store.ts';
 import { afterColon, counted } from '../text.ts';
@@ -54,7 +54,10 @@ export async function applyRetention(
       log.info('deleted snapshot', { name: snapshot.name, reasons });
       if (bundle === undefined) continue;
       const obstacle = await store.remove(bundle.name, bundle.etag);
-      if (obstacle === undefined) continue;
+      if (obstacle === undefined) {
+        log.info('deleted bundle', { name: bundle.name });
+        continue;
+      }
       warnings.add(`The bundle ${bundle.name} of a deleted snapshot remains: it is ${obstacle}.`, 'Delete it by hand.');
     }
   } catch (error) {
@@ -80,7 +83,9 @@ export async function applyRetention(
 
 /** The field `retention` of JSON results. */
 export function retentionJson({ state, kept, removed, decisions }: Retention): object {
-  const shown = decisions.map(({ snapshot, keep, reasons }) => ({ name: snapshot.name, keep, reasons }));
+  const shown = decisions.map(({ snapshot: { name, bundle }, keep, reasons }) => {
+    return { name, ...(bundle && { bundle: bundle.name }), keep, reasons };
+  });
   return { state, kept, removed, decisions: shown };
 }
 
@@ -100,26 +105,28 @@ export function held(subject: string, anomalies: readonly string[]): WorkerError
 }
 
 /** Warns about what is ignored: a clock was wrong, or metadata was copied, changed or forged. */
-export function warnAboutCatalogue(plan: RetentionPlan<StoredBlob>, warnings: Warnings): void {
-  for (const { sentence, hint } of uncounted(plan)) warnings.add(sentence, hint);
+export function warnAboutCatalogue(plan: RetentionPlan<StoredBlob>, warnings: Warnings, now: Date): void {
+  for (const { sentence, hint } of uncounted(plan, now)) warnings.add(sentence, hint);
 }
 
 interface Uncounted {
-  readonly what: 'dates' | 'records' | 'signatures';
+  readonly what: 'dates' | 'records' | 'signatures' | 'bundle';
   readonly sentence: string;
   readonly hint: string;
 }
 
-/** A sentence for each kind of snapshot that is ignored or missing, and what to do about it. */
-export function uncounted({
-  futureDated,
-  former,
-  malformed,
-  missing,
-}: Pick<RetentionPlan<StoredBlob>, 'futureDated' | 'former' | 'malformed' | 'missing'>): Uncounted[] {
+/** Milliseconds. A bundle is stored before its snapshot: that of a backup that still runs must not alarm anybody. */
+const ORPHANED_MS = 3_600_000;
+
+type Doubtful = Pick<RetentionPlan<StoredBlob>, 'own' | 'futureDated' | 'former' | 'malformed' | 'missing'>;
+
+/** A sentence for each kind of blob that is ignored or missing, and what to do about it. */
+export function uncounted({ own, futureDated, former, malformed, missing }: Doubtful, now: Date): Uncounted[] {
   const bad = malformed.filter((blob) => isUntrusted(blob) && blob.signature?.state === 'bad');
   const unsigned = malformed.filter((blob) => isUntrusted(blob) && blob.signature?.state !== 'bad');
-  const others = malformed.filter((blob) => !isUntrusted(blob));
+  const others = malformed.filter((blob) => !isUntrusted(blob) && !isOrphan(blob));
+  const orphans = malformed.filter(isOrphan).filter(({ storedAt }) => now.getTime() - storedAt.getTime() > ORPHANED_MS);
+  const withoutBundle = withoutTheirBundle(own);
   return [
     {
       blobs: futureDated,
@@ -138,6 +145,18 @@ export function uncounted({
       what: 'records' as const,
       sentence: `Blobs that do not count as snapshots are left unchanged: ${such(others)} (${others[0]?.problem}).`,
       hint: 'Find out who copied or changed them: `etcd-snapshot list` shows the reason for each.',
+    },
+    {
+      blobs: orphans,
+      what: 'bundle' as const,
+      sentence: `Bundles without their snapshot are left unchanged: ${such(orphans)}. A run was killed, or somebody deleted the snapshots.`,
+      hint: 'Delete them by hand when their keys are no longer needed.',
+    },
+    {
+      blobs: withoutBundle,
+      what: 'bundle' as const,
+      sentence: `The bundles of snapshots are missing, or were replaced: ${such(withoutBundle)}.`,
+      hint: 'Find out who deleted or changed them. Take another backup while the keys are still there.',
     },
     {
       blobs: bad,

@@ -89,12 +89,14 @@ export function takeInventory<T extends CataloguedBlob>(
   });
 }
 
+const ORPHAN = 'it is the bundle of a snapshot that is not there';
+
 /** Each snapshot with its bundle, which is then no blob of its own. A bundle without its snapshot is no snapshot. */
 export function withBundles<T extends CataloguedBlob>(blobs: readonly T[]): T[] {
   const bundles = new Map(blobs.filter(({ bundleOf }) => bundleOf !== undefined).map((blob) => [blob.name, blob]));
   const taken = new Set<T>();
   const joined = blobs.map((blob) => {
-    const bundle = blob.record && bundles.get(bundleName(blob.name));
+    const bundle = blob.record?.bundleSha256 === undefined ? undefined : bundles.get(bundleName(blob.name));
     if (bundle === undefined || bundle.bundleOf !== blob.record?.uploadId) return blob;
     taken.add(bundle);
     const { name, etag, size, isLeased = false } = bundle;
@@ -102,9 +104,7 @@ export function withBundles<T extends CataloguedBlob>(blobs: readonly T[]): T[] 
   });
   return joined
     .filter((blob) => !taken.has(blob))
-    .map((blob) =>
-      blob.bundleOf === undefined ? blob : uncounted(blob, 'it is the bundle of a snapshot that is not there'),
-    );
+    .map((blob) => (blob.bundleOf === undefined ? blob : uncounted(blob, ORPHAN)));
 }
 
 function uncounted<T extends CataloguedBlob>(blob: T, problem: string): T {
@@ -157,6 +157,16 @@ export function isSame(a: StoredIdentity, b: StoredIdentity): boolean {
 
 export function isRecorded<T extends CataloguedBlob>(blob: T): blob is Recorded<T> {
   return blob.record !== undefined;
+}
+
+/** Whether it is a bundle without its snapshot. */
+export function isOrphan({ problem }: CataloguedBlob): boolean {
+  return problem === ORPHAN;
+}
+
+/** Snapshots whose bundle is gone, or was replaced by another blob. */
+export function withoutTheirBundle<T extends CataloguedBlob>(snapshots: readonly Recorded<T>[]): Recorded<T>[] {
+  return snapshots.filter(({ record, bundle }) => record.bundleSha256 !== undefined && bundle === undefined);
 }
 
 /** Blobs with metadata of this tool that are no snapshots, here or elsewhere. */
