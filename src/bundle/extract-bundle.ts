@@ -11,19 +11,29 @@ import { type ArchiveEntry, parentsOf } from './archive.ts';
 const PERMISSIONS = 0o755;
 
 /**
- * Writes the entries of a bundle into a new or empty directory, which no other user can access. Whatever fails, nothing remains in
- * it.
+ * Writes the entries of a bundle into a new or empty directory, which no other user can access. Whatever fails, nothing of them
+ * remains in it.
  * @param entries checked (archive.ts)
- * @throws UnsafeError when the directory has entries or belongs to another user; UsageError for the disk; the signal's reason
+ * @throws UnsafeError when the directory has or gets other entries, or belongs to another user; UsageError for the disk; the
+ *   signal's reason
  */
 export async function extractBundle(entries: readonly ArchiveEntry[], dir: string, signal: AbortSignal): Promise<void> {
   const held = await onDisk(`Creating ${printable(dir)}`, createDirectory(dir));
+  const created = new Set<string>();
+  const make = async (path: string, making: Promise<unknown>): Promise<void> => {
+    await making.catch((error: unknown) => {
+      if (hasCode(error, 'EEXIST')) throw refused(dir, `is in use: another program created ${printable(path)} in it`);
+      created.add(path);
+      throw error;
+    });
+    created.add(path);
+  };
   const write = async (): Promise<void> => {
     const directories = directoriesOf(entries);
-    for (const path of directories.keys()) await mkdir(held.at(path), { mode: 0o700 });
+    for (const path of directories.keys()) await make(path, mkdir(held.at(path), { mode: 0o700 }));
     for (const entry of entries) {
       signal.throwIfAborted();
-      await writeEntry(held, entry);
+      if (entry.type !== 'Directory') await make(entry.path, writeEntry(held, entry));
     }
     // Only now: a directory can be recorded as one that cannot be written. What is in it comes first.
     for (const [path, entry] of [...directories].toReversed()) {
@@ -33,7 +43,8 @@ export async function extractBundle(entries: readonly ArchiveEntry[], dir: strin
   try {
     await onDisk(`Extracting to ${printable(dir)}`, write());
   } catch (error) {
-    await held.empty().catch(() => {});
+    // What another program created stays.
+    await held.empty((name) => !created.has(name)).catch(() => {});
     throw error;
   }
 }
@@ -63,7 +74,6 @@ async function createDirectory(dir: string): Promise<HeldDirectory> {
 async function writeEntry(held: HeldDirectory, entry: ArchiveEntry): Promise<void> {
   const path = held.at(entry.path);
   if (entry.target !== undefined) return symlink(entry.target, path);
-  if (entry.type === 'Directory') return undefined;
   const file = await open(path, 'wx', 0o600);
   try {
     await file.writeFile(entry.content);

@@ -2,6 +2,7 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
 import { METRICS } from '../../src/monitoring/metrics.ts';
+import { generateIdentity } from '../../src/sealed/age-header.ts';
 import { Azurite } from '../support/azurite.ts';
 import { makeAuthority } from '../support/certificates.ts';
 import { ConnectProxy } from '../support/connect-proxy.ts';
@@ -96,6 +97,7 @@ t.test('a backup is reported with its measurements', { skip }, async (t) => {
   t.equal(metrics.get(`etcd_snapshot_backup_snapshots_kept{${LABELS}}`), 1);
   t.equal(await valueOf('backup_retention_state', 'state="off"'), 1);
   t.equal(await valueOf('backup_retention_state', 'state="held"'), 0);
+  t.ok(Number.isNaN(await valueOf('backup_bundle_complete')), 'there is none');
   for (const phase of ['storage', 'members', 'stream', 'commit', 'readBack', 'retention']) {
     t.equal(
       await valueOf('backup_phase_duration_seconds', `phase="${phase}"`),
@@ -122,7 +124,7 @@ t.test('a drill is reported, and the metrics of the backup stay', { skip: skip |
   t.equal(await valueOf('drill_recovery_duration_seconds'), recoveryMs / 1000);
   t.equal(await valueOf('drill_phase_duration_seconds', 'phase="start"'), (durationsMs['start'] ?? NaN) / 1000);
   for (const [key, value] of before) {
-    if (key.startsWith('etcd_snapshot_backup')) t.equal((await pushed()).get(key), value, key);
+    if (key.startsWith('etcd_snapshot_backup')) t.ok(Object.is((await pushed()).get(key), value), key);
   }
   t.match(words(), /restorable: [\d.]+ \w+ with etcd [\d.]+ in [\d.]+ s$/);
   t.strictSame(switchboard.asked.splice(0), [], 'no ping for a drill');
@@ -165,7 +167,7 @@ t.test('a run that failed leaves the last success in place', { skip }, async (t)
       [],
       'nothing is gone',
     );
-    const changed = [...after].filter(([key, value]) => before.get(key) !== value).map(([key]) => key);
+    const changed = [...after].filter(([key, value]) => !Object.is(before.get(key), value)).map(([key]) => key);
     t.strictSame(
       changed.filter((key) => key.startsWith('etcd_')).map((key) => key.split('{')[0]),
       ['etcd_snapshot_backup_last_run_exit_code', 'etcd_snapshot_backup_last_run_timestamp_seconds'],
@@ -304,4 +306,13 @@ t.test('a termination message that cannot be written does not fail the backup', 
     t.match(stderr, /cannot write termination message to .*(ENOENT|EISDIR)/);
   }
   t.throws(() => readFileSync(join(dir, 'nowhere')), 'it is not created');
+});
+
+t.test('an incomplete bundle is reported, and a complete one', { skip }, async (t) => {
+  const { recipient } = await generateIdentity('x25519');
+  const sealed = { ...WORKING, SNAPSHOT_ENCRYPTION_RECIPIENTS: recipient };
+  await worker(t, [], { ...sealed, SNAPSHOT_BUNDLE: `${authority.ca},${join(dir, 'nowhere')}` }, 3);
+  t.equal(await valueOf('backup_bundle_complete'), 0);
+  await worker(t, [], { ...sealed, SNAPSHOT_BUNDLE: authority.ca }, 0);
+  t.equal(await valueOf('backup_bundle_complete'), 1);
 });
