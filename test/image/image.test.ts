@@ -111,6 +111,19 @@ t.test('Node uses the compile cache, and has nothing to add to it', async (t) =>
   }
 });
 
+t.test('the program uses its code caches: a backup that can write to them has nothing to add', async (t) => {
+  const container = (await mustRun('podman', ['create', IMAGE])).trim();
+  const copy = folderOnDisk('code-caches');
+  await mustRun('podman', ['cp', `${container}:/app/compile-cache/.`, copy]);
+  await mustRun('podman', ['rm', container]);
+  const state = async (): Promise<string> => mustRun('find', [copy, '-type', 'f', '-printf', '%P %i %s %T@\n']);
+  const before = await state();
+  t.match(before, /-0\/\S+\.cjs \d+ \d{5}/);
+  const { code, stderr } = await inContainer('-v', `${copy}:/app/compile-cache`, ...(await options()), IMAGE);
+  t.equal(code, 0, stderr);
+  t.equal(await state(), before);
+});
+
 t.test('host names are resolved as in any Debian', async (t) => {
   const look = "require('node:dns').lookup('localhost', (error, address) => console.log(error ?? address))";
   t.match(await inContainer('--entrypoint', 'node', IMAGE, '-e', look), { stdout: /^(127\.0\.0\.1|::1)\n$/ });
