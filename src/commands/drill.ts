@@ -88,7 +88,10 @@ export async function drill(context: Context, { operands: [operand], options }: 
     const sample = await sampleOf(context, file, facts);
     const ofServer = await watch.time('compare', compareServer(server.connection, facts, sample));
     const ofRecord = record === undefined ? [] : compareRecord(record, facts);
-    const ofKeys = known === undefined ? [] : compareKeys(await countSecrets(context, file, facts), known, warnings);
+    const secrets = known === undefined ? [] : await countSecrets(context, file, facts);
+    const unreadable = known === undefined ? [] : unreadableSecrets(secrets, known);
+    for (const problem of unreadable) warnings.add(problem, FIND);
+    const ofKeys = known === undefined ? [] : compareKeys(secrets, known);
     const ofPlan = record === undefined ? [] : [planCheck(source, record, facts)];
     const checks = [...ofRecord, ...ofServer, ...ofKeys, ...ofPlan];
 
@@ -109,7 +112,7 @@ export async function drill(context: Context, { operands: [operand], options }: 
       },
       summary: verdict,
       measured: drillMetrics(recoveryMs, durationsMs),
-      ...(ok ? {} : { partialFailure: differenceIn(name, checks) }),
+      ...(ok ? {} : { partialFailure: failureOf(name, checks, ofKeys, unreadable) }),
     };
   } finally {
     await server?.stop();
@@ -161,8 +164,7 @@ async function compareServer(
 }
 
 /** Whether the API server could read the Secrets. */
-function compareKeys(secrets: readonly SecretCount[], known: KnownKeys, warnings: Warnings): Check[] {
-  for (const problem of unreadableSecrets(secrets, known)) warnings.add(problem, FIND);
+function compareKeys(secrets: readonly SecretCount[], known: KnownKeys): Check[] {
   if (!known.hasConfig) return [];
   return [same(`Secrets that ${known.where} can read`, totalCount(secrets), readableCount(secrets, known))];
 }
@@ -218,10 +220,19 @@ function problemOf({ what, expected, found }: Check): string {
   return `${what} cannot be created: ${afterColon(String(found)).replace(/\.$/, '')}`;
 }
 
-function differenceIn(name: string, checks: readonly Check[]): VerificationError {
-  const problems = checks.filter(({ ok }) => !ok).map(problemOf);
+/** @param unreadable which Secrets the compared keys cannot read, in sentences */
+function failureOf(
+  name: string,
+  checks: readonly Check[],
+  ofKeys: readonly Check[],
+  unreadable: readonly string[],
+): VerificationError {
+  const failed = checks.filter(({ ok }) => !ok);
+  if (failed.every((check) => ofKeys.includes(check))) {
+    return new VerificationError(`The data restored from ${name} is right, but: ${unreadable.join(' ')}`, FIND);
+  }
   return new VerificationError(
-    `The data restored from ${name} differs: ${problems.join('; ')}.`,
+    `The data restored from ${name} differs: ${failed.map(problemOf).join('; ')}.`,
     'Run the drill with an older snapshot, take a new one, and check the member from which this one was taken.',
   );
 }

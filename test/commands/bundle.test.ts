@@ -370,7 +370,10 @@ t.test('the record has fingerprints, and keys are compared before a restore', as
   t.notOk((await readdir(dir)).includes('refused-data'));
   const restored = await jsonOf<Result>([...restore, join(dir, 'data')], variables);
   t.match(restored.findings.join(), missing, 'of the bundle it is a warning');
-  t.match(await jsonOf(['drill', name], variables, 11), { ok: false });
+  const drilled = await runCommand(['drill', name, '--json'], variables);
+  t.equal(drilled.code, 11);
+  t.match(JSON.parse(drilled.stdout), { ok: false });
+  t.match(errorOf(drilled), { message: missing, hint: /^Find the encryption configuration/ });
   const complete = join(dir, 'complete.yaml');
   const text = await readFile(config, 'utf8');
   const entry = '- secretbox: { keys: [{ name: old, secret: b2xk }] }';
