@@ -76,6 +76,8 @@ const LOOKS: readonly (readonly [RegExp, string])[] = [
   [/-----BEGIN/, 'a PEM'],
   [/^\s*eyJ[\w-]+\.[\w-]+\.[\w-]*\s*$/, 'a token'],
   [/AGE-SECRET-KEY-/i, 'a private key'],
+  // Base64 of a PEM and of an identity file, and an Ed25519 key in DER.
+  [/^\s*(LS0tLS1CRUdJ|QUdFLVNFQ1JF|IyBwdWJsaWMga2V5|IyBjcmVhdGVk|MC4CAQAwBQYDK2V)/, 'a private key'],
   [/\bsig=.|AccountKey=|SharedAccessSignature=/i, 'a key or a signature'],
   // Keys of storage accounts, DER in base64, secrets of applications.
   [/^\s*([\w+/]{42,}={1,2}|MII[\w+/=\s-]{40,}|[\w.~-]{3}\dQ~[\w.~-]{30,})\s*$/, 'a key or a password'],
