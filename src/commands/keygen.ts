@@ -51,7 +51,7 @@ export async function keygen(context: Context, { operands: [operand = ''], optio
   const { fingerprint: recipient } = identity;
   context.log.info('keys made', { dir, recipient, keyId });
   const width = Math.max(...files.map(({ name }) => name.length));
-  const summary = `The keys are in ${printable(dir)}; ${recipient} is the recipient, and ${keyId} the key ID of signatures.`;
+  const summary = `The keys are in ${printable(dir)}; ${recipient} is the fingerprint of the recipient, and ${keyId} the key ID of signatures.`;
   return {
     text: [
       ...files.map(({ name, use }) => `${name.padEnd(width)}  ${use}`),
