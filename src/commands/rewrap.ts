@@ -3,11 +3,12 @@ import type { ArchiveEntry } from '../bundle/archive.ts';
 import type { SealingConfig } from '../config/config.ts';
 import { UsageError, VerificationError } from '../errors.ts';
 import { Warnings } from '../log.ts';
-import { isSameSnapshot } from '../retention/superseded.ts';
+import { isSameSnapshot, isTrustedLike } from '../retention/superseded.ts';
 import type { Sealing } from '../sealed/sealing.ts';
 import { isRecorded, type Recorded } from '../snapshot/inventory.ts';
 import { type SnapshotRecord, toolName } from '../snapshot/record.ts';
-import { type Encoding, isCompressed, snapshotName } from '../snapshot/snapshot-name.ts';
+import { type Encoding, formOf, isCompressed, MAX_FORM, snapshotName } from '../snapshot/snapshot-name.ts';
+import { signatureText } from '../snapshot/signature-state.ts';
 import { factsOf, isFileName, type SnapshotSource } from '../snapshot/source.ts';
 import { assertReadable } from '../snapshot/stored-form.ts';
 import type { Verdict, VerifiedSnapshot } from '../snapshot/verify/verdict.ts';
@@ -33,7 +34,7 @@ export async function rewrap(context: Context, { operands, options }: Arguments)
   const sealing = await Sealing.prepare(sealingConfig(context, options), warnings);
   const store = await openStore(context);
   const rewrapped: Rewrapped[] = [];
-  for (const operand of operands) rewrapped.push(await rewrapOne(context, store, operand, options, sealing));
+  for (const operand of operands) rewrapped.push(await rewrapOne(context, store, operand, options, sealing, warnings));
   const recipients = sealing.recipients.join(', ');
   const lines = rewrapped.map(({ from, name, alreadyDone }) =>
     alreadyDone ? `${from} is already stored for ${recipients}: ${name}` : `${from} is now also stored as ${name}.`,
@@ -69,6 +70,7 @@ async function rewrapOne(
   operand: string,
   options: Arguments['options'],
   sealing: Sealing,
+  warnings: Warnings,
 ): Promise<Rewrapped> {
   const { log } = context;
   if (isFileName(operand)) {
@@ -78,14 +80,17 @@ async function rewrapOne(
   const catalogue = await store.list();
   const snapshot = assertCounts(source, catalogue);
   assertSignable(context, snapshot);
+  warnAboutSigning(context, snapshot, warnings);
   const forms = catalogue.filter(isRecorded).filter((blob) => isSameSnapshot(blob, snapshot));
-  const done = forms.find(({ record }) => hasSame(record.recipients ?? [], sealing.recipients));
+  const done = forms
+    .filter((form) => isTrustedLike(form, snapshot))
+    .find(({ record }) => hasSame(record.recipients ?? [], sealing.recipients));
   if (done !== undefined) return { from: source.name, name: done.name, alreadyDone: true };
   assertReadable(source.name, source.stored);
   const { takenAt, encoding: old } = snapshot.record;
   const isZstd = [old, context.config.sealing?.encoding].some((each) => each !== undefined && isCompressed(each));
   const encoding: Encoding = isZstd ? 'zstd+age' : 'age';
-  const name = snapshotName(store.prefix, takenAt, encoding, nextForm(store.prefix, takenAt, catalogue));
+  const name = snapshotName(store.prefix, takenAt, encoding, nextForm(store.prefix, takenAt, forms, catalogue));
   const { openBundle } = await import('../bundle/read-bundle.ts');
   const bundle =
     snapshot.record.bundleSha256 === undefined
@@ -97,11 +102,19 @@ async function rewrapOne(
   return { from: source.name, name, alreadyDone: false };
 }
 
-/** Greater than those of all blobs of that second, a bundle without its snapshot included. */
-function nextForm(prefix: string, takenAt: Date, catalogue: readonly StoredBlob[]): number {
+/** Greater than those of all its forms and not that of any blob. @throws UsageError */
+function nextForm(
+  prefix: string,
+  takenAt: Date,
+  forms: readonly StoredBlob[],
+  catalogue: readonly StoredBlob[],
+): number {
   const stem = snapshotName(prefix, takenAt).replace(/\.db$/, '');
-  const ends = catalogue.flatMap(({ name }) => (name.startsWith(stem) ? [name.slice(stem.length)] : []));
-  return 1 + Math.max(1, ...ends.map((end) => Number(/^-r(\d{1,4})\./.exec(end)?.[1] ?? 1)));
+  const isTaken = (form: number): boolean => catalogue.some(({ name }) => name.startsWith(`${stem}-r${form}.`));
+  let form = 1 + Math.max(...forms.map(({ name }) => formOf(name)));
+  while (isTaken(form)) form += 1;
+  if (form <= MAX_FORM) return form;
+  throw new UsageError(`There is no free name for another form of ${stem}.`, 'Delete old forms of this snapshot.');
 }
 
 /** @throws VerificationError for a blob that the catalogue does not count as a snapshot */
@@ -120,6 +133,15 @@ function assertSignable({ signatures }: Context, { name, signature }: StoredBlob
   throw new UsageError(
     `${printable(name)} is signed, and there is no key to sign its new form.`,
     'Set SNAPSHOT_SIGNING_KEY_FILE.',
+  );
+}
+
+/** Without verification keys anything can be stored again, and is signed then. */
+function warnAboutSigning({ signatures }: Context, { name, signature }: StoredBlob, warnings: Warnings): void {
+  if (signatures?.signingKeyId === undefined || signature === undefined || signature.state === 'valid') return;
+  warnings.add(
+    `${printable(name)} is ${signatureText(signature)}, and its new form is signed by ${signatures.signingKeyId}.`,
+    'Make sure that it comes from your cluster. With SNAPSHOT_VERIFICATION_KEYS_FILE only signed snapshots are used.',
   );
 }
 
@@ -156,7 +178,8 @@ async function storeAs(
     const { uploadBundle } = await import('../bundle/upload-bundle.ts');
     const bundle = source.bundle && (await uploadBundle(store, { name, upload }, source.bundle, sealing, 'full'));
     const ofBundle = { bundleSha256: bundle?.sha256, bundleKeys: bundle?.keys };
-    const record = { ...source.record, ...seal, ...ofBundle, uploadId: upload.uploadId, tool: toolName(version) };
+    const ofUpload = { uploadId: upload.uploadId, tool: toolName(version) };
+    const record = { ...source.record, ...countedIn(snapshot, source.record), ...seal, ...ofBundle, ...ofUpload };
     const { etag } = await upload.commit(snapshot, record);
     const stored = { name, etag, upload, snapshot, seal, sealing };
     const { refusal } = await readBackStored(store, stored, 'full', startProgress);
@@ -168,6 +191,13 @@ async function storeAs(
     progress.end();
     sealer.close();
   }
+}
+
+/** What the verifier found, because a record without a signature can say anything of it. */
+function countedIn({ facts }: VerifiedSnapshot, { liveKeys }: SnapshotRecord): Partial<SnapshotRecord> {
+  const { hash, revision, totalKeys, totalSize } = facts;
+  // Undefined when there was no memory to count them.
+  return { hash, revision, totalKeys, totalSize, liveKeys: facts.liveKeys ?? liveKeys };
 }
 
 /** @throws VerificationError when it is corrupt, or does not match its record */

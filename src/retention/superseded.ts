@@ -9,6 +9,11 @@ export function isSameSnapshot(one: Recorded<CataloguedBlob>, other: Recorded<Ca
   return identityOf(one) === identityOf(other);
 }
 
+/** Whether the signature of a form says at least as much as that of another one. */
+export function isTrustedLike(form: CataloguedBlob, other: CataloguedBlob): boolean {
+  return trustIn(form) >= trustIn(other);
+}
+
 /** Blobs of which `rewrap` has made a later form, each with the last form of that snapshot. */
 export function findSuperseded<T extends CataloguedBlob>(
   own: readonly Recorded<T>[],
@@ -18,7 +23,7 @@ export function findSuperseded<T extends CataloguedBlob>(
     const [last, ...older] = forms.toSorted((a, b) => formOf(b.name) - formOf(a.name));
     if (last === undefined) continue;
     for (const each of older) {
-      if (formOf(each.name) < formOf(last.name) && trustIn(each) <= trustIn(last)) superseded.set(each, last);
+      if (formOf(each.name) < formOf(last.name) && isTrustedLike(last, each)) superseded.set(each, last);
     }
   }
   return superseded;

@@ -5,6 +5,9 @@ export type Encoding = (typeof ENCODINGS)[number];
 const NAME =
   /kubernetes-etcd-snapshot_(\d{4})(\d{2})(\d{2})_(\d{2})(\d{2})(\d{2})(?:\.db(?:\.zst)?(?:\.age)?|-r([2-9]|[1-9]\d{1,3})\.db(?:\.zst)?\.age)$/;
 
+/** The greatest number of a form in a name. */
+export const MAX_FORM = 9999;
+
 const SUFFIXES: Readonly<Record<Encoding, string>> = { 'zstd+age': '.zst.age', zstd: '.zst', age: '.age' };
 
 /**

@@ -139,6 +139,62 @@ t.test('a signed snapshot stays signed', async (t) => {
   t.match(pruned, { removed: [name], findings: [] }, 'the old form is not missed');
 });
 
+t.test('forms that somebody else stored neither stop a new one nor take its name', async (t) => {
+  const variables: Variables = { ...environment, ...azurite.variables('planted') };
+  await jsonOf(['keygen', join(dir, 'planted')], {});
+  const signing = { ...variables, SNAPSHOT_SIGNING_KEY_FILE: join(dir, 'planted', 'signing.pem') };
+  const { name } = await jsonOf<Result>(['backup'], { ...signing, ...ENCRYPTED });
+  const container = azurite.container('planted');
+  const bytes = await container.getBlobClient(name).downloadToBuffer();
+  const { signature: _, keyid: __, ...unsigned } = (await container.getBlobClient(name).getProperties()).metadata ?? {};
+  const forged = { ...unsigned, uploadid: 'ab'.repeat(16), recipients: renewed.fingerprint };
+  const put = async (form: number, metadata: Record<string, string>): Promise<void> => {
+    const planted = container.getBlockBlobClient(name.replace('.db', `-r${form}.db`));
+    await planted.upload(bytes, bytes.length, { metadata });
+  };
+  await put(2, {});
+  await put(9999, {});
+  await put(3, forged);
+  const { rewrapped } = await jsonOf<Rewrapped>(['rewrap', name, ...TO_NEW], signing);
+  t.match(rewrapped, [{ name: name.replace('.db', '-r4.db'), alreadyDone: false }]);
+  t.match(await jsonOf(['verify', rewrapped[0]?.name ?? '', '--identity', newKey], variables), { checked: 'content' });
+  await put(9998, { ...forged, uploadid: 'cd'.repeat(16), recipients: old.fingerprint });
+  const full = await runCommand(['rewrap', name, '--recipients', stranger.recipient, '--identity', oldKey], signing);
+  t.equal(full.code, 2, full.stderr);
+  t.match(errorOf(full).message, 'no free name');
+});
+
+t.test(
+  'what is not signed by a known key is signed with a warning, and what its record says is counted again',
+  async (t) => {
+    const variables: Variables = { ...environment, ...azurite.variables('resigned') };
+    await jsonOf(['keygen', join(dir, 'resigned')], {});
+    const { name } = await jsonOf<Result>(['backup'], variables);
+    const blob = azurite.container('resigned').getBlobClient(name);
+    const { metadata = {} } = await blob.getProperties();
+    await blob.setMetadata({ ...metadata, revision: '999999', totalkeys: '1', livekeys: '1', hash: 'abc' });
+    const signing = { ...variables, SNAPSHOT_SIGNING_KEY_FILE: join(dir, 'resigned', 'signing.pem') };
+    const { rewrapped, findings } = await jsonOf<Rewrapped & { findings: string[] }>(
+      ['rewrap', name, ...TO_NEW],
+      signing,
+    );
+    t.ok(findings.some((finding) => /is unsigned, and its new form is signed by [0-9a-f]{16}\.$/.test(finding)));
+    const [renewedForm] = (
+      await jsonOf<(Listed & Record<string, unknown>)[]>(['list'], {
+        ...variables,
+        SNAPSHOT_VERIFICATION_KEYS_FILE: join(dir, 'resigned', 'verification.pem'),
+      })
+    ).filter((each) => each.name === rewrapped[0]?.name);
+    t.match(renewedForm, {
+      signature: { state: 'valid' },
+      revision: Number(metadata['revision']),
+      totalKeys: Number(metadata['totalkeys']),
+      liveKeys: Number(metadata['livekeys']),
+      hash: metadata['hash'],
+    });
+  },
+);
+
 t.test('what cannot be rewrapped, and nothing is stored', async (t) => {
   const variables: Variables = { ...environment, ...azurite.variables('refused') };
   const { name } = await jsonOf<Result>(['backup'], { ...variables, ...ENCRYPTED });
