@@ -5,6 +5,7 @@ import { METRICS } from '../../src/monitoring/metrics.ts';
 import { generateIdentity } from '../../src/sealed/age-header.ts';
 import { Azurite } from '../support/azurite.ts';
 import { makeAuthority } from '../support/certificates.ts';
+import { runCommand } from '../support/command.ts';
 import { ConnectProxy } from '../support/connect-proxy.ts';
 import { EtcdCluster, findEtcd } from '../support/etcd.ts';
 import { FaultProxy } from '../support/fault-proxy.ts';
@@ -13,7 +14,7 @@ import { findJudge, without } from '../support/judges.ts';
 import { Listener } from '../support/listener.ts';
 import { collect, type Finished, freePort, run, temporaryFolder, type Variables } from '../support/process.ts';
 import { parseMetrics, Pushgateway } from '../support/prometheus.ts';
-import { until } from '../support/until.ts';
+import { nextSecond, until } from '../support/until.ts';
 import { runWorker, startWorker, withTools } from '../support/worker.ts';
 
 const TOKEN = 'ping~token~that~no~output~may~show';
@@ -94,6 +95,8 @@ t.test('a backup is reported with its measurements', { skip }, async (t) => {
   t.equal(metrics.get(`etcd_snapshot_backup_verification_ok{${LABELS}}`), 1);
   t.equal(metrics.get(`etcd_snapshot_backup_read_back_ok{${LABELS}}`), 1);
   t.equal(metrics.get(`etcd_snapshot_backup_anomalies{${LABELS}}`), 0);
+  t.equal(metrics.get(`etcd_snapshot_backup_encrypted{${LABELS}}`), 0);
+  t.equal(metrics.get(`etcd_snapshot_backup_signed{${LABELS}}`), 0);
   t.equal(metrics.get(`etcd_snapshot_backup_snapshots_kept{${LABELS}}`), 1);
   t.equal(await valueOf('backup_retention_state', 'state="off"'), 1);
   t.equal(await valueOf('backup_retention_state', 'state="held"'), 0);
@@ -315,4 +318,27 @@ t.test('an incomplete bundle is reported, and a complete one', { skip }, async (
   t.equal(await valueOf('backup_bundle_complete'), 0);
   await worker(t, [], { ...sealed, SNAPSHOT_BUNDLE: authority.ca }, 0);
   t.equal(await valueOf('backup_bundle_complete'), 1);
+});
+
+// Last: it has a group of its own.
+t.test('sealed and signed snapshots are reported as such', { skip }, async (t) => {
+  const keys = join(dir, 'keys');
+  await runCommand(['keygen', keys], {});
+  const ENCRYPTED = { SNAPSHOT_ENCRYPTION_RECIPIENTS_FILE: join(keys, 'recipient.txt') };
+  const ZSTD = { SNAPSHOT_COMPRESSION: 'zstd' };
+  const SIGNED = { SNAPSHOT_SIGNING_KEY_FILE: join(keys, 'signing.pem') };
+  for (const [settings, encrypted, signed] of [
+    [{ ...ENCRYPTED, ...ZSTD }, 1, 0],
+    [{ ...ZSTD, ...SIGNED }, 0, 1],
+    [{ ...ENCRYPTED, ...SIGNED, ...ZSTD }, 1, 1],
+  ] as const) {
+    await nextSecond();
+    await worker(t, [], { ...WORKING, ...settings, SNAPSHOT_BLOB_PREFIX: 'sealed/' }, 0);
+    const metrics = await pushed();
+    const measured = (name: string): number | undefined =>
+      metrics.get(`etcd_snapshot_backup_${name}{${LABELS.replace('prod/eu', 'sealed')}}`);
+    t.equal(measured('encrypted'), encrypted);
+    t.equal(measured('signed'), signed);
+    t.ok((measured('stored_size_bytes') ?? NaN) < (measured('size_bytes') ?? NaN));
+  }
 });
