@@ -179,12 +179,9 @@ t.test(
       signing,
     );
     t.ok(findings.some((finding) => /is unsigned, and its new form is signed by [0-9a-f]{16}\.$/.test(finding)));
-    const [renewedForm] = (
-      await jsonOf<(Listed & Record<string, unknown>)[]>(['list'], {
-        ...variables,
-        SNAPSHOT_VERIFICATION_KEYS_FILE: join(dir, 'resigned', 'verification.pem'),
-      })
-    ).filter((each) => each.name === rewrapped[0]?.name);
+    const verifying = { ...variables, SNAPSHOT_VERIFICATION_KEYS_FILE: join(dir, 'resigned', 'verification.pem') };
+    const listed = await jsonOf<Listed[]>(['list'], verifying);
+    const renewedForm = listed.find((each) => each.name === rewrapped[0]?.name);
     t.match(renewedForm, {
       signature: { state: 'valid' },
       revision: Number(metadata['revision']),
