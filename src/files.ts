@@ -7,6 +7,9 @@ import { humanSize, printable } from './text.ts';
 /** Bytes. No file that is written by hand is larger. */
 const MAX_TEXT = 1024 * 1024;
 
+/** Bytes of a large file that are read at a time. */
+const PIECE_SIZE = 1024 * 1024;
+
 /**
  * Opens a file for reading. Never waits for the other end of a FIFO, and never reads from a device.
  * @param links `refuse` where another user can write to the directory: the last part of the path must then not be a symbolic link
@@ -28,6 +31,27 @@ export async function openRegular(
   } catch (error) {
     await file.close();
     throw error;
+  }
+}
+
+/**
+ * The bytes of a large file from an offset to its end. A piece is valid until the next one is taken: to allocate memory for each
+ * takes longer than to read it.
+ * @throws what `openRegular` throws, the error of the system call, the abort's reason
+ */
+export async function* piecesOf(path: string, signal: AbortSignal, start = 0): AsyncGenerator<Buffer, void, void> {
+  const { file } = await openRegular(path);
+  try {
+    const memory = Buffer.allocUnsafe(PIECE_SIZE);
+    for (let at = start; ;) {
+      const { bytesRead } = await file.read(memory, 0, PIECE_SIZE, at);
+      signal.throwIfAborted();
+      if (bytesRead === 0) return;
+      at += bytesRead;
+      yield memory.subarray(0, bytesRead);
+    }
+  } finally {
+    await file.close();
   }
 }
 

@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto';
 import { link } from 'node:fs/promises';
 import { dirname, resolve } from 'node:path';
 import { UsageError } from '../errors.ts';
-import { assertSpace, kindOf, onDisk, openRegular, statOf, whyUnreadable } from '../files.ts';
+import { assertSpace, kindOf, onDisk, piecesOf, statOf, whyUnreadable } from '../files.ts';
 import { Stopwatch } from '../progress.ts';
 import { bytesAt, fetchAsStored, fetchVerified, keepsDownload } from '../restore/fetch-and-verify.ts';
 import { assertPlanned, readPlan } from '../restore/plan.ts';
@@ -26,7 +26,7 @@ const SECRETS = 'The file contains all Secrets of the cluster: remove it when it
  * version. It is verified while it is downloaded, and appears in one step; nothing is overwritten.
  */
 export async function download(context: Context, { operands: [operand], options }: Arguments): Promise<Outcome> {
-  const { log } = context;
+  const { log, signal } = context;
   const watch = new Stopwatch();
   const superfluous = Object.keys(options).filter((name) => !OPTIONS.has(name));
   if (superfluous.length > 0) {
@@ -44,7 +44,7 @@ export async function download(context: Context, { operands: [operand], options 
   // A plan contains the checksum of the snapshot itself, so Azure is not needed.
   const isPlanned = isOpen || (plan !== undefined && encodingOfName(plan.snapshot.name) === undefined);
   if (there !== undefined && plan !== undefined && operand === undefined && isPlanned) {
-    return doneBefore(file, plan.snapshot);
+    return doneBefore(file, plan.snapshot, signal);
   }
   const source = await openNamedOrNewest(context, operand ?? plan?.snapshot.name, options);
   if (source.etag === undefined) {
@@ -54,7 +54,7 @@ export async function download(context: Context, { operands: [operand], options 
   const stored = isOpen ? undefined : source.stored;
   if (isOpen) assertReadable(source.name, source.stored);
   const { size: bytes, sha256: digest } = stored ?? { size: source.size, sha256: source.record?.sha256 };
-  if (there !== undefined) return doneBefore(file, { name: source.name, sha256: digest });
+  if (there !== undefined) return doneBefore(file, { name: source.name, sha256: digest }, signal);
 
   const { path: work } = await place.work();
   try {
@@ -116,21 +116,22 @@ function howToOpen({ encoding }: StoredForm): string {
 async function doneBefore(
   file: string,
   { name, sha256 }: { readonly name: string; readonly sha256: string | undefined },
+  signal: AbortSignal,
 ): Promise<Outcome> {
-  if (sha256 === undefined || (await sha256Of(file)) !== sha256) {
+  if (sha256 === undefined || (await sha256Of(file, signal)) !== sha256) {
     throw new UsageError(`${printable(file)} already exists, and does not contain ${printable(name)}.`, NEW);
   }
   const summary = `Already done: ${printable(name)} is in ${printable(file)}.`;
   return { text: `${SECRETS}\n${summary}`, summary, json: { name, file, sha256, alreadyDone: true } };
 }
 
-async function sha256Of(path: string): Promise<string> {
+async function sha256Of(path: string, signal: AbortSignal): Promise<string> {
   try {
-    const { file } = await openRegular(path);
     const hash = createHash('sha256');
-    for await (const piece of file.createReadStream({ highWaterMark: 1024 * 1024 })) hash.update(piece as Buffer);
+    for await (const piece of piecesOf(path, signal)) hash.update(piece);
     return hash.digest('hex');
   } catch (error) {
+    signal.throwIfAborted();
     throw new UsageError(`${printable(path)} already exists, and ${whyUnreadable(error)}.`, NEW, error);
   }
 }

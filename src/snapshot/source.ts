@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto';
 import { existsSync } from 'node:fs';
 import { stat } from 'node:fs/promises';
 import { ExitCode, UnsafeError, UsageError, VerificationError, WorkerError } from '../errors.ts';
-import { openRegular, whyUnreadable } from '../files.ts';
+import { openRegular, piecesOf, whyUnreadable } from '../files.ts';
 import type { Log } from '../log.ts';
 import type { StartProgress } from '../progress.ts';
 import type { StoredBlob } from '../store/catalogue.ts';
@@ -87,12 +87,11 @@ export async function openFile(
   }
 }
 
+/** A piece is valid until the next one is taken. */
 async function* readFile(path: string, signal: AbortSignal, start = 0): AsyncGenerator<Buffer, void, void> {
   try {
-    const { file } = await openRegular(path);
-    yield* file.createReadStream({ highWaterMark: 1024 * 1024, signal, start });
+    yield* piecesOf(path, signal, start);
   } catch (error) {
-    // A stream that is aborted throws an error of its own instead of the reason.
     throw signal.aborted ? signal.reason : unreadable(path, error);
   }
 }
