@@ -9,8 +9,8 @@ import { encryptPayload } from './age-payload.ts';
 /** Higher levels take several times as long, and make snapshots of Kubernetes hardly smaller. */
 const LEVEL = 1;
 
-/** Bytes that come out of the compression at a time. */
-const CHUNK_SIZE = 256 * 1024;
+/** Bytes that go to the thread of the compression, and come from it, at a time: each time costs a change of threads. */
+const CHUNK_SIZE = 512 * 1024;
 
 /** Where the sealed bytes go: an upload. */
 export interface Sink {
@@ -32,8 +32,10 @@ export class Sealer {
   #storedSize = 0;
   /** Until all sealed bytes are written. */
   readonly #draining: Promise<void>;
-  /** Until the last piece is taken. */
+  /** Until the last chunk is taken. */
   #taking: Promise<void> = Promise.resolve();
+  #chunk = Buffer.allocUnsafe(CHUNK_SIZE);
+  #filled = 0;
 
   constructor(encoding: Encoding, encryption: Encryption | undefined, sink: Sink) {
     this.#encoding = encoding;
@@ -45,14 +47,20 @@ export class Sealer {
     this.#draining.catch(() => {});
   }
 
-  /** Copies the piece; waits while the one before it is being compressed. @throws what the sink throws */
+  /** Copies the piece; waits while an earlier one is being compressed. @throws what the sink throws */
   async write(piece: Uint8Array): Promise<void> {
-    await this.#taken();
-    this.#taking = new Promise((resolve) => this.#input.write(Buffer.from(piece), () => resolve()));
+    for (let at = 0; at < piece.length;) {
+      const part = piece.subarray(at, at + CHUNK_SIZE - this.#filled);
+      this.#chunk.set(part, this.#filled);
+      this.#filled += part.length;
+      at += part.length;
+      if (this.#filled === CHUNK_SIZE) await this.#pass();
+    }
   }
 
   /** After the last `write`. @throws what the sink throws */
   async finish(): Promise<Seal> {
+    if (this.#filled > 0) await this.#pass();
     await this.#taken();
     this.#input.end();
     await this.#draining;
@@ -67,6 +75,15 @@ export class Sealer {
   /** Frees the memory, after an error as well. */
   close(): void {
     this.#input.destroy();
+  }
+
+  /** Passes the chunk on, and starts another one. */
+  async #pass(): Promise<void> {
+    await this.#taken();
+    const chunk = this.#chunk.subarray(0, this.#filled);
+    this.#taking = new Promise((resolve) => this.#input.write(chunk, () => resolve()));
+    this.#chunk = Buffer.allocUnsafe(CHUNK_SIZE);
+    this.#filled = 0;
   }
 
   /** When the sink fails, the input stops without an answer. */
