@@ -24,7 +24,7 @@ export interface CommandLine {
   readonly help: string;
 }
 
-/** The options of all commands, to find the command among the words. */
+/** The options of all commands, to find the command among the words. An option of several commands is of one type and letter. */
 const EVERY_OPTION: Options = Object.assign(
   {},
   GLOBAL_OPTIONS,

@@ -2,6 +2,7 @@ import { CLUSTER_ID, ENCRYPTION_CONFIG, IDENTITY, type Options, SKIP_HASH_CHECK 
 import type { Arguments, Context, Outcome } from './commands/command.ts';
 import type { Needs } from './config/config.ts';
 import { ExitCode } from './errors.ts';
+import { BROWSE_OPTIONS, EXTRACT_OPTIONS, INSPECT_OPTIONS } from './object-options.ts';
 import { isFileName } from './snapshot/source.ts';
 
 /* Every command and option: the parser of the command line, the help and the tables of the docs all use this table. */
@@ -50,7 +51,7 @@ function needsOfDrill(args: Arguments): Needs {
   return needs.storage === true ? { ...needs, reports: 'drill' } : needs;
 }
 
-const { retentionIncomplete: incomplete, etcd, verification, storage, noSuchSnapshot, unsafe } = ExitCode;
+const { incomplete, etcd, verification, storage, noSuchSnapshot, unsafe } = ExitCode;
 
 export const COMMANDS: Readonly<Record<string, Command>> = {
   backup: {
@@ -109,14 +110,34 @@ export const COMMANDS: Readonly<Record<string, Command>> = {
     operands: ['NAME|FILE', '[NAME|FILE]'],
     summary: 'show what is in a snapshot, or what differs between two',
     about:
-      'Verifies a snapshot and shows its cluster, members, revision and the keys of each resource. With two snapshots it shows which keys were added, removed and changed. Values are shown only with --get.',
-    options: {
-      keys: { type: 'string', value: 'PREFIX', help: 'list the live keys with this prefix' },
-      get: { type: 'string', value: 'KEY', help: 'write the value of this key to stdout, unchanged' },
-      ...IDENTITY,
-      ...SKIP_HASH_CHECK,
-    },
-    examples: ['inspect ./snapshot.db', 'inspect ./snapshot.db --keys /registry/secrets/'],
+      'Verifies a snapshot and shows its cluster, members, revision and the keys of each resource. With two snapshots it shows which keys were added, removed and changed. Values are shown only with --get, and with -o diff those of objects other than Secrets.',
+    options: INSPECT_OPTIONS,
+    examples: ['inspect ./snapshot.db', 'inspect ./snapshot.db --get /registry/secrets/shop/db -o yaml'],
+    exitCodes: [incomplete, verification, storage, noSuchSnapshot],
+  },
+  extract: {
+    load: async () => (await import('./commands/extract.ts')).extract,
+    needs: needsOfReading,
+    operands: ['NAME|FILE'],
+    summary: 'write objects of Kubernetes as YAML, ready for kubectl apply',
+    about:
+      'Verifies a snapshot and writes its objects as YAML, one file each, with a kustomization: kubectl apply -k DIR creates them again. What a cluster sets itself is removed, such as uid and status. Objects that a controller makes again are left out, unless their type is asked for. Applies nothing.',
+    options: EXTRACT_OPTIONS,
+    examples: [
+      'extract ./snapshot.db --namespace shop -o shop',
+      'extract ./snapshot.db --kind Secret --name "db-*" -o -',
+    ],
+    exitCodes: [incomplete, verification, storage, noSuchSnapshot, unsafe],
+  },
+  browse: {
+    load: async () => (await import('./commands/browse.ts')).browse,
+    needs: (args) => ({ ...needsOfReading(args), timeout: 20 * RESTORE_SECONDS }),
+    operands: ['NAME|FILE'],
+    summary: 'serve the objects of a snapshot to kubectl, read-only',
+    about:
+      'Verifies a snapshot and answers get and list on 127.0.0.1 as the API server would, until Ctrl-C: kubectl --server http://127.0.0.1:8001 get deployments -A. Everybody on this machine can read the objects, Secrets included. Changes nothing.',
+    options: BROWSE_OPTIONS,
+    examples: ['browse ./snapshot.db', 'browse ./snapshot.db --port 8080'],
     exitCodes: [verification, storage, noSuchSnapshot],
   },
   bundle: {
@@ -210,7 +231,12 @@ export const COMMANDS: Readonly<Record<string, Command>> = {
         value: 'FILE',
         help: "take name, URLs and directory from the member's own configuration: /etc/default/etcd, a systemd unit, a static pod or the file of --config-file",
       },
-      output: { type: 'string', value: 'FILE', help: 'with --plan: write the plan to FILE, which must not exist yet' },
+      output: {
+        type: 'string',
+        short: 'o',
+        value: 'FILE',
+        help: 'with --plan: write the plan to FILE, which must not exist yet',
+      },
       name: {
         type: 'string',
         value: 'NAME',
@@ -310,7 +336,7 @@ export const EXIT_CODES: Readonly<Record<number, string>> = {
   0: 'done',
   1: 'unexpected error',
   2: 'usage or configuration error; nothing was done',
-  3: 'done, but incomplete: retention deleted nothing or not everything, or the bundle lacks files',
+  3: 'done, but incomplete: retention deleted nothing or not everything, the bundle lacks files, or values of a snapshot could not be read',
   10: 'etcd cannot be reached, or refused the request',
   11: 'the snapshot failed verification',
   12: 'storage cannot be reached, or refused the request',

@@ -3,7 +3,7 @@ export const ExitCode = {
   done: 0,
   unexpected: 1,
   usage: 2,
-  retentionIncomplete: 3,
+  incomplete: 3,
   etcd: 10,
   verification: 11,
   storage: 12,

@@ -114,6 +114,7 @@ async function execute(run: Run, commandLine: CommandLine, controller: AbortCont
     log,
     signal,
     startProgress: progressOnStderr(),
+    isTerminal: process.stdout.isTTY,
     confirm: confirmOnTerminal(signal),
     askPassphrase: askPassphraseOnTerminal(signal),
     searchPath: (process.env['PATH'] ?? '').split(delimiter).filter((dir) => dir !== ''),

@@ -78,7 +78,7 @@ export async function finishBackup(
 /** @param backup what is stored, as the beginning of a sentence */
 function incompleteBundle(backup: string, problem: string): WorkerError {
   return new WorkerError(
-    ExitCode.retentionIncomplete,
+    ExitCode.incomplete,
     `${backup} its bundle ${problem}. Nothing was deleted.`,
     'Check SNAPSHOT_BUNDLE, what is mounted into the container, and the permissions of the files.',
   );

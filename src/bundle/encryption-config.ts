@@ -18,17 +18,19 @@ const MAX_TEXT = 1024 * 1024;
  * The keys for Secrets in an encryption configuration of the API server, in their order: it encrypts with the first one, and
  * decrypts with all.
  * @param text any text
+ * @param resources `all` for the keys of every resource
  * @returns undefined when it is no encryption configuration
  */
-export function encryptionKeysIn(text: string): EncryptionKey[] | undefined {
+export function encryptionKeysIn(text: string, resources: 'secrets' | 'all' = 'secrets'): EncryptionKey[] | undefined {
   if (text.length > MAX_TEXT || !/\bEncryptionConfig(uration)?\b/.test(text)) return undefined;
   const document = parseDocument(text);
   if (!/^EncryptionConfig(uration)?$/.test(String(at(document, 'kind')))) return undefined;
+  const entries = list(at(document, 'resources'));
   // The first entry that has the resource counts.
-  const entry = list(at(document, 'resources')).find((resource) =>
+  const secrets = entries.find((resource) =>
     list(at(resource, 'resources')).some((name) => ['secrets', '*.', '*.*'].includes(String(name))),
   );
-  return list(at(entry, 'providers')).flatMap(keysOf);
+  return (resources === 'all' ? entries : [secrets]).flatMap((entry) => list(at(entry, 'providers')).flatMap(keysOf));
 }
 
 function keysOf(entry: unknown): EncryptionKey[] {

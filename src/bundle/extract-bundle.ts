@@ -1,9 +1,8 @@
-import { chmod, mkdir, open, readdir, symlink, utimes } from 'node:fs/promises';
-import { basename, dirname, resolve } from 'node:path';
-import { geteuid } from 'node:process';
-import { HeldDirectory } from '../directories.ts';
-import { hasCode, UnsafeError } from '../errors.ts';
+import { chmod, mkdir, open, symlink, utimes } from 'node:fs/promises';
+import type { HeldDirectory } from '../directories.ts';
+import { hasCode } from '../errors.ts';
 import { onDisk } from '../files.ts';
+import { openNewDirectory, refusedDirectory } from '../new-directory.ts';
 import { printable } from '../text.ts';
 import { type ArchiveEntry, parentsOf } from './archive.ts';
 
@@ -18,11 +17,12 @@ const PERMISSIONS = 0o755;
  *   signal's reason
  */
 export async function extractBundle(entries: readonly ArchiveEntry[], dir: string, signal: AbortSignal): Promise<void> {
-  const held = await onDisk(`Creating ${printable(dir)}`, createDirectory(dir));
+  const held = await onDisk(`Creating ${printable(dir)}`, openNewDirectory(dir));
   const created = new Set<string>();
   const make = async (path: string, making: Promise<unknown>): Promise<void> => {
     await making.catch((error: unknown) => {
-      if (hasCode(error, 'EEXIST')) throw refused(dir, `is in use: another program created ${printable(path)} in it`);
+      if (hasCode(error, 'EEXIST'))
+        throw refusedDirectory(dir, `is in use: another program created ${printable(path)} in it`);
       created.add(path);
       throw error;
     });
@@ -56,21 +56,6 @@ function directoriesOf(entries: readonly ArchiveEntry[]): Map<string, ArchiveEnt
   return new Map([...new Set(paths)].toSorted().map((path) => [path, recorded.get(path)]));
 }
 
-async function createDirectory(dir: string): Promise<HeldDirectory> {
-  // No link that belongs to another user is followed, not even to create an empty directory.
-  const path = resolve(dir);
-  const place = HeldDirectory.open(dirname(path)).at(basename(path));
-  await mkdir(place, { mode: 0o700 }).catch((error: unknown) => {
-    if (!hasCode(error, 'EEXIST')) throw error;
-  });
-  const held = HeldDirectory.open(place);
-  const { uid } = held.stats();
-  if (uid !== geteuid?.()) throw refused(dir, `belongs to another user (uid ${uid})`);
-  if ((await readdir(held.path)).length > 0) throw refused(dir, 'is not empty');
-  await chmod(held.path, 0o700);
-  return held;
-}
-
 async function writeEntry(held: HeldDirectory, entry: ArchiveEntry): Promise<void> {
   const path = held.at(entry.path);
   if (entry.target !== undefined) return symlink(entry.target, path);
@@ -87,11 +72,4 @@ async function writeEntry(held: HeldDirectory, entry: ArchiveEntry): Promise<voi
 async function restoreAttributes(path: string, { mode, mtime }: ArchiveEntry): Promise<void> {
   await utimes(path, mtime, mtime);
   await chmod(path, mode & PERMISSIONS);
-}
-
-function refused(dir: string, why: string): UnsafeError {
-  return new UnsafeError(
-    `The directory ${printable(dir)} ${why}.`,
-    'Give a new or empty directory of your own. Nothing was written.',
-  );
 }

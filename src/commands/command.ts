@@ -13,6 +13,8 @@ export interface Context {
   readonly log: Log;
   /** Shows the progress of long work on a terminal. */
   readonly startProgress: StartProgress;
+  /** Whether stdout is a terminal. */
+  readonly isTerminal: boolean;
   /** Asks a yes-or-no question; undefined without a terminal. */
   readonly confirm: ((question: string) => Promise<boolean>) | undefined;
   /** Asks for a passphrase, which is not shown; undefined without a terminal. */

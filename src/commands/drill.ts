@@ -58,7 +58,7 @@ export async function drill(context: Context, { operands: [operand], options }: 
   const source = await openNamedOrNewest(context, operand, options, store);
   const { name, size, stored, record, etag, skipHashCheck } = source;
   assertReadable(name, stored);
-  const known = await findKnownKeys(context, source, options, warnings, store);
+  const known = await findKnownKeys(context, source, options, warnings, { store });
   const recordWarning = record && checkVersion(tool, versionsOf(record));
   const parent = typeof options['temp-dir'] === 'string' ? options['temp-dir'] : tmpdir();
   const place = await DrillDirectory.create(parent, log);

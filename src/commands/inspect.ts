@@ -1,8 +1,8 @@
-import { ExitCode, UsageError, WorkerError } from '../errors.ts';
+import { UsageError } from '../errors.ts';
 import { type Member, title } from '../member.ts';
 import { assertAgrees, membersToRestore, namesVoters } from '../restore/initial-members.ts';
 import { providerText, SecretCounter, type SecretCount } from '../snapshot/encrypted-secrets.ts';
-import { countResources, isLater, type KeyEntry, KeyScanner, type LiveKey, LiveKeys } from '../snapshot/keys.ts';
+import { countResources, type KeyEntry, KeyScanner, type LiveKey, LiveKeys } from '../snapshot/keys.ts';
 import type { SnapshotRecord } from '../snapshot/record.ts';
 import { signatureText } from '../snapshot/signature-state.ts';
 import { bundleName } from '../snapshot/snapshot-name.ts';
@@ -11,6 +11,7 @@ import { encodingText, storedJson } from '../snapshot/stored-form.ts';
 import type { SnapshotFacts } from '../snapshot/verify/verdict.ts';
 import { alignColumns, humanSize, paint, printable, statusTable } from '../text.ts';
 import type { Arguments, Context, Outcome } from './command.ts';
+import { showValue, valueFormat } from './inspect-key.ts';
 import { openSource, readVerified } from './snapshot-operand.ts';
 
 /** How many of the largest keys are shown. */
@@ -23,11 +24,21 @@ const LARGEST = 10;
 export async function inspect(context: Context, { operands, options }: Arguments): Promise<Outcome> {
   const [first = '', second] = operands;
   const { keys: prefix, get } = options;
+  if (options['objects'] === true) {
+    if ((prefix ?? get) !== undefined) {
+      throw new UsageError('--objects cannot be combined with --keys and --get.', 'Give only one of them.');
+    }
+    const { inspectObjects } = await import('./inspect-objects.ts');
+    return inspectObjects(context, { operands, options });
+  }
+  const unused = ['namespace', 'kind', 'etcd-prefix', 'show-secrets'].find((name) => options[name] !== undefined);
+  if (unused !== undefined) throw new UsageError(`--${unused} needs --objects.`, 'Add --objects.');
   if ([second, prefix, get].filter((wanted) => wanted !== undefined).length > 1) {
     const hint = 'Give only one of them. To filter the comparison of two snapshots, use grep.';
     throw new UsageError('A second snapshot, --keys and --get cannot be combined.', hint);
   }
   if (get === '') throw new UsageError('--get is empty, and etcd has no empty key.', 'Give the name of a key.');
+  valueFormat(options);
   const source = await openSource(context, first, options);
   const facts = await readVerified(context, source);
   if (second !== undefined) {
@@ -35,7 +46,7 @@ export async function inspect(context: Context, { operands, options }: Arguments
     const before = await liveKeys(context, source, facts);
     return showDifference(before, await liveKeys(context, other, await readVerified(context, other)));
   }
-  if (typeof get === 'string') return await getValue(context, source, facts, get);
+  if (typeof get === 'string') return await showValue(context, { source, facts }, get, options);
   if (typeof prefix === 'string') {
     return showKeys(await liveKeys(context, source, facts), Buffer.from(prefix).toString('latin1'));
   }
@@ -65,20 +76,6 @@ async function liveKeys(
     secrets?.visit(found);
   });
   return keys.sorted();
-}
-
-async function getValue(context: Context, source: SnapshotSource, facts: SnapshotFacts, key: string): Promise<Outcome> {
-  const wanted = Buffer.from(key);
-  let last = undefined as KeyEntry | undefined;
-  await scan(context, source, facts, (found) => {
-    if (found.key.equals(wanted) && isLater(found, last)) last = { ...found, value: Buffer.from(found.value) };
-  });
-  if (last?.isTombstone === false) return { text: last.value, json: { key, value: last.value.toString('base64') } };
-  throw new WorkerError(
-    ExitCode.noSuchSnapshot,
-    `There is no key ${printable(key)} in ${source.name}.`,
-    'List the keys with --keys PREFIX.',
-  );
 }
 
 function showKeys(keys: readonly LiveKey[], prefix: string): Outcome {

@@ -16,19 +16,21 @@ const HINT = 'Give the file that the API server uses (--encryption-provider-conf
 /** What to do where a bundle lacks a key. */
 export const FIND = 'Find the encryption configuration that was used when the snapshot was taken.';
 
+type Resources = 'secrets' | 'all';
+
 /** The keys of the file of --encryption-config. @throws UsageError when it is none */
-export async function readEncryptionConfig(path: string): Promise<KnownKeys> {
+export async function readEncryptionConfig(path: string, resources: Resources = 'secrets'): Promise<KnownKeys> {
   const text = (await readNamed(path, 'encryption configuration', HINT)).toString();
   const { encryptionKeysIn } = await import('../bundle/encryption-config.ts');
-  const keys = encryptionKeysIn(text);
+  const keys = encryptionKeysIn(text, resources);
   const where = printable(path);
   if (keys !== undefined) return { keys, where, isGiven: true, hasConfig: true };
   throw new UsageError(`${where} is not an encryption configuration of the API server.`, HINT);
 }
 
 /**
- * The keys with which the Secrets of a snapshot are compared: of --encryption-config, or of its bundle. A bundle that cannot be opened
- * is a warning.
+ * The keys with which the Secrets of a snapshot are compared, or its objects are decrypted: of --encryption-config, or of its bundle. A
+ * bundle that cannot be opened is a warning.
  * @returns undefined where there is neither
  */
 export async function findKnownKeys(
@@ -36,10 +38,10 @@ export async function findKnownKeys(
   source: SnapshotSource,
   options: Arguments['options'],
   warnings: Warnings,
-  store?: BlobStore,
+  { store, resources = 'secrets' }: { readonly store?: BlobStore | undefined; readonly resources?: Resources } = {},
 ): Promise<KnownKeys | undefined> {
   const file = options['encryption-config'];
-  if (typeof file === 'string') return readEncryptionConfig(file);
+  if (typeof file === 'string') return readEncryptionConfig(file, resources);
   if (source.record?.bundleSha256 === undefined) return undefined;
   const identities = await loadIdentities(context, options);
   if (identities === undefined) return undefined;
@@ -48,13 +50,13 @@ export async function findKnownKeys(
     const { encryptionKeysIn } = await import('../bundle/encryption-config.ts');
     const { name, entries } = await openBundle(store ?? (await openStore(context)), source, identities);
     const found = entries.flatMap(({ content }) => {
-      const keys = encryptionKeysIn(content.toString());
+      const keys = encryptionKeysIn(content.toString(), resources);
       return keys === undefined ? [] : [keys];
     });
     return { keys: found.flat(), where: `the bundle ${printable(name)}`, isGiven: false, hasConfig: found.length > 0 };
   } catch (error) {
     if (!(error instanceof WorkerError) || error instanceof Interrupted) throw error;
-    warnings.add(`The keys of the bundle were not compared: ${afterColon(error.message)}`, error.hint);
+    warnings.add(`The keys of the bundle were not used: ${afterColon(error.message)}`, error.hint);
     return undefined;
   }
 }

@@ -49,7 +49,7 @@ function such([first, ...others]: readonly Path[]): string {
 
 function incomplete(message: string): WorkerError {
   return new WorkerError(
-    ExitCode.retentionIncomplete,
+    ExitCode.incomplete,
     message,
     'Check SNAPSHOT_BUNDLE, what is mounted into the container, and the permissions of the files.',
   );

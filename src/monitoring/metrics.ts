@@ -146,7 +146,7 @@ export interface End {
 
 /** A stored and verified snapshot is a success, also where retention could not do all of its work. */
 export function isSuccess({ exitCode }: End): boolean {
-  return exitCode === ExitCode.done || exitCode === ExitCode.retentionIncomplete;
+  return exitCode === ExitCode.done || exitCode === ExitCode.incomplete;
 }
 
 /** What is pushed at the end of a run: of one that failed only that, when and how, so that the last success stays. */

@@ -92,13 +92,13 @@ export function retentionJson({ state, kept, removed, decisions }: Retention): o
 /** @param subject what is incomplete, as the beginning of a sentence */
 export function incomplete(subject: string, failure: StorageError): WorkerError {
   const message = `${subject} is incomplete: ${afterColon(failure.message)}`;
-  return new WorkerError(ExitCode.retentionIncomplete, message, failure.hint, failure);
+  return new WorkerError(ExitCode.incomplete, message, failure.hint, failure);
 }
 
 /** @param subject what has the anomalies, as the beginning of a sentence */
 export function held(subject: string, anomalies: readonly string[]): WorkerError {
   return new WorkerError(
-    ExitCode.retentionIncomplete,
+    ExitCode.incomplete,
     `${subject} suspicious: ${anomalies.join('; ')}. Nothing was deleted.`,
     'Find out whether this was intended before the next backup, which is compared with this snapshot.',
   );

@@ -169,9 +169,9 @@ t.test('deadlines that do not fit are found', COMPLETE, (t) => {
 
 /** By component: the exit codes after which another try would end alike. */
 const FINAL: Record<string, number[]> = {
-  backup: [ExitCode.usage, ExitCode.retentionIncomplete, ExitCode.verification],
+  backup: [ExitCode.usage, ExitCode.incomplete, ExitCode.verification],
   drill: [ExitCode.usage, ExitCode.verification, ExitCode.noSuchSnapshot],
-  prune: [ExitCode.usage, ExitCode.retentionIncomplete],
+  prune: [ExitCode.usage, ExitCode.incomplete],
   restore: [ExitCode.usage, ExitCode.verification, ExitCode.noSuchSnapshot, ExitCode.unsafe],
 };
 

@@ -32,6 +32,7 @@ export async function runCommand(args: readonly string[], variables: Variables):
       log,
       signal: new AbortController().signal,
       startProgress: noProgress,
+      isTerminal: false,
       confirm: undefined,
       askPassphrase: undefined,
       searchPath: (variables['PATH'] ?? process.env['PATH'] ?? '').split(delimiter),

@@ -1,0 +1,143 @@
+import { once } from 'node:events';
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { messageOf, UsageError } from '../errors.ts';
+import { namesInDefinition, SHORT_NAMES, type ServedResource } from '../objects/api-answers.ts';
+import { answer, type Catalogue, failure, type IndexEntry } from '../objects/browse-requests.ts';
+import type { Identity } from '../objects/identity.ts';
+import { jsonText } from '../objects/json-text.ts';
+import { type JsonObject, UnreadableValue } from '../objects/object-values.ts';
+import { pluralOf, selectionOf } from '../objects/selection.ts';
+import { readObject, type StoredValue } from '../objects/stored-value.ts';
+import { printable } from '../text.ts';
+import type { Arguments, Context, Outcome } from './command.ts';
+import { incompleteness, type ObjectSource, openObjects, readObjects, readValues } from './read-objects.ts';
+
+const ADDRESS = '127.0.0.1';
+const PORT = 8001;
+
+/** Bytes of values that are kept in memory. Where there are more, each request reads the snapshot again. */
+const MAX_KEPT = 48 * 1024 * 1024;
+
+/** Serves a snapshot to kubectl, until a signal ends it. */
+export async function browse(context: Context, { operands, options }: Arguments): Promise<Outcome> {
+  const port = portOf(options['port']);
+  const [operand = ''] = operands;
+  const source = await openObjects(context, operand, options);
+  const catalogue = await indexOf(context, source, options);
+  const hosts: string[] = [];
+  const server = createServer((request, response) => {
+    const { method = '', url = '', headers } = request;
+    const asked = { method, url, host: headers.host ?? '', accept: headers.accept ?? '' };
+    void answer(catalogue, hosts, asked)
+      .catch((error: unknown) => {
+        context.log.error('a request failed', { url: printable(url), error: messageOf(error) });
+        return failure(500, 'InternalError', 'the snapshot could not be read');
+      })
+      .then(({ status, body }) =>
+        response.writeHead(status, { 'content-type': 'application/json' }).end(`${jsonText(body)}\n`),
+      );
+  });
+  server.listen(port, ADDRESS);
+  await once(server, 'listening', { signal: context.signal }).catch((error: unknown) => {
+    if (context.signal.aborted) throw context.signal.reason;
+    throw new UsageError(`Port ${port} cannot be used: ${messageOf(error)}.`, 'Give another one with --port.', error);
+  });
+  const used = (server.address() as AddressInfo).port;
+  hosts.push(`${ADDRESS}:${used}`, `localhost:${used}`);
+  const url = `http://${ADDRESS}:${used}`;
+  context.log.info('serving the snapshot until Ctrl-C', { url, try: `kubectl --server ${url} get deployments -A` });
+  if (!context.signal.aborted) await once(context.signal, 'abort');
+  server.close();
+  server.closeAllConnections();
+  return { text: '', json: { url, objects: catalogue.entries.length }, summary: 'browse ended' };
+}
+
+/** @throws UsageError */
+function portOf(option: unknown): number {
+  const port = option === undefined ? PORT : Number(option);
+  if (Number.isInteger(port) && port >= 0 && port <= 65_535) return port;
+  throw new UsageError(
+    `--port ${printable(String(option))} is not a port.`,
+    'Give a number from 0 to 65535; 0 is any free port.',
+  );
+}
+
+async function indexOf(context: Context, source: ObjectSource, options: Arguments['options']): Promise<Catalogue> {
+  const entries: IndexEntry[] = [];
+  const definitions = new Map<string, { plural: string; shortNames: string[] }>();
+  const unreadable = await readObjects(context, source, selectionOf(options), ({ key, identity, object }) => {
+    entries.push({ key: Buffer.from(key).toString('latin1'), identity });
+    if (identity.kind === 'CustomResourceDefinition') definitions.set(...namesInDefinition(object));
+  });
+  incompleteness(context, unreadable);
+  entries.sort((a, b) => (sortKey(a) < sortKey(b) ? -1 : 1));
+  const types = Map.groupBy(entries, ({ identity: { apiVersion, kind } }) => `${apiVersion} ${kind}`);
+  const resources = [...types.values()].flatMap(([first]) =>
+    first === undefined ? [] : [resourceOf(first.identity, definitions)],
+  );
+  const { facts, source: snapshot } = source;
+  return {
+    ...{ entries, resources, resourceVersion: String(facts.revision) },
+    takenAt: snapshot.record?.takenAt.getTime() ?? Date.now(),
+    load: await loaderOf(context, source, entries),
+  };
+}
+
+function sortKey({ identity: { namespace, name } }: IndexEntry): string {
+  return `${namespace}\0${name}`;
+}
+
+function resourceOf(
+  { apiVersion, group, kind, namespace }: Identity,
+  definitions: ReadonlyMap<string, { readonly plural: string; readonly shortNames: string[] }>,
+): ServedResource {
+  const defined = definitions.get(`${kind} ${group}`);
+  const plural = defined?.plural ?? pluralOf(kind);
+  const short = Object.hasOwn(SHORT_NAMES, plural) ? SHORT_NAMES[plural] : undefined;
+  const shortNames = defined?.shortNames ?? (short === undefined ? [] : [short]);
+  return { apiVersion, kind, plural, isNamespaced: namespace !== '', shortNames };
+}
+
+/** Reads objects from memory if all values fit, else from the snapshot. */
+async function loaderOf(
+  context: Context,
+  source: ObjectSource,
+  entries: readonly IndexEntry[],
+): Promise<Catalogue['load']> {
+  const kept = new Map<string, StoredValue>();
+  let size = 0;
+  const keep = (value: StoredValue): void => {
+    size += value.value.length;
+    if (size <= MAX_KEPT) kept.set(value.key.toString('latin1'), value);
+    else kept.clear();
+  };
+  const known = new Set(entries.map(({ key }) => key));
+  await readValues(context, source, (key) => known.has(key), keep);
+  return async (asked) => {
+    let values: ReadonlyMap<string, StoredValue> = kept;
+    if (size > MAX_KEPT) {
+      const wanted = new Set(asked.map(({ key }) => key));
+      const found = new Map<string, StoredValue>();
+      await readValues(
+        context,
+        source,
+        (key) => wanted.has(key),
+        (value) => found.set(value.key.toString('latin1'), value),
+      );
+      values = found;
+    }
+    return asked.flatMap(({ key }) => objectOf(values.get(key), source));
+  };
+}
+
+function objectOf(value: StoredValue | undefined, { keys }: ObjectSource): JsonObject[] {
+  if (value === undefined) return [];
+  try {
+    const object = readObject(value, keys);
+    return object === undefined ? [] : [object];
+  } catch (error) {
+    if (error instanceof UnreadableValue) return [];
+    throw error;
+  }
+}

@@ -1,0 +1,141 @@
+import type { EncryptionKey } from '../bundle/encryption-config.ts';
+import { ExitCode, WorkerError } from '../errors.ts';
+import { Warnings } from '../log.ts';
+import { type Identity, identityOf, pathName } from '../objects/identity.ts';
+import { LiveValues } from '../objects/live-values.ts';
+import { type JsonObject, UnreadableValue } from '../objects/object-values.ts';
+import { canHaveKey, isSelected, type Selection } from '../objects/selection.ts';
+import { readObject, type StoredValue } from '../objects/stored-value.ts';
+import { KeyScanner } from '../snapshot/keys.ts';
+import { passBytes, type SnapshotSource } from '../snapshot/source.ts';
+import type { SnapshotFacts } from '../snapshot/verify/verdict.ts';
+import { counted, printable } from '../text.ts';
+import type { Arguments, Context } from './command.ts';
+import { findKnownKeys } from './known-keys.ts';
+import { openSource, readVerified } from './snapshot-operand.ts';
+
+/** A verified snapshot whose objects can be read. */
+export interface ObjectSource {
+  readonly source: SnapshotSource;
+  readonly facts: SnapshotFacts;
+  readonly keys: readonly EncryptionKey[];
+}
+
+export interface FoundObject {
+  /** In etcd. */
+  readonly key: string;
+  readonly identity: Identity;
+  readonly object: JsonObject;
+}
+
+/** A value that could not be read. */
+export interface Unreadable {
+  readonly key: string;
+  /** End of a sentence about it. */
+  readonly problem: string;
+}
+
+/** Verifies a snapshot, and finds the keys that decrypt its Secrets. */
+export async function openObjects(
+  context: Context,
+  operand: string,
+  options: Arguments['options'],
+): Promise<ObjectSource> {
+  const source = await openSource(context, operand, options);
+  const facts = await readVerified(context, source);
+  const known = await findKnownKeys(context, source, options, new Warnings(context.log), { resources: 'all' });
+  return { source, facts, keys: known?.keys ?? [] };
+}
+
+/**
+ * Reads the selected objects: those of one namespace in one pass over the snapshot, after its verification.
+ * @returns the values that could not be read, and those of an object that was found under another key already
+ */
+export async function readObjects(
+  context: Context,
+  { source, facts, keys }: ObjectSource,
+  selection: Selection,
+  visit: (found: FoundObject) => void,
+): Promise<Unreadable[]> {
+  const unreadable: Unreadable[] = [];
+  const strangers: string[] = [];
+  const prefixes = new Set(PREFIXES);
+  const seen = new Map<string, string>();
+  const read = (stored: StoredValue): void => {
+    const key = stored.key.toString();
+    try {
+      const object = readObject(stored, keys);
+      if (object === undefined) {
+        strangers.push(key);
+        return;
+      }
+      prefixes.add(prefixOf(key));
+      const identity = identityOf(object);
+      if (identity === undefined || !isSelected(selection, identity, object)) return;
+      const path = pathName(identity);
+      const other = seen.get(path);
+      if (other !== undefined) {
+        throw new UnreadableValue(`has the same object as ${printable(other)}: give --etcd-prefix`);
+      }
+      seen.set(path, key);
+      visit({ key, identity, object });
+    } catch (error) {
+      if (!(error instanceof UnreadableValue)) throw error;
+      prefixes.add(prefixOf(key));
+      unreadable.push({ key, problem: error.message });
+    }
+  };
+  await readValues(context, { source, facts }, (key) => canHaveKey(selection, key), read);
+  // Other programs can have keys in the same etcd.
+  const unknown = strangers.filter((key) => prefixes.has(prefixOf(key)));
+  return [...unreadable, ...unknown.map((key) => ({ key, problem: 'is not an object of Kubernetes' }))];
+}
+
+/** Reads the live values of the wanted keys. @param wants is given latin1 strings */
+export async function readValues(
+  context: Context,
+  { source, facts }: Pick<ObjectSource, 'source' | 'facts'>,
+  wants: (key: string) => boolean,
+  visit: (value: StoredValue) => void,
+): Promise<void> {
+  const live = new LiveValues(wants);
+  const doing = `reading the objects of ${source.name}`;
+  await passBytes(source, doing, context, new KeyScanner(facts.keyPages, (entry) => live.visit(entry)));
+  if (live.isComplete) {
+    for (const value of live.values()) visit(value);
+    return;
+  }
+  const scanner = new KeyScanner(facts.keyPages, (entry) => {
+    if (!live.isLive(entry)) return;
+    visit({ key: Buffer.from(entry.key), value: Buffer.from(entry.value), modRevision: entry.main });
+  });
+  await passBytes(source, doing, context, scanner);
+}
+
+/** The first part of a key, such as `/registry`; empty for a key that does not begin with a slash. */
+function prefixOf(key: string): string {
+  return /^\/[^/]+\//.exec(key)?.[0] ?? '';
+}
+
+/** Where Kubernetes and OpenShift keep objects by default. */
+const PREFIXES = ['/registry/', '/kubernetes.io/', '/openshift.io/'];
+
+/** How many are named in the message. */
+const NAMED = 3;
+
+/** What a command ends with that could not read everything. Each value is logged. */
+export function incompleteness({ log }: Context, unreadable: readonly Unreadable[]): WorkerError | undefined {
+  const [first] = unreadable;
+  if (first === undefined) return undefined;
+  for (const { key, problem } of unreadable) log.warn(`skipped the value of ${printable(key)}: it ${problem}`);
+  const named = unreadable.slice(0, NAMED).map(({ key, problem }) => `${printable(key)} ${problem}`);
+  const rest = unreadable.length > NAMED ? `; and ${unreadable.length - NAMED} more` : '';
+  const isEncrypted = unreadable.some(({ problem }) => /^is encrypted with key [^,]*$/.test(problem));
+  return new WorkerError(
+    ExitCode.incomplete,
+    `${counted(unreadable.length, 'value')} could not be read: ${named.join('; ')}${rest}.`,
+    isEncrypted
+      ? 'Give --encryption-config FILE, the encryption configuration of the API server when the snapshot was taken.'
+      : 'To see a value as it is stored, run: etcd-snapshot inspect NAME --get KEY',
+  );
+}

@@ -1,0 +1,151 @@
+import { humanAge } from '../text.ts';
+import { type Identity } from './identity.ts';
+import { type JsonObject, listAt, textAt, valueAt } from './object-values.ts';
+
+/* What an API server answers, as JSON. */
+
+/** A resource that is served. */
+export interface ServedResource {
+  readonly apiVersion: string;
+  readonly kind: string;
+  /** As it is in paths. */
+  readonly plural: string;
+  readonly isNamespaced: boolean;
+  readonly shortNames: readonly string[];
+}
+
+export interface Failure {
+  readonly code: number;
+  readonly reason: string;
+  readonly message: string;
+}
+
+export function statusOf({ code, reason, message }: Failure): JsonObject {
+  return { kind: 'Status', apiVersion: 'v1', metadata: {}, status: 'Failure', message, reason, code };
+}
+
+/** For `/api`. */
+export function coreVersions(): JsonObject {
+  return { kind: 'APIVersions', versions: ['v1'], serverAddressByClientCIDRs: [] };
+}
+
+/** For `/apis`. */
+export function groupList(resources: readonly ServedResource[]): JsonObject {
+  const versions = [...new Set(resources.map(({ apiVersion }) => apiVersion))].filter((version) =>
+    version.includes('/'),
+  );
+  const groups = Map.groupBy(versions, (version) => version.split('/')[0] ?? '');
+  return {
+    ...{ kind: 'APIGroupList', apiVersion: 'v1' },
+    groups: [...groups].map(([name, found]) => {
+      const sorted = found.toSorted((a, b) => rankOf(a) - rankOf(b) || (a < b ? 1 : -1));
+      const all = sorted.map((groupVersion) => ({ groupVersion, version: groupVersion.split('/')[1] ?? '' }));
+      return { name, versions: all, preferredVersion: all[0] ?? null };
+    }),
+  };
+}
+
+/** Stable versions come first, then beta, then alpha. */
+function rankOf(groupVersion: string): number {
+  if (groupVersion.includes('alpha')) return 2;
+  return groupVersion.includes('beta') ? 1 : 0;
+}
+
+/** For `/api/v1` and `/apis/GROUP/VERSION`. */
+export function resourceList(groupVersion: string, resources: readonly ServedResource[]): JsonObject {
+  return {
+    ...{ kind: 'APIResourceList', apiVersion: 'v1', groupVersion },
+    resources: resources
+      .filter(({ apiVersion }) => apiVersion === groupVersion)
+      .map(({ kind, plural, isNamespaced, shortNames }) => ({
+        name: plural,
+        singularName: kind.toLowerCase(),
+        namespaced: isNamespaced,
+        kind,
+        verbs: ['get', 'list'],
+        shortNames: [...shortNames],
+      })),
+  };
+}
+
+export function listOf({ apiVersion, kind }: ServedResource, items: JsonObject[], metadata: JsonObject): JsonObject {
+  return { kind: `${kind}List`, apiVersion, metadata, items };
+}
+
+/** The table that kubectl prints. @param now of the ages, in milliseconds */
+export function tableOf(items: readonly JsonObject[], metadata: JsonObject, now: number): JsonObject {
+  return {
+    ...{ kind: 'Table', apiVersion: 'meta.k8s.io/v1', metadata },
+    columnDefinitions: [column('Name', 'name'), column('Age', '')],
+    rows: items.map((item) => ({
+      cells: [textAt(item, 'metadata', 'name'), ageOf(item, now)],
+      object: {
+        ...{ kind: 'PartialObjectMetadata', apiVersion: 'meta.k8s.io/v1' },
+        metadata: valueAt(item, 'metadata') ?? {},
+      },
+    })),
+  };
+}
+
+function column(name: string, format: string): JsonObject {
+  return { name, type: 'string', format, description: name, priority: 0 };
+}
+
+export function ageOf(object: JsonObject, now: number): string {
+  const created = Date.parse(textAt(object, 'metadata', 'creationTimestamp'));
+  return Number.isNaN(created) ? '<unknown>' : humanAge(now - created);
+}
+
+/** The names of custom resources that a CustomResourceDefinition has, by kind and group. */
+export function namesInDefinition(
+  definition: JsonObject,
+): [type: string, names: { plural: string; shortNames: string[] }] {
+  const plural = textAt(definition, 'spec', 'names', 'plural');
+  const shortNames = listAt(definition, 'spec', 'names', 'shortNames').map(String);
+  const type = `${textAt(definition, 'spec', 'names', 'kind')} ${textAt(definition, 'spec', 'group')}`;
+  return [type, { plural, shortNames }];
+}
+
+/** Names that kubectl users type, by plural. */
+export const SHORT_NAMES: Readonly<Record<string, string>> = {
+  ...{ configmaps: 'cm', endpoints: 'ep', events: 'ev', limitranges: 'limits', namespaces: 'ns', nodes: 'no' },
+  ...{ persistentvolumeclaims: 'pvc', persistentvolumes: 'pv', pods: 'po', replicationcontrollers: 'rc' },
+  ...{ resourcequotas: 'quota', serviceaccounts: 'sa', services: 'svc', customresourcedefinitions: 'crd' },
+  ...{ daemonsets: 'ds', deployments: 'deploy', replicasets: 'rs', statefulsets: 'sts', cronjobs: 'cj' },
+  ...{
+    horizontalpodautoscalers: 'hpa',
+    certificatesigningrequests: 'csr',
+    ingresses: 'ing',
+    networkpolicies: 'netpol',
+  },
+  ...{ poddisruptionbudgets: 'pdb', priorityclasses: 'pc', storageclasses: 'sc' },
+};
+
+/** Selects by `metadata.name` and `metadata.namespace`; undefined for any other field. */
+export function parseFieldSelector(text: string): ((identity: Identity) => boolean) | undefined {
+  const parts =
+    text === '' ? [] : text.split(',').map((part) => /^metadata\.(name|namespace)(=|==|!=)([^=]*)$/.exec(part));
+  if (parts.includes(null)) return undefined;
+  return (identity) =>
+    parts.every((part) => {
+      const [, field = 'name', operator, value] = part ?? [];
+      return (identity[field as 'name' | 'namespace'] === value) !== (operator === '!=');
+    });
+}
+
+/** Items of a page, and the token for the next one. */
+export function pageOf<T>(
+  items: readonly T[],
+  limit: number,
+  token: string,
+): { page: T[]; next: string; rest: number } | undefined {
+  const start = token === '' ? 0 : Number(/^from-(\d{1,9})$/.exec(Buffer.from(token, 'base64url').toString())?.[1]);
+  if (!Number.isInteger(start)) return undefined;
+  const end = limit > 0 ? start + limit : items.length;
+  const rest = Math.max(0, items.length - end);
+  return {
+    page: items.slice(start, end),
+    next: rest > 0 ? Buffer.from(`from-${end}`).toString('base64url') : '',
+    rest,
+  };
+}

@@ -1,0 +1,40 @@
+import { type JsonObject, textAt } from './object-values.ts';
+
+/** What identifies an object in a cluster, whichever version of its API it is in. */
+export interface Identity {
+  readonly apiVersion: string;
+  /** Empty for the core types. */
+  readonly group: string;
+  readonly kind: string;
+  /** Empty for an object of the whole cluster. */
+  readonly namespace: string;
+  readonly name: string;
+}
+
+/** Undefined for what the API server keeps for itself, such as the allocation of addresses: it has no name. */
+export function identityOf(object: JsonObject): Identity | undefined {
+  const [apiVersion, kind] = [textAt(object, 'apiVersion'), textAt(object, 'kind')];
+  const [namespace, name] = [textAt(object, 'metadata', 'namespace'), textAt(object, 'metadata', 'name')];
+  if (name === '') return undefined;
+  return { apiVersion, group: groupOf(apiVersion), kind, namespace, name };
+}
+
+export function groupOf(apiVersion: string): string {
+  return apiVersion.includes('/') ? apiVersion.slice(0, apiVersion.indexOf('/')) : '';
+}
+
+/** As kubectl writes types: `deployment.apps`, `configmap`. */
+export function typeName({ kind, group }: Pick<Identity, 'kind' | 'group'>): string {
+  return group === '' ? kind.toLowerCase() : `${kind.toLowerCase()}.${group}`;
+}
+
+/** For maps and messages: `deployment.apps/web in namespace shop` is `shop/deployment.apps/web`. */
+export function pathName(identity: Identity): string {
+  const path = `${typeName(identity)}/${identity.name}`;
+  return identity.namespace === '' ? path : `${identity.namespace}/${path}`;
+}
+
+/** The namespace in a key: the part before the last one. A key of an object of the whole cluster has another word there. */
+export function namespaceOfKey(key: string): string {
+  return key.split('/').at(-2) ?? '';
+}

@@ -1,0 +1,56 @@
+import { isLater, type KeyEntry } from '../snapshot/keys.ts';
+import type { StoredValue } from './stored-value.ts';
+
+interface Last extends Pick<KeyEntry, 'main' | 'sub' | 'isTombstone'> {
+  /** Undefined where there is no memory for it. */
+  value: Buffer | undefined;
+}
+
+/** Bytes of values that are kept. More of them are read once more. */
+const MAX_KEPT = 48 * 1024 * 1024;
+
+/**
+ * The live values of some keys, among entries in any order. One pass over the snapshot finds them; where they are too large
+ * to be kept, a second pass reads them one after the other.
+ */
+export class LiveValues {
+  readonly #wants: (key: string) => boolean;
+  readonly #last = new Map<string, Last>();
+  #kept = 0;
+  #isComplete = true;
+
+  /** @param wants whether a key is asked for; keys are latin1 strings, one character a byte */
+  constructor(wants: (key: string) => boolean) {
+    this.#wants = wants;
+  }
+
+  /** Whether no second pass is needed. */
+  get isComplete(): boolean {
+    return this.#isComplete;
+  }
+
+  visit({ key: bytes, value, main, sub, isTombstone }: KeyEntry): void {
+    const key = bytes.toString('latin1');
+    const before = this.#last.get(key);
+    if (key === '' || !isLater({ main, sub }, before) || (before === undefined && !this.#wants(key))) return;
+    this.#kept += value.length - (before?.value?.length ?? 0);
+    if (this.#kept > MAX_KEPT && this.#isComplete) {
+      this.#isComplete = false;
+      for (const last of this.#last.values()) last.value = undefined;
+    }
+    this.#last.set(key, { main, sub, isTombstone, value: this.#isComplete ? Buffer.from(value) : undefined });
+  }
+
+  /** In the order of the keys. */
+  *values(): Generator<StoredValue> {
+    for (const [key, { value, main, isTombstone }] of [...this.#last].toSorted(([a], [b]) => (a < b ? -1 : 1))) {
+      if (!isTombstone && value !== undefined) yield { key: Buffer.from(key, 'latin1'), value, modRevision: main };
+    }
+  }
+
+  /** For the second pass: whether an entry is the live one of a key. */
+  isLive({ key, main, sub, isTombstone }: KeyEntry): boolean {
+    const last = this.#last.get(key.toString('latin1'));
+    return !isTombstone && last?.main === main && last.sub === sub;
+  }
+}

@@ -1,0 +1,104 @@
+import { UsageError } from '../errors.ts';
+import { groupOf, type Identity, namespaceOfKey } from './identity.ts';
+import { parseSelector } from './label-selector.ts';
+import { type JsonObject, listAt, valueAt } from './object-values.ts';
+
+/** Which objects are asked for; empty lists and undefined mean all. */
+export interface Selection {
+  readonly namespaces: readonly string[];
+  /** Names of types in lower case, as kubectl takes them. */
+  readonly kinds: readonly string[];
+  readonly name: RegExp | undefined;
+  readonly hasLabels: (object: JsonObject) => boolean;
+  /** Keys under this one only. */
+  readonly etcdPrefix: string;
+}
+
+/** @throws UsageError */
+export function selectionOf(options: Readonly<Record<string, unknown>>): Selection {
+  const { namespace, kind, name, selector, 'etcd-prefix': prefix } = options;
+  const kinds = texts(kind).flatMap((list) => list.split(',').map((one) => one.trim().toLowerCase()));
+  if (kinds.includes('')) throw new UsageError('--kind has an empty name.', 'Write it as Deployment,ConfigMap');
+  return {
+    namespaces: texts(namespace),
+    kinds,
+    name: typeof name === 'string' ? globOf(name) : undefined,
+    hasLabels: parseSelector(typeof selector === 'string' ? selector : ''),
+    etcdPrefix: typeof prefix === 'string' ? prefix.replace(/\/*$/, '/') : '',
+  };
+}
+
+/** The values of an option that can be repeated. */
+function texts(option: unknown): string[] {
+  return option === undefined ? [] : [option].flat().map(String);
+}
+
+/** `*` is any text, `?` any character. */
+function globOf(glob: string): RegExp {
+  const source = glob
+    .replaceAll(/[.+^${}()|[\]\\]/g, '\\$&')
+    .replaceAll('*', '.*')
+    .replaceAll('?', '.');
+  return new RegExp(`^${source}$`, 'su');
+}
+
+/** Whether the value of a key can be an object that is asked for. The namespace itself has its name at the end of its key. */
+export function canHaveKey({ namespaces, etcdPrefix }: Selection, key: string): boolean {
+  if (!key.startsWith(etcdPrefix)) return false;
+  if (namespaces.length === 0) return true;
+  const parent = namespaceOfKey(key);
+  return (
+    namespaces.includes(parent) || (parent === 'namespaces' && namespaces.includes(key.slice(key.lastIndexOf('/') + 1)))
+  );
+}
+
+export function isSelected(selection: Selection, identity: Identity, object: JsonObject): boolean {
+  const { namespaces, kinds, name, hasLabels } = selection;
+  const isNamespace = identity.kind === 'Namespace' && identity.group === '';
+  const where = isNamespace ? identity.name : identity.namespace;
+  if (namespaces.length > 0 && !namespaces.includes(where)) return false;
+  return (
+    (kinds.length === 0 || isNamed(kinds, identity)) &&
+    (name === undefined || name.test(identity.name)) &&
+    hasLabels(object)
+  );
+}
+
+/** Whether a list of types names that of an object: `Deployment`, `deployments` or `deployment.apps`. */
+export function isNamed(kinds: readonly string[], { kind, group }: Pick<Identity, 'kind' | 'group'>): boolean {
+  const names = namesOf(kind);
+  return kinds.some(
+    (asked) => names.includes(asked) || names.some((name) => group !== '' && asked === `${name}.${group}`),
+  );
+}
+
+/** Of a kind: singular and plural. */
+function namesOf(kind: string): string[] {
+  return [kind.toLowerCase(), pluralOf(kind)];
+}
+
+/** As the API server makes it for almost all types. */
+export function pluralOf(kind: string): string {
+  const word = kind.toLowerCase();
+  if (word === 'endpoints') return word;
+  if (/(?:s|x|z|ch|sh)$/.test(word)) return `${word}es`;
+  return /[^aeiou]y$/.test(word) ? `${word.slice(0, -1)}ies` : `${word}s`;
+}
+
+/** Of these an object that belongs to another one is made again by the controller of that one. */
+const OWNED = new Set(['Pod', 'ReplicaSet', 'Endpoints', 'EndpointSlice', 'ControllerRevision', 'Lease']);
+
+/** Why an object is not extracted unless its type is asked for; undefined where it is. */
+export function whyLeftOut({ kind, apiVersion }: Identity, object: JsonObject): string | undefined {
+  if (kind === 'Event' && /^$|^events\.k8s\.io$/.test(groupOf(apiVersion))) return 'events';
+  if (!OWNED.has(kind)) return undefined;
+  const isOwned = listAt(object, 'metadata', 'ownerReferences').length > 0;
+  // They have no owner; those that somebody made by hand have addresses, and no mark of the controller.
+  const isOfController = kind === 'Endpoints' && (listAt(object, 'subsets').length === 0 || isMarked(object));
+  return isOwned || isOfController ? 'made again by a controller' : undefined;
+}
+
+function isMarked(object: JsonObject): boolean {
+  const time = valueAt(object, 'metadata', 'annotations', 'endpoints.kubernetes.io/last-change-trigger-time');
+  return (time ?? valueAt(object, 'metadata', 'labels', 'endpoints.kubernetes.io/managed-by')) !== undefined;
+}

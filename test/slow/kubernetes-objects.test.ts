@@ -1,0 +1,164 @@
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import t from 'tap';
+import { encryptionKeysIn } from '../../src/bundle/encryption-config.ts';
+import { parseJson } from '../../src/objects/json-text.ts';
+import { isObject, type Json, type JsonObject, textAt, valueAt } from '../../src/objects/object-values.ts';
+import { readObject } from '../../src/objects/stored-value.ts';
+import { ApiServer, keyOf, pathOf } from '../support/api-server.ts';
+import { EtcdCluster, findEtcd } from '../support/etcd.ts';
+import { findJudge } from '../support/judges.ts';
+import { withoutNullTimes } from '../support/object-fixtures.ts';
+import { mustRun, temporaryFolder } from '../support/process.ts';
+import { allObjects, encryptionConfig, kubectl, startWithObjects } from '../support/stored-objects.ts';
+import { until } from '../support/until.ts';
+import { MAIN, runWorker } from '../support/worker.ts';
+import { objects } from '../tools/objects/make-table.ts';
+
+const skip =
+  findJudge('kubernetes-node') === undefined && 'there is no kubernetes-node here (test/tools/build-kubernetes.sh)';
+const tools = findEtcd().at(-1);
+const keys = encryptionKeysIn(encryptionConfig('identity')) ?? [];
+
+/** What an API server makes of values that it would never store: fields that repeat others, and old annotations. */
+const DERIVED: readonly (readonly [kind: RegExp, path: readonly string[]])[] = [
+  [/^Namespace$/, ['metadata', 'labels', 'kubernetes.io/metadata.name']],
+  [/^Node$/, ['spec', 'podCIDRs']],
+  [/^Pod$/, ['status', 'podIPs']],
+  [/^Pod$/, ['spec', 'terminationGracePeriodSeconds']],
+  [/^Secret$/, ['data']],
+  [/^Secret$/, ['stringData']],
+  [/^DaemonSet$/, ['metadata', 'annotations', 'deprecated.daemonset.template.generation']],
+  [/^HorizontalPodAutoscaler$/, ['metadata', 'annotations']],
+  [/^Pod$/, ['spec', 'serviceAccount']],
+  [/^PodTemplate$/, ['template', 'spec', 'serviceAccount']],
+  [
+    /^(?:Deployment|ReplicaSet|StatefulSet|DaemonSet|Job|ReplicationController)$/,
+    ['spec', 'template', 'spec', 'serviceAccount'],
+  ],
+  [/^CronJob$/, ['spec', 'jobTemplate', 'spec', 'template', 'spec', 'serviceAccount']],
+];
+
+function withoutDerived(object: Json): Json {
+  const copy = structuredClone(withoutNullTimes(object)) as JsonObject;
+  for (const [kind, path] of DERIVED) {
+    if (!kind.test(textAt(copy, 'kind'))) continue;
+    const parent = valueAt(copy, ...path.slice(0, -1));
+    if (isObject(parent)) delete parent[path.at(-1) ?? ''];
+  }
+  return copy;
+}
+
+t.test(
+  'an API server reads an object of each type that it serves, all fields set, as this program does',
+  { skip },
+  async (t) => {
+    const dir = temporaryFolder('types');
+    if (tools === undefined) return;
+    const etcd = await EtcdCluster.start({ tools, dir: join(dir, 'etcd') });
+    t.teardown(async () => etcd.stop());
+    const api = await ApiServer.start(etcd, dir, ['--runtime-config=api/all=true']);
+    t.teardown(async () => api.stop());
+    const resources = await api.resources();
+    let compared = 0;
+    // The objects are of the version of the API server.
+    for (const line of objects('kubernetes-1.31.mod', 'fill', '1').trim().split('\n')) {
+      const { apiVersion, kind, value } = JSON.parse(line) as { apiVersion: string; kind: string; value: string };
+      const resource = resources.find((known) => known.groupVersion === apiVersion && known.kind === kind);
+      // An invalid definition or service of APIs stops an API server.
+      const isStored = !/Review$|^(?:TokenRequest|Binding|ComponentStatus|APIService|CustomResourceDefinition)$/.test(
+        kind,
+      );
+      if (resource === undefined || !isStored) continue;
+      const key = keyOf(resource, 'objects', 'filled');
+      const encoded = Buffer.from(key).toString('base64');
+      await etcd.gateway('/v3/kv/put', { key: encoded, value });
+      const answer = parseJson(Buffer.from((await api.get(pathOf(resource, 'objects', 'filled'))) ?? 'null'));
+      await etcd.gateway('/v3/kv/deleterange', { key: encoded });
+      const modRevision = Number(textAt(answer, 'metadata', 'resourceVersion'));
+      const read = readObject({ key: Buffer.from(key), value: Buffer.from(value, 'base64'), modRevision }, []);
+      t.strictSame(withoutDerived(read ?? null), withoutDerived(answer), `${apiVersion} ${kind}`);
+      compared++;
+    }
+    t.ok(compared >= 60, `${compared} types`);
+  },
+);
+
+t.test('a deleted namespace comes back with kubectl, and stays', { skip }, async (t) => {
+  const dir = temporaryFolder('namespace');
+  const { etcd, api } = await startWithObjects(dir);
+  t.teardown(async () => {
+    await api.stop();
+    await etcd.stop();
+  });
+  const objectsOfShop = async (): Promise<Map<string, JsonObject>> => {
+    const all = (await allObjects(api)).map((text) => parseJson(Buffer.from(text)) as JsonObject);
+    const mine = all.filter((object) =>
+      [textAt(object, 'metadata', 'namespace'), textAt(object, 'metadata', 'name')].includes('shop'),
+    );
+    return new Map(mine.map((object) => [`${textAt(object, 'kind')} ${textAt(object, 'metadata', 'name')}`, object]));
+  };
+  const before = await objectsOfShop();
+  const file = join(dir, 'snapshot.db');
+  await etcd.etcdctl('snapshot', 'save', file);
+  const config = join(dir, 'config.json');
+  writeFileSync(config, encryptionConfig('identity'));
+
+  for (const text of await allObjects(api)) {
+    const answer = parseJson(Buffer.from(text)) as JsonObject;
+    if (textAt(answer, 'metadata', 'namespace') !== 'default' || answer['kind'] !== 'Secret') continue;
+    const key = `/registry/secrets/default/${textAt(answer, 'metadata', 'name')}`;
+    const shown = await mustRun(process.execPath, [
+      MAIN,
+      'inspect',
+      file,
+      '--get',
+      key,
+      '-o',
+      'json',
+      '--encryption-config',
+      config,
+    ]);
+    t.strictSame(parseJson(Buffer.from(shown)), answer, key);
+  }
+  t.equal(keys.length, 4);
+
+  const target = join(dir, 'shop');
+  const extracted = await runWorker(['extract', file, '-n', 'shop', '-o', target], {});
+  t.equal(extracted.code, 0, extracted.stderr);
+  await kubectl(api, 'delete', 'namespace', 'shop', '--wait=false');
+  // No kubelet confirms that the pods have ended.
+  await until(async () => {
+    await kubectl(api, 'delete', 'pods', '--all', '-n', 'shop', '--force', '--grace-period=0').catch(() => {});
+    return (await api.get('/api/v1/namespaces/shop')) === undefined;
+  });
+  await kubectl(api, 'apply', '-k', target);
+  const wanted = (object: JsonObject): boolean =>
+    !/^(?:Pod|ReplicaSet|Endpoints|EndpointSlice|ControllerRevision|Event|Lease)$/.test(textAt(object, 'kind'));
+  const minute = Date.now() + 60_000;
+  await until(() => Date.now() > minute);
+  const after = await objectsOfShop();
+  for (const [name, object] of before) {
+    if (!wanted(object) || /kube-root-ca|^ServiceAccount default/.test(name)) continue;
+    t.strictSame(withoutServerFields(after.get(name) ?? {}), withoutServerFields(object), name);
+  }
+  t.ok([...after.keys()].filter((name) => name.startsWith('Pod ')).length >= 4, 'the controllers made the pods again');
+});
+
+/** Without what a new object has of its own. */
+function withoutServerFields(object: JsonObject): JsonObject {
+  const isJob = object['kind'] === 'Job';
+  const text = JSON.stringify(withoutNullTimes(object), (name, value: Json) => {
+    if (isJob && name === 'selector') return undefined;
+    if (
+      /^(?:uid|resourceVersion|generation|creationTimestamp|managedFields|status|clusterIPs?|finalizers|controller-uid|batch\.kubernetes\.io\/controller-uid)$/.test(
+        name,
+      )
+    )
+      return undefined;
+    if (name === 'kubectl.kubernetes.io/last-applied-configuration' || name.startsWith('pv.kubernetes.io/'))
+      return undefined;
+    return typeof value === 'bigint' ? String(value) : value;
+  });
+  return JSON.parse(text) as JsonObject;
+}
