@@ -66,8 +66,10 @@ function portOf(option: unknown): number {
 async function indexOf(context: Context, source: ObjectSource, options: Arguments['options']): Promise<Catalogue> {
   const entries: IndexEntry[] = [];
   const definitions = new Map<string, { plural: string; shortNames: string[] }>();
-  const unreadable = await readObjects(context, source, selectionOf(options), ({ key, identity, object }) => {
-    entries.push({ key: Buffer.from(key).toString('latin1'), identity });
+  const kept = new KeptValues();
+  const unreadable = await readObjects(context, source, selectionOf(options), ({ stored, identity, object }) => {
+    kept.add(stored);
+    entries.push({ key: keyOf(stored), identity });
     if (identity.kind === 'CustomResourceDefinition') definitions.set(...namesInDefinition(object));
   });
   incompleteness(context, unreadable);
@@ -80,7 +82,7 @@ async function indexOf(context: Context, source: ObjectSource, options: Argument
   return {
     ...{ entries, resources, resourceVersion: String(facts.revision) },
     takenAt: snapshot.record?.takenAt.getTime() ?? Date.now(),
-    load: await loaderOf(context, source, entries),
+    load: loaderOf(context, source, kept),
   };
 }
 
@@ -99,34 +101,43 @@ function resourceOf(
   return { apiVersion, kind, plural, isNamespaced: namespace !== '', shortNames };
 }
 
-/** Reads objects from memory if all values fit, else from the snapshot. */
-async function loaderOf(
-  context: Context,
-  source: ObjectSource,
-  entries: readonly IndexEntry[],
-): Promise<Catalogue['load']> {
-  const kept = new Map<string, StoredValue>();
-  let size = 0;
-  const keep = (value: StoredValue): void => {
-    size += value.value.length;
-    if (size <= MAX_KEPT) kept.set(value.key.toString('latin1'), value);
-    else kept.clear();
+/** As a latin1 string. */
+function keyOf({ key }: StoredValue): string {
+  return key.toString('latin1');
+}
+
+/** The values of all objects, if they fit into memory. */
+class KeptValues {
+  readonly #values = new Map<string, StoredValue>();
+  #size = 0;
+
+  add(stored: StoredValue): void {
+    this.#size += stored.value.length;
+    if (this.#size <= MAX_KEPT) this.#values.set(keyOf(stored), stored);
+    else this.#values.clear();
+  }
+
+  /** By key; undefined where there are too many. */
+  get all(): ReadonlyMap<string, StoredValue> | undefined {
+    return this.#size <= MAX_KEPT ? this.#values : undefined;
+  }
+}
+
+/** Reads objects from memory, or from the snapshot. */
+function loaderOf(context: Context, source: ObjectSource, kept: KeptValues): Catalogue['load'] {
+  const readAgain = async (asked: readonly IndexEntry[]): Promise<ReadonlyMap<string, StoredValue>> => {
+    const wanted = new Set(asked.map(({ key }) => key));
+    const found = new Map<string, StoredValue>();
+    await readValues(
+      context,
+      source,
+      (key) => wanted.has(key),
+      (stored) => found.set(keyOf(stored), stored),
+    );
+    return found;
   };
-  const known = new Set(entries.map(({ key }) => key));
-  await readValues(context, source, (key) => known.has(key), keep);
   return async (asked) => {
-    let values: ReadonlyMap<string, StoredValue> = kept;
-    if (size > MAX_KEPT) {
-      const wanted = new Set(asked.map(({ key }) => key));
-      const found = new Map<string, StoredValue>();
-      await readValues(
-        context,
-        source,
-        (key) => wanted.has(key),
-        (value) => found.set(value.key.toString('latin1'), value),
-      );
-      values = found;
-    }
+    const values = kept.all ?? (await readAgain(asked));
     return asked.flatMap(({ key }) => objectOf(values.get(key), source));
   };
 }

@@ -22,8 +22,7 @@ export interface ObjectSource {
 }
 
 export interface FoundObject {
-  /** In etcd. */
-  readonly key: string;
+  readonly stored: StoredValue;
   readonly identity: Identity;
   readonly object: JsonObject;
 }
@@ -78,7 +77,7 @@ export async function readObjects(
         throw new UnreadableValue(`has the same object as ${printable(other)}: give --etcd-prefix`);
       }
       seen.set(path, key);
-      visit({ key, identity, object });
+      visit({ stored, identity, object });
     } catch (error) {
       if (!(error instanceof UnreadableValue)) throw error;
       prefixes.add(prefixOf(key));
