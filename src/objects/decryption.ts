@@ -1,19 +1,11 @@
 import { createDecipheriv } from 'node:crypto';
 import { xsalsa20poly1305 } from '@noble/ciphers/salsa.js';
 import type { EncryptionKey } from '../bundle/encryption-config.ts';
+import { encryptionPrefix } from '../snapshot/encrypted-secrets.ts';
 import { printable } from '../text.ts';
 import { UnreadableValue } from './object-values.ts';
 
-const MARK = Buffer.from('k8s:enc:');
-
-/** Provider, version and name of the key. */
-const FORM = /^k8s:enc:([a-z0-9]{1,32}):([a-z0-9]{1,32}):([^:]{1,253}):/;
-
 const [BLOCK, GCM_NONCE, GCM_TAG, SECRETBOX_NONCE] = [16, 12, 16, 24];
-
-export function isEncryptedValue(value: Buffer): boolean {
-  return value.subarray(0, MARK.length).equals(MARK);
-}
 
 /**
  * What the API server encrypted.
@@ -28,9 +20,10 @@ export function decrypt(
   keys: readonly EncryptionKey[],
   isPlain: (bytes: Buffer) => boolean,
 ): Buffer {
-  const [prefix, provider = '', version = '', name = ''] = FORM.exec(value.toString('latin1', 0, 400)) ?? [];
+  const prefix = encryptionPrefix(value);
   if (prefix === undefined) throw new UnreadableValue('is encrypted in an unknown way');
-  const title = printable(Buffer.from(name, 'latin1').toString());
+  const { provider, version, keyName } = prefix;
+  const title = printable(keyName);
   if (provider === 'kms') {
     throw new UnreadableValue(
       `is encrypted by key management service ${title} (kms ${version}), which only the API server can use`,
@@ -41,7 +34,7 @@ export function decrypt(
     throw new UnreadableValue(`is encrypted by provider ${provider} ${version}, which is not known`);
   if (keys.length === 0) throw new UnreadableValue(`is encrypted with key ${title} of ${provider}`);
   // Each resource of the configuration has a list of its own, and two keys can have the same name.
-  const named = keys.filter((known) => known.provider === provider && known.name === name);
+  const named = keys.filter((known) => known.provider === provider && known.name === keyName);
   if (named.length === 0)
     throw new UnreadableValue(
       `is encrypted with key ${title} of ${provider}, which is not in the encryption configuration`,

@@ -1,9 +1,10 @@
 import type { EncryptionKey } from '../bundle/encryption-config.ts';
+import { isEncryptedValue } from '../snapshot/encrypted-secrets.ts';
 import { printable } from '../text.ts';
 import { CBOR_MARK, parseCbor } from './cbor.ts';
 import { withServedVersion } from './crd-version.ts';
 import { decodeMessage } from './decode-message.ts';
-import { decrypt, isEncryptedValue } from './decryption.ts';
+import { decrypt } from './decryption.ts';
 import { parseJson } from './json-text.ts';
 import { messageOf } from './message-types.ts';
 import { isObject, type Json, type JsonObject, textAt, UnreadableValue } from './object-values.ts';

@@ -16,8 +16,25 @@ const PREFIX = Buffer.from('/registry/secrets/');
 
 const MARK = Buffer.from('k8s:enc:');
 
-/** An encrypted value begins with provider, version and name of the key. */
-const FORM = /^k8s:enc:([a-z0-9]{1,32}:[a-z0-9]{1,32}:[^:]{1,253}):/;
+/** Provider, version and name of the key. */
+const FORM = /^k8s:enc:([a-z0-9]{1,32}):([a-z0-9]{1,32}):([^:]{1,253}):/;
+
+/** What an encrypted value begins with. */
+interface EncryptionPrefix extends Pick<SecretCount, 'provider' | 'version' | 'keyName'> {
+  /** Bytes of it. */
+  readonly length: number;
+}
+
+export function isEncryptedValue(value: Buffer): boolean {
+  return value.subarray(0, MARK.length).equals(MARK);
+}
+
+/** Undefined where it is not known. @param value an encrypted one */
+export function encryptionPrefix(value: Buffer): EncryptionPrefix | undefined {
+  const [prefix, provider = '', version = '', name = ''] = FORM.exec(value.toString('latin1', 0, 400)) ?? [];
+  if (prefix === undefined) return undefined;
+  return { provider, version, keyName: Buffer.from(name, 'latin1').toString(), length: prefix.length };
+}
 
 /** Counts live Secrets by how they are encrypted, among entries in any order. */
 export class SecretCounter {
@@ -49,7 +66,7 @@ export function providerText({ provider, version }: Pick<SecretCount, 'provider'
 
 /** Provider, version and name of the key, separated by colons. */
 function formOf(value: Buffer): string {
-  if (!value.subarray(0, MARK.length).equals(MARK)) return 'identity';
-  const [, form = 'unknown'] = FORM.exec(value.toString('utf8', 0, 400)) ?? [];
-  return form;
+  if (!isEncryptedValue(value)) return 'identity';
+  const known = encryptionPrefix(value);
+  return known === undefined ? 'unknown' : `${known.provider}:${known.version}:${known.keyName}`;
 }
