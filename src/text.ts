@@ -161,7 +161,7 @@ export function excerpt(text: string, max = 300): string {
 }
 
 /** Besides control characters also what has no width on a terminal, such as zero-width characters and fillers. */
-const UNPRINTABLE = /[\p{C}\p{Zl}\p{Zp}\p{Default_Ignorable_Code_Point}]/gu;
+export const UNPRINTABLE = /[\p{C}\p{Zl}\p{Zp}\p{Default_Ignorable_Code_Point}]/gu;
 
 function escaped(char: string): string {
   return `\\u{${(char.codePointAt(0) ?? 0).toString(16)}}`;

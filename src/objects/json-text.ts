@@ -1,3 +1,4 @@
+import { UNPRINTABLE } from '../text.ts';
 import { exactInteger, type Json, MAX_DEPTH, UnreadableValue } from './object-values.ts';
 
 const INT64 = 64;
@@ -55,17 +56,13 @@ export function jsonText(value: Json, indent = ''): string {
   return typeof value === 'string' ? quoted(value, 'json') : String(value);
 }
 
-/** What a terminal does not show: control characters, those that change the direction of writing, those without a shape. */
-const HIDDEN = /[\p{C}\p{Zl}\p{Zp}\p{Default_Ignorable_Code_Point}]/u;
-const ALL_HIDDEN = new RegExp(HIDDEN, 'gu');
-
 export function isShown(text: string): boolean {
-  return !HIDDEN.test(text);
+  return text.search(UNPRINTABLE) === -1;
 }
 
 /** Text in quotes, with escapes for all that a terminal does not show. A YAML parser refuses some of it otherwise. */
 export function quoted(text: string, language: 'json' | 'yaml'): string {
-  return JSON.stringify(text.toWellFormed()).replace(ALL_HIDDEN, (char) => {
+  return JSON.stringify(text.toWellFormed()).replace(UNPRINTABLE, (char) => {
     const code = char.codePointAt(0) ?? 0;
     if (language === 'yaml' && code > 0xffff) return `\\U${code.toString(16).padStart(8, '0')}`;
     return [...Array(char.length).keys()]
