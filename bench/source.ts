@@ -81,6 +81,13 @@ export class Source {
     return this.#metric(TRANSACTIONS);
   }
 
+  /** The same of what runs now. */
+  async readTransactionsOf(run: () => Promise<unknown>): Promise<number> {
+    const before = await this.readTransactions();
+    await run();
+    return (await this.readTransactions()) - before;
+  }
+
   async stop(): Promise<void> {
     await this.cluster.stop();
     rmSync(this.#options.dir, { recursive: true, force: true });

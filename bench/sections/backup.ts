@@ -41,11 +41,7 @@ export async function backupSection(bench: Bench): Promise<Report> {
       const target = await BlobTarget.start(store, join(room, store), bench.tls);
       await target.clear();
       const contenders = contendersFor(bench, source, target, { store, file, size });
-      const costs = await interleave(bench, contenders, async (run) => {
-        const before = await source.readTransactions();
-        await run();
-        return (await source.readTransactions()) - before;
-      });
+      const costs = await interleave(bench, contenders, async (run) => source.readTransactionsOf(run));
       tables.push(
         table(`${nameOfSize(size)} (zstd makes it ${ratio} times smaller) to ${STORE_TITLES[store]}`, costs, size),
       );

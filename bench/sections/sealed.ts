@@ -62,11 +62,7 @@ async function backups(bench: Bench, size: number, bytesPerSecond?: number): Pro
       contender(COMPRESSED, zstd),
       contender(SEALED, { ...zstd, SNAPSHOT_ENCRYPTION_RECIPIENTS: recipient }),
     ],
-    async (run) => {
-      const before = await source.readTransactions();
-      await run();
-      return (await source.readTransactions()) - before;
-    },
+    async (run) => source.readTransactionsOf(run),
   );
   await Promise.all([source.stop(), target.stop(), proxy?.stop()]);
   return costs;
