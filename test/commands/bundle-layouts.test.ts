@@ -1,13 +1,11 @@
 import { chmod, chown, mkdir, readFile, symlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import t from 'tap';
-import { generateIdentity } from '../../src/sealed/age-header.ts';
-import { Azurite } from '../support/azurite.ts';
+import { startBackupSite, writeIdentity } from '../support/backup-site.ts';
 import { jsonOf } from '../support/command.ts';
-import { EtcdCluster, findEtcd } from '../support/etcd.ts';
 import { Host } from '../support/host.ts';
 import { noNamespaces } from '../support/namespace.ts';
-import { mustRun, temporaryFolder, type Variables } from '../support/process.ts';
+import { mustRun, type Variables } from '../support/process.ts';
 import { nextSecond } from '../support/until.ts';
 import { OTHER_USER } from '../support/users.ts';
 
@@ -22,17 +20,9 @@ interface Result {
 }
 
 const skip = noNamespaces ?? false;
-const dir = temporaryFolder('bundle-layouts');
-const [tools] = findEtcd();
-if (tools === undefined) throw new Error('no etcd');
-const [azurite, cluster, identity] = await Promise.all([
-  Azurite.start(join(dir, 'azurite')),
-  EtcdCluster.start({ tools, dir: join(dir, 'etcd') }),
-  generateIdentity('x25519'),
-]);
-t.teardown(async () => Promise.all([azurite.stop(), cluster.stop()]));
+const { dir, azurite, cluster } = await startBackupSite(t, 'bundle-layouts', 'oldest');
 const key = join(dir, 'key.txt');
-await writeFile(key, `${identity.secret.reveal()}\n`);
+const identity = await writeIdentity(key);
 await mustRun('openssl', [
   ...['req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes', '-subj', '/CN=kubernetes'],
   ...['-keyout', join(dir, 'ca.key'), '-out', join(dir, 'ca.crt')],

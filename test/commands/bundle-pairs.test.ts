@@ -5,14 +5,13 @@ import { readConfig } from '../../src/config/config.ts';
 import { uncounted } from '../../src/retention/apply.ts';
 import { planRetention } from '../../src/retention/retention-plan.ts';
 import { generateIdentity } from '../../src/sealed/age-header.ts';
-import { Azurite } from '../support/azurite.ts';
+import { startBackupSite } from '../support/backup-site.ts';
 import { jsonOf, runCommand } from '../support/command.ts';
-import { EtcdCluster, findEtcd } from '../support/etcd.ts';
 import { type Fault, FaultProxy, type Seen } from '../support/fault-proxy.ts';
-import { collect, temporaryFolder, type Variables } from '../support/process.ts';
+import { collect, type Variables } from '../support/process.ts';
 import { openStore } from '../support/store.ts';
 import { nextSecond, until } from '../support/until.ts';
-import { errorOf, startWorker, withTools } from '../support/worker.ts';
+import { errorOf, startWorker } from '../support/worker.ts';
 
 /* A snapshot and its bundle: both or neither, whatever happens between them. */
 
@@ -22,23 +21,15 @@ interface Result {
   readonly findings: readonly string[];
 }
 
-const dir = temporaryFolder('bundle-pairs');
-const newest = findEtcd().at(-1);
-if (newest === undefined) throw new Error('no etcd');
-const tools = newest;
-const [azurite, cluster, identity] = await Promise.all([
-  Azurite.start(join(dir, 'azurite')),
-  EtcdCluster.start({ tools, dir: join(dir, 'etcd') }),
-  generateIdentity('x25519'),
-]);
-t.teardown(async () => Promise.all([azurite.stop(), cluster.stop()]));
+const site = await startBackupSite(t, 'bundle-pairs');
+const { dir, azurite } = site;
+const identity = await generateIdentity('x25519');
 await mkdir(join(dir, 'keys'));
 await writeFile(join(dir, 'keys/ca.key'), 'key');
 
 function variablesOf(container: string): Variables {
-  const storage = { ...cluster.variables, ...azurite.variables(container), ...withTools(tools) };
   return {
-    ...storage,
+    ...site.variablesOf(container),
     SNAPSHOT_ENCRYPTION_RECIPIENTS: identity.recipient,
     SNAPSHOT_BUNDLE: join(dir, 'keys'),
   };

@@ -3,15 +3,14 @@ import { chmod, copyFile, mkdir, readdir, readFile, stat, symlink, writeFile } f
 import { join } from 'node:path';
 import t from 'tap';
 import { generateIdentity } from '../../src/sealed/age-header.ts';
-import { Azurite } from '../support/azurite.ts';
+import { startBackupSite, writeIdentity } from '../support/backup-site.ts';
 import { makeAuthority } from '../support/certificates.ts';
 import { jsonOf, runCommand } from '../support/command.ts';
-import { EtcdCluster, findEtcd } from '../support/etcd.ts';
 import { FaultProxy, type Seen } from '../support/fault-proxy.ts';
 import { without } from '../support/judges.ts';
-import { collect, mustRun, temporaryFolder, type Variables } from '../support/process.ts';
+import { collect, mustRun, type Variables } from '../support/process.ts';
 import { nextSecond, until } from '../support/until.ts';
-import { errorOf, startWorker, withTools } from '../support/worker.ts';
+import { errorOf, startWorker } from '../support/worker.ts';
 
 interface Bundle {
   readonly name: string | null;
@@ -33,22 +32,10 @@ interface Listing {
   readonly files: readonly { path: string; type: string; mode: string }[];
 }
 
-const dir = temporaryFolder('bundle');
-const newest = findEtcd().at(-1);
-if (newest === undefined) throw new Error('no etcd');
-const tools = newest;
-const azurite = await Azurite.start(join(dir, 'azurite'));
-const cluster = await EtcdCluster.start({ tools, dir: join(dir, 'etcd') });
-t.teardown(async () => Promise.all([azurite.stop(), cluster.stop()]));
+const { dir, azurite, cluster, variablesOf } = await startBackupSite(t, 'bundle');
 await cluster.fill(20, 500);
-const [mine, theirs, stranger] = await Promise.all([
-  generateIdentity('x25519'),
-  generateIdentity('x25519'),
-  generateIdentity('x25519'),
-]);
 const [key, wrong] = [join(dir, 'key.txt'), join(dir, 'wrong.txt')];
-await writeFile(key, `${mine.secret.reveal()}\n`);
-await writeFile(wrong, `${stranger.secret.reveal()}\n`);
+const [mine, theirs] = await Promise.all([writeIdentity(key), generateIdentity('x25519'), writeIdentity(wrong)]);
 const SEALED = { SNAPSHOT_ENCRYPTION_RECIPIENTS: `${mine.recipient}, ${theirs.recipient}` };
 
 const pki = join(dir, 'pki');
@@ -58,10 +45,6 @@ await writeFile(join(pki, 'etcd/secret.key'), 'THE-SECRET-CONTENT', { mode: 0o60
 await chmod(join(pki, 'etcd'), 0o750);
 await symlink('ca.crt', join(pki, 'link.crt'));
 const inBundle = (path: string): string => join(pki, path).slice(1);
-
-function variablesOf(container: string): Variables {
-  return { ...cluster.variables, ...azurite.variables(container), ...withTools(tools) };
-}
 
 function withBundle(container: string, paths = pki): Variables {
   return { ...variablesOf(container), ...SEALED, SNAPSHOT_COMPRESSION: 'zstd', SNAPSHOT_BUNDLE: paths };

@@ -4,15 +4,14 @@ import { join } from 'node:path';
 import { zstdCompressSync } from 'node:zlib';
 import t from 'tap';
 import { generateIdentity } from '../../src/sealed/age-header.ts';
-import { Azurite } from '../support/azurite.ts';
+import { startBackupSite, writeIdentity } from '../support/backup-site.ts';
 import { jsonOf, runCommand } from '../support/command.ts';
-import { EtcdCluster, findEtcd } from '../support/etcd.ts';
 import { FaultProxy, type Seen } from '../support/fault-proxy.ts';
 import { SNAPSHOT } from '../support/fixtures.ts';
-import { temporaryFolder, type Variables } from '../support/process.ts';
+import { type Variables } from '../support/process.ts';
 import { metadataOf, type Plan, RECORDED_NAME } from '../support/restored.ts';
 import { nextSecond } from '../support/until.ts';
-import { errorOf, withTools } from '../support/worker.ts';
+import { errorOf } from '../support/worker.ts';
 
 interface Result {
   readonly name: string;
@@ -25,28 +24,16 @@ interface Result {
   readonly findings: readonly string[];
 }
 
-const dir = temporaryFolder('encrypted');
-const newest = findEtcd().at(-1);
-if (newest === undefined) throw new Error('no etcd');
-const tools = newest;
-const azurite = await Azurite.start(join(dir, 'azurite'));
-const cluster = await EtcdCluster.start({ tools, dir: join(dir, 'etcd') });
-t.teardown(async () => Promise.all([azurite.stop(), cluster.stop()]));
+const { dir, azurite, cluster, variablesOf } = await startBackupSite(t, 'encrypted');
 await cluster.fill(100, 2000);
-const [mine, theirs, stranger] = await Promise.all([
-  generateIdentity('x25519'),
-  generateIdentity('post-quantum'),
-  generateIdentity('x25519'),
-]);
 const [key, wrong] = [join(dir, 'key.txt'), join(dir, 'wrong.txt')];
-await writeFile(key, `${mine.secret.reveal()}\n`);
-await writeFile(wrong, `${stranger.secret.reveal()}\n`);
+const [mine, theirs, stranger] = await Promise.all([
+  writeIdentity(key),
+  generateIdentity('post-quantum'),
+  writeIdentity(wrong),
+]);
 const RECIPIENTS = { SNAPSHOT_ENCRYPTION_RECIPIENTS: `${mine.recipient}, ${theirs.recipient}` };
 const SEALED = { ...RECIPIENTS, SNAPSHOT_COMPRESSION: 'zstd' };
-
-function variablesOf(container: string): Variables {
-  return { ...cluster.variables, ...azurite.variables(container), ...withTools(tools) };
-}
 
 function sha256Of(bytes: Buffer): string {
   return createHash('sha256').update(bytes).digest('hex');

@@ -4,32 +4,22 @@ import { join } from 'node:path';
 import { zstdCompressSync } from 'node:zlib';
 import { Encrypter } from 'age-encryption';
 import t, { type Test } from 'tap';
-import { generateIdentity } from '../../src/sealed/age-header.ts';
-import { Azurite } from '../support/azurite.ts';
+import { startBackupSite, writeIdentity } from '../support/backup-site.ts';
 import { jsonOf, type Output, runCommand } from '../support/command.ts';
-import { EtcdCluster, findEtcd } from '../support/etcd.ts';
 import { temporaryFolder } from '../support/process.ts';
 import { archive, entry, paxHeader } from '../support/tar.ts';
 import { asOther, noSecondUser, openTo, startAsOther, stateOf } from '../support/users.ts';
-import { errorOf, withTools } from '../support/worker.ts';
+import { errorOf } from '../support/worker.ts';
 
 /* Somebody who can write to the container, and knows the recipients, stores another bundle and its sha256 in the record. */
 
-const dir = temporaryFolder('hostile-bundles');
-const [tools] = findEtcd();
-if (tools === undefined) throw new Error('no etcd');
-const [azurite, cluster, identity] = await Promise.all([
-  Azurite.start(join(dir, 'azurite')),
-  EtcdCluster.start({ tools, dir: join(dir, 'etcd') }),
-  generateIdentity('x25519'),
-]);
-t.teardown(async () => Promise.all([azurite.stop(), cluster.stop()]));
+const { dir, azurite, variablesOf } = await startBackupSite(t, 'hostile-bundles', 'oldest');
 const key = join(dir, 'key.txt');
-await writeFile(key, identity.secret.reveal());
+const identity = await writeIdentity(key);
 const outside = join(dir, 'outside');
 await mkdir(outside);
 await writeFile(join(outside, 'victim'), 'victim');
-const variables = { ...cluster.variables, ...azurite.variables('hostile'), ...withTools(tools) };
+const variables = variablesOf('hostile');
 const container = azurite.container('hostile');
 const { name, bundle } = await jsonOf<{ name: string; bundle: { name: string } }>(['backup'], {
   ...variables,

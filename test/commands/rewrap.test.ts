@@ -1,14 +1,11 @@
 import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import t from 'tap';
-import { generateIdentity } from '../../src/sealed/age-header.ts';
-import { Azurite } from '../support/azurite.ts';
+import { startBackupSite, writeIdentity } from '../support/backup-site.ts';
 import { jsonOf, runCommand } from '../support/command.ts';
-import { EtcdCluster, findEtcd } from '../support/etcd.ts';
 import { FaultProxy, type Seen } from '../support/fault-proxy.ts';
-import { temporaryFolder, type Variables } from '../support/process.ts';
 import { nextSecond } from '../support/until.ts';
-import { errorOf, withTools } from '../support/worker.ts';
+import { errorOf } from '../support/worker.ts';
 
 interface Result {
   readonly name: string;
@@ -29,28 +26,19 @@ interface Listed {
   readonly retention: { readonly keep: boolean; readonly reasons: readonly string[] } | null;
 }
 
-const dir = temporaryFolder('rewrap');
-const tools = findEtcd().at(-1);
-if (tools === undefined) throw new Error('no etcd');
-const azurite = await Azurite.start(join(dir, 'azurite'));
-const cluster = await EtcdCluster.start({ tools, dir: join(dir, 'etcd') });
-t.teardown(async () => Promise.all([azurite.stop(), cluster.stop()]));
+const { dir, azurite, cluster, variablesOf } = await startBackupSite(t, 'rewrap');
 await cluster.fill(50, 500);
-const environment = { ...cluster.variables, ...withTools(tools) };
-const [old, renewed, stranger] = await Promise.all([
-  generateIdentity('x25519'),
-  generateIdentity('x25519'),
-  generateIdentity('x25519'),
-]);
 const [oldKey, newKey, wrongKey] = [join(dir, 'old.txt'), join(dir, 'new.txt'), join(dir, 'wrong.txt')];
-await writeFile(oldKey, old.secret.reveal());
-await writeFile(newKey, renewed.secret.reveal());
-await writeFile(wrongKey, stranger.secret.reveal());
+const [old, renewed, stranger] = await Promise.all([
+  writeIdentity(oldKey),
+  writeIdentity(newKey),
+  writeIdentity(wrongKey),
+]);
 const ENCRYPTED = { SNAPSHOT_ENCRYPTION_RECIPIENTS: old.recipient };
 const TO_NEW = ['--recipients', renewed.recipient, '--identity', oldKey];
 
 t.test('a new form for other recipients, which retention puts in the place of the old one', async (t) => {
-  const variables: Variables = { ...environment, ...azurite.variables('rotated') };
+  const variables = variablesOf('rotated');
   const first = await jsonOf<Result>(['backup'], { ...variables, ...ENCRYPTED, SNAPSHOT_COMPRESSION: 'zstd' });
   await nextSecond();
   const second = await jsonOf<Result>(['backup'], variables);
@@ -96,7 +84,7 @@ t.test('a new form for other recipients, which retention puts in the place of th
 });
 
 t.test('the bundle of a snapshot goes with it', async (t) => {
-  const variables: Variables = { ...environment, ...azurite.variables('bundled') };
+  const variables = variablesOf('bundled');
   const file = join(dir, 'key.pem');
   await writeFile(file, 'a key');
   const { name } = await jsonOf<Result>(['backup'], { ...variables, ...ENCRYPTED, SNAPSHOT_BUNDLE: file });
@@ -116,7 +104,7 @@ t.test('the bundle of a snapshot goes with it', async (t) => {
 });
 
 t.test('a signed snapshot stays signed', async (t) => {
-  const variables: Variables = { ...environment, ...azurite.variables('signed') };
+  const variables = variablesOf('signed');
   await jsonOf(['keygen', join(dir, 'keys')], {});
   const signing = { ...variables, SNAPSHOT_SIGNING_KEY_FILE: join(dir, 'keys', 'signing.pem') };
   const { name } = await jsonOf<Result>(['backup'], { ...signing, ...ENCRYPTED });
@@ -140,7 +128,7 @@ t.test('a signed snapshot stays signed', async (t) => {
 });
 
 t.test('forms that somebody else stored neither stop a new one nor take its name', async (t) => {
-  const variables: Variables = { ...environment, ...azurite.variables('planted') };
+  const variables = variablesOf('planted');
   await jsonOf(['keygen', join(dir, 'planted')], {});
   const signing = { ...variables, SNAPSHOT_SIGNING_KEY_FILE: join(dir, 'planted', 'signing.pem') };
   const { name } = await jsonOf<Result>(['backup'], { ...signing, ...ENCRYPTED });
@@ -167,7 +155,7 @@ t.test('forms that somebody else stored neither stop a new one nor take its name
 t.test(
   'what is not signed by a known key is signed with a warning, and what its record says is counted again',
   async (t) => {
-    const variables: Variables = { ...environment, ...azurite.variables('resigned') };
+    const variables = variablesOf('resigned');
     await jsonOf(['keygen', join(dir, 'resigned')], {});
     const { name } = await jsonOf<Result>(['backup'], variables);
     const blob = azurite.container('resigned').getBlobClient(name);
@@ -193,7 +181,7 @@ t.test(
 );
 
 t.test('what cannot be rewrapped, and nothing is stored', async (t) => {
-  const variables: Variables = { ...environment, ...azurite.variables('refused') };
+  const variables = variablesOf('refused');
   const { name } = await jsonOf<Result>(['backup'], { ...variables, ...ENCRYPTED });
   const container = azurite.container('refused');
   const copy = `other-${name}`;

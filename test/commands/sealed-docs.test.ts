@@ -2,13 +2,12 @@ import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import t from 'tap';
 import { generateIdentity } from '../../src/sealed/age-header.ts';
-import { Azurite } from '../support/azurite.ts';
-import { EtcdCluster, findEtcd, restoreAndCount } from '../support/etcd.ts';
+import { startBackupSite } from '../support/backup-site.ts';
+import { restoreAndCount } from '../support/etcd.ts';
 import { Host, type HostOptions } from '../support/host.ts';
 import { without } from '../support/judges.ts';
 import { noNamespaces } from '../support/namespace.ts';
-import { mustRun, temporaryFolder } from '../support/process.ts';
-import { withTools } from '../support/worker.ts';
+import { mustRun } from '../support/process.ts';
 
 /* Every command of docs/sealed-snapshots.md, as it is written there. */
 
@@ -24,13 +23,7 @@ interface Listed {
 const EXAMPLE = 'kubernetes-etcd-snapshot_20260102_030405';
 
 const skip = noNamespaces ?? (['age', 'zstd', 'openssl', 'jq'].map(without).find((why) => why !== false) || false);
-const dir = temporaryFolder('sealed-docs');
-const newest = findEtcd().at(-1);
-if (newest === undefined) throw new Error('no etcd');
-const tools = newest;
-const azurite = await Azurite.start(join(dir, 'azurite'));
-const cluster = await EtcdCluster.start({ tools, dir: join(dir, 'etcd') });
-t.teardown(async () => Promise.all([azurite.stop(), cluster.stop()]));
+const { dir, tools, azurite, cluster, variablesOf } = await startBackupSite(t, 'sealed-docs');
 await cluster.fill(50, 500);
 
 const page = await readFile(join(import.meta.dirname, '..', '..', 'docs', 'sealed-snapshots.md'), 'utf8');
@@ -66,7 +59,7 @@ function inline(command: string): string {
 
 /** A host with a container of its own, where commands run as they are written. */
 async function site(name: string, options: Partial<HostOptions> = {}) {
-  const variables = { ...cluster.variables, ...azurite.variables(name), ...withTools(tools) };
+  const variables = variablesOf(name);
   const host = await Host.make(join(dir, name), { disks: {}, files: {}, variables, ...options });
   const shell = async (commands: string): Promise<string> => {
     const { code, stdout, stderr } = await host.shell(`set -e\n${commands}`);

@@ -3,12 +3,12 @@ import { readdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { zstdCompressSync, zstdDecompressSync } from 'node:zlib';
 import t from 'tap';
-import { Azurite } from '../support/azurite.ts';
+import { startBackupSite } from '../support/backup-site.ts';
 import { jsonOf, runCommand } from '../support/command.ts';
-import { EtcdCluster, findEtcd, restoreAndCount } from '../support/etcd.ts';
+import { restoreAndCount } from '../support/etcd.ts';
 import { SNAPSHOT } from '../support/fixtures.ts';
 import { findJudge } from '../support/judges.ts';
-import { mustRun, temporaryFolder, type Variables } from '../support/process.ts';
+import { mustRun, type Variables } from '../support/process.ts';
 import { metadataOf, type Plan, RECORDED_NAME, type Restored } from '../support/restored.ts';
 import { nextSecond } from '../support/until.ts';
 import { errorOf, withTools } from '../support/worker.ts';
@@ -24,19 +24,9 @@ interface Result {
   readonly retention: { readonly removed: readonly string[] };
 }
 
-const dir = temporaryFolder('sealed');
-const newest = findEtcd().at(-1);
-if (newest === undefined) throw new Error('no etcd');
-const tools = newest;
-const azurite = await Azurite.start(join(dir, 'azurite'));
-const cluster = await EtcdCluster.start({ tools, dir: join(dir, 'etcd') });
-t.teardown(async () => Promise.all([azurite.stop(), cluster.stop()]));
+const { dir, tools, azurite, cluster, variablesOf } = await startBackupSite(t, 'sealed');
 await cluster.fill(200, 2000);
 const ZSTD: Variables = { SNAPSHOT_COMPRESSION: 'zstd' };
-
-function variablesOf(container: string): Variables {
-  return { ...cluster.variables, ...azurite.variables(container), ...withTools(tools) };
-}
 
 function sha256Of(bytes: Buffer): string {
   return createHash('sha256').update(bytes).digest('hex');

@@ -2,13 +2,12 @@ import { createHash } from 'node:crypto';
 import { chmod, mkdir, readdir, readFile, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import t from 'tap';
-import { Azurite } from '../support/azurite.ts';
+import { startBackupSite } from '../support/backup-site.ts';
 import { jsonOf, runCommand } from '../support/command.ts';
-import { EtcdCluster, findEtcd } from '../support/etcd.ts';
 import { findJudge } from '../support/judges.ts';
-import { mustRun, temporaryFolder, type Variables } from '../support/process.ts';
+import { mustRun, type Variables } from '../support/process.ts';
 import { nextSecond } from '../support/until.ts';
-import { errorOf, runWorker, withTools } from '../support/worker.ts';
+import { errorOf, runWorker } from '../support/worker.ts';
 
 interface Signature {
   readonly state: string;
@@ -29,21 +28,11 @@ interface Listed {
   readonly previous?: string;
 }
 
-const dir = temporaryFolder('signed');
-const newest = findEtcd().at(-1);
-if (newest === undefined) throw new Error('no etcd');
-const tools = newest;
-const azurite = await Azurite.start(join(dir, 'azurite'));
-const cluster = await EtcdCluster.start({ tools, dir: join(dir, 'etcd') });
-t.teardown(async () => Promise.all([azurite.stop(), cluster.stop()]));
+const { dir, azurite, cluster, variablesOf } = await startBackupSite(t, 'signed');
 await cluster.fill(50, 100);
 
 const { keyId } = await jsonOf<{ keyId: string }>(['keygen', join(dir, 'keys')], {});
 const { keyId: otherId } = await jsonOf<{ keyId: string }>(['keygen', join(dir, 'other')], {});
-
-function variablesOf(container: string): Variables {
-  return { ...cluster.variables, ...azurite.variables(container), ...withTools(tools) };
-}
 
 function signing(keys = 'keys'): Variables {
   return { SNAPSHOT_SIGNING_KEY_FILE: join(dir, keys, 'signing.pem') };
