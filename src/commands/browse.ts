@@ -6,6 +6,7 @@ import { namesInDefinition, SHORT_NAMES, type ServedResource } from '../objects/
 import { answer, type Catalogue, failure, type IndexEntry } from '../objects/browse-requests.ts';
 import type { Identity } from '../objects/identity.ts';
 import { jsonText } from '../objects/json-text.ts';
+import { MAX_KEPT } from '../objects/live-values.ts';
 import { type JsonObject, UnreadableValue } from '../objects/object-values.ts';
 import { pluralOf, selectionOf } from '../objects/selection.ts';
 import { readObject, type StoredValue } from '../objects/stored-value.ts';
@@ -15,9 +16,6 @@ import { incompleteness, type ObjectSource, openObjects, readObjects, readValues
 
 const ADDRESS = '127.0.0.1';
 const PORT = 8001;
-
-/** Bytes of values that are kept in memory. Where there are more, each request reads the snapshot again. */
-const MAX_KEPT = 48 * 1024 * 1024;
 
 /** Serves a snapshot to kubectl, until a signal ends it. */
 export async function browse(context: Context, { operands, options }: Arguments): Promise<Outcome> {
@@ -106,7 +104,7 @@ function keyOf({ key }: StoredValue): string {
   return key.toString('latin1');
 }
 
-/** The values of all objects, if they fit into memory. */
+/** The values of all objects, if they fit into memory; otherwise each request reads the snapshot again. */
 class KeptValues {
   readonly #values = new Map<string, StoredValue>();
   #size = 0;

@@ -7,7 +7,7 @@ interface Last extends Pick<KeyEntry, 'main' | 'sub' | 'isTombstone'> {
 }
 
 /** Bytes of values that are kept. More of them are read once more. */
-const MAX_KEPT = 48 * 1024 * 1024;
+export const MAX_KEPT = 48 * 1024 * 1024;
 
 /**
  * The live values of some keys, among entries in any order. One pass over the snapshot finds them; where they are too large
