@@ -163,7 +163,9 @@ t.test('retention keeps the last, of this cluster, with a record', async (t) => 
     .getBlockBlobClient('kubernetes-etcd-snapshot_20200102_000000.db')
     .upload('foreign', 7, { metadata: { ...metadata, clusterid: 'abc', takenat: '2020-01-02T00:00:00Z' } });
 
+  await nextSecond();
   const second = await backup(variables);
+  await nextSecond();
   const third = await backup({ ...variables, SNAPSHOT_KEEP_LAST: '2' });
   t.match(third.retention, { state: 'applied', kept: 2, removed: [first.name] });
   t.match(third.retention.decisions[0], { name: third.name, keep: true, reasons: ['newest', 'last 2'] });

@@ -10,6 +10,7 @@ import { forEachOf } from '../support/parallel.ts';
 import { temporaryFolder, type Variables } from '../support/process.ts';
 import { metadataOf } from '../support/restored.ts';
 import { jsonOf, type Output, runCommand } from '../support/command.ts';
+import { nextSecond } from '../support/until.ts';
 import { errorOf, withTools } from '../support/worker.ts';
 
 interface Backup {
@@ -106,6 +107,7 @@ t.test('copies, and what metadata alone makes a snapshot, push out nothing', asy
   }
   t.equal((await azurite.names(container)).length, 8, 'the only snapshot is still there, and nothing else went');
 
+  await nextSecond();
   const second = await jsonOf<Backup>([], rules);
   t.strictSame(second.retention.removed, [first.name]);
   t.match(second.findings, [/^Blobs that do not count as snapshots .*: 7, such as/]);

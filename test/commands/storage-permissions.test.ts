@@ -10,6 +10,7 @@ import { putSnapshot } from '../support/catalogue.ts';
 import { type Output, runCommand } from '../support/command.ts';
 import { EtcdCluster, findEtcd } from '../support/etcd.ts';
 import { type Variables, temporaryFolder } from '../support/process.ts';
+import { nextSecond } from '../support/until.ts';
 import { errorOf, runWorker } from '../support/worker.ts';
 
 const dir = temporaryFolder('rights');
@@ -52,6 +53,7 @@ t.test('an existing container needs no permission to create it', async (t) => {
   await azurite.container('there').create();
   const variables = { ...withRights('there', 'rcwdl'), SNAPSHOT_KEEP_LAST: '1' };
   t.match((await backup(t, variables, 0)).json, { readBack: 'done', retention: { state: 'applied', kept: 1 } });
+  await nextSecond();
   t.match((await backup(t, variables, 0)).json, { retention: { kept: 1, removed: { length: 1 } } });
   const missing = await backup(t, withRights('missing', 'rcwdl'), 12);
   t.match(
@@ -107,6 +109,7 @@ t.test('without the permission to delete everything stays, and the backup is sto
   await azurite.container('no-delete').create();
   const variables = { ...withRights('no-delete', 'rcwl'), SNAPSHOT_KEEP_LAST: '1' };
   t.match((await backup(t, variables, 0)).json, { retention: { state: 'applied', kept: 1 } });
+  await nextSecond();
   const second = await backup(t, variables, 3);
   t.match(second.json, { readBack: 'done', retention: { state: 'incomplete', kept: 2, removed: [] } });
   t.match(errorOf(second).message, /stored and read back, but retention is incomplete: .* \(failed while deleting /);
