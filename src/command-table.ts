@@ -121,7 +121,7 @@ export const COMMANDS: Readonly<Record<string, Command>> = {
     operands: ['NAME|FILE'],
     summary: 'write objects of Kubernetes as YAML, ready for kubectl apply',
     about:
-      'Verifies a snapshot and writes its objects as YAML, one file each, with a kustomization: kubectl apply -k DIR creates them again. What a cluster sets itself is removed, such as uid and status. Objects that a controller makes again are left out, unless their type is asked for. Applies nothing.',
+      'Verifies a snapshot and writes its objects as YAML, one file each, and a kustomization: kubectl apply creates them again. What a cluster sets itself is removed, such as uid and status. Objects that a controller makes again are left out, unless their type is asked for. Applies nothing.',
     options: EXTRACT_OPTIONS,
     examples: [
       'extract ./snapshot.db --namespace shop -o shop',

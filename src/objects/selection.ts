@@ -89,8 +89,10 @@ export function pluralOf(kind: string): string {
 const OWNED = new Set(['Pod', 'ReplicaSet', 'Endpoints', 'EndpointSlice', 'ControllerRevision', 'Lease']);
 
 /** Why an object is not extracted unless its type is asked for; undefined where it is. */
-export function whyLeftOut({ kind, apiVersion }: Identity, object: JsonObject): string | undefined {
+export function whyLeftOut({ kind, apiVersion, name }: Identity, object: JsonObject): string | undefined {
   if (kind === 'Event' && /^$|^events\.k8s\.io$/.test(groupOf(apiVersion))) return 'events';
+  // In each namespace, and with the certificate of that cluster: kubectl fails where both create it.
+  if (kind === 'ConfigMap' && name === 'kube-root-ca.crt') return 'made again by a controller';
   if (!OWNED.has(kind)) return undefined;
   const isOwned = listAt(object, 'metadata', 'ownerReferences').length > 0;
   // They have no owner; those that somebody made by hand have addresses, and no mark of the controller.

@@ -132,7 +132,7 @@ t.test('a deleted namespace comes back with kubectl, and stays', { skip }, async
     await kubectl(api, 'delete', 'pods', '--all', '-n', 'shop', '--force', '--grace-period=0').catch(() => {});
     return (await api.get('/api/v1/namespaces/shop')) === undefined;
   });
-  await kubectl(api, 'apply', '-k', target);
+  await kubectl(api, 'apply', '-R', '-f', join(target, '_cluster'), '-f', join(target, 'shop'));
   const wanted = (object: JsonObject): boolean =>
     !/^(?:Pod|ReplicaSet|Endpoints|EndpointSlice|ControllerRevision|Event|Lease)$/.test(textAt(object, 'kind'));
   const minute = Date.now() + 60_000;
