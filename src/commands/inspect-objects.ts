@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto';
 import { UsageError } from '../errors.ts';
+import { columnsOf } from '../objects/columns.ts';
 import { jsonText } from '../objects/json-text.ts';
 import { type Identity, pathName, typeName } from '../objects/identity.ts';
 import { differingLines } from '../objects/line-difference.ts';
@@ -14,6 +15,8 @@ import { incompleteness, type ObjectSource, openObjects, readObjects, type Unrea
 interface Row {
   readonly identity: Identity;
   readonly created: string;
+  /** Of the columns of its type. */
+  readonly cells: readonly string[];
 }
 
 /** Lists the objects of a snapshot, or shows which ones differ between two. */
@@ -27,22 +30,33 @@ export async function inspectObjects(context: Context, { operands, options }: Ar
   const opened = await openObjects(context, first, options);
   const rows: Row[] = [];
   const unreadable = await readObjects(context, opened, selection, ({ identity, object }) => {
-    rows.push({ identity, created: textAt(object, 'metadata', 'creationTimestamp') });
+    const cells = columnsOf(identity).map(({ cell }) => cell(object));
+    rows.push({ identity, created: textAt(object, 'metadata', 'creationTimestamp'), cells });
   });
   rows.sort((a, b) => (pathName(a.identity) < pathName(b.identity) ? -1 : 1));
   const now = opened.source.record?.takenAt.getTime() ?? Date.now();
-  const cells = rows.map(({ identity, created }) => [
-    identity.namespace || '-',
-    `${typeName(identity)}/${identity.name}`,
-    created === '' ? '-' : humanAge(now - Date.parse(created)),
-  ]);
   return withFailure(context, unreadable, {
-    text: alignColumns(['NAMESPACE', 'NAME', 'AGE'], cells),
+    text: tablesOf(rows, now).join('\n\n'),
     json: {
       objects: rows.map(({ identity, created }) => Object.assign({}, identity, { creationTimestamp: created || null })),
       unreadable,
     },
     summary: counted(rows.length, 'object'),
+  });
+}
+
+/** One table for each type, as `kubectl get` prints it for several. @param now of the ages, in milliseconds */
+function tablesOf(rows: readonly Row[], now: number): string[] {
+  const types = Map.groupBy(rows, ({ identity }) => typeName(identity));
+  return [...types.values()].map((ofType) => {
+    const columns = ofType[0] === undefined ? [] : columnsOf(ofType[0].identity);
+    const cells = ofType.map(({ identity, created, cells: own }) => [
+      identity.namespace || '-',
+      `${typeName(identity)}/${identity.name}`,
+      ...own,
+      created === '' ? '-' : humanAge(now - Date.parse(created)),
+    ]);
+    return alignColumns(['NAMESPACE', 'NAME', ...columns.map(({ heading }) => heading.toUpperCase()), 'AGE'], cells);
   });
 }
 

@@ -1,5 +1,6 @@
 import { humanAge } from '../text.ts';
-import { type Identity } from './identity.ts';
+import { columnsOf } from './columns.ts';
+import { groupOf, type Identity } from './identity.ts';
 import { type JsonObject, listAt, textAt, valueAt } from './object-values.ts';
 
 /* What an API server answers, as JSON. */
@@ -72,13 +73,23 @@ export function listOf({ apiVersion, kind }: ServedResource, items: JsonObject[]
   return { kind: `${kind}List`, apiVersion, metadata, items };
 }
 
-/** The table that kubectl prints. @param now of the ages, in milliseconds */
-export function tableOf(items: readonly JsonObject[], metadata: JsonObject, now: number): JsonObject {
+/** The table that kubectl prints of objects of one type. @param now of the ages, in milliseconds */
+export function tableOf(
+  { apiVersion, kind }: ServedResource,
+  items: readonly JsonObject[],
+  metadata: JsonObject,
+  now: number,
+): JsonObject {
+  const columns = columnsOf({ kind, group: groupOf(apiVersion) });
   return {
     ...{ kind: 'Table', apiVersion: 'meta.k8s.io/v1', metadata },
-    columnDefinitions: [column('Name', 'name'), column('Age', '')],
+    columnDefinitions: [
+      column('Name', 'name'),
+      ...columns.map(({ heading }) => column(heading, '')),
+      column('Age', ''),
+    ],
     rows: items.map((item) => ({
-      cells: [textAt(item, 'metadata', 'name'), ageOf(item, now)],
+      cells: [textAt(item, 'metadata', 'name'), ...columns.map(({ cell }) => cell(item)), ageOf(item, now)],
       object: {
         ...{ kind: 'PartialObjectMetadata', apiVersion: 'meta.k8s.io/v1' },
         metadata: valueAt(item, 'metadata') ?? {},

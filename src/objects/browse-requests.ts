@@ -138,7 +138,7 @@ async function get(
   );
   const [object] = entry === undefined ? [] : await catalogue.load([entry]);
   if (object === undefined) return failure(404, 'NotFound', `${resource.plural} "${name}" not found`);
-  return { status: 200, body: isTable ? tableOf([object], {}, catalogue.takenAt) : object };
+  return { status: 200, body: isTable ? tableOf(resource, [object], {}, catalogue.takenAt) : object };
 }
 
 async function list(
@@ -173,6 +173,6 @@ async function list(
   };
   return {
     status: 200,
-    body: isTable ? tableOf(items, metadata, catalogue.takenAt) : listOf(resource, items, metadata),
+    body: isTable ? tableOf(resource, items, metadata, catalogue.takenAt) : listOf(resource, items, metadata),
   };
 }

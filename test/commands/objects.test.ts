@@ -80,9 +80,11 @@ t.test('--objects lists the objects of a namespace', async (t) => {
     .split('\n')
     .map((line) => line.split(/ +/).slice(0, 2).join(' '));
   t.strictSame(lines, [
-    'NAMESPACE NAME',
-    ...['shop deployment.apps/idle', 'shop deployment.apps/web', 'shop service/db', 'shop service/web'],
+    ...['NAMESPACE NAME', 'shop deployment.apps/idle', 'shop deployment.apps/web', ''],
+    ...['NAMESPACE NAME', 'shop service/db', 'shop service/web'],
   ]);
+  t.match(listed.stdout, /NAME +READY +UP-TO-DATE +AVAILABLE +AGE\n\S+ +\S+idle +0\/0 /);
+  t.match(listed.stdout, /NAME +TYPE +CLUSTER-IP +PORT\(S\) +AGE\n\S+ +\S+db +ClusterIP +None /);
   const all = await runCommand(['inspect', snapshot, '--objects', '--json'], {});
   t.equal(all.code, 3, 'Secrets cannot be read without their keys');
   const { objects, unreadable, error } = JSON.parse(all.stdout) as {

@@ -1,18 +1,19 @@
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import t from 'tap';
+import { createInterface } from 'node:readline';
+import t, { type Test } from 'tap';
 import { encryptionKeysIn } from '../../src/bundle/encryption-config.ts';
 import { parseJson } from '../../src/objects/json-text.ts';
 import { isObject, type Json, type JsonObject, textAt, valueAt } from '../../src/objects/object-values.ts';
 import { readObject } from '../../src/objects/stored-value.ts';
-import { ApiServer, keyOf, pathOf } from '../support/api-server.ts';
+import { ApiServer, apiPath, keyOf, pathOf } from '../support/api-server.ts';
 import { EtcdCluster, findEtcd } from '../support/etcd.ts';
 import { findJudge } from '../support/judges.ts';
 import { withoutNullTimes } from '../support/object-fixtures.ts';
 import { mustRun, temporaryFolder } from '../support/process.ts';
 import { allObjects, encryptionConfig, kubectl, startWithObjects } from '../support/stored-objects.ts';
 import { until } from '../support/until.ts';
-import { MAIN, runWorker } from '../support/worker.ts';
+import { MAIN, runWorker, startWorker } from '../support/worker.ts';
 import { objects } from '../tools/objects/make-table.ts';
 
 const skip =
@@ -123,6 +124,8 @@ t.test('a deleted namespace comes back with kubectl, and stays', { skip }, async
   }
   t.equal(keys.length, 4);
 
+  await compareTables(t, api, file);
+
   const target = join(dir, 'shop');
   const extracted = await runWorker(['extract', file, '-n', 'shop', '-o', target], {});
   t.equal(extracted.code, 0, extracted.stderr);
@@ -144,6 +147,42 @@ t.test('a deleted namespace comes back with kubectl, and stays', { skip }, async
   }
   t.ok([...after.keys()].filter((name) => name.startsWith('Pod ')).length >= 4, 'the controllers made the pods again');
 });
+
+interface Table {
+  readonly columnDefinitions: readonly { readonly name: string }[];
+  readonly rows: readonly { readonly cells: readonly unknown[]; readonly object: JsonObject }[];
+}
+
+const TABLE = 'application/json;as=Table;v=v1;g=meta.k8s.io';
+
+/** What `browse` shows in its columns, beside the API server. Ages are those of another time. */
+async function compareTables(t: Test, api: ApiServer, file: string): Promise<void> {
+  const worker = startWorker(['browse', file, '--port', '0'], { SNAPSHOT_LOG_FORMAT: 'json' });
+  t.teardown(() => worker.kill());
+  let url: string | undefined;
+  for await (const line of createInterface(worker.stderr!)) {
+    ({ url } = JSON.parse(line) as { url?: string });
+    if (url !== undefined) break;
+  }
+  let compared = 0;
+  for (const resource of await api.resources()) {
+    const path = `${apiPath(resource.groupVersion)}/${resource.name}`;
+    const ours = (await (await fetch(`${url}${path}`, { headers: { accept: TABLE } })).json()) as Partial<Table>;
+    if (ours.columnDefinitions === undefined || ours.columnDefinitions.length < 3) continue;
+    const theirs = JSON.parse((await api.send('GET', path, undefined, TABLE)).body) as Table;
+    const rows = ({ columnDefinitions = [], rows: found = [] }: Partial<Table>, names: readonly string[]): object =>
+      Object.fromEntries(
+        found.map(({ cells, object }) => [
+          `${textAt(object, 'metadata', 'namespace')}/${textAt(object, 'metadata', 'name')}`,
+          names.map((name) => `${name}: ${String(cells[columnDefinitions.findIndex((each) => each.name === name)])}`),
+        ]),
+      );
+    const names = ours.columnDefinitions.map(({ name }) => name).filter((name) => name !== 'Age');
+    t.strictSame(rows(ours, names), rows(theirs, names), path);
+    compared++;
+  }
+  t.ok(compared >= 10, `${compared} types`);
+}
 
 /** Without what a new object has of its own. */
 function withoutServerFields(object: JsonObject): JsonObject {

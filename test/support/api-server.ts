@@ -110,8 +110,9 @@ export class ApiServer {
     );
   }
 
-  async send(method: string, path: string, body?: string, type = 'application/json'): Promise<Answer> {
-    const headers = { authorization: `Bearer ${this.#token}`, ...(body !== undefined && { 'content-type': type }) };
+  async send(method: string, path: string, body?: string, accept = 'application/json'): Promise<Answer> {
+    const type = { 'content-type': 'application/json' };
+    const headers = { authorization: `Bearer ${this.#token}`, accept, ...(body !== undefined && type) };
     const call = request(`${this.url}${path}`, { method, ca: readFileSync(this.#ca), headers }).end(body);
     const [answer] = (await once(call, 'response')) as [IncomingMessage];
     return { status: answer.statusCode ?? 0, body: await text(answer) };
