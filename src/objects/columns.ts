@@ -1,4 +1,4 @@
-import { type JsonObject, isObject, listAt, textAt, valueAt } from './object-values.ts';
+import { isObject, type Json, type JsonObject, listAt, textAt, valueAt } from './object-values.ts';
 
 /** What kubectl shows of an object between its name and its age. */
 export interface Column {
@@ -76,7 +76,7 @@ function text(...path: readonly string[]): Column['cell'] {
 }
 
 /** An absent number is 0: the API server omits zeros. */
-function count(object: JsonObject, ...path: readonly string[]): string {
+function count(object: Json, ...path: readonly string[]): string {
   const value = valueAt(object, ...path);
   return typeof value === 'number' ? String(value) : '0';
 }
@@ -106,15 +106,17 @@ function podStatus(pod: JsonObject): string {
 }
 
 function restarts(pod: JsonObject): string {
-  const counts = listAt(pod, 'status', 'containerStatuses').map((status) => Number(valueAt(status, 'restartCount') ?? 0));
+  const counts = listAt(pod, 'status', 'containerStatuses').map((status) =>
+    Number(valueAt(status, 'restartCount') ?? 0),
+  );
   return String(counts.reduce((sum, one) => sum + one, 0));
 }
 
 function ports(service: JsonObject): string {
   return listed(
     listAt(service, 'spec', 'ports').map((port) => {
-      const [number, node] = [valueAt(port, 'port'), valueAt(port, 'nodePort') ?? 0];
-      return `${String(number)}${node === 0 ? '' : `:${String(node)}`}/${textAt(port, 'protocol')}`;
+      const [number, node] = [count(port, 'port'), count(port, 'nodePort')];
+      return `${number}${node === '0' ? '' : `:${node}`}/${textAt(port, 'protocol')}`;
     }),
   );
 }

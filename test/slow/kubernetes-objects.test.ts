@@ -155,7 +155,7 @@ interface Table {
 
 const TABLE = 'application/json;as=Table;v=v1;g=meta.k8s.io';
 
-/** What `browse` shows in its columns, beside the API server. Ages are those of another time. */
+/** The columns of `browse` and of the API server. Ages are not compared: those of `browse` are of the time of the snapshot. */
 async function compareTables(t: Test, api: ApiServer, file: string): Promise<void> {
   const worker = startWorker(['browse', file, '--port', '0'], { SNAPSHOT_LOG_FORMAT: 'json' });
   t.teardown(() => worker.kill());
