@@ -31,6 +31,14 @@ export const Time = v.pipe(
   v.transform((text) => new Date(text)),
 );
 
+/** Text of any characters in metadata, which can only have ASCII. */
+export const PercentEncoded = v.pipe(
+  v.string(),
+  v.maxLength(MAX_TEXT),
+  v.transform(percentDecoded),
+  v.string('is not percent-encoded'),
+);
+
 const RecordedMember = v.object({
   id: Id,
   name: v.pipe(v.string(), v.maxLength(MAX_NAME, 'is too long'), v.regex(NO_CONTROLS, 'has control characters')),
@@ -257,6 +265,15 @@ function asciiJson(value: unknown): string {
     /[^\x20-\x7e]/g,
     (char) => `\\u${char.charCodeAt(0).toString(16).padStart(4, '0')}`,
   );
+}
+
+/** Undefined for an invalid encoding. */
+function percentDecoded(text: string): string | undefined {
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    return undefined;
+  }
 }
 
 /** The 30th of February is read as a day of March. */

@@ -1,11 +1,11 @@
-import type { BlobItem, ContainerClient } from '@azure/storage-blob';
-import * as v from 'valibot';
-import { StorageError } from '../errors.ts';
+import type { ContainerClient } from '@azure/storage-blob';
 import type { Signatures } from '../sealed/signature.ts';
 import type { CataloguedBlob } from '../snapshot/inventory.ts';
 import { parseMetadata } from '../snapshot/record.ts';
 import { claimedSignature } from '../snapshot/signature-state.ts';
 import { isBundleName, takenAtOf } from '../snapshot/snapshot-name.ts';
+import { eventKindOf, type ListedEvents, type StoredEvent, storedEvent } from './events.ts';
+import { blobState, fieldsOf, ListingLimit, pagesOf } from './pages.ts';
 import type { Requests } from './requests.ts';
 
 /** Bytes of metadata that the service accepts for one blob, names included, without those of a signature. */
@@ -40,31 +40,6 @@ export interface StoredBlob extends CataloguedBlob {
   readonly takenAt: Date | undefined;
 }
 
-/** Blobs per page. With the maximum of 5,000, parsing the answer alone takes hundreds of megabytes. */
-const PAGE_SIZE = 500;
-
-/** A page may be empty and another one follow, but no container has that many. */
-const MAX_PAGES = 20_000;
-
-/** Bytes of names and records in memory: those of fifty thousand snapshots, or of a quarter of a million other blobs. */
-const MAX_KEPT = 64 * 2 ** 20;
-const BLOB_OVERHEAD = 200;
-
-const ValidDate = v.pipe(
-  v.date(),
-  v.check((date) => !Number.isNaN(date.getTime())),
-);
-const Blob = v.pipe(
-  v.object({
-    name: v.pipe(v.string(), v.minLength(1), v.maxLength(1024)),
-    contentLength: v.pipe(v.number(), v.safeInteger(), v.minValue(0)),
-    etag: v.pipe(v.string(), v.minLength(1), v.maxLength(256)),
-    createdOn: v.optional(ValidDate),
-    lastModified: v.optional(ValidDate),
-  }),
-  v.check(({ createdOn, lastModified }) => createdOn !== undefined || lastModified !== undefined),
-);
-
 /**
  * A blob from an answer of the service.
  * @param signatures verifies records; undefined where no keys are in use
@@ -77,20 +52,16 @@ export function storedBlob(
   properties: object,
   signatures?: Signatures,
 ): StoredBlob {
-  const blob = v.safeParse(Blob, { ...properties, name });
-  if (!blob.success) throw invalidAnswer('it describes a blob without name, length, etag or date');
-  const { contentLength: size, etag, createdOn, lastModified } = blob.output;
-  const fields: Readonly<Record<string, unknown>> =
-    typeof metadata === 'object' && metadata !== null ? { ...metadata } : {};
+  const state = blobState(name, properties);
+  const fields = fieldsOf(metadata);
   const { record, problem } = parseMetadata(fields);
-  const checked = signatures?.check(withoutPrefix(prefix, blob.output.name), fields);
+  const checked = signatures?.check(withoutPrefix(prefix, state.name), fields);
   const uploadId = fields['uploadid'];
   return {
-    ...{ name: blob.output.name, size, etag, record, problem },
-    storedAt: createdOn ?? lastModified ?? new Date(0),
-    takenAt: record?.takenAt ?? takenAtOf(prefix, blob.output.name),
+    ...{ ...state, record, problem },
+    takenAt: record?.takenAt ?? takenAtOf(prefix, state.name),
     ...(record !== undefined && (checked ?? { signature: claimedSignature(fields) })),
-    ...(isBundleName(blob.output.name) && typeof uploadId === 'string' && { bundleOf: uploadId }),
+    ...(isBundleName(state.name) && typeof uploadId === 'string' && { bundleOf: uploadId }),
     ...('leaseStatus' in properties && properties.leaseStatus === 'locked' && { isLeased: true }),
   };
 }
@@ -100,63 +71,37 @@ export function withoutPrefix(prefix: string, name: string): string {
   return name.startsWith(prefix) ? name.slice(prefix.length) : name;
 }
 
-/** All blobs under the prefix, page by page, the newest first. @throws StorageError */
-export async function listBlobs(
+/** What is under a prefix. */
+export interface Listing extends ListedEvents {
+  /** All but the events, the newest first. */
+  readonly blobs: readonly StoredBlob[];
+}
+
+/** Everything under the prefix, page by page. @throws StorageError */
+export async function listContainer(
   container: ContainerClient,
   prefix: string,
   requests: Requests,
   signatures?: Signatures,
-): Promise<StoredBlob[]> {
+): Promise<Listing> {
   const blobs = new Map<string, StoredBlob>();
-  let kept = 0;
-  for await (const page of pagesOf(container, prefix, 'listing the container', requests)) {
-    for (const { name, metadata, properties } of page) {
-      const blob = storedBlob(prefix, name, metadata, properties, signatures);
-      kept += BLOB_OVERHEAD + blob.name.length + (blob.record === undefined ? 0 : JSON.stringify(metadata).length);
+  const events: StoredEvent[] = [];
+  const limit = new ListingLimit(prefix);
+  let began: Date | undefined;
+  for await (const { items, time } of pagesOf(container, prefix, 'listing the container', requests)) {
+    began ??= time;
+    for (const item of items) {
+      const kind = eventKindOf(prefix, item.name);
+      if (kind !== undefined) {
+        limit.add(item.name, item.metadata);
+        events.push(storedEvent(kind, prefix, item, signatures));
+        continue;
+      }
+      const blob = storedBlob(prefix, item.name, item.metadata, item.properties, signatures);
+      limit.add(blob.name, blob.record && item.metadata);
       blobs.set(blob.name, blob);
     }
-    if (kept > MAX_KEPT) {
-      throw new StorageError(
-        'TooManyBlobs',
-        `There are more than ${blobs.size} blobs under the prefix "${prefix}", too many for the memory of this program.`,
-        'Use a separate container, or another SNAPSHOT_BLOB_PREFIX, for the snapshots.',
-      );
-    }
   }
-  const time = ({ takenAt, storedAt }: StoredBlob): number => (takenAt ?? storedAt).getTime();
-  return [...blobs.values()].toSorted((a, b) => time(b) - time(a));
-}
-
-/** The blobs under a prefix with their metadata, in pages. @throws StorageError, also for a list that has no end */
-export async function* pagesOf(
-  container: ContainerClient,
-  prefix: string,
-  doing: string,
-  requests: Requests,
-): AsyncGenerator<readonly BlobItem[], void, void> {
-  const markers = new Set<string>();
-  for (let marker = ''; ;) {
-    const page = await requests.send(doing, async (abortSignal) => {
-      const pages = container
-        .listBlobsFlat({ prefix, includeMetadata: true, abortSignal })
-        .byPage({ maxPageSize: PAGE_SIZE, ...(marker === '' ? {} : { continuationToken: marker }) });
-      return (await pages.next()).value;
-    });
-    const items = page?.segment.blobItems ?? [];
-    if (items.length > PAGE_SIZE) throw invalidAnswer(`it has ${items.length} blobs instead of at most ${PAGE_SIZE}`);
-    yield items;
-    marker = page?.continuationToken ?? '';
-    if (marker === '') return;
-    if (markers.has(marker)) throw invalidAnswer('the list of blobs has no end: its marker repeats');
-    if (markers.size === MAX_PAGES) throw invalidAnswer(`the list of blobs has more than ${MAX_PAGES} pages`);
-    markers.add(marker);
-  }
-}
-
-function invalidAnswer(why: string): StorageError {
-  return new StorageError(
-    'InvalidResponse',
-    `Invalid answer from Azure: ${why}.`,
-    'Check that SNAPSHOT_AZURE_BLOB_ENDPOINT is Azure Blob Storage, and that no proxy changes its answers.',
-  );
+  const age = ({ takenAt, storedAt }: StoredBlob): number => (takenAt ?? storedAt).getTime();
+  return { blobs: [...blobs.values()].toSorted((a, b) => age(b) - age(a)), events, time: began };
 }

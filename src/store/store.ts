@@ -7,10 +7,11 @@ import type { Log } from '../log.ts';
 import type { Signatures } from '../sealed/signature.ts';
 import { type StoredIdentity, takeInventory, withBundles } from '../snapshot/inventory.ts';
 import { openContainer } from './azure-credential.ts';
-import { listBlobs, type StoredBlob, storedBlob, withoutPrefix } from './catalogue.ts';
+import { listContainer, type Listing, type StoredBlob, storedBlob, withoutPrefix } from './catalogue.ts';
 import { download } from './download.ts';
-import { type DrillNote, drillNotePrefix, readDrillNote, writeDrillNote } from './drill-notes.ts';
+import { drillEvent, type DrillNote, lastDrillOf } from './drill-notes.ts';
 import { codeOf, isMissing, serverTimeOf } from './errors.ts';
+import { type EventKind, eventName, type ListedEvents, listEvents, type NewEvent, writeEvent } from './events.ts';
 import { type Deadlines, DEADLINES, isGone, Requests } from './requests.ts';
 import { type Checksums, StagedUpload } from './upload.ts';
 
@@ -170,29 +171,41 @@ export class BlobStore {
   }
 
   /**
-   * All blobs under the prefix, the newest first; snapshots have their record.
+   * All blobs under the prefix but the events, the newest first; snapshots have their record.
    * @param fresh the snapshot that this run has just stored
    * @throws StorageError
    */
-  async list(fresh?: StoredIdentity): Promise<StoredBlob[]> {
-    const blobs = await listBlobs(this.#container, this.#prefix, this.#requests, this.#signatures);
-    const notes = drillNotePrefix(this.#prefix);
-    return takeInventory(
-      this.#prefix,
-      withBundles(blobs.filter(({ name }) => !name.startsWith(notes))),
-      fresh,
-      this.requiresSignatures,
-    );
+  async list(fresh?: StoredIdentity): Promise<readonly StoredBlob[]> {
+    return (await this.listAll(fresh)).blobs;
+  }
+
+  /** The same together with the events. @throws StorageError */
+  async listAll(fresh?: StoredIdentity): Promise<Listing> {
+    const listed = await listContainer(this.#container, this.#prefix, this.#requests, this.#signatures);
+    const blobs = takeInventory(this.#prefix, withBundles(listed.blobs), fresh, this.requiresSignatures);
+    return { ...listed, blobs };
+  }
+
+  /** The events of one kind, in any order. @throws StorageError */
+  async listEvents(kind: EventKind): Promise<ListedEvents> {
+    return listEvents(this.#container, this.#prefix, this.#requests, kind, this.#signatures);
+  }
+
+  /** Stores an event, signed where there is a key to sign with. @throws StorageError */
+  async addEvent(event: NewEvent): Promise<void> {
+    const name = withoutPrefix(this.#prefix, eventName(this.#prefix, event));
+    const fields = this.#signatures?.sign(name, event.fields) ?? event.fields;
+    return writeEvent(this.#container, this.#prefix, this.#requests, { ...event, fields });
   }
 
   /** Stores that a drill succeeded. @throws StorageError */
   async noteDrill(note: DrillNote): Promise<void> {
-    return writeDrillNote(this.#container, this.#prefix, this.#requests, note);
+    return this.addEvent(drillEvent(note));
   }
 
   /** The last successful drill; undefined if there was none. @throws StorageError */
   async lastDrill(): Promise<DrillNote | undefined> {
-    return readDrillNote(this.#container, this.#prefix, this.#requests, new Date());
+    return lastDrillOf((await this.listEvents('drill')).events, new Date());
   }
 
   /**

@@ -89,6 +89,26 @@ const PROMISES: Record<string, (t: Test, place: Place) => Promise<void>> = {
     const notes = container.listBlobsFlat({ prefix: 'prod/etcd-snapshot-drills/' });
     for await (const { name } of notes) await container.deleteBlob(name);
   },
+  'addEvent, listAll: events come with the snapshots, by the clock of the service, and no later one replaces them':
+    async (t, { store, container }) => {
+      const event = {
+        kind: 'mark',
+        id: 'one',
+        fields: { what: 'keep', note: 'a%20b' },
+        body: { note: 'a b' },
+      } as const;
+      await store.addEvent(event);
+      await store.addEvent({ ...event, fields: { what: 'release' } });
+      const { blobs, events, time } = await store.listAll();
+      const name = 'prod/etcd-snapshot-marks/one.json';
+      t.match(events, [{ kind: 'mark', name, fields: { what: 'keep', note: 'a%20b' }, signature: undefined }]);
+      t.notOk(blobs.some((blob) => blob.name === name));
+      t.ok(Math.abs((time?.getTime() ?? 0) - Date.now()) < 60_000, String(time));
+      t.strictSame((await store.listEvents('mark')).events, events);
+      t.strictSame((await store.listEvents('drill')).events, []);
+      t.equal((await container.getBlobClient(name).downloadToBuffer()).toString(), '{"note":"a b"}\n');
+      await container.deleteBlob(name);
+    },
   'read: these bytes of this blob, or an error': async (t, { store }) => {
     const { etag = '' } = (await store.find('large.db')) ?? {};
     for (const from of [0, 8_500_000]) {
