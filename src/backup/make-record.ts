@@ -7,6 +7,7 @@ import { type Member, title } from '../member.ts';
 import { newestSnapshot } from '../snapshot/inventory.ts';
 import {
   type BundleKeys,
+  fieldsOfSeal,
   recordableName,
   type RecordedMember,
   type SnapshotRecord,
@@ -93,10 +94,7 @@ export function makeRecord(
     takenAt,
     uploadId: upload.uploadId,
     tool: toolName(version),
-    encoding: seal?.encoding,
-    storedSize: seal?.storedSize,
-    storedSha256: seal?.storedSha256,
-    recipients: seal === undefined || seal.recipients.length === 0 ? undefined : seal.recipients,
+    ...fieldsOfSeal(seal),
     ...previous,
     bundleSha256: bundle?.sha256,
     bundleKeys: bundle?.keys,

@@ -7,12 +7,12 @@ import type { Log, Warnings } from '../log.ts';
 import type { StartProgress } from '../progress.ts';
 import type { RecordedMember, Seal } from '../snapshot/record.ts';
 import type { Verdict, VerifiedSnapshot } from '../snapshot/verify/verdict.ts';
-import { SnapshotVerifier } from '../snapshot/verify/verifier.ts';
 import type { Sealing } from '../sealed/sealing.ts';
 import { SpoolQueue } from '../spool/queue.ts';
 import type { StagedUpload } from '../store/upload.ts';
 import { compareWithOthers, type Comparison, contradiction } from './compare-hash-kv.ts';
 import { membersToRecord } from './make-record.ts';
+import { type Staged, verifyAndStage } from './verify-and-stage.ts';
 
 /** Bytes that wait in memory for the upload before any are spilled: some tenths of a second of a fast stream. */
 const QUEUE_BYTES = 16 * 1024 * 1024;
@@ -129,10 +129,7 @@ interface Pumped {
  * @throws EtcdError, StorageError; VerificationError when the snapshot is not valid
  */
 async function pump({ connection, status }: Candidate, upload: StagedUpload, options: StreamOptions): Promise<Pumped> {
-  const { config, memoryBudget, sealing, startProgress, log, signal } = options;
-  const verifier = new SnapshotVerifier({ memoryBudget });
-  const sealer = await sealing?.start(upload);
-  let seal: Seal | undefined;
+  const { config, startProgress, log, signal } = options;
   const start = performance.now();
   let received = 0;
   let readMs = 0;
@@ -159,24 +156,18 @@ async function pump({ connection, status }: Candidate, upload: StagedUpload, opt
   };
   const draining = drain();
   const progress = startProgress(`streaming from ${status.endpoint}`, status.dbSize);
+  let staged: Staged;
   try {
-    for await (const block of queue) {
-      verifier.push(block);
-      await (sealer ?? upload).write(block);
-      progress.advance(block.length);
-    }
-    seal = await sealer?.finish();
+    staged = await verifyAndStage(queue, upload, { ...options, progress });
   } catch (error) {
     // etcd keeps its read transaction open for as long as the stream is.
     stop.abort(error);
     throw error;
   } finally {
-    progress.end();
-    sealer?.close();
     await queue.close();
     await draining;
   }
-  const verdict = verifier.finish();
+  const { verdict, seal } = staged;
   if (verdict.ok) return { snapshot: verdict.snapshot, seal, readMs, spilledBytes: queue.spilledBytes };
   throw invalidStream(connection.endpoint, verdict);
 }

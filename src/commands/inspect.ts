@@ -118,7 +118,7 @@ function describe(
   const origin =
     record === undefined
       ? 'no record: its time and its cluster are unknown'
-      : `taken ${record.takenAt.toISOString()} of cluster ${record.clusterId}, etcd ${record.etcdVersion}`;
+      : `taken ${record.takenAt.toISOString()} of cluster ${record.clusterId}, etcd ${record.etcdVersion ?? 'of an unknown version'}${record.imported === undefined ? '' : `, imported from ${record.imported}`}`;
   const memberRows = members.map((member) => {
     return [member.id, member.name, member.isLearner ? 'learner' : 'voter', member.peerURLs.join(',')];
   });

@@ -47,7 +47,7 @@ function table({ decisions, isOff, otherClusterIds }: RetentionPlan<StoredBlob>,
     if (record === undefined)
       return [...cells, '-', '-', problem === undefined ? 'no record' : 'not counted', retention];
     const { revision, liveKeys, totalKeys, etcdVersion, clusterId } = record;
-    const shown = { CLUSTER: clusterId.slice(0, SHORT_ID), STORED: humanSize(size), ETCD: etcdVersion }[column];
+    const shown = { CLUSTER: clusterId.slice(0, SHORT_ID), STORED: humanSize(size), ETCD: etcdVersion ?? '-' }[column];
     return [...cells, String(revision), String(liveKeys ?? totalKeys), shown, retention];
   });
   const headings = ['NAME', 'AGE', 'SIZE', 'REVISION', 'KEYS', column, 'RETENTION'];

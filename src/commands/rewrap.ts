@@ -1,18 +1,14 @@
-import { readBackStored } from '../backup/read-back.ts';
-import type { ArchiveEntry } from '../bundle/archive.ts';
+import { storeSource } from '../backup/store-source.ts';
 import type { SealingConfig } from '../config/config.ts';
 import { UsageError, VerificationError } from '../errors.ts';
 import { Warnings } from '../log.ts';
 import { isSameSnapshot, isTrustedLike } from '../retention/superseded.ts';
 import type { Sealing } from '../sealed/sealing.ts';
 import { isRecorded, type Recorded } from '../snapshot/inventory.ts';
-import { type SnapshotRecord, toolName } from '../snapshot/record.ts';
 import { type Encoding, formOf, isCompressed, MAX_FORM, snapshotName } from '../snapshot/snapshot-name.ts';
 import { signatureText } from '../snapshot/signature-state.ts';
-import { factsOf, isFileName, type SnapshotSource } from '../snapshot/source.ts';
+import { isFileName, type SnapshotSource } from '../snapshot/source.ts';
 import { assertReadable } from '../snapshot/stored-form.ts';
-import type { Verdict, VerifiedSnapshot } from '../snapshot/verify/verdict.ts';
-import { SnapshotVerifier } from '../snapshot/verify/verifier.ts';
 import type { StoredBlob } from '../store/catalogue.ts';
 import type { BlobStore } from '../store/store.ts';
 import { paragraph, printable } from '../text.ts';
@@ -97,7 +93,8 @@ async function rewrapOne(
       ? undefined
       : await openBundle(store, source, await loadIdentities(context, options));
   const content = { ...source, record: snapshot.record, bundle: bundle?.entries };
-  await storeAs(name, store, content, sealing.withEncoding(encoding), context);
+  const config = { ...context.config, readBack: 'full' } as const;
+  await storeSource(name, store, content, { ...context, config, sealing: sealing.withEncoding(encoding) });
   log.info('stored snapshot for other recipients', { from: source.name, name, recipients: sealing.recipients });
   return { from: source.name, name, alreadyDone: false };
 }
@@ -147,62 +144,4 @@ function warnAboutSigning({ signatures }: Context, { name, signature }: StoredBl
 
 function hasSame(one: readonly string[], other: readonly string[]): boolean {
   return one.length === other.length && one.every((each) => other.includes(each));
-}
-
-interface Content extends SnapshotSource {
-  readonly record: SnapshotRecord;
-  /** The files of its bundle; undefined where it has none. */
-  readonly bundle: readonly ArchiveEntry[] | undefined;
-}
-
-/** The path of a backup, from a blob instead of etcd: verifier, sealer, upload, bundle, commit, read-back. */
-async function storeAs(
-  name: string,
-  store: BlobStore,
-  source: Content,
-  sealing: Sealing,
-  { config, memoryBudget, startProgress, version }: Context,
-): Promise<void> {
-  const upload = store.startUpload(name, { isReadBack: true, contentMd5: config.contentMd5 });
-  const verifier = new SnapshotVerifier({ memoryBudget });
-  const sealer = await sealing.start(upload);
-  const progress = startProgress(`storing ${name}`, source.size);
-  try {
-    for await (const piece of source.read()) {
-      verifier.push(piece);
-      await sealer.write(piece);
-      progress.advance(piece.length);
-    }
-    const seal = await sealer.finish();
-    const snapshot = validSnapshot(source, verifier.finish());
-    const { uploadBundle } = await import('../bundle/upload-bundle.ts');
-    const bundle = source.bundle && (await uploadBundle(store, { name, upload }, source.bundle, sealing, 'full'));
-    const ofBundle = { bundleSha256: bundle?.sha256, bundleKeys: bundle?.keys };
-    const ofUpload = { uploadId: upload.uploadId, tool: toolName(version) };
-    const record = { ...source.record, ...countedIn(snapshot, source.record), ...seal, ...ofBundle, ...ofUpload };
-    const { etag } = await upload.commit(snapshot, record);
-    const stored = { name, etag, upload, snapshot, seal, sealing };
-    const { refusal } = await readBackStored(store, stored, 'full', startProgress);
-    if (refusal !== undefined) throw refusal;
-  } catch (error) {
-    upload.abort();
-    throw error;
-  } finally {
-    progress.end();
-    sealer.close();
-  }
-}
-
-/** What the verifier found, because a record without a signature can say anything of it. */
-function countedIn({ facts }: VerifiedSnapshot, { liveKeys }: SnapshotRecord): Partial<SnapshotRecord> {
-  const { hash, revision, totalKeys, totalSize } = facts;
-  // Undefined when there was no memory to count them.
-  return { hash, revision, totalKeys, totalSize, liveKeys: facts.liveKeys ?? liveKeys };
-}
-
-/** @throws VerificationError when it is corrupt, or does not match its record */
-function validSnapshot(source: SnapshotSource, verdict: Verdict): VerifiedSnapshot {
-  factsOf(source, verdict, `Run \`etcd-snapshot verify ${source.name}\` to see all problems.`);
-  if (verdict.ok) return verdict.snapshot;
-  throw new Error('a verdict that is not ok has no facts');
 }

@@ -125,11 +125,9 @@ interface EtcdVersions {
 }
 
 export function versionsOf(known: SnapshotRecord | SnapshotFacts): EtcdVersions {
-  if ('etcdVersion' in known) {
-    return { data: known.storageVersion ?? known.etcdVersion, members: known.etcdVersion };
-  }
-  const data = known.storageVersion ?? known.clusterVersion;
-  return { data, members: data?.split('.').slice(0, 2).join('.') };
+  const isRecord = 'clusterId' in known;
+  const data = known.storageVersion ?? (isRecord ? known.etcdVersion : known.clusterVersion);
+  return { data, members: (isRecord ? known.etcdVersion : undefined) ?? data?.split('.').slice(0, 2).join('.') };
 }
 
 /**

@@ -230,7 +230,7 @@ export function makePlan(name: string, size: number, record: SnapshotRecord, opt
   const content: PlanContent = {
     format: FORMAT,
     madeAt: now.toISOString(),
-    snapshot: { name, sha256, size, revision, etcdVersion, takenAt: takenAt.toISOString() },
+    snapshot: { name, sha256, size, revision, etcdVersion: etcdVersion ?? 'unknown', takenAt: takenAt.toISOString() },
     ...{ clusterId, layout, dataDir, restoredDir: restoredDirIn(layout, dataDir) },
     initialCluster: formatInitialCluster(voters),
     initialClusterToken: newToken(),

@@ -172,6 +172,8 @@ function ofFormerCluster<T extends CataloguedBlob>(
   const border = sameId.findIndex((snapshot, index) => {
     const { members } = sameId[index - 1]?.record ?? snapshot.record;
     if (areOthers(members, snapshot.record.members)) return true;
+    // Its date comes from the name or the time of a file, which can be wrong.
+    if (snapshot.record.imported !== undefined) return false;
     if (lowest !== undefined && isHigherBefore(snapshot, lowest)) return true;
     if (lowest === undefined || snapshot.record.revision < lowest.record.revision) lowest = snapshot;
     return false;

@@ -230,13 +230,16 @@ export function newestSnapshot<T extends CataloguedBlob>(
   );
 }
 
-/** A snapshot of the same cluster that was stored later and has a higher revision: then the clock of a host was wrong. */
+/**
+ * A snapshot of the same cluster that was stored later and has a higher revision: then the clock of a host was wrong. When a file
+ * was imported says nothing.
+ */
 export function laterThan<T extends CataloguedBlob>(newest: Recorded<T>, blobs: readonly T[]): Recorded<T> | undefined {
   const { clusterId, revision } = newest.record;
   return blobs
     .filter(isRecorded)
     .filter(({ record, storedAt }) => record.clusterId === clusterId && storedAt > newest.storedAt)
-    .filter(({ record }) => record.revision > revision)
+    .filter(({ record }) => record.revision > revision && record.imported === undefined)
     .toSorted((a, b) => b.record.revision - a.record.revision)[0];
 }
 

@@ -91,12 +91,13 @@ const FIELDS = {
   liveKeys: v.optional(count(0, MAX_DATABASE)),
   /** Bytes of the database, without the sha256 trailer. */
   totalSize: count(MIN_DATABASE, MAX_DATABASE),
-  etcdVersion: Version,
+  /** Of the member that was the source; of an imported file the cluster's version, if it has one. */
+  etcdVersion: v.optional(Version),
   /** Of the data's format, since etcd 3.6: an older etcd cannot be restored from it. */
   storageVersion: v.optional(Version),
   clusterId: Id,
-  /** The member that was the source. */
-  memberId: Id,
+  /** The member that was the source; an imported file does not say which one of several it was. */
+  memberId: v.optional(Id),
   /** What a restore needs of them. */
   members: v.pipe(
     v.string(),
@@ -115,6 +116,14 @@ const FIELDS = {
     v.string(),
     v.maxLength(100, 'is too long'),
     v.regex(/^etcd-snapshot\/\d+(\.\d+){0,2}([-+][\w.+-]+)?$/, 'is not a version of this program'),
+  ),
+  /** Name of the file that `import` stored; undefined for what came from etcd. */
+  imported: v.optional(
+    v.pipe(
+      v.string(),
+      v.maxLength(MAX_NAME, 'is too long'),
+      v.regex(/^[\x20-\x7e]+$/, 'has characters that are not ASCII'),
+    ),
   ),
   /** How the blob holds the file; undefined where the blob is the file itself. The other two are of the blob then. */
   encoding: v.optional(v.picklist(ENCODINGS, 'is unknown')),
@@ -152,6 +161,11 @@ const FIELDS = {
 /** What metadata must be to count as a record. Fields that a later version adds are ignored. */
 const Metadata = v.pipe(
   v.object(FIELDS),
+  v.check(
+    ({ etcdVersion, memberId, imported }) =>
+      imported !== undefined || (etcdVersion !== undefined && memberId !== undefined),
+    'lacks etcdversion or memberid',
+  ),
   v.check(({ totalKeys, totalSize }) => totalKeys <= totalSize, 'has more keys than bytes'),
   v.check(
     ({ encoding, storedSize, storedSha256 }) =>
@@ -176,6 +190,18 @@ export interface Seal {
   readonly storedSha256: string;
   /** Fingerprints; none where it is not encrypted. */
   readonly recipients: readonly string[];
+}
+
+/** What the record of a blob that was stored in this way says of it. */
+export function fieldsOfSeal(
+  seal: Seal | undefined,
+): Pick<SnapshotRecord, 'encoding' | 'storedSize' | 'storedSha256' | 'recipients'> {
+  return {
+    encoding: seal?.encoding,
+    storedSize: seal?.storedSize,
+    storedSha256: seal?.storedSha256,
+    recipients: seal === undefined || seal.recipients.length === 0 ? undefined : seal.recipients,
+  };
 }
 
 /** Undefined where the blob is the snapshot's file itself. */

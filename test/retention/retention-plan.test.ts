@@ -274,5 +274,16 @@ t.test('a former cluster with the same id: what it left stays, and counts for no
   );
   const slowClock = [at(HOUR, 20), at(2 * HOUR, 30, ['a', 'b'], MINUTE), at(3 * HOUR, 10)];
   t.strictSame(ids(slowClock), ['10', '30'], 'a host whose clock is slow: it was stored later');
+
+  const imported = (ago: number, revision: number): CataloguedBlob => {
+    const { record, ...rest } = at(ago, revision, ['a', 'b'], 0);
+    return { ...rest, record: { ...record, imported: 'etcd-snapshot-m1' } as SnapshotRecord };
+  };
+  const filled = [at(HOUR, 30), imported(2 * HOUR, 20), at(3 * HOUR, 10), imported(4 * HOUR, 5)];
+  t.strictSame(ids(filled), ['10', '20', '5'].toSorted(), 'old snapshots that were imported later');
+  const misdated = [at(HOUR, 30), imported(2 * HOUR, 5), at(3 * HOUR, 20), at(4 * HOUR, 10)];
+  t.strictSame(ids(misdated), ['10', '20', '5'].toSorted(), 'the wrong date of a file');
+  const ofBoth = [at(HOUR, 6), at(2 * HOUR, 5), at(3 * HOUR, 900), imported(4 * HOUR, 800)];
+  t.strictSame(ids(ofBoth), ['5'], 'what is older than the former cluster belongs to it');
   t.end();
 });

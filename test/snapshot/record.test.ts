@@ -78,6 +78,14 @@ t.test('what a record says of a bundle', (t) => {
   t.end();
 });
 
+t.test('an imported file does not say which member it comes from', (t) => {
+  const { memberId: _, etcdVersion: __, ...known } = RECORD;
+  const record = { ...known, imported: 'etcd-snapshot-m1-1770091506.zip' };
+  t.strictSame(fromMetadata(toMetadata(record)), record);
+  t.match(parseMetadata(toMetadata(known)), { record: undefined, problem: /lacks etcdversion or memberid/ });
+  t.end();
+});
+
 t.test('the name of a bundle is that of its snapshot', (t) => {
   const name = 'prod-eu/kubernetes-etcd-snapshot_20260203_040506.bundle.tar.zst.age';
   for (const encoding of [undefined, 'zstd', 'age', 'zstd+age'] as const) {

@@ -45,6 +45,7 @@ const WRONG: Readonly<Record<string, readonly string[]>> = {
   storageversion: ['', 'three', '3.6', `3.6.0-${'x'.repeat(100)}`],
   clusterid: ['', 'C1', '0xc1', 'c'.repeat(17), 'xyz', '__proto__'],
   memberid: ['', 'A1', 'a'.repeat(17)],
+  imported: ['', 'a\u001b[2J', 'schnappschuss-ä', 'a'.repeat(256)],
   uploadid: ['', '00ff', 'AB'.repeat(16), 'ab'.repeat(17)],
   takenat: [
     ...['', 'yesterday', '2026-02-03', '2026-02-03T04:05:06Z', '2026-02-03T04:05:06.789+01:00', '1770091506789'],
