@@ -46,7 +46,11 @@ export function parseCommandLine(words: readonly string[]): CommandLine {
   const options = parse(words, tokens, name, { ...GLOBAL_OPTIONS, ...command.options });
   const ask = asksHelp || options['help'] === true ? 'help' : options['version'] === true ? 'version' : undefined;
   if (asksHelp) assertOperands('help', ['[COMMAND]'], named);
-  if (ask === undefined) assertOperands(name, command.operands, operands);
+  if (ask === undefined) {
+    const isChosen = options['taken-before'] !== undefined;
+    if (isChosen) assertNoneNamed(operands);
+    assertOperands(name, isChosen ? [] : command.operands, operands);
+  }
   if (ask === undefined && options['skip-hash-check'] === true) assertFiles(operands);
   const args = { operands, options };
   return {
@@ -145,6 +149,15 @@ function assertOperands(command: string, wanted: readonly string[], operands: re
   if (operands.length >= least && operands.length <= most) return;
   const [takes, given] = [wanted.join(' ') || 'no argument', operands.join(' ') || 'none'];
   throw new UsageError(`${command} takes ${takes}, but was given ${given}.`, `Run: etcd-snapshot help ${command}`);
+}
+
+/** @throws UsageError if a snapshot is named, and also chosen by its time */
+function assertNoneNamed([operand]: readonly string[]): void {
+  if (operand === undefined) return;
+  throw new UsageError(
+    `--taken-before chooses a snapshot, but ${withoutQuery(operand)} is named as well.`,
+    'Omit one of the two.',
+  );
 }
 
 /** @throws UsageError unless all of them, and at least one, are files of this machine */

@@ -47,6 +47,12 @@ export const ENCRYPTION_CONFIG = {
   },
 } as const;
 
-export const CLUSTER_ID = {
+/** Which snapshot to use where none is named. */
+export const NEWEST = {
+  'taken-before': {
+    type: 'string',
+    value: 'TIME',
+    help: 'use the newest snapshot taken before TIME, such as 2026-01-02T03:04:05Z or a date in UTC; no snapshot is named then',
+  },
   'cluster-id': { type: 'string', value: 'ID', help: 'use the newest snapshot of this cluster, if there are several' },
 } as const;

@@ -1,4 +1,4 @@
-import { CLUSTER_ID, ENCRYPTION_CONFIG, IDENTITY, type Options, SKIP_HASH_CHECK } from './command-options.ts';
+import { ENCRYPTION_CONFIG, IDENTITY, NEWEST, type Options, SKIP_HASH_CHECK } from './command-options.ts';
 import type { Arguments, Context, Outcome } from './commands/command.ts';
 import type { Needs } from './config/config.ts';
 import { ExitCode } from './errors.ts';
@@ -100,7 +100,7 @@ export const COMMANDS: Readonly<Record<string, Command>> = {
     summary: 'check every page of a stored snapshot or of a local file',
     about:
       'Checks the sha256, both meta pages, every page, the order of the keys and the buckets, and shows the same table as etcdctl snapshot status. Changes nothing.',
-    options: { ...IDENTITY, ...SKIP_HASH_CHECK },
+    options: { ...NEWEST, ...IDENTITY, ...SKIP_HASH_CHECK },
     examples: ['verify kubernetes-etcd-snapshot_20260102_030405.db', 'verify ./snapshot.db'],
     exitCodes: [verification, storage, noSuchSnapshot],
   },
@@ -149,6 +149,7 @@ export const COMMANDS: Readonly<Record<string, Command>> = {
       'Shows which certificates, keys and configurations SNAPSHOT_BUNDLE stored with a snapshot, or writes them into a directory. Their content is never shown.',
     options: {
       extract: { type: 'string', value: 'DIR', help: 'write them into DIR, which must be new or empty' },
+      ...NEWEST,
       ...IDENTITY,
     },
     examples: ['bundle kubernetes-etcd-snapshot_20260102_030405.db.zst.age --identity key.txt --extract keys'],
@@ -275,7 +276,7 @@ export const COMMANDS: Readonly<Record<string, Command>> = {
       restored: { type: 'string', value: 'DIR', help: 'with --swap: the restored data (default: DIR/restored)' },
       ...IDENTITY,
       ...ENCRYPTION_CONFIG,
-      ...CLUSTER_ID,
+      ...NEWEST,
       ...SKIP_HASH_CHECK,
     },
     examples: ['restore --plan', 'restore --from /etc/default/etcd', 'restore --swap --data-dir /var/lib/etcd'],
@@ -292,10 +293,10 @@ export const COMMANDS: Readonly<Record<string, Command>> = {
       'temp-dir': { type: 'string', value: 'DIR', help: 'directory with space for twice the database (default: /tmp)' },
       ...IDENTITY,
       ...ENCRYPTION_CONFIG,
-      ...CLUSTER_ID,
+      ...NEWEST,
       ...SKIP_HASH_CHECK,
     },
-    examples: ['drill', 'drill --temp-dir /var/tmp'],
+    examples: ['drill', 'drill --temp-dir /var/tmp', 'drill --taken-before 2026-01-02T03:00:00Z'],
     exitCodes: [etcd, verification, storage, noSuchSnapshot, unsafe],
   },
   rewrap: {

@@ -1,4 +1,4 @@
-import { IDENTITY, type Options, SKIP_HASH_CHECK } from './command-options.ts';
+import { IDENTITY, NEWEST, type Options, SKIP_HASH_CHECK } from './command-options.ts';
 
 /* Options of the commands that read objects of Kubernetes. */
 
@@ -44,6 +44,7 @@ export const INSPECT_OPTIONS = {
   objects: { type: 'boolean', help: 'list the objects of Kubernetes, or those that differ between two snapshots' },
   ...SELECTION,
   'show-secrets': { type: 'boolean', help: 'with -o diff: show the values of Secrets, in place of digests' },
+  ...NEWEST,
   ...DECRYPTION,
   ...IDENTITY,
   ...SKIP_HASH_CHECK,
@@ -61,6 +62,7 @@ export const EXTRACT_OPTIONS = {
   selector: { type: 'string', short: 'l', value: 'LABELS', help: 'only objects with these labels, as for kubectl' },
   'as-stored': { type: 'boolean', help: 'remove nothing' },
   'show-secrets': { type: 'boolean', help: 'with -o - to a terminal: show the values of Secrets' },
+  ...NEWEST,
   ...DECRYPTION,
   ...IDENTITY,
   ...SKIP_HASH_CHECK,
@@ -69,6 +71,7 @@ export const EXTRACT_OPTIONS = {
 export const BROWSE_OPTIONS = {
   port: { type: 'string', value: 'PORT', help: 'port to listen on (default: 8001)' },
   'etcd-prefix': SELECTION['etcd-prefix'],
+  ...NEWEST,
   ...DECRYPTION,
   ...IDENTITY,
   ...SKIP_HASH_CHECK,

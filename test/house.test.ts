@@ -17,6 +17,7 @@ const LAYERS = [
     'progress.ts',
     'secret.ts',
     'text.ts',
+    'time.ts',
     'config/value-types.ts',
     'config/variables.ts',
   ],

@@ -20,7 +20,7 @@ const PORT = 8001;
 /** Serves a snapshot to kubectl, until a signal ends it. */
 export async function browse(context: Context, { operands, options }: Arguments): Promise<Outcome> {
   const port = portOf(options['port']);
-  const [operand = ''] = operands;
+  const [operand] = operands;
   const source = await openObjects(context, operand, options);
   const catalogue = await indexOf(context, source, options);
   const hosts: string[] = [];

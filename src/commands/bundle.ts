@@ -3,13 +3,13 @@ import { UsageError } from '../errors.ts';
 import { isFileName } from '../snapshot/source.ts';
 import { alignColumns, counted, humanSize, paint, paragraph, printable } from '../text.ts';
 import { type Arguments, type Context, openStore, type Outcome } from './command.ts';
-import { loadIdentities, openSource } from './snapshot-operand.ts';
+import { loadIdentities, openNamedOrNewest } from './snapshot-operand.ts';
 
 /** Lists the keys and configurations that were stored with a snapshot, or writes them into a directory. */
 export async function bundle(context: Context, { operands, options }: Arguments): Promise<Outcome> {
-  const [snapshot = ''] = operands;
+  const [snapshot] = operands;
   const { extract: dir } = options;
-  if (isFileName(snapshot)) {
+  if (snapshot !== undefined && isFileName(snapshot)) {
     throw new UsageError(
       '`bundle` reads bundles in the container, not files.',
       `Open the file with: age -d -i KEY ${printable(snapshot)} | zstd -d | tar -tv`,
@@ -17,7 +17,7 @@ export async function bundle(context: Context, { operands, options }: Arguments)
   }
   if (dir === '') throw new UsageError('--extract is empty.', 'Give a new or empty directory.');
   const store = await openStore(context);
-  const source = await openSource(context, snapshot, options, store);
+  const source = await openNamedOrNewest(context, snapshot, options, store);
   const { openBundle } = await import('../bundle/read-bundle.ts');
   const { authoritiesWithoutKey } = await import('../bundle/key-fingerprints.ts');
   const opened = await openBundle(store, source, await loadIdentities(context, options));

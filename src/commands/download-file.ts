@@ -15,7 +15,16 @@ import type { Arguments, Context, Outcome } from './command.ts';
 import { openNamedOrNewest } from './snapshot-operand.ts';
 
 /** All other options belong to the restore of a member. */
-const OPTIONS = new Set(['json', 'env-file', 'download', 'from-plan', 'cluster-id', 'open', 'identity']);
+const OPTIONS = new Set([
+  'json',
+  'env-file',
+  'download',
+  'from-plan',
+  'taken-before',
+  'cluster-id',
+  'open',
+  'identity',
+]);
 
 const NEW = 'Use a file that does not exist yet; nothing is overwritten.';
 

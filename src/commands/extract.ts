@@ -50,7 +50,7 @@ class Extraction {
 
 /** Writes objects of a snapshot as YAML that kubectl can apply. Nothing is applied. */
 export async function extract(context: Context, { operands, options }: Arguments): Promise<Outcome> {
-  const [operand = ''] = operands;
+  const [operand] = operands;
   const { output } = options;
   if (typeof output !== 'string') {
     throw new UsageError(

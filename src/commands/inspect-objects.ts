@@ -21,9 +21,9 @@ interface Row {
 
 /** Lists the objects of a snapshot, or shows which ones differ between two. */
 export async function inspectObjects(context: Context, { operands, options }: Arguments): Promise<Outcome> {
-  const [first = '', second] = operands;
+  const [first, second] = operands;
   const selection = selectionOf(options);
-  if (second !== undefined) return compare(context, [first, second], options, selection);
+  if (first !== undefined && second !== undefined) return compare(context, [first, second], options, selection);
   if (options['output'] !== undefined) {
     throw new UsageError('-o needs a key or two snapshots.', 'To write objects as YAML, use: etcd-snapshot extract');
   }

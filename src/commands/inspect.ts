@@ -12,7 +12,7 @@ import type { SnapshotFacts } from '../snapshot/verify/verdict.ts';
 import { alignColumns, humanSize, paint, printable, statusTable } from '../text.ts';
 import type { Arguments, Context, Outcome } from './command.ts';
 import { showValue, valueFormat } from './inspect-key.ts';
-import { openSource, readVerified } from './snapshot-operand.ts';
+import { openNamedOrNewest, readVerified } from './snapshot-operand.ts';
 
 /** How many of the largest keys are shown. */
 const LARGEST = 10;
@@ -22,7 +22,7 @@ const LARGEST = 10;
  * pass. Values are never shown, except that of one key requested by its exact name.
  */
 export async function inspect(context: Context, { operands, options }: Arguments): Promise<Outcome> {
-  const [first = '', second] = operands;
+  const [first, second] = operands;
   const { keys: prefix, get } = options;
   if (options['objects'] === true) {
     if ((prefix ?? get) !== undefined) {
@@ -39,10 +39,10 @@ export async function inspect(context: Context, { operands, options }: Arguments
   }
   if (get === '') throw new UsageError('--get is empty, and etcd has no empty key.', 'Give the name of a key.');
   valueFormat(options);
-  const source = await openSource(context, first, options);
+  const source = await openNamedOrNewest(context, first, options);
   const facts = await readVerified(context, source);
   if (second !== undefined) {
-    const other = await openSource(context, second, options);
+    const other = await openNamedOrNewest(context, second, options);
     const before = await liveKeys(context, source, facts);
     return showDifference(before, await liveKeys(context, other, await readVerified(context, other)));
   }

@@ -12,7 +12,7 @@ import type { SnapshotFacts } from '../snapshot/verify/verdict.ts';
 import { counted, printable } from '../text.ts';
 import type { Arguments, Context } from './command.ts';
 import { findKnownKeys } from './known-keys.ts';
-import { openSource, readVerified } from './snapshot-operand.ts';
+import { openNamedOrNewest, readVerified } from './snapshot-operand.ts';
 
 /** A verified snapshot whose objects can be read. */
 export interface ObjectSource {
@@ -37,10 +37,10 @@ export interface Unreadable {
 /** Verifies a snapshot, and finds the keys that decrypt its Secrets. */
 export async function openObjects(
   context: Context,
-  operand: string,
+  operand: string | undefined,
   options: Arguments['options'],
 ): Promise<ObjectSource> {
-  const source = await openSource(context, operand, options);
+  const source = await openNamedOrNewest(context, operand, options);
   const facts = await readVerified(context, source);
   const known = await findKnownKeys(context, source, options, new Warnings(context.log), { resources: 'all' });
   return { source, facts, keys: known?.keys ?? [] };

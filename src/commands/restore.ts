@@ -39,6 +39,7 @@ import { swap } from './swap.ts';
  */
 export async function restore(context: Context, args: Arguments): Promise<Outcome> {
   assertCompares(args.options);
+  assertChosenOnce(args.options);
   if (args.options['download'] !== undefined) return download(context, args);
   assertCombined(args.options);
   if (args.options['plan'] === true) return showPlan(context, args);
@@ -107,6 +108,15 @@ function assertCompares(options: Arguments['options']): void {
   throw new UsageError(
     `--encryption-config is not used with --${other}.`,
     'Give it where a member is restored, or use it with drill.',
+  );
+}
+
+/** A plan names its snapshot. @throws UsageError */
+function assertChosenOnce(options: Arguments['options']): void {
+  if (options['taken-before'] === undefined || options['from-plan'] === undefined) return;
+  throw new UsageError(
+    '--taken-before cannot be combined with --from-plan, which names a snapshot.',
+    'Omit --taken-before, or create a new plan with --plan and --taken-before.',
   );
 }
 

@@ -16,6 +16,7 @@ import {
 import type { SnapshotFacts } from '../snapshot/verify/verdict.ts';
 import type { BlobStore } from '../store/store.ts';
 import { printable } from '../text.ts';
+import { parseTime, TIME_HINT } from '../time.ts';
 import { type Arguments, type Context, openStore } from './command.ts';
 
 /** The file or stored snapshot that an operand names. @throws WorkerError (no such snapshot), StorageError */
@@ -62,7 +63,10 @@ export async function loadIdentities(
   return identities;
 }
 
-/** The named snapshot, or the newest one of the cluster with a record. @throws WorkerError (no such snapshot), StorageError, UsageError */
+/**
+ * The named snapshot, or the newest one of the cluster with a record, taken before a time if one is given.
+ * @throws WorkerError (no such snapshot), StorageError, UsageError
+ */
 export async function openNamedOrNewest(
   context: Context,
   operand: string | undefined,
@@ -73,11 +77,9 @@ export async function openNamedOrNewest(
   // An id on the command line means that cluster only, not its previous ids.
   const ids: ClusterIds = given === undefined ? context.config.retention : { clusterId: given, previousClusterIds: [] };
   if (operand === undefined) {
-    return withKnownIdentities(
-      await openNewest(store ?? (await openStore(context)), ids, context.log),
-      context,
-      options,
-    );
+    const wanted = { ...ids, takenBefore: readTakenBefore(options) };
+    const newest = await openNewest(store ?? (await openStore(context)), wanted, context.log);
+    return withKnownIdentities(newest, context, options);
   }
   const source = await openSource(context, operand, options, store);
   const { name, record } = source;
@@ -85,6 +87,14 @@ export async function openNamedOrNewest(
   const whose =
     record === undefined ? 'has no record: its cluster is unknown' : `belongs to cluster ${record.clusterId}`;
   throw new UsageError(`${printable(name)} ${whose}.`, 'Omit --cluster-id, or do not name a snapshot.');
+}
+
+/** @throws UsageError */
+function readTakenBefore({ 'taken-before': given }: Arguments['options']): Date | undefined {
+  if (typeof given !== 'string') return undefined;
+  const time = parseTime(given);
+  if (time !== undefined) return time;
+  throw new UsageError(`--taken-before ${printable(given)} is not a time.`, TIME_HINT);
 }
 
 function logged(source: SnapshotSource, { log, config }: Context): SnapshotSource {

@@ -9,11 +9,11 @@ import {
 import { isReadable, storedJson, type StoredForm } from '../snapshot/stored-form.ts';
 import { counted, paint, printable, statusTable } from '../text.ts';
 import type { Arguments, Context, Outcome } from './command.ts';
-import { openSource } from './snapshot-operand.ts';
+import { openNamedOrNewest } from './snapshot-operand.ts';
 
 /** Checks every page of a stored snapshot or of a local file, and changes nothing. */
-export async function verify(context: Context, { operands: [operand = ''], options }: Arguments): Promise<Outcome> {
-  const source = await openSource(context, operand, options);
+export async function verify(context: Context, { operands: [operand], options }: Arguments): Promise<Outcome> {
+  const source = await openNamedOrNewest(context, operand, options);
   const { stored } = source;
   if (stored !== undefined && !isReadable(stored)) return verifyStoredOnly(context, source, stored);
   const verdict = await readThrough(source, context);

@@ -215,9 +215,16 @@ function assertTrusted(blob: StoredBlob, areRequired: boolean): void {
  * The newest snapshot of the cluster: it has a record, so it was verified.
  * @throws WorkerError (no such snapshot), StorageError, UsageError when several clusters are possible
  */
-export async function openNewest(store: BlobStore, ids: ClusterIds, log: Log): Promise<SnapshotSource> {
-  const blobs = await store.list();
-  const newest = newestSnapshot(blobs, ids, new Date());
+export async function openNewest(
+  store: BlobStore,
+  wanted: ClusterIds & { readonly takenBefore?: Date | undefined },
+  log: Log,
+): Promise<SnapshotSource> {
+  const { clusterId, takenBefore } = wanted;
+  const isBefore = ({ takenAt }: StoredBlob): boolean =>
+    takenBefore === undefined || (takenAt !== undefined && takenAt < takenBefore);
+  const blobs = (await store.list()).filter(isBefore);
+  const newest = newestSnapshot(blobs, wanted, new Date());
   if (newest !== undefined) {
     const later = laterThan(newest, blobs);
     if (later !== undefined) {
@@ -231,9 +238,9 @@ export async function openNewest(store: BlobStore, ids: ClusterIds, log: Log): P
     }
     return sourceOf(store, newest);
   }
-  const { clusterId } = ids;
+  const before = takenBefore === undefined ? '' : `, taken before ${takenBefore.toISOString()}`;
   throw noSuchSnapshot(
-    `There is no verified snapshot${clusterId === undefined ? '' : ` of cluster ${clusterId}`} in container ${store.containerName}.`,
+    `There is no verified snapshot${clusterId === undefined ? '' : ` of cluster ${clusterId}`} in container ${store.containerName}${before}.`,
     store.requiresSignatures
       ? 'Run `etcd-snapshot list` to see why blobs do not count. Only those that a key in SNAPSHOT_VERIFICATION_KEYS_FILE verifies can be used.'
       : 'Run `etcd-snapshot list` to see the blobs. Give the name of a snapshot that has no record, or is dated in the future.',
