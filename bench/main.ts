@@ -5,6 +5,7 @@
  *   npm run bench -- [--sizes 3MB,240MB,0.7GB,2GB] [--rounds 5] [--stores azurite,https,http] [--sections startup,backup,tricks,sealed,impact,files]
  *                    [--memory /dev/shm] [--disk /tmp] [--smoke] [--write]
  *   npm run bench -- --sections uplink,verifier
+ *   npm run bench -- --sections objects --sizes 2GB --rounds 3
  *   npm run bench -- --sections memory --sizes 240MB,8GB --rounds 1
  *   npm run bench -- --scale
  *
@@ -26,6 +27,7 @@ import { filesSection } from './sections/files.ts';
 import { impactSection } from './sections/impact.ts';
 import { memorySection } from './sections/memory.ts';
 import { sealedSection } from './sections/sealed.ts';
+import { objectsSection } from './sections/objects.ts';
 import { startupSection } from './sections/startup.ts';
 import { tricksSection } from './sections/tricks.ts';
 import { uplinkSection } from './sections/uplink.ts';
@@ -61,6 +63,7 @@ const SECTIONS: Readonly<Record<string, (bench: Bench) => Promise<Report>>> = {
       bench.sizes.filter((size) => size < GB / 2),
     ),
   memory: memorySection,
+  objects: async (bench) => objectsSection(bench, largest(bench)),
   uplink: uplinkSection,
   verifier: verifierSection,
 };

@@ -1,4 +1,5 @@
 import { randomBytes, randomUUID } from 'node:crypto';
+import { storedForm } from './protobuf.ts';
 
 /*
  * Objects like those that a Kubernetes API server stores: a few kinds with fixed field names, names and labels that repeat, and
@@ -38,6 +39,11 @@ export function keyOf(id: number): Buffer {
 /** A value for it, another one each time. */
 export function valueOf(id: number): Buffer {
   return Buffer.from(`k8s\0\n${kindOf(id).value(id)}`);
+}
+
+/** The same as an API server stores it. */
+export function objectOf(id: number): Buffer {
+  return storedForm(kindOf(id).value(id));
 }
 
 function kindOf(id: number): Kind {

@@ -8,7 +8,7 @@ import { EtcdCluster, type EtcdTools } from '../test/support/etcd.ts';
 import { freePort, mustRun } from '../test/support/process.ts';
 import { MB } from './figures.ts';
 import type { Command } from './measure.ts';
-import { keyOf, valueOf } from './objects.ts';
+import { keyOf, objectOf, valueOf } from './objects.ts';
 
 const OPERATIONS = 100;
 const WRITERS = 4;
@@ -29,6 +29,8 @@ export interface SourceOptions {
   readonly size: number;
   /** Bytes of a random value; undefined = objects of Kubernetes. */
   readonly valueSize?: () => number;
+  /** Objects in protobuf, which can be read again. */
+  readonly isProtobuf?: boolean;
 }
 
 /** One etcd over TLS, whose database looks like that of a Kubernetes cluster. */
@@ -113,11 +115,14 @@ export class Source {
 
   /** Writes, overwrites and deletes objects, and compacts, until the database has its size. */
   async #fill(): Promise<void> {
-    const { size, valueSize } = this.#options;
+    const { size, valueSize, isProtobuf = false } = this.#options;
     // Making a value takes longer than storing it. They are used again after more bytes than a compressor looks back.
-    const values = valueSize === undefined ? Array.from({ length: VALUES }, (_, id) => valueOf(id)) : [];
-    const value = (id: number): Buffer =>
-      values[(id + KINDS * random(VALUES / KINDS)) % VALUES] ?? randomBytes(valueSize?.() ?? 0);
+    const values = valueSize === undefined && !isProtobuf ? Array.from({ length: VALUES }, (_, id) => valueOf(id)) : [];
+    const value = (id: number): Buffer => {
+      // Two keys must not have the same object.
+      if (isProtobuf) return objectOf(id);
+      return values[(id + KINDS * random(VALUES / KINDS)) % VALUES] ?? randomBytes(valueSize?.() ?? 0);
+    };
     const { client } = this.#options.tls;
     const files = { ca: await readFile(client.ca), cert: await readFile(client.cert), key: await readFile(client.key) };
     const connection = new Connection(this.endpoint, files);
