@@ -1,14 +1,15 @@
-import { isObject, type Json, type JsonObject, listAt, textAt, valueAt } from './object-values.ts';
+import { isObject, type JsonObject, listAt, textAt, valueAt } from './object-values.ts';
+import { type Cell, count, isDeleted, POD_COLUMNS } from './pod-columns.ts';
 
 /** What kubectl shows of an object between its name and its age. */
 export interface Column {
   readonly heading: string;
-  readonly cell: (object: JsonObject) => string;
+  readonly cell: Cell;
 }
 
 /** By kind and group, with a space between. Other types have no columns of their own. */
-const COLUMNS: Readonly<Record<string, Readonly<Record<string, Column['cell']>>>> = {
-  'Pod ': { Ready: readyContainers, Status: podStatus, Restarts: restarts },
+const COLUMNS: Readonly<Record<string, Readonly<Record<string, Cell>>>> = {
+  'Pod ': POD_COLUMNS,
   'Deployment apps': {
     Ready: (object) => `${count(object, 'status', 'readyReplicas')}/${count(object, 'spec', 'replicas')}`,
     'Up-to-date': (object) => count(object, 'status', 'updatedReplicas'),
@@ -28,32 +29,29 @@ const COLUMNS: Readonly<Record<string, Readonly<Record<string, Column['cell']>>>
     Ready: (object) => count(object, 'status', 'numberReady'),
   },
   'Job batch': {
-    Completions: (object) => `${count(object, 'status', 'succeeded')}/${count(object, 'spec', 'completions')}`,
+    Completions: completions,
   },
   'CronJob batch': {
     Schedule: text('spec', 'schedule'),
     Suspend: (object) => (valueAt(object, 'spec', 'suspend') === true ? 'True' : 'False'),
     Active: (object) => String(listAt(object, 'status', 'active').length),
   },
-  'Service ': { Type: text('spec', 'type'), 'Cluster-IP': text('spec', 'clusterIP'), 'Port(s)': ports },
-  'Ingress networking.k8s.io': {
-    Class: text('spec', 'ingressClassName'),
-    Hosts: (object) => listed(listAt(object, 'spec', 'rules').map((rule) => textAt(rule, 'host') || '*')),
-  },
+  'Service ': { Type: text('spec', 'type'), 'Cluster-IP': orNone(clusterIP), 'Port(s)': orNone(ports) },
+  'Ingress networking.k8s.io': { Class: orNone(text('spec', 'ingressClassName')), Hosts: hosts },
   'ConfigMap ': { Data: (object) => String(entries(object, 'data') + entries(object, 'binaryData')) },
   'Secret ': { Type: text('type'), Data: (object) => String(entries(object, 'data')) },
   'Namespace ': { Status: text('status', 'phase') },
-  'Node ': { Status: nodeStatus, Roles: roles, Version: text('status', 'nodeInfo', 'kubeletVersion') },
+  'Node ': { Status: nodeStatus, Roles: orNone(roles), Version: text('status', 'nodeInfo', 'kubeletVersion') },
   'PersistentVolumeClaim ': {
-    Status: text('status', 'phase'),
+    Status: volumeStatus,
     Volume: text('spec', 'volumeName'),
-    Capacity: text('status', 'capacity', 'storage'),
+    Capacity: (object) => (textAt(object, 'spec', 'volumeName') === '' ? '' : quantity(object, 'status')),
     StorageClass: text('spec', 'storageClassName'),
   },
   'PersistentVolume ': {
-    Capacity: text('spec', 'capacity', 'storage'),
+    Capacity: (object) => quantity(object, 'spec'),
     'Reclaim Policy': text('spec', 'persistentVolumeReclaimPolicy'),
-    Status: text('status', 'phase'),
+    Status: volumeStatus,
     Claim: (object) => {
       const name = textAt(object, 'spec', 'claimRef', 'name');
       return name === '' ? '' : `${textAt(object, 'spec', 'claimRef', 'namespace')}/${name}`;
@@ -65,20 +63,15 @@ const COLUMNS: Readonly<Record<string, Readonly<Record<string, Column['cell']>>>
 export function columnsOf({ kind, group }: { readonly kind: string; readonly group: string }): Column[] {
   const type = `${kind} ${group}`;
   const columns = Object.hasOwn(COLUMNS, type) ? COLUMNS[type] : {};
-  return Object.entries(columns ?? {}).map(([heading, cell]) => ({
-    heading,
-    cell: (object) => cell(object) || '<none>',
-  }));
+  return Object.entries(columns ?? {}).map(([heading, cell]) => ({ heading, cell }));
 }
 
-function text(...path: readonly string[]): Column['cell'] {
+function orNone(cell: Cell): Cell {
+  return (object) => cell(object) || '<none>';
+}
+
+function text(...path: readonly string[]): Cell {
   return (object) => textAt(object, ...path);
-}
-
-/** An absent number is 0: the API server omits zeros. */
-function count(object: Json, ...path: readonly string[]): string {
-  const value = valueAt(object, ...path);
-  return typeof value === 'number' ? String(value) : '0';
 }
 
 function entries(object: JsonObject, name: string): number {
@@ -90,33 +83,43 @@ function listed(texts: readonly string[]): string {
   return texts.join(',');
 }
 
-function readyContainers(pod: JsonObject): string {
-  const statuses = listAt(pod, 'status', 'containerStatuses');
-  const ready = statuses.filter((status) => valueAt(status, 'ready') === true).length;
-  return `${ready}/${listAt(pod, 'spec', 'containers').length}`;
+function completions(job: JsonObject): string {
+  const succeeded = count(job, 'status', 'succeeded');
+  if (typeof valueAt(job, 'spec', 'completions') === 'number')
+    return `${succeeded}/${count(job, 'spec', 'completions')}`;
+  const parallelism = count(job, 'spec', 'parallelism');
+  return Number(parallelism) > 1 ? `${succeeded}/1 of ${parallelism}` : `${succeeded}/1`;
 }
 
-/** Why a container does not run, or else the phase. */
-function podStatus(pod: JsonObject): string {
-  if (textAt(pod, 'metadata', 'deletionTimestamp') !== '') return 'Terminating';
-  const reasons = listAt(pod, 'status', 'containerStatuses').map(
-    (status) => textAt(status, 'state', 'waiting', 'reason') || textAt(status, 'state', 'terminated', 'reason'),
-  );
-  return textAt(pod, 'status', 'reason') || (reasons.find((reason) => reason !== '') ?? textAt(pod, 'status', 'phase'));
+function volumeStatus(object: JsonObject): string {
+  return isDeleted(object) ? 'Terminating' : textAt(object, 'status', 'phase');
 }
 
-function restarts(pod: JsonObject): string {
-  const counts = listAt(pod, 'status', 'containerStatuses').map((status) =>
-    Number(valueAt(status, 'restartCount') ?? 0),
-  );
-  return String(counts.reduce((sum, one) => sum + one, 0));
+/** The storage of a volume or a claim. */
+function quantity(object: JsonObject, part: 'spec' | 'status'): string {
+  return textAt(object, part, 'capacity', 'storage') || '0';
+}
+
+function clusterIP(service: JsonObject): string {
+  const [first] = listAt(service, 'spec', 'clusterIPs');
+  return typeof first === 'string' ? first : textAt(service, 'spec', 'clusterIP');
+}
+
+/** How many hosts are named. */
+const MAX_HOSTS = 3;
+
+function hosts(ingress: JsonObject): string {
+  const all = listAt(ingress, 'spec', 'rules').map((rule) => textAt(rule, 'host'));
+  const named = all.filter((host) => host !== '');
+  const rest = named.length - MAX_HOSTS;
+  return (listed(named.slice(0, MAX_HOSTS)) || '*') + (rest > 0 ? ` + ${rest} more...` : '');
 }
 
 function ports(service: JsonObject): string {
   return listed(
     listAt(service, 'spec', 'ports').map((port) => {
       const [number, node] = [count(port, 'port'), count(port, 'nodePort')];
-      return `${number}${node === '0' ? '' : `:${node}`}/${textAt(port, 'protocol')}`;
+      return `${number}${Number(node) > 0 ? `:${node}` : ''}/${textAt(port, 'protocol')}`;
     }),
   );
 }

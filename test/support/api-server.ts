@@ -5,11 +5,20 @@ import type { IncomingMessage } from 'node:http';
 import { request } from 'node:https';
 import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
+import type { JsonObject } from '../../src/objects/object-values.ts';
 import { makeAuthority } from './certificates.ts';
 import type { EtcdCluster } from './etcd.ts';
 import { findJudge } from './judges.ts';
 import { Daemon, freePort } from './process.ts';
 import { until } from './until.ts';
+
+/** For `send`: the answer is a table, with the columns that kubectl shows. */
+export const TABLE = 'application/json;as=Table;v=v1;g=meta.k8s.io';
+
+export interface Table {
+  readonly columnDefinitions: readonly { readonly name: string }[];
+  readonly rows: readonly { readonly cells: readonly unknown[]; readonly object: JsonObject }[];
+}
 
 interface Answer {
   readonly status: number;
@@ -30,17 +39,27 @@ export class ApiServer {
   readonly kubeconfig: string;
   readonly #ca: string;
   readonly #token: string;
+  readonly #program: string;
   readonly #daemons: Daemon[] = [];
 
-  private constructor(url: string, kubeconfig: string, ca: string, token: string) {
+  private constructor(program: string, url: string, kubeconfig: string, ca: string, token: string) {
+    this.#program = program;
     this.url = url;
     this.kubeconfig = kubeconfig;
     this.#ca = ca;
     this.#token = token;
   }
 
-  /** @param flags in addition, such as `--etcd-prefix=/other` */
-  static async start(etcd: EtcdCluster, dir: string, flags: readonly string[] = []): Promise<ApiServer> {
+  /**
+   * @param flags in addition, such as `--etcd-prefix=/other`
+   * @param program built by test/tools/build-kubernetes.sh
+   */
+  static async start(
+    etcd: EtcdCluster,
+    dir: string,
+    flags: readonly string[] = [],
+    program = 'kubernetes-node',
+  ): Promise<ApiServer> {
     const authority = await makeAuthority(join(dir, 'certs'), 'test CA', 365, ['127.0.0.1']);
     const { publicKey, privateKey } = generateKeyPairSync('rsa', { modulusLength: 2048 });
     writeFileSync(join(dir, 'accounts.pub'), publicKey.export({ type: 'spki', format: 'pem' }));
@@ -60,10 +79,10 @@ export class ApiServer {
         contexts: [{ name: 'test', context: { cluster: 'test', user: 'admin' } }],
       }),
     );
-    const server = new ApiServer(url, kubeconfig, authority.ca, token);
+    const server = new ApiServer(findJudge(program) ?? '', url, kubeconfig, authority.ca, token);
     server.#daemons.push(
       await Daemon.start(
-        findJudge('kubernetes-node') ?? '',
+        server.#program,
         [
           ...[
             'kube-apiserver',
@@ -99,7 +118,7 @@ export class ApiServer {
   async startControllers(dir: string): Promise<void> {
     this.#daemons.push(
       await Daemon.start(
-        findJudge('kubernetes-node') ?? '',
+        this.#program,
         [
           ...['kube-controller-manager', `--kubeconfig=${this.kubeconfig}`, '--leader-elect=false'],
           ...['--bind-address=127.0.0.1', `--secure-port=${await freePort()}`],
