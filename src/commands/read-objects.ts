@@ -6,7 +6,7 @@ import { LiveValues } from '../objects/live-values.ts';
 import { type JsonObject, UnreadableValue } from '../objects/object-values.ts';
 import { canHaveKey, isSelected, type Selection } from '../objects/selection.ts';
 import { readObject, type StoredValue } from '../objects/stored-value.ts';
-import { KeyScanner } from '../snapshot/keys.ts';
+import { type KeyEntry, KeyScanner } from '../snapshot/keys.ts';
 import { passBytes, type SnapshotSource } from '../snapshot/source.ts';
 import type { SnapshotFacts } from '../snapshot/verify/verdict.ts';
 import { counted, printable } from '../text.ts';
@@ -97,17 +97,18 @@ export async function readValues(
   wants: (key: string) => boolean,
   visit: (value: StoredValue) => void,
 ): Promise<void> {
-  const live = new LiveValues(wants);
+  const live = new LiveValues();
   const doing = `reading the objects of ${source.name}`;
-  await passBytes(source, doing, context, new KeyScanner(facts.keyPages, (entry) => live.visit(entry)));
+  await passBytes(source, doing, context, new KeyScanner(facts.keyPages, (entry) => live.visit(entry), wants));
   if (live.isComplete) {
     for (const value of live.values()) visit(value);
     return;
   }
-  const scanner = new KeyScanner(facts.keyPages, (entry) => {
+  const again = (entry: KeyEntry): void => {
     if (!live.isLive(entry)) return;
     visit({ key: Buffer.from(entry.key), value: Buffer.from(entry.value), modRevision: entry.main });
-  });
+  };
+  const scanner = new KeyScanner(facts.keyPages, again, (key) => live.has(key));
   await passBytes(source, doing, context, scanner);
 }
 

@@ -36,5 +36,6 @@ export function pathName(identity: Identity): string {
 
 /** The namespace in a key: the part before the last one. A key of an object of the whole cluster has another word there. */
 export function namespaceOfKey(key: string): string {
-  return key.split('/').at(-2) ?? '';
+  const end = key.lastIndexOf('/');
+  return end > 0 ? key.slice(key.lastIndexOf('/', end - 1) + 1, end) : '';
 }

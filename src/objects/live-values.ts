@@ -14,15 +14,9 @@ export const MAX_KEPT = 48 * 1024 * 1024;
  * to be kept, a second pass reads them one after the other.
  */
 export class LiveValues {
-  readonly #wants: (key: string) => boolean;
   readonly #last = new Map<string, Last>();
   #kept = 0;
   #isComplete = true;
-
-  /** @param wants whether a key is asked for; keys are latin1 strings, one character a byte */
-  constructor(wants: (key: string) => boolean) {
-    this.#wants = wants;
-  }
 
   /** Whether no second pass is needed. */
   get isComplete(): boolean {
@@ -32,7 +26,7 @@ export class LiveValues {
   visit({ key: bytes, value, main, sub, isTombstone }: KeyEntry): void {
     const key = bytes.toString('latin1');
     const before = this.#last.get(key);
-    if (key === '' || !isLater({ main, sub }, before) || (before === undefined && !this.#wants(key))) return;
+    if (key === '' || !isLater({ main, sub }, before)) return;
     this.#kept += value.length - (before?.value?.length ?? 0);
     if (this.#kept > MAX_KEPT && this.#isComplete) {
       this.#isComplete = false;
@@ -46,6 +40,11 @@ export class LiveValues {
     for (const [key, { value, main, isTombstone }] of [...this.#last].toSorted(([a], [b]) => (a < b ? -1 : 1))) {
       if (!isTombstone && value !== undefined) yield { key: Buffer.from(key, 'latin1'), value, modRevision: main };
     }
+  }
+
+  /** Whether there were entries of a key. @param key as a latin1 string */
+  has(key: string): boolean {
+    return this.#last.has(key);
   }
 
   /** For the second pass: whether an entry is the live one of a key. */

@@ -20,44 +20,64 @@ const FIXED_SIZES: Readonly<Record<number, number>> = { 1: 8, 5: 4 };
  */
 export function readFields(message: Buffer): Map<number, Wire[]> {
   const fields = new Map<number, Wire[]>();
-  let at = 0;
-  const varint = (): bigint => {
-    let [low, scale] = [0, 1];
-    // Seven bytes fit into a number.
-    for (let count = 0; count < 7; count++, scale *= 128) {
-      const byte = message[at++];
-      if (byte === undefined) throw cut();
-      low += (byte & 0x7f) * scale;
-      if (byte < 0x80) return BigInt(low);
-    }
-    let value = BigInt(low);
-    for (let shift = 49n; shift < 70n; shift += 7n) {
-      const byte = message[at++];
-      if (byte === undefined) throw cut();
-      value |= BigInt(byte & 0x7f) << shift;
-      if (byte < 0x80) return BigInt.asUintN(64, value);
-    }
-    throw new UnreadableValue('is corrupt: a number of a protobuf message is too long');
-  };
-  while (at < message.length) {
-    const tag = varint();
-    const [number, type] = [Number(tag >> 3n), Number(tag & 7n)];
-    if (number === 0 || tag > 0xffff_ffffn) throw new UnreadableValue('is corrupt: a field has an invalid number');
-    let value: Wire;
-    if (type === 0) value = varint();
-    else {
-      const size = type === 2 ? Number(varint()) : FIXED_SIZES[type];
-      if (size === undefined) throw new UnreadableValue('is corrupt: a field has an invalid type');
-      if (size > message.length - at) throw cut();
-      const bytes = message.subarray(at, at + size);
-      value = type === 2 ? bytes : new Fixed(bytes);
-      at += size;
-    }
+  const reader = new WireReader(message);
+  while (!reader.isAtEnd) {
+    const tag = reader.varint();
+    if (tag < 8 || tag > 0xffff_ffff) throw new UnreadableValue('is corrupt: a field has an invalid number');
+    const value = reader.value(Number(tag) % 8);
+    const number = Math.floor(Number(tag) / 8);
     const values = fields.get(number);
     if (values === undefined) fields.set(number, [value]);
     else values.push(value);
   }
   return fields;
+}
+
+class WireReader {
+  readonly #message: Buffer;
+  #at = 0;
+
+  constructor(message: Buffer) {
+    this.#message = message;
+  }
+
+  get isAtEnd(): boolean {
+    return this.#at >= this.#message.length;
+  }
+
+  /** @param type of protobuf's wire format */
+  value(type: number): Wire {
+    if (type === 0) return BigInt(this.varint());
+    const size = type === 2 ? Number(this.varint()) : FIXED_SIZES[type];
+    if (size === undefined) throw new UnreadableValue('is corrupt: a field has an invalid type');
+    if (size > this.#message.length - this.#at) throw cut();
+    this.#at += size;
+    const bytes = this.#message.subarray(this.#at - size, this.#at);
+    return type === 2 ? bytes : new Fixed(bytes);
+  }
+
+  varint(): number | bigint {
+    let [low, scale] = [0, 1];
+    // Seven bytes fit into a number.
+    for (let count = 0; count < 7; count++, scale *= 128) {
+      const byte = this.#byte();
+      low += (byte & 0x7f) * scale;
+      if (byte < 0x80) return low;
+    }
+    let value = BigInt(low);
+    for (let shift = 49n; shift < 70n; shift += 7n) {
+      const byte = this.#byte();
+      value |= BigInt(byte & 0x7f) << shift;
+      if (byte < 0x80) return BigInt.asUintN(64, value);
+    }
+    throw new UnreadableValue('is corrupt: a number of a protobuf message is too long');
+  }
+
+  #byte(): number {
+    const byte = this.#message[this.#at++];
+    if (byte === undefined) throw cut();
+    return byte;
+  }
 }
 
 function cut(): UnreadableValue {

@@ -1,6 +1,6 @@
 import { crc32c } from './verify/checksums.ts';
 import { REVISION_SIZE } from './verify/live-keys.ts';
-import { bytesOf, leafElements } from './verify/page.ts';
+import { bytesOf, ELEMENT_SIZE, HEADER_SIZE } from './verify/page.ts';
 import type { KeyPages } from './verify/verdict.ts';
 
 /** One revision of a user key (specification: content). Its buffers are valid during the call only. */
@@ -25,16 +25,21 @@ export interface KeyEntry {
 export class KeyScanner {
   readonly #pages: KeyPages;
   readonly #visit: (entry: KeyEntry) => void;
+  readonly #wants: ((key: string) => boolean) | undefined;
+  readonly #record = new RecordReader();
   /** Offset in the file of the next byte. */
   #offset = 0;
   /** Index into `runs` of the next leaf. */
   #run = 0;
+  /** A leaf that is cut by the end of a piece, and how many of its bytes are there. */
   #leaf: Buffer | undefined;
   #filled = 0;
 
-  constructor(pages: KeyPages, visit: (entry: KeyEntry) => void) {
+  /** @param wants whether a key is visited, by default all; keys are latin1 strings, one character a byte */
+  constructor(pages: KeyPages, visit: (entry: KeyEntry) => void, wants?: (key: string) => boolean) {
     this.#pages = pages;
     this.#visit = visit;
+    this.#wants = wants;
     if (pages.image !== undefined) this.#read(bytesOf(pages.image).bytes);
   }
 
@@ -47,62 +52,81 @@ export class KeyScanner {
       const size = ((runs[this.#run + 1] ?? 0) + 1) * pageSize;
       const from = Math.max(begin + this.#filled, this.#offset);
       if (from >= end) break;
-      const to = Math.min(begin + size, end);
-      this.#leaf ??= Buffer.alloc(size);
-      this.#filled += bytes.copy(this.#leaf, this.#filled, from - this.#offset, to - this.#offset);
-      if (this.#filled < size) break;
-      this.#read(this.#leaf);
-      this.#leaf = undefined;
-      this.#filled = 0;
+      const at = from - this.#offset;
+      if (this.#filled === 0 && from + size <= end) this.#read(bytes.subarray(at, at + size));
+      else {
+        this.#leaf ??= Buffer.alloc(size);
+        this.#filled += bytes.copy(this.#leaf, this.#filled, at, Math.min(begin + size, end) - this.#offset);
+        if (this.#filled < size) break;
+        this.#read(this.#leaf);
+        this.#leaf = undefined;
+        this.#filled = 0;
+      }
       this.#run += 2;
     }
     this.#offset = end;
   }
 
+  /** A file has millions of entries: nothing is made of those that are not visited but the text of their key. */
   #read(leaf: Buffer): void {
-    for (const { key: revision, value: message } of leafElements(leaf)) {
-      const { key, value, version } = keyValue(message);
+    const record = this.#record;
+    const count = leaf.readUInt16LE(10);
+    for (let i = 0; i < count; i++) {
+      const element = HEADER_SIZE + i * ELEMENT_SIZE;
+      const revision = element + leaf.readUInt32LE(element + 4);
+      const begin = revision + leaf.readUInt32LE(element + 8);
+      const end = begin + leaf.readUInt32LE(element + 12);
+      record.read(leaf, begin, end);
+      if (this.#wants?.(leaf.toString('latin1', record.keyFrom, record.keyTo)) === false) continue;
       this.#visit({
-        key,
-        value,
-        version,
-        recordSize: message.length,
-        isTombstone: revision.length > REVISION_SIZE,
-        main: Number(revision.readBigUInt64BE(0)),
-        sub: Number(revision.readBigUInt64BE(9)),
+        key: leaf.subarray(record.keyFrom, record.keyTo),
+        value: leaf.subarray(record.valueFrom, record.valueTo),
+        version: record.version,
+        recordSize: end - begin,
+        isTombstone: begin - revision > REVISION_SIZE,
+        main: Number(leaf.readBigUInt64BE(revision)),
+        sub: Number(leaf.readBigUInt64BE(revision + 9)),
       });
     }
   }
 }
 
-const NOTHING: Buffer = Buffer.alloc(0);
+/** Finds the fields of one mvccpb.KeyValue after another: 1 key, 4 version, 5 value. The verifier found them well-formed. */
+class RecordReader {
+  keyFrom = 0;
+  keyTo = 0;
+  valueFrom = 0;
+  valueTo = 0;
+  version = 0;
+  #at = 0;
 
-/** Fields of mvccpb.KeyValue: 1 key, 4 version, 5 value. The verifier found the message well-formed. */
-function keyValue(message: Buffer): { key: Buffer; value: Buffer; version: number } {
-  let [key, value, version, at] = [NOTHING, NOTHING, 0, 0];
-  const varint = (): number => {
+  read(bytes: Buffer, from: number, to: number): void {
+    this.keyFrom = this.keyTo = this.valueFrom = this.valueTo = this.version = 0;
+    this.#at = from;
+    while (this.#at < to) {
+      const tag = this.#varint(bytes);
+      if (tag % 8 === 1 || tag % 8 === 5) {
+        this.#at += tag % 8 === 1 ? 8 : 4;
+        continue;
+      }
+      const number = this.#varint(bytes);
+      if (tag === 4 << 3) this.version = number;
+      if (tag % 8 !== 2) continue;
+      const begin = this.#at;
+      this.#at += number;
+      if (tag === ((1 << 3) | 2)) [this.keyFrom, this.keyTo] = [begin, this.#at];
+      if (tag === ((5 << 3) | 2)) [this.valueFrom, this.valueTo] = [begin, this.#at];
+    }
+  }
+
+  #varint(bytes: Buffer): number {
     let number = 0;
     for (let scale = 1; ; scale *= 128) {
-      const byte = message.readUInt8(at++);
+      const byte = bytes.readUInt8(this.#at++);
       number += (byte & 0x7f) * scale;
       if (byte < 0x80) return number;
     }
-  };
-  while (at < message.length) {
-    const tag = varint();
-    if (tag % 8 === 1 || tag % 8 === 5) {
-      at += tag % 8 === 1 ? 8 : 4;
-      continue;
-    }
-    const number = varint();
-    if (tag === 4 << 3) version = number;
-    if (tag % 8 !== 2) continue;
-    const bytes = message.subarray(at, at + number);
-    at += number;
-    if (tag === ((1 << 3) | 2)) key = bytes;
-    if (tag === ((5 << 3) | 2)) value = bytes;
   }
-  return { key, value, version };
 }
 
 /** The last revision of a user key. */
