@@ -44,6 +44,7 @@ export function parseCommandLine(words: readonly string[]): CommandLine {
   assertHarmless(tokens);
   const command = commandOf(name);
   const options = parse(words, tokens, name, { ...GLOBAL_OPTIONS, ...command.options });
+  assertOnce(tokens, command.options ?? {});
   const ask = asksHelp || options['help'] === true ? 'help' : options['version'] === true ? 'version' : undefined;
   if (asksHelp) assertOperands('help', ['[COMMAND]'], named);
   if (ask === undefined) {
@@ -62,6 +63,18 @@ export function parseCommandLine(words: readonly string[]): CommandLine {
     ask,
     help: named.length === 0 ? generalHelp() : commandHelp(name, command),
   };
+}
+
+/** @throws UsageError for an option that has one value, and is given twice: the last one would win without a word */
+function assertOnce(tokens: readonly Token[], options: Options): void {
+  const given = new Set<string>();
+  for (const token of tokens) {
+    if (token.kind !== 'option' || options[token.name]?.multiple === true || token.value === undefined) continue;
+    if (given.has(token.name)) {
+      throw new UsageError(`--${token.name} is given more than once.`, 'Give it only once.');
+    }
+    given.add(token.name);
+  }
 }
 
 /** What is on the command line, whichever command it is for. */

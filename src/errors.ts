@@ -88,8 +88,17 @@ export class UnsafeError extends WorkerError {
 export const SIGNAL_EXIT_CODES = { SIGHUP: 129, SIGINT: 130, SIGTERM: 143 } as const;
 export type EndingSignal = keyof typeof SIGNAL_EXIT_CODES;
 
+/** What became of a blob that a run was storing. */
+export interface Fate {
+  /** As the end of a sentence. */
+  readonly outcome: string;
+  readonly hint: string;
+}
+
 /** A signal ended the run. */
 export class Interrupted extends WorkerError {
+  /** What is known of its blobs, should the run have to end before it can tell; the first one that knows something counts. */
+  readonly fates: (() => Fate | undefined)[] = [];
   readonly #signal: EndingSignal;
 
   /** @param outcome what happened to the run's snapshot, as the end of a sentence; it has its own hint */
@@ -110,6 +119,8 @@ export class Interrupted extends WorkerError {
  * it into its own error: the exit code names the side that was slow.
  */
 export class RunTimeout extends Error {
+  /** As of Interrupted. */
+  readonly fates: (() => Fate | undefined)[] = [];
   readonly seconds: number;
 
   constructor(seconds: number) {

@@ -1,5 +1,5 @@
 import { constants, readlinkSync, type Stats } from 'node:fs';
-import { type FileHandle, lstat, open, stat, statfs } from 'node:fs/promises';
+import { type FileHandle, lstat, open, readFile, stat, statfs } from 'node:fs/promises';
 import { hasCode, messageOf, UsageError, WorkerError } from './errors.ts';
 import { secretLook } from './secret.ts';
 import { humanSize, printable } from './text.ts';
@@ -55,15 +55,20 @@ export async function* piecesOf(path: string, signal: AbortSignal, start = 0): A
   }
 }
 
+/** The path that a shell passes for `<(command)`, and that of an empty file: the only ones that need not be regular files. */
+const STREAMS = /^\/dev\/(null|stdin|fd\/\d+)$/;
+
 /**
  * Reads a small file that an option or a variable names.
  * @param what names it in the message, such as `client key`
+ * @param options.streams whether it can also be the output of a command; only for what is read once
  * @throws UsageError with the reason; a value that is not a path is not shown, because it may be the secret itself
  */
-export async function readNamed(path: string, what: string, hint: string): Promise<Buffer> {
+export async function readNamed(path: string, what: string, hint: string, { streams = false } = {}): Promise<Buffer> {
   const problem = pathProblem(path);
   if (problem !== undefined) throw new UsageError(`The value given for the ${what} ${problem}.`, hint);
   try {
+    if (streams && STREAMS.test(path)) return await readFile(path);
     const { file, stats } = await openRegular(path);
     await using opened = file;
     if (stats.size <= MAX_TEXT) return await opened.readFile();

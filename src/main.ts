@@ -163,9 +163,18 @@ function abort(run: Run, controller: AbortController, reason: Interrupted | RunT
 
 /** Reports the end if that was not done yet, without waiting for anything, and ends the process. */
 function endNow(run: Run, reason: unknown): never {
-  const end = run.end ?? conclude(run, failed(reason, run.log));
+  const end = run.end ?? conclude(run, failed(withFate(reason), run.log));
   if (end.error !== undefined && run.json && !run.hasPrinted) process.stdout.write(jsonOf(run, { error: end.error }));
   endProcess(end.exitCode, true);
+}
+
+/** A reader must not look for a blob whose name nobody said. */
+function withFate(reason: unknown): unknown {
+  if (!(reason instanceof Interrupted || reason instanceof RunTimeout)) return reason;
+  const fate = reason.fates.map((known) => known()).find((known) => known !== undefined);
+  if (fate === undefined) return reason;
+  if (reason instanceof Interrupted) return reason.withOutcome(fate.outcome, fate.hint);
+  return new WorkerError(ExitCode.unexpected, `${reason.message}; ${fate.outcome}.`, fate.hint, reason);
 }
 
 /** Writes how the run ends to the termination message. */

@@ -91,6 +91,17 @@ t.test('an option that needs a value is refused without one, as of a shell varia
   t.end();
 });
 
+t.test('an option with one value is given once', (t) => {
+  t.match(
+    errorOf('verify', './x.db', '--identity', 'a', '--identity=b'),
+    /^--identity is given more than once\. Give it/,
+  );
+  t.match(errorOf('list', '--env-file', 'a', '--env-file', 'b'), /^--env-file is given more than once/);
+  t.equal(parseCommandLine(['list', '--json', '--json']).name, 'list');
+  t.equal(parseCommandLine(['prune', '--cluster-id', 'a', '--cluster-id', 'b']).name, 'prune');
+  t.end();
+});
+
 t.test('help that cannot be written', { skip: !existsSync('/dev/full') }, async (t) => {
   for (const option of ['--help', '--version']) {
     const words = [process.execPath, '--', MAIN, option];

@@ -37,9 +37,11 @@ export async function doctor(context: Context, { options }: Arguments): Promise<
     ...etcd.checks,
     await checkSpool(config, dbSize),
     ...storage,
-    ...(await checkRecipients(config.sealing)),
+    ...(await checkRecipients(config.sealing, findNewest)),
     ...(await checkBundle(config.bundle)),
-    ...(usesEncryption(config) ? await checkOpening(openNewestSnapshot, async () => store.lastDrill(), now) : []),
+    ...(usesEncryption(config)
+      ? await checkOpening(openNewestSnapshot, async (isMeant) => store.lastDrill(isMeant), now)
+      : []),
     ...(typeof file === 'string' ? await checkKeys(findNewest, async () => readEncryptionConfig(file)) : []),
     ...(await checkTool(searchPath, etcd.statuses, signal)),
   ];

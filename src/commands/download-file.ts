@@ -53,7 +53,7 @@ export async function download(context: Context, { operands: [operand], options 
   // A plan contains the checksum of the snapshot itself, so Azure is not needed.
   const isPlanned = isOpen || (plan !== undefined && encodingOfName(plan.snapshot.name) === undefined);
   if (there !== undefined && plan !== undefined && operand === undefined && isPlanned) {
-    return doneBefore(file, plan.snapshot, signal);
+    return doneBefore(file, { ...plan.snapshot, otherForm: undefined, remarks: [SECRETS] }, signal);
   }
   const source = await openNamedOrNewest(context, operand ?? plan?.snapshot.name, options);
   if (source.etag === undefined) {
@@ -63,7 +63,14 @@ export async function download(context: Context, { operands: [operand], options 
   const stored = isOpen ? undefined : source.stored;
   if (isOpen) assertReadable(source.name, source.stored);
   const { size: bytes, sha256: digest } = stored ?? { size: source.size, sha256: source.record?.sha256 };
-  if (there !== undefined) return doneBefore(file, { name: source.name, sha256: digest }, signal);
+  const remarks = [
+    ...(stored === undefined ? [] : [howToOpen(stored)]),
+    ...(stored !== undefined && isEncrypted(stored.encoding) ? [] : [SECRETS]),
+  ];
+  if (there !== undefined) {
+    const otherForm = isOpen ? source.stored?.sha256 : source.record?.sha256;
+    return doneBefore(file, { name: source.name, sha256: digest, otherForm, remarks }, signal);
+  }
 
   const { path: work } = await place.work();
   try {
@@ -80,16 +87,12 @@ export async function download(context: Context, { operands: [operand], options 
 
     log.info('snapshot downloaded', { name: source.name, file });
     const checked = facts === undefined ? 'stored' : 'content';
-    const state = facts === undefined ? 'was not opened: its stored bytes match the record' : 'is valid';
-    const summary = `${source.name} ${state}, and was downloaded to ${file}.`;
+    const state =
+      facts === undefined ? 'Its stored bytes match the record; the content was not checked.' : 'It is valid.';
+    const summary = `${source.name} was downloaded to ${file}. ${state}`;
     const { sha256, hash, revision, totalKeys } = facts ?? source.record ?? {};
     return {
-      text: [
-        ...(facts === undefined ? [] : [statusTable(facts)]),
-        ...(stored === undefined ? [] : [howToOpen(stored)]),
-        ...(stored !== undefined && isEncrypted(stored.encoding) ? [] : [SECRETS]),
-        summary,
-      ].join('\n'),
+      text: [...(facts === undefined ? [] : [statusTable(facts)]), ...remarks, summary].join('\n'),
       summary,
       json: {
         ...{
@@ -121,17 +124,30 @@ function howToOpen({ encoding }: StoredForm): string {
   return `The file is ${encodingText(encoding)}, as it is stored: open it with ${commands}, or download it with --open.`;
 }
 
+interface Wanted {
+  readonly name: string;
+  readonly sha256: string | undefined;
+  /** The sha256 of the same snapshot with `--open` instead of without it, or the other way round. */
+  readonly otherForm: string | undefined;
+  /** What the operator should know about the file, in sentences. */
+  readonly remarks: readonly string[];
+}
+
 /** The file exists already: an earlier run downloaded it. @throws UsageError when it is anything else */
 async function doneBefore(
   file: string,
-  { name, sha256 }: { readonly name: string; readonly sha256: string | undefined },
+  { name, sha256, otherForm, remarks }: Wanted,
   signal: AbortSignal,
 ): Promise<Outcome> {
-  if (sha256 === undefined || (await sha256Of(file, signal)) !== sha256) {
-    throw new UsageError(`${printable(file)} already exists, and does not contain ${printable(name)}.`, NEW);
+  const found = await sha256Of(file, signal);
+  if (sha256 === undefined || found !== sha256) {
+    const isOther = found === otherForm;
+    const what = isOther ? `contains ${printable(name)} in another form` : `does not contain ${printable(name)}`;
+    const hint = isOther ? `The other form differs by --open. ${NEW}` : NEW;
+    throw new UsageError(`${printable(file)} already exists, and ${what}.`, hint);
   }
   const summary = `Already done: ${printable(name)} is in ${printable(file)}.`;
-  return { text: `${SECRETS}\n${summary}`, summary, json: { name, file, sha256, alreadyDone: true } };
+  return { text: [...remarks, summary].join('\n'), summary, json: { name, file, sha256, alreadyDone: true } };
 }
 
 async function sha256Of(path: string, signal: AbortSignal): Promise<string> {

@@ -1,7 +1,8 @@
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { DrillDirectory, DrillServer, findServer, makeRootToken } from '../drill/etcd-server.ts';
-import { StorageError, UsageError, VerificationError } from '../errors.ts';
+import { ExitCode, StorageError, UsageError, VerificationError, WorkerError } from '../errors.ts';
+import type { OpenedBundle } from '../bundle/read-bundle.ts';
 import type { Connection } from '../etcd/connection.ts';
 import { assertSpace } from '../files.ts';
 import { Warnings } from '../log.ts';
@@ -23,7 +24,7 @@ import type { DrillNote } from '../store/drill-notes.ts';
 import type { BlobStore } from '../store/store.ts';
 import { afterColon, drawTable, humanSeconds, humanSize, printable } from '../text.ts';
 import { type Arguments, type Context, openStore, type Outcome } from './command.ts';
-import { countSecrets, FIND, findKnownKeys } from './known-keys.ts';
+import { countSecrets, FIND, findKnownKeys, openKnownBundle } from './known-keys.ts';
 import { openNamedOrNewest } from './snapshot-operand.ts';
 
 /** Number of keys that are compared with their values; HashKV covers all of them at once. */
@@ -58,7 +59,9 @@ export async function drill(context: Context, { operands: [operand], options }: 
   const source = await openNamedOrNewest(context, operand, options, store);
   const { name, size, stored, record, etag, skipHashCheck } = source;
   assertReadable(name, stored);
-  const known = await findKnownKeys(context, source, options, warnings, { store });
+  const bundle = await openKnownBundle(context, source, options, store);
+  if (bundle instanceof StorageError) throw bundle;
+  const known = await findKnownKeys(context, source, options, warnings, { store, bundle });
   const recordWarning = record && checkVersion(tool, versionsOf(record));
   const parent = typeof options['temp-dir'] === 'string' ? options['temp-dir'] : tmpdir();
   const place = await DrillDirectory.create(parent, log);
@@ -91,19 +94,23 @@ export async function drill(context: Context, { operands: [operand], options }: 
     const secrets = known === undefined ? [] : await countSecrets(context, file, facts);
     const unreadable = known === undefined ? [] : unreadableSecrets(secrets, known);
     for (const problem of unreadable) warnings.add(problem, FIND);
-    const ofKeys = known === undefined ? [] : compareKeys(secrets, known);
+    const ofKeys = [...bundleCheck(bundle), ...(known === undefined ? [] : compareKeys(secrets, known))];
     const ofPlan = record === undefined ? [] : [planCheck(source, record, facts)];
     const checks = [...ofRecord, ...ofServer, ...ofKeys, ...ofPlan];
 
     const durationsMs = watch.durations();
     const { fetch = 0, restore = 0, start = 0 } = durationsMs;
     const recoveryMs = fetch + restore + start;
-    const ok = checks.every((check) => check.ok);
+    const failed = checks.filter((check) => !check.ok);
+    const ok = failed.length === 0;
     log.info(ok ? 'drill succeeded' : 'drill failed', { drill: name, ok, size, recoveryMs, ...durationsMs });
     if (ok && store !== undefined) await noteDrill(store, { at: new Date(), snapshot: name, recoveryMs }, warnings);
     const { sha256, effectiveRevision: revision, liveKeys = null } = facts;
     const how = `restorable: ${humanSize(size)} with etcd ${etcd} in ${humanSeconds(recoveryMs)}`;
-    const verdict = `${name}: ${ok ? how : 'NOT restorable'}`;
+    const why = failed.every((check) => ofKeys.includes(check))
+      ? 'the data is restorable, but not its keys'
+      : 'NOT restorable';
+    const verdict = `${name}: ${ok ? how : why}`;
     return {
       text: textOf(checks, verdict),
       json: {
@@ -112,7 +119,7 @@ export async function drill(context: Context, { operands: [operand], options }: 
       },
       summary: verdict,
       measured: drillMetrics(recoveryMs, durationsMs),
-      ...(ok ? {} : { partialFailure: failureOf(name, checks, ofKeys, unreadable) }),
+      ...(ok ? {} : { partialFailure: failureOf(name, failed, ofKeys, unreadable, bundle) }),
     };
   } finally {
     await server?.stop();
@@ -161,6 +168,14 @@ async function compareServer(
     if (isEqual && Number(found.mod_revision) === key.modRevision && Number(found.version) === key.version) equal++;
   }
   return [...checks, same('keys of a sample with the same value', sample.length, equal)];
+}
+
+/** Whether the keys that were stored with the snapshot are still there. */
+function bundleCheck(bundle: OpenedBundle | WorkerError | undefined): Check[] {
+  if (bundle === undefined) return [];
+  const isMissing = bundle instanceof WorkerError && bundle.exitCode === ExitCode.noSuchSnapshot;
+  const found = isMissing ? 'missing' : bundle instanceof WorkerError ? 'not usable' : 'as stored';
+  return [same('bundle of keys', 'as stored', found)];
 }
 
 /** Whether the API server could read the Secrets. */
@@ -223,13 +238,15 @@ function problemOf({ what, expected, found }: Check): string {
 /** @param unreadable which Secrets the compared keys cannot read, in sentences */
 function failureOf(
   name: string,
-  checks: readonly Check[],
+  failed: readonly Check[],
   ofKeys: readonly Check[],
   unreadable: readonly string[],
+  bundle: OpenedBundle | WorkerError | undefined,
 ): VerificationError {
-  const failed = checks.filter(({ ok }) => !ok);
   if (failed.every((check) => ofKeys.includes(check))) {
-    return new VerificationError(`The data restored from ${name} is right, but: ${unreadable.join(' ')}`, FIND);
+    const [problems, hint] =
+      bundle instanceof WorkerError ? [[bundle.message, ...unreadable], bundle.hint] : [unreadable, FIND];
+    return new VerificationError(`The data restored from ${name} is right, but: ${problems.join(' ')}`, hint);
   }
   return new VerificationError(
     `The data restored from ${name} differs: ${failed.map(problemOf).join('; ')}.`,

@@ -75,7 +75,7 @@ async function writeNew(dir: string, files: readonly KeyFile[]): Promise<void> {
     if ((await statOf(path, 'refuse')) === undefined) continue;
     throw new UsageError(
       `${printable(path)} already exists, and is not overwritten.`,
-      'Use another directory: what an old key has signed needs its verification key.',
+      'Use another directory: what was encrypted and signed with old keys needs them.',
     );
   }
   const written: string[] = [];
@@ -100,6 +100,12 @@ async function createDirectory(dir: string): Promise<void> {
   } catch (error) {
     const there = hasCode(error, 'EEXIST') ? await statOf(dir) : undefined;
     if (there === undefined) throw error;
+    if (there.isDirectory() && (there.mode & 0o022) !== 0) {
+      throw new UsageError(
+        `${printable(dir)} can be written by other users, who could replace the keys.`,
+        `Use another directory, or run: chmod go-w ${printable(dir)}`,
+      );
+    }
     if (there.isDirectory()) return;
     throw new UsageError(`${printable(dir)} is ${kindOf(there)}.`, 'Give a directory.');
   }

@@ -1,3 +1,4 @@
+import type { OpenedBundle } from '../bundle/read-bundle.ts';
 import { Interrupted, UnsafeError, UsageError, WorkerError } from '../errors.ts';
 import { readNamed } from '../files.ts';
 import type { Warnings } from '../log.ts';
@@ -28,6 +29,13 @@ export async function readEncryptionConfig(path: string, resources: Resources = 
   throw new UsageError(`${where} is not an encryption configuration of the API server.`, HINT);
 }
 
+interface KeyOptions {
+  readonly store?: BlobStore | undefined;
+  readonly resources?: Resources;
+  /** What `openKnownBundle` returned, if it was called before. */
+  readonly bundle?: OpenedBundle | WorkerError | undefined;
+}
+
 /**
  * The keys with which the Secrets of a snapshot are compared, or its objects are decrypted: of --encryption-config, or of its bundle. A
  * bundle that cannot be opened is a warning.
@@ -38,26 +46,44 @@ export async function findKnownKeys(
   source: SnapshotSource,
   options: Arguments['options'],
   warnings: Warnings,
-  { store, resources = 'secrets' }: { readonly store?: BlobStore | undefined; readonly resources?: Resources } = {},
+  { store, resources = 'secrets', bundle }: KeyOptions = {},
 ): Promise<KnownKeys | undefined> {
   const file = options['encryption-config'];
   if (typeof file === 'string') return readEncryptionConfig(file, resources);
+  const opened = bundle ?? (await openKnownBundle(context, source, options, store));
+  if (opened instanceof WorkerError) {
+    warnings.add(`The keys of the bundle were not used: ${afterColon(opened.message)}`, opened.hint);
+    return undefined;
+  }
+  if (opened === undefined) return undefined;
+  const { encryptionKeysIn } = await import('../bundle/encryption-config.ts');
+  const found = opened.entries.flatMap(({ content }) => {
+    const keys = encryptionKeysIn(content.toString(), resources);
+    return keys === undefined ? [] : [keys];
+  });
+  const where = `the bundle ${printable(opened.name)}`;
+  return { keys: found.flat(), where, isGiven: false, hasConfig: found.length > 0 };
+}
+
+/**
+ * The bundle of a snapshot, or why it cannot be opened.
+ * @returns undefined where it has none, or no identities are known
+ */
+export async function openKnownBundle(
+  context: Context,
+  source: SnapshotSource,
+  options: Arguments['options'],
+  store?: BlobStore,
+): Promise<OpenedBundle | WorkerError | undefined> {
   if (source.record?.bundleSha256 === undefined) return undefined;
   const identities = await loadIdentities(context, options);
   if (identities === undefined) return undefined;
+  const { openBundle } = await import('../bundle/read-bundle.ts');
   try {
-    const { openBundle } = await import('../bundle/read-bundle.ts');
-    const { encryptionKeysIn } = await import('../bundle/encryption-config.ts');
-    const { name, entries } = await openBundle(store ?? (await openStore(context)), source, identities);
-    const found = entries.flatMap(({ content }) => {
-      const keys = encryptionKeysIn(content.toString(), resources);
-      return keys === undefined ? [] : [keys];
-    });
-    return { keys: found.flat(), where: `the bundle ${printable(name)}`, isGiven: false, hasConfig: found.length > 0 };
+    return await openBundle(store ?? (await openStore(context)), source, identities);
   } catch (error) {
     if (!(error instanceof WorkerError) || error instanceof Interrupted) throw error;
-    warnings.add(`The keys of the bundle were not used: ${afterColon(error.message)}`, error.hint);
-    return undefined;
+    return error;
   }
 }
 

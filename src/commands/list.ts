@@ -1,7 +1,7 @@
 import { Warnings } from '../log.ts';
 import { warnAboutCatalogue } from '../retention/apply.ts';
 import { type Decision, planRetention, type RetentionPlan } from '../retention/retention-plan.ts';
-import { isRecorded } from '../snapshot/inventory.ts';
+import { CLOCK_SKEW_MS, isRecorded, withoutTheirBundle } from '../snapshot/inventory.ts';
 import { fileSizeOf } from '../snapshot/record.ts';
 import { signatureText } from '../snapshot/signature-state.ts';
 import type { StoredBlob } from '../store/catalogue.ts';
@@ -101,23 +101,29 @@ function entry({ snapshot, keep, reasons }: Decision<StoredBlob>, isOff: boolean
     ...(record === undefined ? {} : { ...record, takenAt: record.takenAt.toISOString() }),
     ...(signature === undefined ? {} : { signature }),
     ...(problem === undefined ? {} : { problem }),
-    ...(bundle && { bundle: { name: bundle.name, size: bundle.size } }),
+    ...(record?.bundleSha256 !== undefined && { bundle: bundle ? { name: bundle.name, size: bundle.size } : null }),
     retention: isOff ? null : { keep, reasons },
   };
 }
 
 /** Of a blob, since it was taken or else stored. */
 export function ageText({ takenAt, storedAt }: StoredBlob, now: Date): string {
-  return humanAge(now.getTime() - (takenAt ?? storedAt).getTime());
+  const age = now.getTime() - (takenAt ?? storedAt).getTime();
+  return age < -CLOCK_SKEW_MS ? 'in future' : humanAge(age);
 }
 
 /** After a table, at most this many blobs are listed with the reason why they are not snapshots. */
 const EXPLAINED = 20;
 
 /** What follows a table of snapshots: why blobs are not snapshots, and which snapshots all rules ignore. */
-export function explanations({ malformed, current, otherClusterIds }: RetentionPlan<StoredBlob>): string[] {
+export function explanations({ malformed, own, current, otherClusterIds }: RetentionPlan<StoredBlob>): string[] {
   const lines = malformed.slice(0, EXPLAINED).map(({ name, problem }) => `${name} is not counted: ${problem}.`);
   if (malformed.length > EXPLAINED) lines.push(`${malformed.length - EXPLAINED} more are not counted.`);
+  const withoutBundle = withoutTheirBundle(own);
+  lines.push(
+    ...withoutBundle.slice(0, EXPLAINED).map(({ name }) => `The bundle of ${name} is missing, or was replaced.`),
+  );
+  if (withoutBundle.length > EXPLAINED) lines.push(`${withoutBundle.length - EXPLAINED} more bundles are missing.`);
   if (current !== undefined && otherClusterIds.length > 0) {
     lines.push(
       `This cluster is ${current.record.clusterId}. Snapshots of other clusters (${otherClusterIds.join(', ')}) are kept, and ignored by all rules.`,

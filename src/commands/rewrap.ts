@@ -1,8 +1,8 @@
 import { storeSource } from '../backup/store-source.ts';
 import type { SealingConfig } from '../config/config.ts';
-import { UsageError, VerificationError } from '../errors.ts';
+import { Interrupted, UsageError, VerificationError, WorkerError } from '../errors.ts';
 import { Warnings } from '../log.ts';
-import { isSameSnapshot, isTrustedLike } from '../retention/superseded.ts';
+import { isSameSnapshot, lastFormOf } from '../retention/superseded.ts';
 import type { Sealing } from '../sealed/sealing.ts';
 import { isRecorded, type Recorded } from '../snapshot/inventory.ts';
 import { type Encoding, formOf, isCompressed, MAX_FORM, snapshotName } from '../snapshot/snapshot-name.ts';
@@ -29,13 +29,36 @@ export async function rewrap(context: Context, { operands, options }: Arguments)
   const { Sealing } = await import('../sealed/sealing.ts');
   const sealing = await Sealing.prepare(sealingConfig(context, options), warnings);
   const store = await openStore(context);
+  const catalogue = await store.list();
+  // A mistake in one name must not be found after hours of work for the others.
+  const sources: SnapshotSource[] = [];
+  for (const operand of operands) {
+    const source = await openStored(context, operand, options, store);
+    examine(context, source, catalogue, sealing);
+    sources.push(source);
+  }
   const rewrapped: Rewrapped[] = [];
-  for (const operand of operands) rewrapped.push(await rewrapOne(context, store, operand, options, sealing, warnings));
+  let failure: WorkerError | undefined;
+  for (const source of sources) {
+    try {
+      rewrapped.push(await rewrapOne(context, store, source, options, sealing, warnings));
+    } catch (error) {
+      if (rewrapped.length === 0 || !(error instanceof WorkerError)) throw error;
+      if (error instanceof Interrupted) {
+        throw error.withOutcome(
+          `stored: ${namesOf(rewrapped)}`,
+          'Run the command again: it continues with the others.',
+        );
+      }
+      failure = error;
+      break;
+    }
+  }
   const recipients = sealing.recipients.join(', ');
   const lines = rewrapped.map(({ from, name, alreadyDone }) =>
     alreadyDone ? `${from} is already stored for ${recipients}: ${name}` : `${from} is now also stored as ${name}.`,
   );
-  const summary = `Encrypted for ${recipients}: ${rewrapped.map(({ name }) => name).join(', ')}.`;
+  const summary = `Encrypted for ${recipients}: ${namesOf(rewrapped)}.`;
   return {
     text: [
       ...lines,
@@ -43,7 +66,12 @@ export async function rewrap(context: Context, { operands, options }: Arguments)
     ].join('\n'),
     summary,
     json: { recipients: sealing.recipients, rewrapped, findings: warnings.sentences },
+    ...(failure && { partialFailure: failure }),
   };
+}
+
+function namesOf(rewrapped: readonly Rewrapped[]): string {
+  return rewrapped.map(({ name }) => name).join(', ');
 }
 
 /** @throws UsageError without recipients */
@@ -59,30 +87,54 @@ function sealingConfig({ config }: Context, { recipients: given }: Arguments['op
   );
 }
 
+/** @throws UsageError; StorageError; what `openSource` throws */
+async function openStored(
+  context: Context,
+  operand: string,
+  options: Arguments['options'],
+  store: BlobStore,
+): Promise<SnapshotSource> {
+  if (!isFileName(operand)) return openSource(context, operand, options, store);
+  throw new UsageError(`${printable(operand)} is a file.`, 'Give a snapshot that `etcd-snapshot list` shows.');
+}
+
+interface Examined {
+  readonly snapshot: Recorded<StoredBlob>;
+  readonly forms: readonly Recorded<StoredBlob>[];
+  /** The last form, if it is for the same recipients: retention removes all the others. */
+  readonly done: Recorded<StoredBlob> | undefined;
+}
+
+/** @throws VerificationError for what is not a valid snapshot; UsageError when it cannot be read or signed */
+function examine(
+  context: Context,
+  source: SnapshotSource,
+  catalogue: readonly StoredBlob[],
+  sealing: Sealing,
+): Examined {
+  const snapshot = assertCounts(source, catalogue);
+  assertSignable(context, snapshot);
+  const forms = catalogue.filter(isRecorded).filter((blob) => isSameSnapshot(blob, snapshot));
+  const last = lastFormOf(snapshot, forms);
+  const done = last !== undefined && hasSame(last.record.recipients ?? [], sealing.recipients) ? last : undefined;
+  if (done === undefined) assertReadable(source.name, source.stored);
+  return { snapshot, forms, done };
+}
+
 /** @throws VerificationError for what is not a valid snapshot; UsageError; StorageError */
 async function rewrapOne(
   context: Context,
   store: BlobStore,
-  operand: string,
+  source: SnapshotSource,
   options: Arguments['options'],
   sealing: Sealing,
   warnings: Warnings,
 ): Promise<Rewrapped> {
   const { log } = context;
-  if (isFileName(operand)) {
-    throw new UsageError(`${printable(operand)} is a file.`, 'Give a snapshot that `etcd-snapshot list` shows.');
-  }
-  const source = await openSource(context, operand, options, store);
   const catalogue = await store.list();
-  const snapshot = assertCounts(source, catalogue);
-  assertSignable(context, snapshot);
-  warnAboutSigning(context, snapshot, warnings);
-  const forms = catalogue.filter(isRecorded).filter((blob) => isSameSnapshot(blob, snapshot));
-  const done = forms
-    .filter((form) => isTrustedLike(form, snapshot))
-    .find(({ record }) => hasSame(record.recipients ?? [], sealing.recipients));
+  const { snapshot, forms, done } = examine(context, source, catalogue, sealing);
   if (done !== undefined) return { from: source.name, name: done.name, alreadyDone: true };
-  assertReadable(source.name, source.stored);
+  warnAboutSigning(context, snapshot, warnings);
   const { takenAt, encoding: old } = snapshot.record;
   const isZstd = [old, context.config.sealing?.encoding].some((each) => each !== undefined && isCompressed(each));
   const encoding: Encoding = isZstd ? 'zstd+age' : 'age';

@@ -58,8 +58,13 @@ export async function loadIdentities(
   const file = typeof options['identity'] === 'string' ? options['identity'] : config.identityFile;
   if (file === undefined) return undefined;
   const { readIdentities } = await import('../sealed/identities.ts');
-  const identities = loaded.get(context) ?? readIdentities(file, askPassphrase);
+  const known = loaded.get(context);
+  if (known !== undefined) return known;
+  const identities = readIdentities(file, askPassphrase);
   loaded.set(context, identities);
+  await identities;
+  const { warnAboutAccess } = await import('../sealed/signing-keys.ts');
+  await warnAboutAccess(file, 'identity file', context.log);
   return identities;
 }
 

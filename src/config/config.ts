@@ -153,7 +153,7 @@ export function readConfig(env: Environment, needs: Needs): Config {
     timeout: reader.number('SNAPSHOT_TIMEOUT') ?? needs.timeout ?? TIMEOUT_S,
     readBack: reader.choice('SNAPSHOT_READ_BACK', ['full', 'off']) ?? 'full',
     contentMd5: reader.choice('SNAPSHOT_CONTENT_MD5', ['on', 'off']) ?? 'off',
-    sealing: readSealing(reader),
+    sealing: readSealing(reader, needs),
     identityFile: reader.text('SNAPSHOT_ENCRYPTION_IDENTITY_FILE'),
     signatures: needsStorage ? readSignatures(reader, needs) : undefined,
     bundle: needs.readsBundle === true ? readBundle(reader) : undefined,

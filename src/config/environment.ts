@@ -1,4 +1,3 @@
-import { readFile } from 'node:fs/promises';
 import { ConfigurationError, hasCode, UsageError } from '../errors.ts';
 import { openRegular, pathProblem, readNamed, whyUnreadable } from '../files.ts';
 import { ORIGIN_RULE, parseOrigin, shownUrl } from '../url.ts';
@@ -45,6 +44,17 @@ export class Reader {
       [...this.#problems],
       `${hint === undefined ? '' : `${hint}. `}Correct the variables (in Kubernetes: the Secret), and run the command again. Nothing was done.`,
     );
+  }
+
+  /**
+   * For what protects snapshots. Elsewhere an empty variable is the same as none, but here a variable of a script that is not set
+   * would store them without protection.
+   */
+  refuseEmpty(...names: readonly VariableName[]): void {
+    for (const name of names) {
+      if (this.#env[name] === undefined || this.isSet(name)) continue;
+      this.problem(name, 'is empty: set it, or remove it');
+    }
   }
 
   isSet(name: VariableName): boolean {
@@ -151,16 +161,13 @@ export async function readEnvironment(
   const accepted = Object.entries(variables).filter(([name]) => !OF_PROCESS.test(name));
   const isSet = Object.entries(ofProcess).filter(([, value]) => value !== undefined && value !== '');
   return {
-    variables: Object.fromEntries([...accepted, ...isSet]),
+    variables: { ...ofProcess, ...Object.fromEntries([...accepted, ...isSet]) },
     warnings: [
       ...warnings,
       ...misplaced.map((name) => [`${name} in an env file is ignored.`, 'Set it in the environment.'] as const),
     ],
   };
 }
-
-/** The path that a shell passes for `<(command)`, and that of an empty file: the only ones that need not be regular files. */
-const STREAMS = /^\/dev\/(null|stdin|fd\/\d+)$/;
 
 /**
  * The variables of a file.
@@ -170,7 +177,7 @@ const STREAMS = /^\/dev\/(null|stdin|fd\/\d+)$/;
  */
 async function readEnvFile(named: string | undefined, user: number | undefined): Promise<EnvFile> {
   if (named === undefined) return readDefault(user);
-  const bytes = STREAMS.test(named) ? await readFile(named) : await readNamed(named, 'env file', HINT);
+  const bytes = await readNamed(named, 'env file', HINT, { streams: true });
   const { variables, problem } = await parse(bytes);
   if (problem !== undefined) throw new UsageError(`The env file ${named} ${problem}.`, HINT);
   const isEmpty = Object.keys(variables).length === 0 && named !== '/dev/null';

@@ -107,8 +107,8 @@ function judgeAge(blobs: readonly StoredBlob[], newest: Recorded<StoredBlob>, no
 /** What looks like a snapshot and does not count, and what is missing. */
 function judgeUncounted(blobs: readonly StoredBlob[], retention: RetentionConfig, now: Date): Check[] {
   const futureDated = blobs.filter(isRecorded).filter((snapshot) => isFutureDated(snapshot, now));
-  const { own, missing } = planRetention(blobs, retention, now);
-  const kinds = uncounted({ own, futureDated, former: [], malformed: malformed(blobs), missing }, now);
+  const plan = planRetention(blobs, retention, now);
+  const kinds = uncounted({ ...plan, futureDated, former: [], malformed: malformed(blobs) }, now);
   return kinds.map(({ what, sentence, hint }) => warn(what, sentence, hint));
 }
 

@@ -110,7 +110,7 @@ export function warnAboutCatalogue(plan: RetentionPlan<StoredBlob>, warnings: Wa
 }
 
 interface Uncounted {
-  readonly what: 'dates' | 'records' | 'signatures' | 'bundle';
+  readonly what: 'dates' | 'records' | 'signatures' | 'bundle' | 'protection';
   readonly sentence: string;
   readonly hint: string;
 }
@@ -118,16 +118,28 @@ interface Uncounted {
 /** Milliseconds. A bundle is stored before its snapshot: that of a backup that still runs must not alarm anybody. */
 const ORPHANED_MS = 3_600_000;
 
-type Doubtful = Pick<RetentionPlan<StoredBlob>, 'own' | 'futureDated' | 'former' | 'malformed' | 'missing'>;
+type Doubtful = Pick<
+  RetentionPlan<StoredBlob>,
+  'current' | 'lost' | 'own' | 'futureDated' | 'former' | 'malformed' | 'missing'
+>;
 
-/** A sentence for each kind of blob that is ignored or missing, and what to do about it. */
-export function uncounted({ own, futureDated, former, malformed, missing }: Doubtful, now: Date): Uncounted[] {
+/** A sentence for each kind of blob that is ignored, missing or not protected, and what to do about it. */
+export function uncounted(
+  { current, lost, own, futureDated, former, malformed, missing }: Doubtful,
+  now: Date,
+): Uncounted[] {
   const bad = malformed.filter((blob) => isUntrusted(blob) && blob.signature?.state === 'bad');
   const unsigned = malformed.filter((blob) => isUntrusted(blob) && blob.signature?.state !== 'bad');
   const others = malformed.filter((blob) => !isUntrusted(blob) && !isOrphan(blob));
   const orphans = malformed.filter(isOrphan).filter(({ storedAt }) => now.getTime() - storedAt.getTime() > ORPHANED_MS);
   const withoutBundle = withoutTheirBundle(own);
   return [
+    {
+      blobs: lost.length > 0 && current !== undefined ? [current] : [],
+      what: 'protection' as const,
+      sentence: `The newest snapshot ${current?.name} is not ${lost.join(', and not ')}, but the one before it is.`,
+      hint: 'Check the variables of the job that took it. If this is intended, ignore it: the next one is compared with this one.',
+    },
     {
       blobs: futureDated,
       what: 'dates' as const,

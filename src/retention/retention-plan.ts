@@ -14,6 +14,7 @@ import {
 import { signatureText } from '../snapshot/signature-state.ts';
 import { formOf } from '../snapshot/snapshot-name.ts';
 import { areOthers, findAnomalies } from './anomalies.ts';
+import { lostProtection } from './lost-protection.ts';
 import { findGone } from './missing-snapshots.ts';
 import { findSuperseded } from './superseded.ts';
 
@@ -54,6 +55,8 @@ export interface RetentionPlan<T> {
   readonly former: readonly T[];
   /** Blobs with metadata of this tool that are no snapshots: they decide nothing, and stay. */
   readonly malformed: readonly T[];
+  /** How the newest one is less protected than the one before it, in words that follow "it is not". */
+  readonly lost: readonly string[];
   /** Names of snapshots of this cluster that are gone although no rule let them go, without the prefix. */
   readonly missing: readonly string[];
   /** Ids of other clusters that have snapshots here. */
@@ -91,6 +94,7 @@ export function planRetention<T extends CataloguedBlob>(
     former: decisions.flatMap(({ snapshot, reasons }) => (reasons.includes(FORMER) ? [snapshot] : [])),
     own,
     malformed: unusable,
+    lost: lostProtection(current, dated.filter(isOwn)),
     missing: missing.filter((name) => !unusable.some((blob) => blob.name.endsWith(name))),
     futureDated: own.filter((snapshot) => isFutureDated(snapshot, now)),
     otherClusterIds: [...new Set(others.map(({ record }) => record.clusterId))],
@@ -147,8 +151,11 @@ export function decideRetention<T extends CataloguedBlob>(
     if (!hasRule(rules)) return stays('no rule is set');
     if (former.has(snapshot)) return stays(FORMER);
     const last = superseded.get(snapshot);
-    if (last !== undefined) return { snapshot, keep: false, reasons: [`superseded by ${last.name}`] };
-    const always = safe.get(snapshot) ?? (isFutureDated(snapshot, now) ? 'dated in the future' : undefined);
+    // Without signatures anybody who can write can forge a later form of the newest snapshot.
+    const always = safe.get(last ?? snapshot) ?? (isFutureDated(snapshot, now) ? 'dated in the future' : undefined);
+    if (last !== undefined && always === undefined) {
+      return { snapshot, keep: false, reasons: [`superseded by ${last.name}`] };
+    }
     const reasons = [...(always === undefined ? [] : [always]), ...(kept.get(snapshot) ?? [])];
     return reasons.length > 0 ? stays(...reasons) : { snapshot, keep: false, reasons: [unkept] };
   });

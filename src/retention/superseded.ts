@@ -9,24 +9,26 @@ export function isSameSnapshot(one: Recorded<CataloguedBlob>, other: Recorded<Ca
   return identityOf(one) === identityOf(other);
 }
 
-/** Whether the signature of a form says at least as much as that of another one. */
-export function isTrustedLike(form: CataloguedBlob, other: CataloguedBlob): boolean {
-  return trustIn(form) >= trustIn(other);
-}
-
-/** Blobs of which `rewrap` has made a later form, each with the last form of that snapshot. */
+/** Blobs of which `rewrap` has made a later form, each with the last form that its signature does not forbid. */
 export function findSuperseded<T extends CataloguedBlob>(
   own: readonly Recorded<T>[],
 ): Map<CataloguedBlob, Recorded<T>> {
   const superseded = new Map<CataloguedBlob, Recorded<T>>();
   for (const forms of Map.groupBy(own, identityOf).values()) {
-    const [last, ...older] = forms.toSorted((a, b) => formOf(b.name) - formOf(a.name));
-    if (last === undefined) continue;
-    for (const each of older) {
-      if (formOf(each.name) < formOf(last.name) && isTrustedLike(last, each)) superseded.set(each, last);
+    for (const each of forms) {
+      const last = lastFormOf(each, forms);
+      if (last !== undefined && formOf(each.name) < formOf(last.name)) superseded.set(each, last);
     }
   }
   return superseded;
+}
+
+/** The form that stays when all forms that it supersedes are gone. @param forms of this snapshot */
+export function lastFormOf<T extends CataloguedBlob>(
+  snapshot: CataloguedBlob,
+  forms: readonly Recorded<T>[],
+): Recorded<T> | undefined {
+  return forms.toSorted((a, b) => formOf(b.name) - formOf(a.name)).find((form) => trustIn(form) >= trustIn(snapshot));
 }
 
 function identityOf({ record }: Recorded<CataloguedBlob>): string {

@@ -98,14 +98,27 @@ export function fingerprintOf(recipient: string): string {
   return createHash('sha256').update(recipient).digest('hex').slice(0, 16);
 }
 
+/** Whether a file is encrypted with a passphrase, and not for a recipient. @param file binary or armored */
+export function hasPassphrase(file: Buffer): boolean {
+  try {
+    return withoutArmor(file).toString('latin1').includes('\n-> scrypt ');
+  } catch {
+    return false;
+  }
+}
+
 /** Undefined when the passphrase is wrong. @param file binary or armored */
 export async function decryptWithPassphrase(file: Buffer, passphrase: Secret): Promise<Buffer | undefined> {
   const decrypter = new Decrypter();
   decrypter.addPassphrase(passphrase.reveal());
   try {
-    const bytes = file.subarray(0, 5).toString() === '-----' ? armor.decode(file.toString()) : file;
-    return Buffer.from(await decrypter.decrypt(bytes));
+    return Buffer.from(await decrypter.decrypt(withoutArmor(file)));
   } catch {
     return undefined;
   }
+}
+
+/** @throws Error when the armor is malformed */
+function withoutArmor(file: Buffer): Buffer {
+  return file.subarray(0, 5).toString() === '-----' ? Buffer.from(armor.decode(file.toString())) : file;
 }

@@ -2,7 +2,7 @@ import { UsageError } from '../errors.ts';
 import { readNamed } from '../files.ts';
 import type { Secret } from '../secret.ts';
 import { printable } from '../text.ts';
-import { decryptWithPassphrase, type Identity, parseIdentity } from './age-header.ts';
+import { decryptWithPassphrase, hasPassphrase, type Identity, parseIdentity } from './age-header.ts';
 
 export type AskPassphrase = (question: string) => Promise<Secret>;
 
@@ -17,20 +17,39 @@ const HINT = 'Give a file as `age-keygen` writes it, with --identity or SNAPSHOT
  * @throws UsageError; no message contains a line of the file
  */
 export async function readIdentities(path: string, ask: AskPassphrase | undefined): Promise<Identity[]> {
-  const file = await readNamed(path, 'identity file', HINT);
+  const file = await readNamed(path, 'identity file', HINT, { streams: true });
   const isEncrypted = ENCRYPTED.test(file.toString('latin1', 0, 64));
   const text = (isEncrypted ? await decrypt(path, file, ask) : file).toString();
-  const lines = text.split('\n').map((line) => line.trim());
-  const parsed = await Promise.all(
-    lines.filter((line) => line !== '' && !line.startsWith('#')).map(async (line) => parseIdentity(line)),
-  );
-  const identities = parsed.filter((identity) => identity !== undefined);
-  if (identities.length > 0 && identities.length === parsed.length) return identities;
-  const problem = parsed.length === 0 ? 'contains no identity' : 'has a line that is not an identity of age';
-  throw new UsageError(`The identity file ${printable(path)} ${problem}.`, HINT);
+  const identities: Identity[] = [];
+  for (const [index, line] of text.split('\n').entries()) {
+    const trimmed = line.trim();
+    if (trimmed === '' || trimmed.startsWith('#')) continue;
+    const identity = await parseIdentity(trimmed);
+    if (identity === undefined) throw invalid(path, `${kindOfLine(trimmed)} in line ${index + 1}`);
+    identities.push(identity);
+  }
+  if (identities.length > 0) return identities;
+  throw invalid(path, 'no identity');
+}
+
+function invalid(path: string, contains: string): UsageError {
+  return new UsageError(`The identity file ${printable(path)} contains ${contains}.`, HINT);
+}
+
+function kindOfLine(line: string): string {
+  if (line.startsWith('age1')) return 'a recipient instead of a private key';
+  if (line.startsWith('AGE-PLUGIN-')) return 'the identity of a plugin, which is not supported,';
+  if (line.startsWith('-----BEGIN ')) return 'a key in PEM, which is not one of age,';
+  return 'something that is not an identity of age';
 }
 
 async function decrypt(path: string, file: Buffer, ask: AskPassphrase | undefined): Promise<Buffer> {
+  if (!hasPassphrase(file)) {
+    throw new UsageError(
+      `The identity file ${printable(path)} is itself encrypted for a recipient, or is damaged.`,
+      'Decrypt it first: age -d -i KEY',
+    );
+  }
   if (ask === undefined) {
     throw new UsageError(
       `The identity file ${printable(path)} has a passphrase, but stdin is not a terminal.`,
@@ -39,5 +58,8 @@ async function decrypt(path: string, file: Buffer, ask: AskPassphrase | undefine
   }
   const identities = await decryptWithPassphrase(file, await ask(`Passphrase of ${path}: `));
   if (identities !== undefined) return identities;
-  throw new UsageError(`The passphrase of ${printable(path)} is wrong.`, 'Run the command again.');
+  throw new UsageError(
+    `The passphrase of ${printable(path)} is wrong, or the file is damaged.`,
+    'Run the command again, or use a copy of the file.',
+  );
 }

@@ -20,18 +20,21 @@ export interface Recipients {
 /** @throws UsageError when a recipient is invalid, or there is none */
 export async function prepareRecipients(config: SealingConfig, warnings: Warnings): Promise<Recipients> {
   const configured = await readRecipients(config);
-  for (const warning of warningsAbout(configured)) warnings.add(...warning);
+  for (const warning of warningsAbout(configured, config.recipientsFrom)) warnings.add(...warning);
   // The weakest recipient decides.
   const own = await generateIdentity(configured.every(isPostQuantum) ? 'post-quantum' : 'x25519');
   return { all: [...configured, own.recipient], fingerprints: configured.map(fingerprintOf), own };
 }
 
 /** What the operator should know about valid recipients, with hints. */
-export function warningsAbout(recipients: readonly string[]): (readonly [sentence: string, hint: string])[] {
+export function warningsAbout(
+  recipients: readonly string[],
+  from = 'SNAPSHOT_ENCRYPTION_RECIPIENTS',
+): (readonly [sentence: string, hint: string])[] {
   const count = recipients.filter(isPostQuantum).length;
   const single = [
     'Snapshots are encrypted for one recipient only: if its key is lost, none of them can be opened.',
-    'Add a second recipient to SNAPSHOT_ENCRYPTION_RECIPIENTS, and keep its key elsewhere.',
+    `Add a second recipient to ${from}, and keep its key elsewhere.`,
   ] as const;
   const mixed = [
     'Only some recipients are post-quantum: the others decide how well snapshots are protected.',
@@ -47,16 +50,16 @@ export async function readRecipients({
   recipientsFile,
 }: SealingConfig): Promise<string[]> {
   const inFile = recipientsFile === undefined ? '' : await readFile(recipientsFile);
+  const ofFile = 'SNAPSHOT_ENCRYPTION_RECIPIENTS_FILE';
   const found = [
-    ...recipients.split(/[\s,]+/).map((text) => ({ text, from: recipientsFrom })),
-    ...inFile.split('\n').map((line) => ({ text: line.trim(), from: 'SNAPSHOT_ENCRYPTION_RECIPIENTS_FILE' })),
+    ...recipients.split(/[\s,]+/).map((text) => ({ text, from: recipientsFrom, where: '' })),
+    ...inFile.split('\n').map((line, i) => ({ text: line.trim(), from: ofFile, where: ` in line ${i + 1}` })),
   ].filter(({ text }) => text !== '' && !text.startsWith('#'));
   const invalid = found.find(({ text }) => !isRecipient(text));
-  if (invalid !== undefined) throw invalidRecipient(invalid.from, invalid.text);
+  if (invalid !== undefined) throw invalidRecipient(invalid);
   const unique = [...new Set(found.map(({ text }) => text))];
   if (unique.length > 0 && unique.length <= MAX_RECIPIENTS) return unique;
-  const variable =
-    found[0]?.from ?? (recipientsFile === undefined ? recipientsFrom : 'SNAPSHOT_ENCRYPTION_RECIPIENTS_FILE');
+  const variable = found[0]?.from ?? (recipientsFile === undefined ? recipientsFrom : ofFile);
   const problem = unique.length === 0 ? 'contains no recipient' : `contains more than ${MAX_RECIPIENTS} recipients`;
   throw new UsageError(
     `${variable} ${problem}.`,
@@ -70,12 +73,18 @@ async function readFile(path: string): Promise<string> {
 }
 
 /** The text itself is not shown: it can be a private key. */
-function invalidRecipient(variable: string, text: string): UsageError {
+function invalidRecipient({ text, from, where }: Record<'text' | 'from' | 'where', string>): UsageError {
+  const isOption = from.startsWith('--');
   const what = text.startsWith('AGE-SECRET-KEY-')
     ? 'a private key instead of a recipient'
-    : 'an entry that is not a recipient of age, or has a typing error';
+    : /^(ssh-|age1(tag|yubikey|se1))/.test(text)
+      ? 'a recipient of a kind that is not supported'
+      : text.includes('/') && isOption
+        ? 'a path instead of a recipient'
+        : 'an entry that is not a recipient of age, or has a typing error';
+  const hint = isOption ? 'To read them from a file, use --recipients "$(cat FILE)". ' : '';
   return new UsageError(
-    `${variable} contains ${what}.`,
-    'Give recipients that begin with age1, as `age-keygen -y KEYFILE` prints them. Nothing was done.',
+    `${from} contains ${what}${where}.`,
+    `Give recipients that begin with age1, as \`age-keygen -y KEYFILE\` prints them. ${hint}Nothing was done.`,
   );
 }

@@ -48,13 +48,14 @@ export async function loadSignatures(
     problems.push(`SNAPSHOT_VERIFICATION_KEYS_FILE does not contain the public key of SNAPSHOT_SIGNING_KEY_FILE`);
   }
   if (signatures === undefined || problems.length > 0) throw new ConfigurationError(problems, HINT);
-  if (signingKeyFile !== undefined) await warnAboutAccess(signingKeyFile, log);
+  if (signingKeyFile !== undefined) await warnAboutAccess(signingKeyFile, 'signing key', log);
   return signatures;
 }
 
 /** @returns a problem, in words that follow the name of the file */
 function parseSigningKey(pem: string): Secret | string {
   if (pem.includes('-----BEGIN ENCRYPTED')) return 'is encrypted; a key without a passphrase is needed';
+  if ((pem.match(/-----BEGIN /g) ?? []).length > 1) return 'contains several keys';
   if (!pem.includes('-----BEGIN PRIVATE KEY-----')) return 'contains no private key in PEM (PKCS#8)';
   const key = keyIn(() => createPrivateKey(pem));
   return key?.asymmetricKeyType === 'ed25519' ? new Secret(pem) : 'does not contain an Ed25519 private key';
@@ -80,11 +81,14 @@ function keyIn(parse: () => KeyObject): KeyObject | undefined {
   }
 }
 
-/** As ssh does. A mounted Secret is readable for everybody by default, and only containers of its pod see it. */
-async function warnAboutAccess(path: string, log: Log): Promise<void> {
-  const { mode } = await stat(path);
-  if ((mode & 0o077) === 0 || OF_KUBELET.test(await realpath(path))) return;
-  log.warn(`The signing key ${printable(path)} can be read by other users.`, {
+/**
+ * As ssh does. A mounted Secret is readable for everybody by default, and only containers of its pod see it.
+ * @param what a private key, for the message
+ */
+export async function warnAboutAccess(path: string, what: string, log: Log): Promise<void> {
+  const stats = await stat(path);
+  if (!stats.isFile() || (stats.mode & 0o077) === 0 || OF_KUBELET.test(await realpath(path))) return;
+  log.warn(`The ${what} ${printable(path)} can be read by other users.`, {
     hint: `Run: chmod 600 ${printable(path)}`,
   });
 }

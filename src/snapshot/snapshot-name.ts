@@ -55,6 +55,11 @@ export function withoutEncoding(name: string): string {
   return encoding === undefined ? name : name.slice(0, -SUFFIXES[encoding].length);
 }
 
+/** The names that a sealed snapshot could have, if this is the name of its file. */
+export function sealedNames(name: string): string[] {
+  return name.endsWith('.db') ? Object.values(SUFFIXES).map((suffix) => `${name}${suffix}`) : [];
+}
+
 export function isCompressed(encoding: Encoding): boolean {
   return encoding.startsWith('zstd');
 }

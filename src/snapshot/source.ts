@@ -13,7 +13,7 @@ import type { Identity } from '../sealed/age-header.ts';
 import { type ClusterIds, isUntrusted, laterThan, newestSnapshot, signatureProblem } from './inventory.ts';
 import { fileSizeOf, sealOf, type SnapshotRecord } from './record.ts';
 import type { RecordSignature } from './signature-state.ts';
-import { type Encoding, encodingOfName, isBundleName, isEncrypted } from './snapshot-name.ts';
+import { type Encoding, encodingOfName, isBundleName, isEncrypted, sealedNames } from './snapshot-name.ts';
 import { assertOpens, encodingText, open, openedBytes, type StoredForm, storedFormOf } from './stored-form.ts';
 import type { VerdictWithoutHash } from './verify/verdict.ts';
 import type { SnapshotFacts } from './verify/verdict.ts';
@@ -194,8 +194,16 @@ export async function openBlob(store: BlobStore, name: string): Promise<Snapshot
   }
   throw noSuchSnapshot(
     `There is no snapshot ${printable(name)} in container ${store.containerName}.`,
-    `${hintAboutFile(name) ?? 'To use a file, give a path that begins with ./, ../ or /'}. To see the snapshots, run: etcd-snapshot list`,
+    `${(await hintAboutEnding(store, name)) ?? hintAboutFile(name) ?? 'To use a file, give a path that begins with ./, ../ or /'}. To see the snapshots, run: etcd-snapshot list`,
   );
+}
+
+/** The name of a sealed snapshot has more endings, which are easily forgotten. */
+async function hintAboutEnding(store: BlobStore, name: string): Promise<string | undefined> {
+  for (const sealed of sealedNames(name)) {
+    if ((await store.find(sealed)) !== undefined) return `There is ${printable(sealed)}`;
+  }
+  return undefined;
 }
 
 /** @throws VerificationError for a blob with a signature that forbids to use it */

@@ -3,7 +3,7 @@ import type { Signatures } from '../sealed/signature.ts';
 import type { CataloguedBlob } from '../snapshot/inventory.ts';
 import { parseMetadata } from '../snapshot/record.ts';
 import { claimedSignature } from '../snapshot/signature-state.ts';
-import { isBundleName, takenAtOf } from '../snapshot/snapshot-name.ts';
+import { formOf, isBundleName, takenAtOf } from '../snapshot/snapshot-name.ts';
 import { eventKindOf, type ListedEvents, type StoredEvent, storedEvent } from './events.ts';
 import { blobState, fieldsOf, ListingLimit, pagesOf } from './pages.ts';
 import type { Requests } from './requests.ts';
@@ -103,5 +103,5 @@ export async function listContainer(
     }
   }
   const age = ({ takenAt, storedAt }: StoredBlob): number => (takenAt ?? storedAt).getTime();
-  return { blobs: [...blobs.values()].toSorted((a, b) => age(b) - age(a)), events, time: began };
+  return { blobs: [...blobs.values()].toSorted((a, b) => age(b) - age(a) || formOf(b.name) - formOf(a.name)), events, time: began };
 }

@@ -17,15 +17,22 @@ export function drillEvent({ at, snapshot, recoveryMs }: DrillNote): NewEvent {
   return { kind: 'drill', id: fields.at.replaceAll(':', '-'), fields, body: { at, snapshot, recoveryMs } };
 }
 
-/** The last successful drill; undefined if there was none. Invalid notes are ignored. */
-export function lastDrillOf(events: readonly StoredEvent[], now: Date): DrillNote | undefined {
+/**
+ * The last successful drill; undefined if there was none. Invalid notes are ignored.
+ * @param isMeant of the name of its snapshot
+ */
+export function lastDrillOf(
+  events: readonly StoredEvent[],
+  now: Date,
+  isMeant: (snapshot: string) => boolean = () => true,
+): DrillNote | undefined {
   let last: DrillNote | undefined;
   for (const { fields } of events.filter(({ kind }) => kind === 'drill')) {
     const note = v.safeParse(Note, fields);
     if (!note.success) continue;
     const { at, snapshot, recoveryms: recoveryMs } = note.output;
     const isPast = at.getTime() <= now.getTime() + CLOCK_SKEW_MS;
-    if (isPast && (last === undefined || at > last.at)) last = { at, snapshot, recoveryMs };
+    if (isPast && isMeant(snapshot) && (last === undefined || at > last.at)) last = { at, snapshot, recoveryMs };
   }
   return last;
 }

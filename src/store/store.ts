@@ -203,9 +203,9 @@ export class BlobStore {
     return this.addEvent(drillEvent(note));
   }
 
-  /** The last successful drill; undefined if there was none. @throws StorageError */
-  async lastDrill(): Promise<DrillNote | undefined> {
-    return lastDrillOf((await this.listEvents('drill')).events, new Date());
+  /** The last successful drill, of a snapshot whose name is meant; undefined if there was none. @throws StorageError */
+  async lastDrill(isMeant?: (snapshot: string) => boolean): Promise<DrillNote | undefined> {
+    return lastDrillOf((await this.listEvents('drill')).events, new Date(), isMeant);
   }
 
   /**

@@ -1,13 +1,13 @@
 import { createHash, type Hash, randomBytes } from 'node:crypto';
 import { addAbortListener } from 'node:events';
 import type { BlobGetPropertiesResponse, BlockBlobClient, ContainerClient } from '@azure/storage-blob';
-import { CREDENTIAL_NAMES } from '../config/azure.ts';
-import { Interrupted, StorageError } from '../errors.ts';
+import { type Fate, Interrupted, RunTimeout, StorageError } from '../errors.ts';
 import { type SnapshotRecord, toMetadata } from '../snapshot/record.ts';
 import { isBundleName } from '../snapshot/snapshot-name.ts';
 import type { VerifiedSnapshot } from '../snapshot/verify/verdict.ts';
 import { BlockBuffer } from './block-buffer.ts';
 import { storable } from './catalogue.ts';
+import { createContainer } from './container.ts';
 import { codeOf, isMissing } from './errors.ts';
 import { isGone, type Requests } from './requests.ts';
 
@@ -74,6 +74,8 @@ export class StagedUpload {
   #containerCreated: Promise<void> | undefined;
   /** From the first request that can make it visible. */
   #mayBeVisible = false;
+  /** Its bytes were read back, and stay. */
+  #isProven = false;
 
   constructor(
     container: ContainerClient,
@@ -91,6 +93,10 @@ export class StagedUpload {
     this.#sign = sign;
     this.#requests = requests;
     this.#signal = AbortSignal.any([signal, this.#abort.signal]);
+    signal.addEventListener('abort', () => {
+      const reason: unknown = signal.reason;
+      if (reason instanceof Interrupted || reason instanceof RunTimeout) reason.fates.push(() => this.#fate());
+    });
   }
 
   /** Aborted with the error of the first block that cannot be stored: more bytes are not needed. */
@@ -141,6 +147,25 @@ export class StagedUpload {
     return committed;
   }
 
+  /** It was read back: an interrupted run keeps it. */
+  markProven(): void {
+    this.#isProven = true;
+  }
+
+  /** Undefined where it is not visible. */
+  #fate(): Fate | undefined {
+    const { name } = this.#blob;
+    if (!this.#mayBeVisible) return undefined;
+    if (this.#isProven) {
+      return { outcome: `${name} is stored and read back, and is kept`, hint: 'Wait for the next run.' };
+    }
+    const check = isBundleName(name) ? 'list' : `verify ${name}`;
+    return {
+      outcome: `${name} may be stored, but was not read back`,
+      hint: `Run the command again; to check the blob, if it is there, run \`etcd-snapshot ${check}\`.`,
+    };
+  }
+
   /**
    * Removes the blob of an interrupted run, which will not be verified any more.
    * @returns the interruption, which says whether the blob was removed, if it was or may be visible
@@ -150,16 +175,15 @@ export class StagedUpload {
       await this.companion?.rollback();
       return interruption;
     }
-    const { name } = this.#blob;
-    return (await this.rollback())
-      ? interruption.withOutcome(
-          `${name} was not read back yet, and was rolled back`,
-          'Run the command again: nothing is stored.',
-        )
-      : interruption.withOutcome(
-          `${name} may be stored, but was not read back: its rollback was not confirmed in time`,
-          `Run the command again; to check the blob, if it is there, run \`etcd-snapshot verify ${name}\`.`,
-        );
+    const isRemoved = await this.rollback();
+    const fate = this.#fate();
+    if (!isRemoved && fate !== undefined) {
+      return interruption.withOutcome(`${fate.outcome}: its rollback was not confirmed in time`, fate.hint);
+    }
+    return interruption.withOutcome(
+      `${this.#blob.name} was not read back yet, and was rolled back`,
+      'Run the command again: nothing is stored.',
+    );
   }
 
   /**
@@ -169,6 +193,7 @@ export class StagedUpload {
    */
   async rollback(): Promise<boolean> {
     const isRemoved = await this.#remove();
+    if (isRemoved) this.#mayBeVisible = false;
     if (isRemoved) await this.companion?.rollback();
     return isRemoved;
   }
@@ -291,25 +316,6 @@ export class StagedUpload {
       await (this.#containerCreated ??= createContainer(this.#container, this.#requests));
       return await send();
     }
-  }
-}
-
-/** Creates the missing container; if another worker was faster, that is a success. @throws StorageError */
-async function createContainer(container: ContainerClient, requests: Requests): Promise<void> {
-  try {
-    await requests.send('creating the container', (abortSignal) => container.create({ abortSignal }));
-  } catch (error) {
-    const code = codeOf(error);
-    if (code === 'ContainerAlreadyExists') return;
-    if (!code.startsWith('Authorization')) throw error;
-    const { account, source } = requests.endpoint;
-    throw new StorageError(
-      code,
-      `Container ${container.containerName} does not exist in account ${account}, ` +
-        `and the ${CREDENTIAL_NAMES[source]} has no permission to create it.`,
-      'Create the container, or check SNAPSHOT_AZURE_CONTAINER_NAME.',
-      error,
-    );
   }
 }
 

@@ -209,8 +209,24 @@ t.test('a bundle that was replaced, or is missing, is refused', async (t) => {
   const command = ['bundle', one.name, '--identity', key, '--extract', join(dir, 'refused')];
   t.equal((await runCommand(command, variables)).code, 11);
   t.notOk((await readdir(dir)).includes('refused'));
+  const drill = async (found: string): Promise<void> => {
+    const { code, stdout, stderr } = await runCommand(['drill', one.name, '--identity', key], variables);
+    t.equal(code, 11, stderr);
+    t.match(stdout, new RegExp(`bundle of keys +as stored +${found} +DIFFERS`));
+    t.match(stdout, /the data is restorable, but not its keys/);
+    t.match(errorOf({ stderr }).message, 'is right, but: The bundle');
+  };
+  await drill('not usable');
   await blob.delete();
   t.equal((await runCommand(command, variables)).code, 13);
+  await drill('missing');
+  t.match((await runCommand(['drill', other.name, '--identity', key], variables)).code, 0);
+  const [, listed] = await jsonOf<{ bundle: object | null }[]>(['list'], variables);
+  t.equal(listed?.bundle, null);
+  t.match(
+    (await runCommand(['list'], variables)).stdout.replaceAll(/\s+/g, ' '),
+    `The bundle of ${one.name} is missing`,
+  );
 });
 
 t.test('a bundle that reads back differently is not kept, and the snapshot stays', async (t) => {
@@ -253,6 +269,25 @@ t.test('an interrupted backup leaves neither snapshot nor bundle', async (t) => 
   t.equal(code, 143);
   t.match(errorOf({ stderr }).message, 'was rolled back');
   t.strictSame(await azurite.names('interrupted'), []);
+});
+
+t.test('an end by force names the snapshot that may be stored', async (t) => {
+  let isReadBack = false;
+  const proxy = await FaultProxy.start(azurite.url, ({ method, url }: Seen) => {
+    if (method === 'PUT' || !/\.(db|bundle)/.test(url.pathname)) return 'pass';
+    isReadBack ||= method === 'GET' && url.pathname.includes('.db');
+    // From then on nothing is answered, so the rollbacks of both blobs take all their time.
+    return isReadBack ? 'hang' : 'pass';
+  });
+  t.teardown(async () => proxy.stop());
+  const worker = startWorker([], { ...withBundle('forced'), SNAPSHOT_AZURE_BLOB_ENDPOINT: proxy.url });
+  const finished = collect(worker);
+  await until(() => isReadBack);
+  const name = (await azurite.names('forced')).find((each) => each.includes('.db')) ?? '?';
+  worker.kill('SIGTERM');
+  const { code, stderr } = await finished;
+  t.equal(code, 143);
+  t.match(errorOf({ stderr }).message, `${name} may be stored, but was not read back`);
 });
 
 t.test('doctor says whether the next backup can store its bundle', async (t) => {

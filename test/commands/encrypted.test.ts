@@ -8,10 +8,10 @@ import { startBackupSite, writeIdentity } from '../support/backup-site.ts';
 import { jsonOf, runCommand } from '../support/command.ts';
 import { FaultProxy, type Seen } from '../support/fault-proxy.ts';
 import { SNAPSHOT } from '../support/fixtures.ts';
-import { type Variables } from '../support/process.ts';
+import { collect, launch, type Variables } from '../support/process.ts';
 import { metadataOf, type Plan, RECORDED_NAME } from '../support/restored.ts';
 import { nextSecond } from '../support/until.ts';
-import { errorOf } from '../support/worker.ts';
+import { errorOf, MAIN } from '../support/worker.ts';
 
 interface Result {
   readonly name: string;
@@ -108,6 +108,12 @@ t.test('encryption alone, recipients in a file, and a mixed container', async (t
   t.match(findings, [/for one recipient only/]);
   await nextSecond();
   const plain = await jsonOf<Result>(['backup'], variables);
+  t.match(plain.findings, [/^The newest snapshot \S+ is not encrypted, but the one before it is\.$/]);
+  const { checks } = await jsonOf<{ checks: { check: string; state: string }[] }>(['doctor'], variables);
+  t.match(
+    checks.filter(({ check }) => check === 'protection'),
+    [{ state: 'warn' }],
+  );
   const pruned = await jsonOf<{ removed: string[] }>(['prune'], { ...variables, SNAPSHOT_KEEP_LAST: '1' });
   t.equal(pruned.removed.length, 2, 'no key is needed');
   t.match(await jsonOf(['list'], variables), [{ name: plain.name }]);
@@ -135,6 +141,50 @@ t.test('doctor checks recipients, and whether the newest snapshot can be opened'
   await jsonOf(['drill', '--identity', key], variables);
   t.match(await checked({}), [{}, { check: 'decryption', state: 'ok', finding: /^A drill opened/ }]);
   t.match(await checked({ SNAPSHOT_ENCRYPTION_RECIPIENTS: 'age1x' }, 2), [{ check: 'recipients', state: 'fail' }, {}]);
+  const plain = variablesOf('doctor');
+  await nextSecond();
+  await jsonOf<Result>(['backup'], plain);
+  await jsonOf(['drill'], plain);
+  await nextSecond();
+  await jsonOf<Result>(['backup'], variables);
+  t.match(await checked({}), [{}, { state: 'ok', finding: /^A drill opened/ }], 'a later drill of a plain one');
+  t.match(
+    (await jsonOf<{ checks: object[] }>(['doctor'], plain)).checks.find(
+      (each) => 'check' in each && each.check === 'recipients',
+    ),
+    {
+      state: 'warn',
+      finding: 'The newest snapshot is encrypted, but new ones will not be.',
+    },
+  );
+});
+
+t.test('a name without its endings, and a file that has the other form', async (t) => {
+  const variables = variablesOf('forms');
+  const { name } = await jsonOf<Result>(['backup'], { ...variables, ...SEALED });
+  const file = join(dir, 'forms');
+  const short = await runCommand(['verify', name.replace('.zst.age', '')], variables);
+  t.equal(short.code, 13);
+  t.match(errorOf(short).hint, `There is ${name}.`);
+  t.match((await runCommand(['restore', name, '--download', file], variables)).stdout, /age -d/);
+  const again = await runCommand(['restore', name, '--download', file], variables);
+  t.match(again.stdout, 'Already done');
+  t.notMatch(again.stdout, 'contains all Secrets');
+  const open = await runCommand(['restore', name, '--download', file, '--open', '--identity', key], variables);
+  t.equal(open.code, 2);
+  t.match(errorOf(open).message, `contains ${name} in another form`);
+});
+
+t.test('an identity from a pipe, and one that others can read', async (t) => {
+  const variables = variablesOf('identities');
+  const { name } = await jsonOf<Result>(['backup'], { ...variables, ...SEALED });
+  const command = `'${process.execPath}' -- '${MAIN}' verify ${name} --json --identity <(cat '${key}')`;
+  const { stdout } = await collect(launch('bash', ['-c', command], variables));
+  t.match(JSON.parse(stdout), { ok: true, checked: 'content' });
+  const readable = join(dir, 'readable.txt');
+  await writeFile(readable, `${mine.secret.reveal()}\n`, { mode: 0o644 });
+  t.match((await runCommand(['verify', name, '--identity', readable], variables)).stderr, /can be read by other users/);
+  t.notMatch((await runCommand(['verify', name, '--identity', key], variables)).stderr, /can be read by other users/);
 });
 
 t.test('recipients and identities that are not valid end with 2 before anything is done', async (t) => {

@@ -75,12 +75,32 @@ t.test('a new form for other recipients, which retention puts in the place of th
   t.match(reasons, {
     [two]: /last 2/,
     [third]: /last 2/,
-    [second.name]: `superseded by ${two}`,
+    [second.name]: 'newest',
     [first.name]: `superseded by ${third}`,
     [one]: `superseded by ${third}`,
   });
   const { removed } = await jsonOf<{ removed: string[] }>(['prune'], { ...variables, SNAPSHOT_KEEP_LAST: '2' });
-  t.strictSame(removed.toSorted(), [first.name, one, second.name].toSorted());
+  t.strictSame(removed.toSorted(), [first.name, one].toSorted());
+  await nextSecond();
+  const { retention } = await jsonOf<{ retention: { removed: string[] } }>(['backup'], {
+    ...variables,
+    SNAPSHOT_KEEP_LAST: '3',
+  });
+  t.strictSame(retention.removed, [second.name], 'all forms of the newest stay until the next backup');
+});
+
+t.test('a form for the same recipients is stored again when a later one is for others', async (t) => {
+  const variables = variablesOf('back-again');
+  const { name } = await jsonOf<Result>(['backup'], { ...variables, ...ENCRYPTED });
+  await jsonOf(['rewrap', name, ...TO_NEW], variables);
+  const back = ['rewrap', name, '--recipients', old.recipient, '--identity', oldKey];
+  const form = (r: number): string => name.replace('.db', `-r${r}.db`);
+  t.match(await jsonOf<Rewrapped>(back, variables), { rewrapped: [{ name: form(3), alreadyDone: false }] });
+  t.match(await jsonOf<Rewrapped>(back, variables), { rewrapped: [{ name: form(3), alreadyDone: true }] });
+  await nextSecond();
+  await jsonOf(['backup'], { ...variables, ...ENCRYPTED, SNAPSHOT_KEEP_LAST: '2' });
+  t.notOk((await azurite.names('back-again')).includes(name));
+  t.match(await jsonOf(['verify', form(3), '--identity', oldKey], variables), { ok: true }, 'it is the one that stays');
 });
 
 t.test('the bundle of a snapshot goes with it', async (t) => {
@@ -91,8 +111,9 @@ t.test('the bundle of a snapshot goes with it', async (t) => {
   const { rewrapped } = await jsonOf<Rewrapped>(['rewrap', name, ...TO_NEW], variables);
   const renewedName = rewrapped[0]?.name ?? '';
   t.equal((await azurite.names('bundled')).length, 4);
-  await jsonOf(['prune'], { ...variables, SNAPSHOT_KEEP_LAST: '1' });
-  const left = [renewedName, renewedName.replace('.db.age', '.bundle.tar.zst.age')];
+  await nextSecond();
+  const later = await jsonOf<Result>(['backup'], { ...variables, SNAPSHOT_KEEP_LAST: '2' });
+  const left = [renewedName, renewedName.replace('.db.age', '.bundle.tar.zst.age'), later.name];
   t.strictSame(
     (await azurite.names('bundled')).toSorted(),
     left.toSorted(),
@@ -101,6 +122,27 @@ t.test('the bundle of a snapshot goes with it', async (t) => {
   const out = join(dir, 'extracted');
   await jsonOf(['bundle', renewedName, '--extract', out, '--identity', newKey], variables);
   t.equal(await readFile(join(out, file), 'utf8'), 'a key');
+});
+
+t.test('what was done before a failure is said', async (t) => {
+  const variables = variablesOf('half-done');
+  const one = await jsonOf<Result>(['backup'], { ...variables, ...ENCRYPTED });
+  await nextSecond();
+  const two = await jsonOf<Result>(['backup'], { ...variables, ...ENCRYPTED });
+  const second = two.name.replace('.db', '-r2.db');
+  const proxy = await FaultProxy.start(azurite.url, ({ method, url }) =>
+    method === 'PUT' && url.pathname.includes(second) ? { status: 403, code: 'AuthorizationFailure' } : 'pass',
+  );
+  t.teardown(async () => proxy.stop());
+  const half = await runCommand(['rewrap', one.name, two.name, '--json', ...TO_NEW], {
+    ...variables,
+    SNAPSHOT_AZURE_BLOB_ENDPOINT: proxy.url,
+  });
+  t.equal(half.code, 12, half.stderr);
+  t.match(JSON.parse(half.stdout), { rewrapped: [{ from: one.name, alreadyDone: false }] });
+  t.match(await jsonOf(['rewrap', one.name, two.name, ...TO_NEW], variables), {
+    rewrapped: [{ alreadyDone: true }, { name: second, alreadyDone: false }],
+  });
 });
 
 t.test('a signed snapshot stays signed', async (t) => {
@@ -205,6 +247,8 @@ t.test('what cannot be rewrapped, and nothing is stored', async (t) => {
     [2, /is a file/, ['./x.db', ...TO_NEW]],
     [11, /does not count as a snapshot/, [copy, ...TO_NEW]],
     [13, /There is no snapshot/, [name.replace('2', '3'), ...TO_NEW]],
+    [13, /There is no snapshot/, [name, name.replace('2', '3'), ...TO_NEW]],
+    [2, /a path instead of a recipient/, [name, '--recipients', './new/recipient.txt', '--identity', oldKey]],
   ];
   for (const [code, message, args] of cases) {
     const finished = await runCommand(['rewrap', ...args], variables);
@@ -212,6 +256,7 @@ t.test('what cannot be rewrapped, and nothing is stored', async (t) => {
     t.match(errorOf(finished).message, message);
   }
   const names = await azurite.names('refused');
+  t.strictSame(names.toSorted(), [name, copy].toSorted(), 'all names are checked first');
   const isReadBack = ({ method, url }: Seen): boolean =>
     method === 'GET' && url.searchParams.get('comp') === null && url.pathname.includes('-r2');
   const proxy = await FaultProxy.start(azurite.url, (seen) => (isReadBack(seen) ? 'flip' : 'pass'));

@@ -253,6 +253,13 @@ t.test('keygen writes keys that only their owner can read, and overwrites nothin
   const refused = await runCommand(['keygen', half], {});
   t.equal(refused.code, 2);
   t.match(errorOf(refused).message, 'verification.pem already exists');
+  const shared = join(dir, 'shared');
+  await mkdir(shared);
+  await chmod(shared, 0o777);
+  const open = await runCommand(['keygen', shared], {});
+  t.equal(open.code, 2);
+  t.match(errorOf(open).message, 'can be written by other users');
+  t.strictSame(await readdir(shared), []);
   t.strictSame(await readdir(half), ['verification.pem'], 'nothing was written');
   t.equal((await runCommand(['keygen', join(half, 'verification.pem')], {})).code, 2, 'a file');
   t.equal((await runCommand(['keygen', join(half, 'a', 'b')], {})).code, 2, 'no parent');

@@ -37,9 +37,9 @@ function whole(env: Record<string, string>): { etcd: EtcdConfig; storage: Storag
   return { ...config, etcd, storage };
 }
 
-function faultsOf(env: Record<string, string>): string {
+function faultsOf(env: Record<string, string>, needs: Parameters<typeof readConfig>[1] = NEEDS): string {
   try {
-    readConfig(env, NEEDS);
+    readConfig(env, needs);
   } catch (error) {
     if (error instanceof UsageError) return error.message;
     throw error;
@@ -89,6 +89,30 @@ t.test('all problems are reported at once, with variable, reason and example', (
   ]) {
     t.match(message, `SNAPSHOT_${name}`);
   }
+  t.end();
+});
+
+const WRITES = { ...NEEDS, writes: true, readsBundle: true };
+
+t.test('what protects snapshots is not lost by an empty variable', (t) => {
+  const PROTECTION = [
+    'ENCRYPTION_RECIPIENTS',
+    'ENCRYPTION_RECIPIENTS_FILE',
+    'SIGNING_KEY_FILE',
+    'VERIFICATION_KEYS_FILE',
+    'BUNDLE',
+  ];
+  for (const name of PROTECTION) {
+    for (const empty of ['', ' ', '""']) {
+      const message = faultsOf({ ...BOOK, [`SNAPSHOT_${name}`]: empty }, WRITES);
+      t.match(message, `SNAPSHOT_${name} is empty: set it, or remove it`);
+    }
+  }
+  t.equal(faultsOf({ ...BOOK, SNAPSHOT_ENCRYPTION_RECIPIENTS: '' }), '', 'reading goes on');
+  t.match(faultsOf({ ...BOOK, SNAPSHOT_VERIFICATION_KEYS_FILE: '' }), 'is empty', 'but not without verification');
+  t.equal(faultsOf({ ...BOOK, SNAPSHOT_KEEP_LAST: '', SNAPSHOT_COMPRESSION: '' }), '');
+  t.match(faultsOf({ ...BOOK, SNAPSHOT_BUNDLE: 'kubeadmin' }, WRITES), 'the most similar one is kubeadm');
+  t.match(faultsOf({ ...BOOK, SNAPSHOT_BUNDLE: '/' }, WRITES), 'contains the root directory');
   t.end();
 });
 

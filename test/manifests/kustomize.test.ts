@@ -439,9 +439,13 @@ t.test('a restore on each node, as its instructions say', COMPLETE, async (t) =>
     t.strictSame(work?.container.securityContext.capabilities.add, ['CHOWN', 'DAC_OVERRIDE', 'FOWNER']);
     t.strictSame(work?.pod.tolerations, [{ operator: 'Exists' }]);
     t.equal(work && configOf(work).identityFile, undefined);
-    const [opening] = worksOf(built(`restore/${name} with an identity`));
+    const [opening] = worksOf(built(`restore/${name} with keys`));
     const mount = opening?.container.volumeMounts?.find((each) => each.name === 'identity');
     t.equal(opening && configOf(opening).identityFile, `${mount?.mountPath}/identity.txt`);
+    const keys = opening?.container.volumeMounts?.find((each) => each.name === 'verification-keys');
+    const { verificationKeysFile } = (opening && configOf(opening).signatures) ?? {};
+    t.equal(verificationKeysFile, `${keys?.mountPath}/verification.pem`);
+    t.ok(opening?.pod.volumes?.some((each) => each.name === 'verification-keys'));
     t.strictSame(
       opening?.pod.volumes?.find((each) => each.name === 'identity'),
       { name: 'identity', secret: { secretName: 'etcd-snapshot-identity' } },
@@ -542,7 +546,7 @@ async function buildAll(): Promise<Built[]> {
     const text = readFileSync(join(MANIFESTS, 'restore', layout, 'kustomization.yaml'), 'utf8');
     const local = text.replace('# components:', 'components:').replaceAll(/\.\.\//g, 'MANIFESTS/restore/');
     const data = readFileSync(join(MANIFESTS, 'restore', layout, 'data.yaml'), 'utf8');
-    return buildOwn(`restore/${layout} with an identity`, local, { 'data.yaml': data });
+    return buildOwn(`restore/${layout} with keys`, local, { 'data.yaml': data });
   });
   return Promise.all([...plain.map(async ({ dir }) => build(dir)), ...complete, ...restores]);
 }

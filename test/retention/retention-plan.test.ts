@@ -67,11 +67,23 @@ t.test('of the forms of one snapshot the last one counts', (t) => {
   const [b1, b2] = [formed('06:00', 1, 'valid'), formed('06:00', 2)];
   const c = formed('03:00', 2);
   if (a1 === undefined || a2 === undefined || a3 === undefined) throw new Error('three forms');
-  const all = [a1, a2, a3, b1, b2, c];
+  const newest = snapshot('2026-11-24T13:00Z');
+  const all = [newest, a1, a2, a3, b1, b2, c];
   t.strictSame(removed(all, {}), [], 'nothing without a rule');
   t.strictSame(removed(all, { last: 9 }), [a1.name, a2.name].toSorted(), 'none without a signature for a signed one');
   t.match(decide(all, { last: 9 })[a1.name], { reasons: [`superseded by ${a3.name}`] });
-  t.strictSame(removed(all, { last: 1 }), [a1, a2, b1, b2, c].map(({ name }) => name).toSorted());
+  t.strictSame(removed(all, { last: 1 }), [a1, a2, a3, b1, b2, c].map(({ name }) => name).toSorted());
+  const b3 = formed('06:00', 3, 'valid');
+  const signedFirst = decide([newest, b1, b3, { ...b2, name: b2.name.replace('-r2', '-r9') }], { last: 9 });
+  t.match(
+    signedFirst[b1.name],
+    { reasons: [`superseded by ${b3.name}`] },
+    'a later one without a signature changes nothing',
+  );
+  t.match(signedFirst[b3.name], { keep: true });
+  const forged = decide([a1, a3, c], { last: 1 });
+  t.match(forged[a1.name], { keep: true, reasons: ['newest'] }, 'all forms of the newest stay: the last can be forged');
+  t.match(forged[c.name], { keep: false }, 'and count as one');
   t.match(
     decide([a1, { ...a2, record: undefined }], { last: 1 })[a1.name],
     { keep: true },

@@ -168,9 +168,17 @@ t.test('identity files', async (t) => {
     [classic.fingerprint, postQuantum.fingerprint],
   );
   t.notMatch(JSON.stringify(found), 'AGE-SECRET-KEY');
-  for (const text of ['', '# nothing\n', classic.recipient, `${classic.secret.reveal().slice(0, -1)}\n`]) {
+  const header = Buffer.concat([(await createHeader([classic.recipient])).bytes, Buffer.alloc(32)]);
+  for (const [text, problem] of [
+    ['', /contains no identity/],
+    ['# nothing\n', /contains no identity/],
+    [`# mine\n${classic.recipient}`, /a recipient instead of a private key in line 2/],
+    [`${classic.secret.reveal().slice(0, -1)}\n`, /not an identity of age in line 1/],
+    ['AGE-PLUGIN-YUBIKEY-1QQQ', /plugin/],
+    [header, /is itself encrypted for a recipient/],
+  ] as const) {
     await write(text);
-    await t.rejects(readIdentities(path, undefined), { name: 'UsageError', exitCode: 2 });
+    await t.rejects(readIdentities(path, undefined), { name: 'UsageError', exitCode: 2, message: problem });
     await readIdentities(path, undefined).catch((error: Error) => t.notMatch(error.message, /AGE-SECRET-KEY/));
   }
   await t.rejects(readIdentities(join(dir, 'missing.txt'), undefined), { name: 'UsageError', exitCode: 2 });
