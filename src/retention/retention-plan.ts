@@ -113,6 +113,9 @@ function namesOfKept<T extends CataloguedBlob>(gone: ReadonlySet<T>, decisions: 
   return kept.flatMap(({ snapshot }) => (gone.has(snapshot) ? snapshot.name : []));
 }
 
+/** The reason to keep all forms of the newest snapshot. */
+const NEWEST = 'newest';
+
 /** The reason to keep the snapshots of a former cluster with the same id. */
 const FORMER = 'of a former cluster with this id';
 
@@ -152,7 +155,9 @@ export function decideRetention<T extends CataloguedBlob>(
     if (former.has(snapshot)) return stays(FORMER);
     const last = superseded.get(snapshot);
     // Without signatures anybody who can write can forge a later form of the newest snapshot.
-    const always = safe.get(last ?? snapshot) ?? (isFutureDated(snapshot, now) ? 'dated in the future' : undefined);
+    const isOfNewest = last !== undefined && safe.get(last) === NEWEST;
+    const reason = safe.get(snapshot) ?? (isOfNewest ? NEWEST : undefined);
+    const always = reason ?? (isFutureDated(snapshot, now) ? 'dated in the future' : undefined);
     if (last !== undefined && always === undefined) {
       return { snapshot, keep: false, reasons: [`superseded by ${last.name}`] };
     }
@@ -219,7 +224,7 @@ function neverRemoved<T extends CataloguedBlob>(
   };
   return new Map([
     ...history.filter(isLater).map((snapshot) => [snapshot, 'stored later'] as const),
-    ...newest.flatMap((snapshot) => (snapshot === undefined ? [] : [[snapshot, 'newest'] as const])),
+    ...newest.flatMap((snapshot) => (snapshot === undefined ? [] : [[snapshot, NEWEST] as const])),
   ]);
 }
 

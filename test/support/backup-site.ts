@@ -39,6 +39,6 @@ export async function startBackupSite(
 /** A new key pair, whose private key is in the file. */
 export async function writeIdentity(file: string): Promise<Identity> {
   const identity = await generateIdentity('x25519');
-  await writeFile(file, `${identity.secret.reveal()}\n`);
+  await writeFile(file, `${identity.secret.reveal()}\n`, { mode: 0o600 });
   return identity;
 }
