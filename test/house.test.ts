@@ -45,6 +45,7 @@ const LAYERS = [
     'retention/missing-snapshots.ts',
     'retention/retention-plan.ts',
     'retention/superseded.ts',
+    'retention/lost-protection.ts',
     'sealed/',
   ],
   ['etcd/', 'store/', 'spool/', 'monitoring/'],

@@ -192,6 +192,18 @@ const EVERYTHING = {
   annotations: { 'example.com/owner': 'platform' },
 };
 
+t.test('the notes name combinations with which runs would fail', { skip }, async (t) => {
+  const signatures = { verificationKeysConfigMap: 'keys' };
+  const { notes } = await render({ bundle: { enabled: true }, signatures, drill: { identitySecret: 'identity' } });
+  t.match(notes, 'unless the Secret etcd-snapshot-azure-blob-job-secrets contains SNAPSHOT_ENCRYPTION_RECIPIENTS');
+  t.match(notes, 'There are verification keys, but no signing key');
+  t.match(notes, 'drill.identitySecret is not used');
+  const encryption = { recipientsConfigMap: 'recipients' };
+  t.match((await render({ encryption, drill: { enabled: true } })).notes, 'the drill has no identity');
+  const whole = { encryption, bundle: { enabled: true }, drill: { enabled: true, identitySecret: 'identity' } };
+  t.notMatch((await render(whole)).notes, /every (backup|drill) fails|is not used/);
+});
+
 t.test('several clusters, each with what is its own', { skip }, async (t) => {
   const rendered = await render(EVERYTHING);
   const { objects, notes } = rendered;
@@ -248,7 +260,7 @@ t.test('several clusters, each with what is its own', { skip }, async (t) => {
   for (const secret of ['etcd-snapshot-azure-blob-job-secrets', 'events', 'far', 'far-etcd']) {
     t.match(notes, `kubectl create secret generic ${secret} --namespace kube-system`);
   }
-  t.match(notes, 'configmap far-recipients --namespace kube-system --from-file=recipients.txt=keys/recipient.txt\n');
+  t.match(notes, 'configmap far-recipients --namespace kube-system --from-file=recipients.txt\n');
   t.match(notes, 'secret generic far-identity --namespace kube-system --from-file=keys/identity.txt\n');
   t.match(notes, 'kubectl create secret generic far-key --namespace kube-system --from-file=keys/signing.pem\n');
   t.match(notes, '--from-file=ca.crt \\\n    --from-file=tls.crt --from-file=client.key\n', 'as the volume names them');
