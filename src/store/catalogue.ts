@@ -103,5 +103,9 @@ export async function listContainer(
     }
   }
   const age = ({ takenAt, storedAt }: StoredBlob): number => (takenAt ?? storedAt).getTime();
-  return { blobs: [...blobs.values()].toSorted((a, b) => age(b) - age(a) || formOf(b.name) - formOf(a.name)), events, time: began };
+  return {
+    blobs: [...blobs.values()].toSorted((a, b) => age(b) - age(a) || formOf(b.name) - formOf(a.name)),
+    events,
+    time: began,
+  };
 }
