@@ -200,10 +200,9 @@ export async function openBlob(store: BlobStore, name: string): Promise<Snapshot
 
 /** The name of a sealed snapshot has more endings, which are easily forgotten. */
 async function hintAboutEnding(store: BlobStore, name: string): Promise<string | undefined> {
-  for (const sealed of sealedNames(name)) {
-    if ((await store.find(sealed)) !== undefined) return `There is ${printable(sealed)}`;
-  }
-  return undefined;
+  const found = await Promise.all(sealedNames(name).map(async (sealed) => store.find(sealed)));
+  const [blob] = found.filter((each) => each !== undefined);
+  return blob && `There is ${printable(blob.name)}`;
 }
 
 /** @throws VerificationError for a blob with a signature that forbids to use it */
