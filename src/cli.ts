@@ -5,7 +5,7 @@ import type { Arguments, Context, Outcome } from './commands/command.ts';
 import type { Needs } from './config/config.ts';
 import { messageOf, UsageError } from './errors.ts';
 import { secretLook } from './secret.ts';
-import { hintAboutFile, isFileName } from './snapshot/source.ts';
+import { hintAboutFile, isFileName } from './snapshot/operand-name.ts';
 import { nearest, printable, withoutQuery, wrap } from './text.ts';
 
 /** Options whose values are keys of etcd: any text. */

@@ -3,7 +3,7 @@ import type { Arguments, Context, Outcome } from './commands/command.ts';
 import type { Needs } from './config/config.ts';
 import { ExitCode } from './errors.ts';
 import { BROWSE_OPTIONS, EXTRACT_OPTIONS, INSPECT_OPTIONS } from './object-options.ts';
-import { isFileName } from './snapshot/source.ts';
+import { isFileName } from './snapshot/operand-name.ts';
 
 /* Every command and option: the parser of the command line, the help and the tables of the docs all use this table. */
 

@@ -1,6 +1,6 @@
 import type { ArchiveEntry } from '../bundle/archive.ts';
 import { UsageError } from '../errors.ts';
-import { isFileName } from '../snapshot/source.ts';
+import { isFileName } from '../snapshot/operand-name.ts';
 import { alignColumns, counted, humanSize, paint, paragraph, printable } from '../text.ts';
 import { type Arguments, type Context, openStore, type Outcome } from './command.ts';
 import { loadIdentities, openNamedOrNewest } from './snapshot-operand.ts';

@@ -3,9 +3,9 @@ import type { Identity } from '../sealed/age-header.ts';
 import type { ClusterIds } from '../snapshot/inventory.ts';
 import { isClusterId } from '../snapshot/record.ts';
 import { isEncrypted } from '../snapshot/snapshot-name.ts';
+import { isFileName } from '../snapshot/operand-name.ts';
 import {
   factsOf,
-  isFileName,
   openBlob,
   openFileOrSealed,
   openNewest,

@@ -1,5 +1,4 @@
 import { createHash } from 'node:crypto';
-import { existsSync } from 'node:fs';
 import { stat } from 'node:fs/promises';
 import { ExitCode, UnsafeError, UsageError, VerificationError, WorkerError } from '../errors.ts';
 import { openRegular, piecesOf, whyUnreadable } from '../files.ts';
@@ -11,9 +10,10 @@ import { printable } from '../text.ts';
 import { type FileKind, hintFor, recognize } from './file-kind.ts';
 import type { Identity } from '../sealed/age-header.ts';
 import { type ClusterIds, isUntrusted, laterThan, newestSnapshot, signatureProblem } from './inventory.ts';
+import { hintAboutMissing } from './operand-name.ts';
 import { fileSizeOf, sealOf, type SnapshotRecord } from './record.ts';
 import type { RecordSignature } from './signature-state.ts';
-import { type Encoding, encodingOfName, isBundleName, isEncrypted, sealedNames } from './snapshot-name.ts';
+import { type Encoding, encodingOfName, isBundleName, isEncrypted } from './snapshot-name.ts';
 import { assertOpens, encodingText, open, openedBytes, type StoredForm, storedFormOf } from './stored-form.ts';
 import type { VerdictWithoutHash } from './verify/verdict.ts';
 import type { SnapshotFacts } from './verify/verdict.ts';
@@ -39,17 +39,6 @@ export interface SnapshotSource {
   read(from?: number): AsyncIterable<Buffer>;
   /** @throws UnsafeError when a file was written to since it was opened */
   assertUnchanged(): Promise<void>;
-}
-
-/** Whether an operand is a file of this machine: it begins with `./`, `../` or `/`. All other names are in the container. */
-export function isFileName(operand: string): boolean {
-  return /^\.{0,2}\//.test(operand);
-}
-
-/** A hint where a name in the container was given, and there is a file of that name. */
-export function hintAboutFile(name: string): string | undefined {
-  if (isFileName(name) || !existsSync(name)) return undefined;
-  return `To use the file ${printable(name)} in this directory, give ./${printable(name)}`;
 }
 
 /**
@@ -194,15 +183,8 @@ export async function openBlob(store: BlobStore, name: string): Promise<Snapshot
   }
   throw noSuchSnapshot(
     `There is no snapshot ${printable(name)} in container ${store.containerName}.`,
-    `${(await hintAboutEnding(store, name)) ?? hintAboutFile(name) ?? 'To use a file, give a path that begins with ./, ../ or /'}. To see the snapshots, run: etcd-snapshot list`,
+    `${await hintAboutMissing(store, name)}. To see the snapshots, run: etcd-snapshot list`,
   );
-}
-
-/** The name of a sealed snapshot has more endings, which are easily forgotten. */
-async function hintAboutEnding(store: BlobStore, name: string): Promise<string | undefined> {
-  const found = await Promise.all(sealedNames(name).map(async (sealed) => store.find(sealed)));
-  const [blob] = found.filter((each) => each !== undefined);
-  return blob && `There is ${printable(blob.name)}`;
 }
 
 /** @throws VerificationError for a blob with a signature that forbids to use it */
