@@ -57,7 +57,7 @@ export function parseCommandLine(words: readonly string[]): CommandLine {
   return {
     name,
     run: async (context) => (await command.load())(context, args),
-    needs: { ...command.needs(args), hint: hintOn(operands) },
+    needs: { ...command.needs(args), place: options['from-copy'] === true ? 'copy' : 'first', hint: hintOn(operands) },
     json: options['json'] === true,
     envFile: typeof options['env-file'] === 'string' ? options['env-file'] : undefined,
     ask,

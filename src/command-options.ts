@@ -56,3 +56,8 @@ export const NEWEST = {
   },
   'cluster-id': { type: 'string', value: 'ID', help: 'use the newest snapshot of this cluster, if there are several' },
 } as const;
+
+/** Wherever snapshots in the container are read or removed. */
+export const FROM_COPY = {
+  'from-copy': { type: 'boolean', help: 'use the second place (SNAPSHOT_COPY_…) instead of the first' },
+} as const;

@@ -1,8 +1,9 @@
-import { ENCRYPTION_CONFIG, IDENTITY, NEWEST, type Options, SKIP_HASH_CHECK } from './command-options.ts';
+import { ENCRYPTION_CONFIG, FROM_COPY, IDENTITY, NEWEST, type Options, SKIP_HASH_CHECK } from './command-options.ts';
 import type { Arguments, Context, Outcome } from './commands/command.ts';
 import type { Needs } from './config/config.ts';
 import { ExitCode } from './errors.ts';
 import { BROWSE_OPTIONS, EXTRACT_OPTIONS, INSPECT_OPTIONS } from './object-options.ts';
+import { RESTORE_OPTIONS } from './restore-options.ts';
 import { isFileName } from './snapshot/operand-name.ts';
 
 /* Every command and option: the parser of the command line, the help and the tables of the docs all use this table. */
@@ -45,10 +46,11 @@ function needsOfRestore(args: Arguments): Needs {
   };
 }
 
-/** A drill of a file is not reported: it proves nothing about the stored snapshots. */
+/** A drill of a file or a copy is not reported: it proves nothing about the snapshots in the first place. */
 function needsOfDrill(args: Arguments): Needs {
   const needs = needsOfReading(args);
-  return needs.storage === true ? { ...needs, reports: 'drill' } : needs;
+  const isOfFirstPlace = needs.storage === true && args.options['from-copy'] !== true;
+  return isOfFirstPlace ? { ...needs, reports: 'drill' } : needs;
 }
 
 const { incomplete, etcd, verification, storage, noSuchSnapshot, unsafe } = ExitCode;
@@ -71,6 +73,7 @@ export const COMMANDS: Readonly<Record<string, Command>> = {
     summary: 'show the snapshots in the container, newest first',
     about:
       'Lists the blobs under the prefix, newest first, and what retention would do with each. Blobs that are not snapshots of this tool are marked.',
+    options: FROM_COPY,
     examples: ['list', 'list --json'],
     exitCodes: [storage],
   },
@@ -89,6 +92,7 @@ export const COMMANDS: Readonly<Record<string, Command>> = {
         value: 'ID',
         help: 'an earlier id of this cluster, from before a restore (can be repeated)',
       },
+      ...FROM_COPY,
     },
     examples: ['prune --dry-run'],
     exitCodes: [incomplete, storage],
@@ -100,7 +104,7 @@ export const COMMANDS: Readonly<Record<string, Command>> = {
     summary: 'check every page of a stored snapshot or of a local file',
     about:
       'Checks the sha256, both meta pages, every page, the order of the keys and the buckets, and shows the same table as etcdctl snapshot status. Changes nothing.',
-    options: { ...NEWEST, ...IDENTITY, ...SKIP_HASH_CHECK },
+    options: { ...NEWEST, ...IDENTITY, ...SKIP_HASH_CHECK, ...FROM_COPY },
     examples: ['verify kubernetes-etcd-snapshot_20260102_030405.db', 'verify ./snapshot.db'],
     exitCodes: [verification, storage, noSuchSnapshot],
   },
@@ -111,7 +115,7 @@ export const COMMANDS: Readonly<Record<string, Command>> = {
     summary: 'show what is in a snapshot, or what differs between two',
     about:
       'Verifies a snapshot and shows its cluster, members, revision and the keys of each resource. With two snapshots it shows which keys were added, removed and changed. Values are shown only with --get, and with -o diff those of objects other than Secrets.',
-    options: INSPECT_OPTIONS,
+    options: { ...INSPECT_OPTIONS, ...FROM_COPY },
     examples: ['inspect ./snapshot.db', 'inspect ./snapshot.db --get /registry/secrets/shop/db -o yaml'],
     exitCodes: [incomplete, verification, storage, noSuchSnapshot],
   },
@@ -122,7 +126,7 @@ export const COMMANDS: Readonly<Record<string, Command>> = {
     summary: 'write objects of Kubernetes as YAML, ready for kubectl apply',
     about:
       'Verifies a snapshot and writes its objects as YAML, one file each, and a kustomization: kubectl apply creates them again. What a cluster sets itself is removed, such as uid and status. Objects that a controller makes again are left out, unless their type is asked for. Applies nothing.',
-    options: EXTRACT_OPTIONS,
+    options: { ...EXTRACT_OPTIONS, ...FROM_COPY },
     examples: [
       'extract ./snapshot.db --namespace shop -o shop',
       'extract ./snapshot.db --kind Secret --name "db-*" -o -',
@@ -136,7 +140,7 @@ export const COMMANDS: Readonly<Record<string, Command>> = {
     summary: 'serve the objects of a snapshot to kubectl, read-only',
     about:
       'Verifies a snapshot and answers get and list on 127.0.0.1 as the API server would, until Ctrl-C: kubectl --server http://127.0.0.1:8001 get deployments -A. Everybody on this machine can read the objects, Secrets included. Changes nothing.',
-    options: BROWSE_OPTIONS,
+    options: { ...BROWSE_OPTIONS, ...FROM_COPY },
     examples: ['browse ./snapshot.db', 'browse ./snapshot.db --port 8080'],
     exitCodes: [verification, storage, noSuchSnapshot],
   },
@@ -151,6 +155,7 @@ export const COMMANDS: Readonly<Record<string, Command>> = {
       extract: { type: 'string', value: 'DIR', help: 'write them into DIR, which must be new or empty' },
       ...NEWEST,
       ...IDENTITY,
+      ...FROM_COPY,
     },
     examples: ['bundle kubernetes-etcd-snapshot_20260102_030405.db.zst.age --identity key.txt --extract keys'],
     exitCodes: [verification, storage, noSuchSnapshot, unsafe],
@@ -218,67 +223,7 @@ export const COMMANDS: Readonly<Record<string, Command>> = {
     summary: "restore one member's data, or plan the restore of all members",
     about:
       'Downloads and verifies a snapshot (the newest, if none is named) and passes it to etcdutl or etcdctl, which creates the data directory of one member. Start with --plan: it prints the steps for all members and changes nothing. An interrupted download is resumed.',
-    options: {
-      plan: { type: 'boolean', help: 'print the steps for all members, and change nothing' },
-      layout: {
-        type: 'string',
-        value: 'LAYOUT',
-        help: 'with --plan: aks-engine, kubeadm, k3s or rke2 (default: detected on this host)',
-      },
-      'from-plan': { type: 'string', value: 'FILE', help: 'restore according to a saved plan; with --plan: show it' },
-      member: { type: 'string', value: 'NAME', help: 'with --from-plan: the member on this host' },
-      from: {
-        type: 'string',
-        value: 'FILE',
-        help: "take name, URLs and directory from the member's own configuration: /etc/default/etcd, a systemd unit, a static pod or the file of --config-file",
-      },
-      output: {
-        type: 'string',
-        short: 'o',
-        value: 'FILE',
-        help: 'with --plan: write the plan to FILE, which must not exist yet',
-      },
-      name: {
-        type: 'string',
-        value: 'NAME',
-        help: 'name of the member to restore; without --initial-cluster it must be in the snapshot, and becomes the only member',
-      },
-      'initial-cluster': {
-        type: 'string',
-        value: 'LIST',
-        help: 'all members as NAME=PEER-URL, separated by commas, as in etcdutl snapshot restore',
-      },
-      'initial-cluster-token': { type: 'string', value: 'TOKEN', help: 'as in etcdutl snapshot restore' },
-      'initial-advertise-peer-urls': { type: 'string', value: 'URLS', help: 'as in etcdutl snapshot restore' },
-      'data-dir': {
-        type: 'string',
-        value: 'DIR',
-        help: 'the directory to create; with --swap, the data directory of the stopped etcd',
-      },
-      'wal-dir': {
-        type: 'string',
-        value: 'DIR',
-        help: 'directory for the write-ahead log, as in etcdutl snapshot restore',
-      },
-      'owner-from': { type: 'string', value: 'DIR', help: 'give the new directory the owner and mode of DIR' },
-      'no-bump': { type: 'boolean', help: 'do not raise the revision' },
-      force: { type: 'boolean', help: 'restore, or create a plan, even if the cluster has quorum or this is unknown' },
-      swap: { type: 'boolean', help: 'replace the data of a stopped member with restored data; the old data is kept' },
-      download: {
-        type: 'string',
-        value: 'FILE',
-        help: 'only write the verified snapshot to FILE, for k3s, RKE2 or another tool',
-      },
-      open: {
-        type: 'boolean',
-        help: 'with --download: write the snapshot itself, decrypted and decompressed, not the sealed bytes as they are stored',
-      },
-      restored: { type: 'string', value: 'DIR', help: 'with --swap: the restored data (default: DIR/restored)' },
-      ...IDENTITY,
-      ...ENCRYPTION_CONFIG,
-      ...NEWEST,
-      ...SKIP_HASH_CHECK,
-    },
+    options: RESTORE_OPTIONS,
     examples: ['restore --plan', 'restore --from /etc/default/etcd', 'restore --swap --data-dir /var/lib/etcd'],
     exitCodes: [etcd, verification, storage, noSuchSnapshot, unsafe],
   },
@@ -295,6 +240,7 @@ export const COMMANDS: Readonly<Record<string, Command>> = {
       ...ENCRYPTION_CONFIG,
       ...NEWEST,
       ...SKIP_HASH_CHECK,
+      ...FROM_COPY,
     },
     examples: ['drill', 'drill --temp-dir /var/tmp', 'drill --taken-before 2026-01-02T03:00:00Z'],
     exitCodes: [etcd, verification, storage, noSuchSnapshot, unsafe],

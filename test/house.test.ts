@@ -19,6 +19,7 @@ const LAYERS = [
     'text.ts',
     'time.ts',
     'config/value-types.ts',
+    'config/place-variables.ts',
     'config/variables.ts',
   ],
   [
@@ -29,6 +30,7 @@ const LAYERS = [
     'pem.ts',
     'url.ts',
     'snapshot/file-kind.ts',
+    'snapshot/record-match.ts',
     'snapshot/snapshot-name.ts',
   ],
   ['config/', 'installer-layouts.ts'],
@@ -52,7 +54,7 @@ const LAYERS = [
   ['snapshot/stored-form.ts', 'snapshot/operand-name.ts', 'snapshot/source.ts', 'retention/apply.ts'],
   ['backup/', 'bundle/', 'doctor/', 'drill/', 'objects/', 'replace/', 'restore/'],
   ['commands/'],
-  ['cli.ts', 'command-options.ts', 'command-table.ts', 'object-options.ts'],
+  ['cli.ts', 'command-options.ts', 'command-table.ts', 'object-options.ts', 'restore-options.ts'],
   ['main.ts'],
   ['entry.ts'],
 ];

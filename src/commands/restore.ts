@@ -1,5 +1,5 @@
 import { join } from 'node:path';
-import { UsageError } from '../errors.ts';
+import { ExitCode, UsageError, WorkerError } from '../errors.ts';
 import { onDisk, statOf } from '../files.ts';
 import { Warnings } from '../log.ts';
 import { formatInitialCluster } from '../member.ts';
@@ -33,11 +33,25 @@ import { showPlan } from './show-plan.ts';
 import { openNamedOrNewest } from './snapshot-operand.ts';
 import { swap } from './swap.ts';
 
+/** Restores, or plans a restore; where the first place fails, the hint names the second. */
+export async function restore(context: Context, args: Arguments): Promise<Outcome> {
+  try {
+    return await restoreMember(context, args);
+  } catch (error) {
+    if (!context.config.hasCopy || !(error instanceof WorkerError) || !OF_THE_PLACE.has(error.exitCode)) throw error;
+    const hint = `${error.hint} To use the second place, add --from-copy.`;
+    throw new WorkerError(error.exitCode, error.message, hint, error);
+  }
+}
+
+/** What ends a restore where storage fails, or the snapshot is missing or corrupt there. */
+const OF_THE_PLACE: ReadonlySet<number> = new Set([ExitCode.storage, ExitCode.verification, ExitCode.noSuchSnapshot]);
+
 /**
  * Creates the data directory of one member from a snapshot. Everything that can be checked is checked before anything is written,
  * etcd's own tool restores, and the directory appears in one step. Old data is not touched; `--swap` replaces it.
  */
-export async function restore(context: Context, args: Arguments): Promise<Outcome> {
+async function restoreMember(context: Context, args: Arguments): Promise<Outcome> {
   assertCompares(args.options);
   assertChosenOnce(args.options);
   if (args.options['download'] !== undefined) return download(context, args);

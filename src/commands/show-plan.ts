@@ -68,6 +68,7 @@ export async function showPlan(context: Context, args: Arguments): Promise<Outco
   const plan = makePlan(source.name, source.size, source.record, {
     ...{ layout, dataDir: dataDir || undefined, config: config || undefined, force: options.force === true },
     ...{ previousClusterIds: context.config.retention.previousClusterIds, now: new Date() },
+    fromCopy: context.config.storage?.place === 'copy',
     ...{ initialCluster: options['initial-cluster'], file: facts },
   });
   const file = output ?? PLAN_FILE;

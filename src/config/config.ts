@@ -5,9 +5,11 @@ import { Secret } from '../secret.ts';
 import type { Encoding } from '../snapshot/snapshot-name.ts';
 import { nearest } from '../text.ts';
 import { isLoopback } from '../url.ts';
-import { type Access, checkProxy, proxyPasswords, proxyWarnings, readAccess } from './azure.ts';
+import { type Access, checkProxy, proxyPasswords, proxyWarnings } from './azure.ts';
 import { cleaned, type Environment, Reader } from './environment.ts';
+import type { Place } from './place.ts';
 import { readBundle, readSealing, readSignatures } from './protection.ts';
+import { namesCopy, readCopy, readPlace } from './storage.ts';
 import { TYPES } from './value-types.ts';
 import { type VariableName, VARIABLES } from './variables.ts';
 
@@ -34,6 +36,7 @@ export interface EtcdConfig {
 }
 
 export interface StorageConfig extends Access {
+  readonly place: Place;
   readonly container: string;
   readonly prefix: string;
 }
@@ -80,6 +83,10 @@ export interface Config {
   /** Undefined if the command does not need it. */
   readonly etcd: EtcdConfig | undefined;
   readonly storage: StorageConfig | undefined;
+  /** The second place; undefined if the command does not use it as such. */
+  readonly copy: StorageConfig | undefined;
+  /** Whether there is a second place that `--from-copy` would use instead of the first. */
+  readonly hasCopy: boolean;
   readonly retention: RetentionConfig;
   /** Seconds for the whole run. */
   readonly timeout: number;
@@ -121,6 +128,12 @@ export interface Needs {
   readonly etcd: boolean | 'if set';
   /** `if set`: used if any of its variables is set, and absent otherwise. */
   readonly storage: boolean | 'if set';
+  /** Where its storage is; by default the first place. */
+  readonly place?: Place;
+  /** When it uses the second place in addition to the first; by default never. */
+  readonly copies?: 'always' | 'after backup' | 'if set';
+  /** Whether the second place can have the endpoint and the credential of the first. */
+  readonly allowsSameAccount?: boolean;
   /** Whether it stores snapshots. */
   readonly writes?: boolean;
   /** Whether it needs the key that signs, although it stores none. */
@@ -128,7 +141,7 @@ export interface Needs {
   /** Whether it reads the files of SNAPSHOT_BUNDLE. */
   readonly readsBundle?: boolean;
   /** The name under which its result is reported to monitoring; undefined = it is not. */
-  readonly reports?: 'backup' | 'drill';
+  readonly reports?: 'backup' | 'drill' | 'copy';
   /** Seconds for the whole run if SNAPSHOT_TIMEOUT is not set. */
   readonly timeout?: number;
   /** Another possible cause of problems in the configuration, as a sentence without its period. */
@@ -146,9 +159,13 @@ export function readConfig(env: Environment, needs: Needs): Config {
   const reader = new Reader(env);
   const needsEtcd = needs.etcd === 'if set' ? reader.isSet('SNAPSHOT_ETCD_ENDPOINTS') : needs.etcd;
   const needsStorage = needs.storage === 'if set' ? isStorageSet(env) : needs.storage;
+  const { place = 'first', writes = false } = needs;
+  const storage = needsStorage ? readPlace(reader.at(place), writes) : undefined;
   const config: Config = {
     etcd: needsEtcd ? readEtcd(reader) : undefined,
-    storage: needsStorage ? readStorage(reader, needs.writes === true) : undefined,
+    storage,
+    copy: readCopy(reader, needs, storage),
+    hasCopy: place === 'first' && namesCopy(reader),
     retention: readRetention(reader),
     timeout: reader.number('SNAPSHOT_TIMEOUT') ?? needs.timeout ?? TIMEOUT_S,
     readBack: reader.choice('SNAPSHOT_READ_BACK', ['full', 'off']) ?? 'full',
@@ -213,14 +230,6 @@ function readEtcd(reader: Reader): EtcdConfig {
     tls: endpoints.some((endpoint) => endpoint.startsWith('https:')) ? tls : undefined,
     unusedTls: hasPlain ? TLS_VARIABLES.filter((variable) => reader.isSet(variable)) : [],
     user: name === undefined || password === undefined ? undefined : { name, password: new Secret(password) },
-  };
-}
-
-function readStorage(reader: Reader, writes: boolean): StorageConfig {
-  return {
-    ...readAccess(reader, writes),
-    container: reader.text('SNAPSHOT_AZURE_CONTAINER_NAME') ?? reader.missing('SNAPSHOT_AZURE_CONTAINER_NAME'),
-    prefix: reader.text('SNAPSHOT_BLOB_PREFIX') ?? '',
   };
 }
 

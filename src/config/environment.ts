@@ -1,6 +1,7 @@
 import { ConfigurationError, hasCode, UsageError } from '../errors.ts';
 import { openRegular, pathProblem, readNamed, whyUnreadable } from '../files.ts';
 import { ORIGIN_RULE, parseOrigin, shownUrl } from '../url.ts';
+import { namedFor, type Place, variableOf } from './place.ts';
 import { TYPES, type ValueType } from './value-types.ts';
 import { type VariableName, VARIABLES } from './variables.ts';
 
@@ -15,11 +16,20 @@ const UNITS = new Map(
  * problem returns a value that nobody sees, because `throwProblems` comes before.
  */
 export class Reader {
+  /** Whose variables it reads where there are several places. */
+  readonly place: Place;
   readonly #env: Environment;
-  readonly #problems = new Set<string>();
+  readonly #problems: Set<string>;
 
-  constructor(env: Environment) {
+  constructor(env: Environment, place: Place = 'first', problems = new Set<string>()) {
+    this.place = place;
     this.#env = env;
+    this.#problems = problems;
+  }
+
+  /** A reader of the variables of a place, which are named as those of the first one. */
+  at(place: Place): Reader {
+    return new Reader(this.#env, place, this.#problems);
   }
 
   /** @param problem completes "SNAPSHOT_… …" */
@@ -29,7 +39,7 @@ export class Reader {
 
   /** @param problem a sentence without its period, about more than the value of one of our variables */
   refuse(problem: string): void {
-    this.#problems.add(problem);
+    this.#problems.add(namedFor(this.place, problem));
   }
 
   missing(name: VariableName): string {
@@ -58,11 +68,15 @@ export class Reader {
   }
 
   isSet(name: VariableName): boolean {
-    return cleaned(this.#env[name]) !== undefined;
+    return this.#value(name) !== undefined;
+  }
+
+  #value(name: VariableName): string | undefined {
+    return cleaned(this.#env[variableOf(this.place, name)]);
   }
 
   text(name: VariableName): string | undefined {
-    const value = cleaned(this.#env[name]);
+    const value = this.#value(name);
     if (value === undefined) return undefined;
     const { type } = VARIABLES[name];
     const { pattern, rule } = TYPES[type];

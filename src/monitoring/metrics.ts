@@ -135,7 +135,7 @@ function phases(durationsMs: Readonly<Record<string, number>>): Record<string, n
 /** How a run ended. */
 export interface End {
   /** The commands whose end is reported. */
-  readonly command: 'backup' | 'drill';
+  readonly command: 'backup' | 'drill' | 'copy';
   readonly exitCode: number;
   readonly at: Date;
   /** What the command measured; it counts only where the end is a success. */

@@ -111,6 +111,8 @@ const Content = v.pipe(
     previousClusterIds: v.pipe(v.array(Id), v.maxLength(MANY, 'is too long')),
     /** The members were given with --initial-cluster, and can be others than those of the snapshot. */
     membersGiven: v.optional(v.literal(true)),
+    /** The snapshot is read from the second place. */
+    fromCopy: v.optional(v.literal(true)),
   }),
   v.check(({ layout, dataDir, restoredDir, initialCluster, members }) => {
     const isUnique = new Set(members.map(({ name }) => name)).size === members.length;
@@ -213,12 +215,14 @@ interface PlanOptions {
   readonly initialCluster?: string | undefined;
   /** Of the snapshot's file; undefined where it was not read, and a restore compares it. */
   readonly file?: Known | undefined;
+  /** Whether it is in the second place. */
+  readonly fromCopy?: boolean;
 }
 
 /** @throws UsageError when the members to restore are uncertain, or the options contradict each other */
 export function makePlan(name: string, size: number, record: SnapshotRecord, options: PlanOptions): Plan {
   const { sha256, revision, etcdVersion, clusterId, takenAt } = record;
-  const { layout, config, force = false, previousClusterIds = [], initialCluster, now } = options;
+  const { layout, config, force = false, previousClusterIds = [], initialCluster, now, fromCopy = false } = options;
   const { voters, leftOut } = membersFor(record, options);
   const preset = LAYOUTS[layout];
   const dataDir = options.dataDir ?? preset.dataDir;
@@ -238,6 +242,7 @@ export function makePlan(name: string, size: number, record: SnapshotRecord, opt
     configFile: config?.path ?? (options.dataDir === undefined ? preset.configFile : undefined) ?? null,
     ...(initialCluster === undefined ? {} : { membersGiven: true as const }),
     previousClusterIds: [...new Set([...previousClusterIds, clusterId])],
+    ...(fromCopy && { fromCopy }),
   };
   const checked = v.safeParse(Content, content);
   if (checked.success) return { ...checked.output, digest: digestOf(checked.output) };

@@ -166,25 +166,30 @@ export function stepsOf(plan: Plan, planFile: string): Step[] {
 }
 
 function valuesOf(plan: Plan, planFile: string): Values {
-  const { snapshot, madeAt, dataDir, configFile, force, members, previousClusterIds } = plan;
+  const { snapshot, madeAt, dataDir, configFile, force, members, previousClusterIds, fromCopy } = plan;
   // The manifests of static pods are moved when etcd is stopped, before the swap.
   const stoppedFile = configFile?.startsWith(`${MANIFESTS}/`) ? configFile.replace(MANIFESTS, STOPPED) : configFile;
   const database = `${dataDir}/server/db`;
   const encoding = encodingOfName(snapshot.name);
+  const fromWhere = fromCopy === true ? ['--from-copy'] : [];
   return {
     names: members.map(({ name }) => name).join(', '),
     plan: planFile,
     first: members[0]?.name ?? '',
     ...{ dataDir, database },
     file: `${dataDir}/${withoutEncoding(basename(snapshot.name))}`,
-    downloadOptions: encoding === undefined ? [] : ['--open'],
+    downloadOptions: [...(encoding === undefined ? [] : ['--open']), ...fromWhere],
     encrypted: remarkAbout(encoding),
     // Dated, because a repetition of the step must not move the data that the member has by then.
     aside: `${database}-${stampOf(madeAt)}`,
     // Servers are joined where their etcd is.
     joinHost: members[0]?.peerURLs[0]?.replace(/:\d+$/, '') ?? '',
     previous: `SNAPSHOT_PREVIOUS_CLUSTER_IDS=${previousClusterIds.join()}`,
-    restoreOptions: [...(configFile === null ? [] : ['--from', configFile]), ...(force ? ['--force'] : [])],
+    restoreOptions: [
+      ...(configFile === null ? [] : ['--from', configFile]),
+      ...(force ? ['--force'] : []),
+      ...fromWhere,
+    ],
     swapOptions: stoppedFile === null ? ['--data-dir', dataDir] : ['--from', stoppedFile],
     quorum: force ? 'etcd can keep running' : 'refused while the cluster has quorum',
     condition: force

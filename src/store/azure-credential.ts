@@ -12,6 +12,7 @@ import type * as Sdk from '@azure/identity';
 import { BlobServiceClient, type ContainerClient, StorageSharedKeyCredential } from '@azure/storage-blob';
 import type { Identity } from '../config/azure.ts';
 import type { StorageConfig } from '../config/config.ts';
+import { type Place, variableOf } from '../config/place.ts';
 import { UsageError } from '../errors.ts';
 import { readNamed } from '../files.ts';
 import { assertValid, certificateIn, privateKeyIn } from '../pem.ts';
@@ -21,19 +22,25 @@ import { assertValid, certificateIn, privateKeyIn } from '../pem.ts';
  * and redirects are not followed: the credential is for the configured endpoint alone.
  * @throws UsageError for an unusable file
  */
-export async function openContainer({ credential, endpoint, container }: StorageConfig): Promise<ContainerClient> {
+export async function openContainer({
+  credential,
+  endpoint,
+  container,
+  place,
+}: StorageConfig): Promise<ContainerClient> {
   const agent = agentFor(new URL(endpoint));
   const options = { retryOptions: { maxTries: 1 }, redirectOptions: { maxRetries: 0 }, ...(agent && { agent }) };
   const url = credential.kind === 'sas' ? `${endpoint}?${credential.token.reveal()}` : endpoint;
-  return new BlobServiceClient(url, await sdkCredential(credential), options).getContainerClient(container);
+  return new BlobServiceClient(url, await sdkCredential(credential, place), options).getContainerClient(container);
 }
 
 async function sdkCredential(
   credential: StorageConfig['credential'],
+  place: Place,
 ): Promise<StorageSharedKeyCredential | Sdk.TokenCredential | undefined> {
   if (credential.kind === 'sas') return undefined;
   if (credential.kind === 'key') return new StorageSharedKeyCredential(credential.account, credential.key.reveal());
-  return tokenCredential(credential);
+  return tokenCredential(credential, place);
 }
 
 /** The SDK takes the brackets of an IPv6 address in a URL for a part of the host name. Such a host is reached without a proxy. */
@@ -49,8 +56,8 @@ function agentFor({ protocol, hostname }: URL): HttpAgent | undefined {
  * The SDK's credential of an identity, with errors that say what happened. `@azure/identity` takes long to load, so it is
  * loaded only where a token is needed.
  */
-async function tokenCredential(identity: Identity): Promise<Sdk.TokenCredential> {
-  await checkFiles(identity);
+async function tokenCredential(identity: Identity, place: Place): Promise<Sdk.TokenCredential> {
+  await checkFiles(identity, place);
   const sdk = await import('@azure/identity');
   return {
     // For a minute after a 429 or 5xx the SDK refuses to ask again, so each token gets a credential of its own; the blob client
@@ -68,7 +75,7 @@ async function tokenCredential(identity: Identity): Promise<Sdk.TokenCredential>
 }
 
 /** Checks the file that proves an identity first: the SDK would report it late, and in words that are hard to understand. */
-async function checkFiles(identity: Identity): Promise<void> {
+async function checkFiles(identity: Identity, place: Place): Promise<void> {
   if (identity.kind === 'workload-identity') {
     const hint =
       'Check AZURE_FEDERATED_TOKEN_FILE, the label azure.workload.identity/use: "true" of the pod, and the webhook.';
@@ -78,7 +85,7 @@ async function checkFiles(identity: Identity): Promise<void> {
   }
   if (identity.kind !== 'principal' || !('certificateFile' in identity.proof)) return;
   const path = identity.proof.certificateFile;
-  const variable = 'SNAPSHOT_AZURE_PRINCIPAL_CERTIFICATE_FILE';
+  const variable = variableOf(place, 'SNAPSHOT_AZURE_PRINCIPAL_CERTIFICATE_FILE');
   const what = "service principal's certificate";
   const pem = await readNamed(path, what, `Mount the file, or check ${variable}.`);
   const certificate = certificateIn(pem, path, variable);

@@ -1,10 +1,12 @@
 import { isRestError } from '@azure/storage-blob';
 import { CREDENTIAL_NAMES, type CredentialSource } from '../config/azure.ts';
+import { namedFor, type Place } from '../config/place.ts';
 import { messageOf, RunTimeout, StorageError, WorkerError } from '../errors.ts';
 import { afterColon, excerpt } from '../text.ts';
 
 /** Where the requests go, as messages name it. */
 export interface Endpoint {
+  readonly place: Place;
   readonly host: string;
   readonly account: string;
   readonly container: string;
@@ -208,7 +210,11 @@ function explain(failure: Failure): [message: string, hint: string] {
   const rows: readonly Row[] = [...ERRORS.network, ...ERRORS[failure.asked === failure.host ? 'service' : 'token']];
   const row = rows.find(([code, , , when]) => code.test(failure.code) && when?.(failure) !== false);
   const values = valuesOf(failure);
-  const fill = (text = ''): string => text.replaceAll(/\{(\w+)\}/g, (_, name: string) => String(values[name]));
+  const fill = (text = ''): string =>
+    namedFor(
+      failure.place,
+      text.replaceAll(/\{(\w+)\}/g, (_, name: string) => String(values[name])),
+    );
   return [fill(row?.[1]), fill(row?.[2])];
 }
 

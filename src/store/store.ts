@@ -34,6 +34,11 @@ interface RightsProbe {
   readonly aheadMs: number | undefined;
 }
 
+interface DescribedBlob extends StoredBlob {
+  /** All of it, with names in lower case. */
+  readonly metadata: Readonly<Record<string, string>>;
+}
+
 /** No blob has it: a request that demands it changes nothing. */
 const NO_ETAG = '"0x0"';
 
@@ -70,9 +75,9 @@ export class BlobStore {
     { signatures, deadlines = DEADLINES }: { signatures?: Signatures | undefined; deadlines?: Deadlines } = {},
   ): Promise<BlobStore> {
     const container = await openContainer(config);
-    const { source } = config;
+    const { place, source } = config;
     const account = container.accountName;
-    const endpoint = { host: new URL(container.url).host, account, container: config.container, source };
+    const endpoint = { place, host: new URL(container.url).host, account, container: config.container, source };
     log.debug(`accessing Azure with the ${CREDENTIAL_NAMES[source]}`, {
       account,
       container: config.container,
@@ -159,11 +164,12 @@ export class BlobStore {
    * keeps its record, whatever its signature: its bytes are compared with the record when they are read.
    * @throws StorageError
    */
-  async find(name: string): Promise<StoredBlob | undefined> {
+  async find(name: string): Promise<DescribedBlob | undefined> {
     const full = name.startsWith(this.#prefix) ? name : `${this.#prefix}${name}`;
     try {
       const found = await this.#propertiesOf(full, `looking for ${full}`);
-      return storedBlob(this.#prefix, full, found.metadata, found, this.#signatures);
+      const { metadata = {} } = found;
+      return { ...storedBlob(this.#prefix, full, metadata, found, this.#signatures), metadata };
     } catch (error) {
       if (isMissing(error)) return undefined;
       throw error;

@@ -1,14 +1,16 @@
 import { createHash, type Hash, randomBytes } from 'node:crypto';
 import { addAbortListener } from 'node:events';
 import type { BlobGetPropertiesResponse, BlockBlobClient, ContainerClient } from '@azure/storage-blob';
-import { type Fate, Interrupted, RunTimeout, StorageError } from '../errors.ts';
+import { type Fate, Interrupted, RunTimeout } from '../errors.ts';
 import { type SnapshotRecord, toMetadata } from '../snapshot/record.ts';
 import { isBundleName } from '../snapshot/snapshot-name.ts';
+import type { MatchedBytes } from '../snapshot/record-match.ts';
 import type { VerifiedSnapshot } from '../snapshot/verify/verdict.ts';
 import { BlockBuffer } from './block-buffer.ts';
 import { storable } from './catalogue.ts';
 import { createContainer } from './container.ts';
 import { codeOf, isMissing } from './errors.ts';
+import { NAME_LOST, nameContested, nameTaken } from './name-lost.ts';
 import { isGone, type Requests } from './requests.ts';
 
 /**
@@ -20,12 +22,6 @@ const ROLLBACK_GRACE_MS = 800;
 
 /** Time for a rollback in a run that was not aborted. */
 const ROLLBACK_MS = 20_000;
-
-/**
- * Codes of a commit that was refused because another worker wrote to the name. Such a write also drops all blocks that it does
- * not list; a Put Blob may find blocks of another upload.
- */
-const NAME_LOST = new Set(['BlobAlreadyExists', 'ConditionNotMet', 'InvalidBlockList']);
 
 /** Which checksums go with the blob. */
 export interface Checksums {
@@ -44,6 +40,8 @@ interface UploadOptions extends Checksums {
 }
 
 export interface Committed {
+  /** Whether this upload certainly made it visible: else it can be that of another one with the same upload id. */
+  readonly isOwn: boolean;
   /** Of the blob as it was committed: reading with it returns what was stored here, or fails. */
   readonly etag: string;
 }
@@ -62,6 +60,8 @@ export class StagedUpload {
   readonly #requests: Requests;
   readonly #abort = new AbortController();
   readonly #signal: AbortSignal;
+  /** In the ids of the blocks: uploads with the same upload id must not replace each other's blocks. */
+  readonly #blockPrefix = randomBytes(16);
   /** Whether each block carries its MD5, which the service checks. */
   readonly #sendsBlockMd5: boolean;
   /** Of the whole blob, if it is stored with it. */
@@ -147,6 +147,19 @@ export class StagedUpload {
     return committed;
   }
 
+  /** The same for the copy of a blob, with the metadata of the original. */
+  async commitCopy(bytes: MatchedBytes, metadata: Readonly<Record<string, string>>): Promise<Committed> {
+    if (bytes.size !== this.#size) throw new Error('the bytes are not of this upload');
+    const committed = await this.#makeVisible(metadata);
+    this.#buffer.clear();
+    return committed;
+  }
+
+  /** It was read back: an interruption of the run does not concern it. */
+  settleCopy(): void {
+    this.#mayBeVisible = false;
+  }
+
   /** It was read back: an interrupted run keeps it. */
   markProven(): void {
     this.#isProven = true;
@@ -159,7 +172,8 @@ export class StagedUpload {
     if (this.#isProven) {
       return { outcome: `${name} is stored and read back, and is kept`, hint: 'Wait for the next run.' };
     }
-    const check = isBundleName(name) ? 'list' : `verify ${name}`;
+    const where = this.#requests.endpoint.place === 'copy' ? ' --from-copy' : '';
+    const check = `${isBundleName(name) ? 'list' : `verify ${name}`}${where}`;
     return {
       outcome: `${name} may be stored, but was not read back`,
       hint: `Run the command again; to check the blob, if it is there, run \`etcd-snapshot ${check}\`.`,
@@ -219,7 +233,7 @@ export class StagedUpload {
     this.#abort.abort(new Error('the upload was aborted'));
   }
 
-  async #makeVisible(metadata: Record<string, string>): Promise<Committed> {
+  async #makeVisible(metadata: Readonly<Record<string, string>>): Promise<Committed> {
     const contentMd5 = this.#contentMd5 && { blobContentMD5: this.#contentMd5.digest() };
     const options = {
       conditions: { ifNoneMatch: '*' },
@@ -240,11 +254,10 @@ export class StagedUpload {
         this.#blob.upload(body, body.length, { ...options, ...this.#checksum(body), abortSignal });
       const commit = (abortSignal: AbortSignal): Promise<Answer> =>
         this.#blob.commitBlockList(this.#blockIds, { ...options, abortSignal });
-      return withEtag(
-        isOneBlock
-          ? await this.#send('storing the snapshot', body.length, store, signal)
-          : await this.#send('committing the snapshot', 0, commit, signal),
-      );
+      const answer = isOneBlock
+        ? await this.#send('storing the snapshot', body.length, store, signal)
+        : await this.#send('committing the snapshot', 0, commit, signal);
+      return { isOwn: true, etag: etagOf(answer) };
     } catch (error) {
       if (NAME_LOST.has(codeOf(error))) return await this.#findOwnCommit(error);
       throw error;
@@ -256,16 +269,13 @@ export class StagedUpload {
     const { name } = this.#blob;
     try {
       const found = await this.#send('reading the properties of the existing blob', 0, this.#properties);
-      if (found.metadata?.['uploadid'] === this.uploadId && found.contentLength === this.#size) return withEtag(found);
+      if (found.metadata?.['uploadid'] === this.uploadId && found.contentLength === this.#size) {
+        return { isOwn: false, etag: etagOf(found) };
+      }
     } catch (missing) {
       throw isMissing(missing) ? nameContested(name, error) : missing;
     }
-    throw new StorageError(
-      'BlobAlreadyExists',
-      `A blob named ${name} already exists and was not changed.`,
-      'Run the command again: another worker took a snapshot in the same second.',
-      error,
-    );
+    throw nameTaken(name, error);
   }
 
   readonly #properties = (abortSignal: AbortSignal): Promise<BlobGetPropertiesResponse> =>
@@ -281,7 +291,7 @@ export class StagedUpload {
     const body = this.#buffer.bytes;
     // All ids of a name must have one length, those of an earlier attempt included.
     const id = Buffer.alloc(20);
-    id.write(this.uploadId, 'hex');
+    this.#blockPrefix.copy(id);
     id.writeUInt32BE(this.#blockIds.length, 16);
     const blockId = id.toString('base64');
     const number = this.#blockIds.push(blockId);
@@ -319,23 +329,13 @@ export class StagedUpload {
   }
 }
 
-/** Another worker wrote to the name, so that the blocks of this snapshot cannot be committed; no blob has the name now. */
-function nameContested(name: string, cause: unknown): StorageError {
-  return new StorageError(
-    codeOf(cause),
-    `Another worker wrote to the name ${name} before this snapshot was committed; nothing was overwritten.`,
-    'Run the command again. If there is no other worker, find out what deleted the blob right after it was stored.',
-    cause,
-  );
-}
-
 interface Answer {
   readonly etag?: string;
 }
 
-function withEtag({ etag }: Answer): Committed {
+function etagOf({ etag }: Answer): string {
   if (etag === undefined) throw new Error('the answer has no etag');
-  return { etag };
+  return etag;
 }
 
 /** A signal that is aborted some time after another one, with the same reason. */

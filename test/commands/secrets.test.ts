@@ -61,13 +61,23 @@ const URLS = {
   NO_PROXY: '127.0.0.1',
 };
 
+/** The second place has secrets of its own, in the same forms. */
+const OF_COPY = {
+  SNAPSHOT_COPY_AZURE_ACCOUNT_KEY: Buffer.alloc(64, 'copied').toString('base64'),
+  SNAPSHOT_COPY_AZURE_PRINCIPAL_PASSWORD: 'Xyz8Q~password.of-the-second-place~abcdefg',
+  SNAPSHOT_COPY_AZURE_CONNECTION_STRING: `AccountName=b;AccountKey=${Buffer.alloc(64, 'second').toString('base64')}`,
+  SNAPSHOT_COPY_AZURE_SAS_TOKEN: 'sv=2024-11-04&sr=c&sp=rcwl&se=2030-01-01&sig=c2lnbmF0dXJlL29mL2NvcHk%3D',
+};
+
 /** What no output may contain. */
 const VALUES = [
-  ...Object.values(SECRETS).filter((value) => !value.startsWith('http')),
+  ...Object.values({ ...SECRETS, ...OF_COPY }).filter((value) => !value.startsWith('http')),
   ...PASSWORDS,
   ...PASSWORDS.map(decodeURIComponent),
   'ping-token-of-the-switch',
   'c2lnbmF0dXJlK29mL3Rva2Vu',
+  'c2lnbmF0dXJlL29mL2NvcHk',
+  Buffer.alloc(64, 'second').toString('base64'),
   Buffer.alloc(64, 'connected').toString('base64'),
 ];
 
@@ -103,6 +113,7 @@ await cluster.etcdctl('snapshot', 'save', file);
 const COMMANDS: readonly (readonly string[])[] = [
   ['backup'],
   ['list'],
+  ['list', '--from-copy'],
   ['prune', '--dry-run'],
   ['verify', 'nothing'],
   ['verify', file],
@@ -122,7 +133,7 @@ const OTHER_CREDENTIALS: readonly (readonly [string, Variables])[] = [
 
 t.test('every secret is known as one', (t) => {
   const secret = Object.entries(VARIABLES).flatMap(([name, variable]) => ('secret' in variable ? [name] : []));
-  const tried = Object.keys({ ...SECRETS, ...URLS });
+  const tried = Object.keys({ ...SECRETS, ...OF_COPY, ...URLS });
   t.strictSame(
     secret.filter((name) => !tried.includes(name)),
     [],
@@ -132,7 +143,7 @@ t.test('every secret is known as one', (t) => {
 
 t.test('no output shows a secret, whatever is run and however it is configured', async (t) => {
   const working = { ...cluster.variables, ...azurite.variables('secrets'), SNAPSHOT_ETCD_USERNAME: 'root' };
-  const valid = { ...withTools(tools), ...SECRETS, ...URLS, ...working, SNAPSHOT_AZURE_AUTH: 'key' };
+  const valid = { ...withTools(tools), ...SECRETS, ...OF_COPY, ...URLS, ...working, SNAPSHOT_AZURE_AUTH: 'key' };
   const broken = {
     SNAPSHOT_ETCD_ENDPOINTS: 'nonsense',
     SNAPSHOT_AZURE_CONTAINER_NAME: 'No_Name',
@@ -218,10 +229,14 @@ const MISPLACED: Readonly<Record<string, string>> = {
 t.test('a secret in place of the path of a file is refused and not shown', async (t) => {
   const paths = Object.entries(VARIABLES).flatMap(([name, variable]) => (variable.type === 'path' ? [name] : []));
   t.ok(paths.length >= 8);
-  const all = { etcd: true, storage: true, reports: 'backup' } as const;
   for (const name of paths.filter((path) => path !== 'SNAPSHOT_TERMINATION_LOG')) {
     const auth = name.includes('FEDERATED') ? 'workload-identity' : 'principal';
-    const env = { SNAPSHOT_ETCD_ENDPOINTS: 'https://127.0.0.1:1', SNAPSHOT_AZURE_AUTH: auth };
+    const place = name.startsWith('SNAPSHOT_COPY_') ? 'copy' : 'first';
+    const all = { etcd: true, storage: true, reports: 'backup', place } as const;
+    const env = {
+      ...{ SNAPSHOT_ETCD_ENDPOINTS: 'https://127.0.0.1:1' },
+      ...{ SNAPSHOT_AZURE_AUTH: auth, SNAPSHOT_COPY_AZURE_AUTH: auth },
+    };
     for (const [what, value] of Object.entries(MISPLACED)) {
       let message = '';
       try {

@@ -34,6 +34,8 @@ const EVERYTHING = {
 
 type Env = Readonly<Record<string, string>>;
 
+const READS = { etcd: false, storage: true };
+
 function storageOf(env: Env, writes = true): StorageConfig {
   const { storage } = readConfig({ ...CONTAINER, ...env }, { etcd: false, storage: true, writes });
   if (storage === undefined) throw new Error('no storage');
@@ -281,5 +283,79 @@ t.test('every form of every secret is masked', (t) => {
     t.equal(mask(`before ${form} after`), 'before [secret] after', form);
   }
   t.equal(mask('nothing secret'), 'nothing secret');
+  t.end();
+});
+
+/** The same variables for the second place. */
+function forCopy(env: Env): Env {
+  return Object.fromEntries(Object.entries(env).map(([name, value]) => [name.replace(/^SNAPSHOT_/, '$&COPY_'), value]));
+}
+
+t.test('the second place is read as the first one is, from its own variables', (t) => {
+  const others = { ...CONTAINER, ...ACCOUNT, SNAPSHOT_AZURE_ACCOUNT_KEY: KEY, SNAPSHOT_BLOB_PREFIX: 'first/' };
+  const places = [
+    { ...ACCOUNT, SNAPSHOT_AZURE_SAS_TOKEN: SAS },
+    { ...CONNECTION, SNAPSHOT_BLOB_PREFIX: 'copies/' },
+    { ...ACCOUNT, ...PRINCIPAL, SNAPSHOT_AZURE_CLOUD: 'china' },
+    { ...ACCOUNT, ...PRINCIPAL, SNAPSHOT_AZURE_PRINCIPAL_CERTIFICATE_FILE: '/certificate.pem' },
+    { ...ACCOUNT, SNAPSHOT_AZURE_AUTH: 'managed-identity' },
+    { ...ACCOUNT, ...WORKLOAD },
+  ];
+  for (const env of places) {
+    const own = readConfig({ ...others, ...forCopy({ ...CONTAINER, ...env }) }, { ...READS, place: 'copy' }).storage;
+    t.strictSame({ ...own, place: 'first' }, storageOf(env));
+    t.equal(own?.place, 'copy');
+  }
+  t.end();
+});
+
+t.test('a problem of the second place names its variables, and no other place is checked', (t) => {
+  const problemsOf = (env: Env): string => {
+    try {
+      readConfig({ ...env, SNAPSHOT_AZURE_ACCOUNT_KEY: 'wrong' }, { ...READS, place: 'copy' });
+      return '';
+    } catch (error) {
+      return error instanceof UsageError ? error.message : String(error);
+    }
+  };
+  const invalid = { SNAPSHOT_AZURE_CONTAINER_NAME: 'No_Name', SNAPSHOT_BLOB_PREFIX: '/' };
+  for (const env of [
+    invalid,
+    { ...CONTAINER, ...ACCOUNT, SNAPSHOT_AZURE_ACCOUNT_KEY: 'short' },
+    { ...CONTAINER, ...CONNECTION, SNAPSHOT_AZURE_ACCOUNT_NAME: 'other' },
+    { ...CONTAINER, ...ACCOUNT, SNAPSHOT_AZURE_SAS_TOKEN: 'https://a' },
+    { ...CONTAINER, ...ACCOUNT, SNAPSHOT_AZURE_ACCOUNT_KEY: KEY, SNAPSHOT_AZURE_BLOB_ENDPOINT: 'http://a.example' },
+  ]) {
+    const problems = problemsOf(forCopy(env));
+    t.match(problems, /SNAPSHOT_COPY_/);
+    t.notMatch(problems, /SNAPSHOT_(AZURE|BLOB)/, problems);
+  }
+  t.end();
+});
+
+t.test('a second place with the account and the credential of the first is refused', (t) => {
+  const first = { ...CONTAINER, ...ACCOUNT, SNAPSHOT_AZURE_ACCOUNT_KEY: KEY };
+  const read = (copy: Env, allowsSameAccount = false) =>
+    readConfig({ ...first, ...forCopy(copy) }, { ...READS, copies: 'always', allowsSameAccount }).copy?.container;
+  const other = { ...first, SNAPSHOT_AZURE_CONTAINER_NAME: 'copies' };
+  t.throws(() => read(other), { message: /same endpoint and credential/ });
+  t.equal(read(other, true), 'copies');
+  t.throws(() => read(first, true), { message: /is the same as the first/ });
+  t.equal(read({ ...other, SNAPSHOT_AZURE_ACCOUNT_NAME: 'elsewhere' }), 'copies', 'another account');
+  t.equal(read({ ...CONTAINER, ...ACCOUNT, SNAPSHOT_AZURE_SAS_TOKEN: SAS }), 'mycluster', 'another credential');
+  t.end();
+});
+
+t.test('the second place is read only by runs that use it', (t) => {
+  const env = { ...CONTAINER, ...ACCOUNT, SNAPSHOT_AZURE_ACCOUNT_KEY: KEY, SNAPSHOT_COPY_AZURE_ACCOUNT_NAME: 'No' };
+  t.equal(readConfig(env, { ...READS, copies: 'after backup' }).copy, undefined);
+  t.throws(() => readConfig({ ...env, SNAPSHOT_COPY: 'after-backup' }, { ...READS, copies: 'after backup' }));
+  t.throws(() => readConfig({ ...env, SNAPSHOT_COPY: 'sometimes' }, READS), {
+    message: /SNAPSHOT_COPY must be one of/,
+  });
+  const named = { ...env, SNAPSHOT_COPY_AZURE_CONTAINER_NAME: 'x' };
+  t.throws(() => readConfig(named, { ...READS, copies: 'if set' }));
+  t.equal(readConfig(named, READS).hasCopy, true);
+  t.equal(readConfig(env, READS).hasCopy, false);
   t.end();
 });
