@@ -212,9 +212,9 @@ t.test('a bundle that was replaced, or is missing, is refused', async (t) => {
   const drill = async (found: string): Promise<void> => {
     const { code, stdout, stderr } = await runCommand(['drill', one.name, '--identity', key], variables);
     t.equal(code, 11, stderr);
-    t.match(stdout, new RegExp(`bundle of keys +as stored +${found} +DIFFERS`));
+    t.match(stdout, new RegExp(`bundle of keys[ |]+as stored[ |]+${found}[ |]+DIFFERS`));
     t.match(stdout, /the data is restorable, but not its keys/);
-    t.match(errorOf({ stderr }).message, 'is right, but: The bundle');
+    t.match(errorOf({ stderr }).message, 'is right, but: ');
   };
   await drill('not usable');
   await blob.delete();
