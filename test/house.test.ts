@@ -39,6 +39,7 @@ const LAYERS = [
     'snapshot/record.ts',
     'snapshot/signature-state.ts',
     'snapshot/inventory.ts',
+    'snapshot/marks.ts',
     'snapshot/keys.ts',
     'snapshot/encrypted-secrets.ts',
   ],

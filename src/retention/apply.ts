@@ -1,6 +1,7 @@
 import { ExitCode, StorageError, WorkerError } from '../errors.ts';
 import type { Log, Warnings } from '../log.ts';
 import { isOrphan, isUntrusted, withoutTheirBundle } from '../snapshot/inventory.ts';
+import { type KeptOf, keptText } from '../snapshot/marks.ts';
 import type { StoredBlob } from '../store/catalogue.ts';
 import type { BlobStore } from '../store/store.ts';
 import { afterColon, counted } from '../text.ts';
@@ -26,6 +27,9 @@ interface RetentionOptions {
   readonly log: Log;
 }
 
+/** Deletions after which the marks are read again. */
+const REMOVED_PER_LISTING = 25;
+
 /**
  * Deletes what the plan says, unless it has an anomaly. A single blob that cannot be deleted is a warning; the first refusal
  * that concerns them all, such as a missing right, ends it.
@@ -38,10 +42,19 @@ export async function applyRetention(
   const state = plan.isOff ? 'off' : plan.anomalies.length > 0 ? 'held' : dryRun ? 'planned' : undefined;
   if (state !== undefined) return { state, kept: plan.own.length, removed: [], decisions: plan.decisions };
   const removed = new Set<StoredBlob>();
+  const marked = new Map<StoredBlob, string>();
   const reasonsToStay = new Map<StoredBlob, string>();
   let failure: StorageError | undefined;
   try {
-    for (const { snapshot, reasons } of plan.decisions.filter(({ keep }) => !keep)) {
+    let keptOf: KeptOf | undefined;
+    for (const [index, { snapshot, reasons }] of plan.decisions.filter(({ keep }) => !keep).entries()) {
+      // Somebody can have marked it since the plan was made.
+      if (index % REMOVED_PER_LISTING === 0) keptOf = await store.readMarks();
+      const kept = keptOf?.(snapshot.name);
+      if (kept !== undefined) {
+        marked.set(snapshot, keptText(kept));
+        continue;
+      }
       // Both or neither. The snapshot is first: keys without it are useless, but not the other way round.
       const { bundle } = snapshot;
       const reasonToStay =
@@ -75,7 +88,11 @@ export async function applyRetention(
     decisions: plan.decisions.map((decision) => {
       const { keep, snapshot } = decision;
       if (keep || removed.has(snapshot)) return decision;
-      return { snapshot, keep: true, reasons: [reasonsToStay.get(snapshot) ?? 'could not be deleted'] };
+      return {
+        snapshot,
+        keep: true,
+        reasons: [marked.get(snapshot) ?? reasonsToStay.get(snapshot) ?? 'could not be deleted'],
+      };
     }),
     ...(failure && { failure }),
   };

@@ -17,7 +17,8 @@ export function findGone<T extends CataloguedBlob>(own: readonly Recorded<T>[]):
     if (snapshot.signature?.state !== 'valid' || takenAt === undefined || present.has(previousSha256)) continue;
     // It can be there in another form, which only the owner of a key can have signed.
     if (isThere(takenAt)) continue;
-    gone.set(previous, { ...snapshot, name: previous, storedAt: takenAt, record: { ...snapshot.record, takenAt } });
+    const record = { ...snapshot.record, takenAt };
+    gone.set(previous, { ...snapshot, name: previous, storedAt: takenAt, record, kept: undefined });
   }
   return [...gone.values()];
 }

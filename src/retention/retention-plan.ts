@@ -11,6 +11,7 @@ import {
   newestFirst,
   type Recorded,
 } from '../snapshot/inventory.ts';
+import { keptText } from '../snapshot/marks.ts';
 import { signatureText } from '../snapshot/signature-state.ts';
 import { formOf } from '../snapshot/snapshot-name.ts';
 import { areOthers, findAnomalies } from './anomalies.ts';
@@ -129,7 +130,7 @@ export interface Decision<T> {
 /**
  * Decides for every blob whether it stays, with all reasons. Only snapshots of this cluster can be removed, never the newest
  * of them, and none without a rule. The rules are those of restic: of each of the newest n periods that have a snapshot the
- * newest one stays, and while there are fewer periods, the oldest of all as well.
+ * newest one stays, and while there are fewer periods, the oldest of all as well. Snapshots that a mark keeps stay, and are not counted.
  * @param clusterIds of this cluster; the others than the first are previous ids, and make one history with it
  * @param fresh the snapshot that was just stored: it is the newest and counts first, whatever date it has
  */
@@ -146,7 +147,9 @@ export function decideRetention<T extends CataloguedBlob>(
   const superseded = findSuperseded(own);
   const history = own.filter((snapshot) => !former.has(snapshot) && !superseded.has(snapshot));
   const safe = neverRemoved(history, clusterIds[0], fresh);
-  const kept = keptByRules(history, rules, fresh);
+  // A snapshot with a mark stays anyway, and must not take the place of another one.
+  const counted = history.filter((snapshot) => snapshot.kept === undefined);
+  const kept = keptByRules(counted, rules, fresh?.kept === undefined ? fresh : undefined);
   return catalogue.map((snapshot) => {
     const stays = (...reasons: string[]): Decision<T> => ({ snapshot, keep: true, reasons });
     if (!isRecorded(snapshot)) return stays(whyNotCounted(snapshot));
@@ -158,10 +161,11 @@ export function decideRetention<T extends CataloguedBlob>(
     const isOfNewest = last !== undefined && safe.get(last) === NEWEST;
     const reason = safe.get(snapshot) ?? (isOfNewest ? NEWEST : undefined);
     const always = reason ?? (isFutureDated(snapshot, now) ? 'dated in the future' : undefined);
-    if (last !== undefined && always === undefined) {
+    if (last !== undefined && always === undefined && snapshot.kept === undefined) {
       return { snapshot, keep: false, reasons: [`superseded by ${last.name}`] };
     }
-    const reasons = [...(always === undefined ? [] : [always]), ...(kept.get(snapshot) ?? [])];
+    const mark = snapshot.kept === undefined ? [] : [keptText(snapshot.kept)];
+    const reasons = [...(always === undefined ? [] : [always]), ...mark, ...(kept.get(snapshot) ?? [])];
     return reasons.length > 0 ? stays(...reasons) : { snapshot, keep: false, reasons: [unkept] };
   });
 }

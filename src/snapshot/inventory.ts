@@ -31,6 +31,15 @@ export interface CataloguedBlob {
   readonly isLeased?: boolean;
   /** In an inventory: the blob with the keys that belong to this snapshot. */
   readonly bundle?: BundleBlob;
+  /** In an inventory: the mark that keeps this snapshot now. */
+  readonly kept?: Kept | undefined;
+}
+
+/** What the mark of a kept snapshot says. */
+export interface Kept {
+  /** Undefined = until it is released. */
+  readonly until: Date | undefined;
+  readonly note: string | undefined;
 }
 
 /** A bundle, as its snapshot refers to it. */
@@ -126,7 +135,10 @@ function problemOf(prefix: string, { name, size }: CataloguedBlob, record: Snaps
  * Why the signature of a blob's record forbids to use it, in words that can follow "it is not counted:". One that is bad always
  * does; a missing one and one by an unknown key only where signatures are required.
  */
-export function signatureProblem({ signature }: CataloguedBlob, areRequired: boolean): string | undefined {
+export function signatureProblem(
+  { signature }: Pick<CataloguedBlob, 'signature'>,
+  areRequired: boolean,
+): string | undefined {
   if (signature === undefined) return areRequired ? 'it has no record, and is unsigned' : undefined;
   return areRequired || signature.state === 'bad' ? whyNotTrusted(signature) : undefined;
 }

@@ -18,7 +18,7 @@ const MAX_TEXT = 8 * 1024;
 /** Characters of a member's name. */
 const MAX_NAME = 255;
 
-const NO_CONTROLS = /^[^\p{C}\p{Zl}\p{Zp}]*$/u;
+export const NO_CONTROLS = /^[^\p{C}\p{Zl}\p{Zp}]*$/u;
 
 const Id = v.pipe(v.string(), v.regex(/^[0-9a-f]{1,16}$/, 'is not an id of etcd'));
 const Version = v.pipe(v.string(), v.regex(/^\d{1,5}\.\d{1,5}\.\d{1,5}([-+][\w.+-]{1,64})?$/, 'is not a version'));

@@ -6,6 +6,7 @@ import { StorageError } from '../errors.ts';
 import type { Log } from '../log.ts';
 import type { Signatures } from '../sealed/signature.ts';
 import { type StoredIdentity, takeInventory, withBundles } from '../snapshot/inventory.ts';
+import { type KeptOf, type MarkRules, readMarks, withMark } from '../snapshot/marks.ts';
 import { openContainer } from './azure-credential.ts';
 import { listContainer, type Listing, type StoredBlob, storedBlob, withoutPrefix } from './catalogue.ts';
 import { download } from './download.ts';
@@ -189,7 +190,19 @@ export class BlobStore {
   async listAll(fresh?: StoredIdentity): Promise<Listing> {
     const listed = await listContainer(this.#container, this.#prefix, this.#requests, this.#signatures);
     const blobs = takeInventory(this.#prefix, withBundles(listed.blobs), fresh, this.requiresSignatures);
-    return { ...listed, blobs };
+    const keptOf = readMarks(listed.events, this.markRules(listed.time));
+    return { ...listed, blobs: blobs.map((blob) => withMark(blob, keptOf)) };
+  }
+
+  /** Reads the marks alone. @throws StorageError */
+  async readMarks(): Promise<KeptOf> {
+    const { events, time } = await this.listEvents('mark');
+    return readMarks(events, this.markRules(time));
+  }
+
+  /** Which marks count. @param time of the service when they were listed */
+  markRules(time: Date | undefined): MarkRules {
+    return { prefix: this.#prefix, time, areSignaturesRequired: this.requiresSignatures };
   }
 
   /** The events of one kind, in any order. @throws StorageError */

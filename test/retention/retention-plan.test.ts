@@ -299,3 +299,36 @@ t.test('a former cluster with the same id: what it left stays, and counts for no
   t.strictSame(ids(ofBoth), ['5'], 'what is older than the former cluster belongs to it');
   t.end();
 });
+
+t.test('a snapshot with a mark stays, takes no place of another one, and says why', (t) => {
+  const days = ['01', '02', '03', '04', '05', '06'].map((day) => `2026-11-${day}T12:00:00Z`);
+  const kept = { until: new Date('2027-02-26T12:00:00Z'), note: 'before 1.36' };
+  const marked = (...which: number[]): CataloguedBlob[] =>
+    days.map((day, index) => snapshot(day, 'c1', which.includes(index) ? { kept } : {}));
+  const left = (rules: Partial<RetentionRules>, ...which: number[]): string =>
+    Object.values(decide(marked(...which), rules))
+      .map(({ keep, reasons: [reason = ''] }) => (keep ? (reason.startsWith('kept') ? 'K' : 'k') : '-'))
+      .join('');
+  t.equal(left({ last: 2 }, 1, 4), '-K-kKk');
+  t.equal(left({ last: 2 }, 5), '---kkk', 'the newest one, which is named as such');
+  t.equal(left({ daily: 2 }, 5, 4), '--kkKk');
+  t.equal(left({ within: 36 * 3600 }, 5), '---kkk', 'the time counts from the newest one without a mark');
+  t.equal(left({ yearly: 2 }, 0), 'Kk---k', 'the oldest one without a mark is kept as the oldest');
+  t.equal(left({}, 0), 'kkkkkk');
+  const decisions = decide(marked(1, 5), { last: 1 });
+  t.strictSame(decisions[`c1@${new Date(days[1] ?? '').toISOString()}`]?.reasons, [
+    'kept until 2027-02-26: before 1.36',
+  ]);
+  t.strictSame(decisions[`c1@${new Date(days[5] ?? '').toISOString()}`]?.reasons, [
+    'newest',
+    'kept until 2027-02-26: before 1.36',
+  ]);
+  const ofEarlier = snapshot('2026-10-01T00:00:00Z', 'c0', { kept });
+  t.strictSame(removed([ofEarlier, ...marked()], { last: 6 }, ['c1', 'c0']), [], 'of a previous cluster id');
+  const form = (number: number): CataloguedBlob => {
+    const takenAt = new Date('2026-11-01T06:00:00Z');
+    return { ...snapshot(takenAt.getTime()), name: snapshotName('', takenAt, 'age', number), kept };
+  };
+  t.strictSame(removed([form(1), form(2), ...marked()], { last: 6 }), [], 'and its earlier forms');
+  t.end();
+});

@@ -1,4 +1,5 @@
 import type { RetentionRules } from '../../src/config/config.ts';
+import type { MarkBlob } from '../../src/snapshot/marks.ts';
 import { nameOf, recordOf } from './catalogue.ts';
 import { DEFECTS, type Metadata, withDefect } from './defects.ts';
 import type { Random } from './random.ts';
@@ -24,6 +25,9 @@ export interface RawBlob {
 export interface RandomCatalogue {
   readonly prefix: string;
   readonly blobs: readonly RawBlob[];
+  readonly marks: readonly MarkBlob[];
+  /** Names of the blobs that the marks keep, as the one who made them knows it. */
+  readonly kept: ReadonlySet<string>;
   /** What the clock of the run says. */
   readonly now: Date;
   /** The blob that the run has stored and read back; undefined where it only prunes. */
@@ -33,8 +37,8 @@ export interface RandomCatalogue {
   readonly rules: RetentionRules;
 }
 
-/** When all of it happens, by a clock that is right. */
-const TODAY = Date.UTC(2026, 10, 24, 13);
+/** When all of it happens, by a clock that is right, such as that of the service. */
+export const TODAY = Date.UTC(2026, 10, 24, 13);
 
 /**
  * What a container can hold: snapshots of this cluster, of its earlier life (c0) and of another cluster (c2), taken by hosts
@@ -52,10 +56,20 @@ export function randomCatalogue(random: Random): RandomCatalogue {
   const blobs = new Map([...taken, ...others.flat()].map((blob) => [blob.name, blob]));
   // No forgery takes the place of a snapshot.
   for (const blob of taken) blobs.set(blob.name, blob);
-  return {
+  const catalogue = {
     ...{ prefix, now, fresh, rules: randomRules(random) },
     blobs: shuffled(random, [...blobs.values()]),
     clusterIds: random.of([['c1'], ['c1', 'c0']]),
+  };
+  const marked = random.below(2) === 0 ? [] : taken.filter(() => random.below(4) === 0);
+  const histories = marked.map((blob) => randomMarks(random, prefix, blob));
+  return {
+    ...catalogue,
+    marks: shuffled(
+      random,
+      histories.flatMap(({ marks }) => marks),
+    ),
+    kept: new Set(histories.flatMap(({ isKept }, index) => (isKept ? (marked[index]?.name ?? []) : []))),
   };
 }
 
@@ -100,6 +114,40 @@ function makeSnapshot(random: Random, prefix: string, clusterId: string, takenAt
     ...{ name: `${prefix}${nameOf(takenAt)}`, etag: etagOf(random), size: Number(record['totalsize']) + 32 },
     ...{ storedAt, metadata, clusterId, takenAt },
   };
+}
+
+/** What people said of a snapshot, one thing after the other, and what others stored that counts for nothing. */
+function randomMarks(random: Random, prefix: string, { name }: RawBlob): { marks: MarkBlob[]; isKept: boolean } {
+  const snapshot = name.slice(prefix.length);
+  const folder = `${prefix}etcd-snapshot-marks/`;
+  const markAt = (at: number, fields: object, storedAt = at): MarkBlob => ({
+    ...{ kind: 'mark', name: `${folder}${random.bytes(8).toString('hex')}.json`, storedAt: new Date(storedAt) },
+    fields: { at: new Date(at).toISOString(), snapshot, ...fields },
+    signature: undefined,
+  });
+  let isKept = false;
+  let at = TODAY - random.below(100) * DAY - HOUR;
+  const marks: MarkBlob[] = [];
+  for (let left = 1 + random.below(3); left > 0; left--) {
+    // Several things can be said within a second of the service's clock.
+    at += random.of([1, 1, SECOND, MINUTE]);
+    const until = [undefined, TODAY - SECOND, TODAY + DAY][random.below(3)];
+    const isRelease = random.below(3) === 0;
+    isKept = !isRelease && (until === undefined || until > TODAY);
+    const keep = { what: 'keep', ...(until !== undefined && { until: new Date(until).toISOString() }), note: 'a%20b' };
+    marks.push(markAt(at, isRelease ? { what: 'release' } : keep));
+  }
+  const release = { what: 'release' };
+  const worthless = [
+    markAt(at + HOUR, release, at),
+    markAt(at + 1, { what: 'keep', until: 'tomorrow' }),
+    markAt(at + 1, { ...release, note: '%' }),
+    markAt(at + 1, { ...release, note: 'x'.repeat(201) }),
+    markAt(at + 1, { ...release, snapshot: `x/${snapshot}` }),
+    { ...markAt(at + 1, release), kind: 'drill' },
+    { ...markAt(at + 1, release), signature: { state: 'bad', keyId: null } as const },
+  ];
+  return { marks: [...marks, ...worthless.filter(() => random.below(4) === 0)], isKept };
 }
 
 function etagOf(random: Random): string {

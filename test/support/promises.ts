@@ -1,7 +1,8 @@
 import { planRetention, type RetentionPlan } from '../../src/retention/retention-plan.ts';
 import { isRecorded, isSame, takeInventory } from '../../src/snapshot/inventory.ts';
+import { readMarks, withMark } from '../../src/snapshot/marks.ts';
 import { type StoredBlob, storedBlob } from '../../src/store/catalogue.ts';
-import { type RandomCatalogue, randomCatalogue, type RawBlob, shuffled } from './catalogues.ts';
+import { type RandomCatalogue, randomCatalogue, type RawBlob, shuffled, TODAY } from './catalogues.ts';
 import { Random } from './random.ts';
 
 const HOUR = 3_600_000;
@@ -31,11 +32,20 @@ function listedAs(prefix: string, blob: RawBlob): StoredBlob {
 }
 
 /** What retention would do, by the program. */
-export function planOf({ prefix, blobs, now, fresh, clusterIds, rules }: RandomCatalogue): RetentionPlan<StoredBlob> {
+export function planOf({
+  prefix,
+  blobs,
+  marks,
+  now,
+  fresh,
+  clusterIds,
+  rules,
+}: RandomCatalogue): RetentionPlan<StoredBlob> {
   const listed = blobs.map((blob) => listedAs(prefix, blob));
   // The etag of a commit comes from a header, with quotation marks.
   const stored = fresh && { name: fresh.name, etag: `"${fresh.etag}"` };
-  const inventory = takeInventory(prefix, listed, stored);
+  const keptOf = readMarks(marks, { prefix, time: new Date(TODAY), areSignaturesRequired: false });
+  const inventory = takeInventory(prefix, listed, stored).map((blob) => withMark(blob, keptOf));
   const snapshot = stored && inventory.filter(isRecorded).find((blob) => isSame(blob, stored));
   if ((snapshot === undefined) !== (fresh === undefined)) throw new Error('the fresh snapshot does not count');
   const config = { rules, previousClusterIds: clusterIds.slice(1) };
@@ -48,6 +58,8 @@ export function removedBy({ decisions }: RetentionPlan<StoredBlob>): string[] {
 
 /** The snapshots of a catalogue as the promises see them, the newest first. */
 interface History {
+  /** Those that no mark keeps: only they are counted by the rules. */
+  readonly counted: readonly RawBlob[];
   /** Of this cluster, with a date that can be relied upon. */
   readonly dated: readonly RawBlob[];
   readonly own: readonly RawBlob[];
@@ -58,7 +70,7 @@ function momentOf({ takenAt, storedAt }: RawBlob): number {
   return Math.min(takenAt.getTime(), storedAt.getTime());
 }
 
-function historyOf({ blobs, now, fresh, clusterIds }: RandomCatalogue): History {
+function historyOf({ blobs, kept, now, fresh, clusterIds }: RandomCatalogue): History {
   const isAhead = ({ takenAt, storedAt }: RawBlob): boolean =>
     takenAt.getTime() - storedAt.getTime() > TOLERATED || takenAt.getTime() - now.getTime() > TOLERATED;
   const valid = blobs.filter(({ clusterId }) => clusterId !== undefined);
@@ -75,15 +87,18 @@ function historyOf({ blobs, now, fresh, clusterIds }: RandomCatalogue): History 
   const current = fresh?.clusterId ?? all[0]?.clusterId;
   const isOwn = ({ clusterId }: RawBlob): boolean => clusterId === current || clusterIds.indexOf(clusterId ?? '') > 0;
   const dated = all.filter(isOwn);
-  return { dated, own: valid.filter(isOwn), newest: dated.find(({ clusterId }) => clusterId === current) ?? dated[0] };
+  const counted = dated.filter(({ name }) => !kept.has(name));
+  const newest = dated.find(({ clusterId }) => clusterId === current) ?? dated[0];
+  return { counted, dated, own: valid.filter(isOwn), newest };
 }
 
 /** What must be removed, straight from what each rule promises; slow, and as unlike the product as possible. */
 export function promisedRemovals(catalogue: RandomCatalogue): string[] {
-  const { fresh, rules } = catalogue;
+  const { fresh, rules, kept } = catalogue;
   if (!Object.values(rules).some((value) => value !== undefined)) return [];
-  const { dated, newest } = historyOf(catalogue);
-  return dated
+  const { counted, dated, newest } = historyOf(catalogue);
+  const isFreshCounted = fresh !== undefined && !kept.has(fresh.name);
+  return counted
     .filter((one, index) => {
       if (one === fresh) return false;
       if (one === newest && (fresh === undefined || !dated.includes(fresh))) return false;
@@ -91,16 +106,16 @@ export function promisedRemovals(catalogue: RandomCatalogue): string[] {
       const isUnclear =
         newest !== undefined && one.storedAt > newest.storedAt && momentOf(newest) - momentOf(one) <= TOLERATED;
       if (fresh === undefined && isUnclear) return false;
-      const newer = dated.slice(0, index);
-      const before = newer.filter((other) => other !== fresh).length + (fresh === undefined ? 0 : 1);
+      const newer = counted.slice(0, index);
+      const before = newer.filter((other) => other !== fresh).length + (isFreshCounted ? 1 : 0);
       const isLast = before < (rules.last ?? 0);
-      const isWithin = dated.every((other) => momentOf(other) - momentOf(one) < (rules.within ?? 0) * 1000);
+      const isWithin = counted.every((other) => momentOf(other) - momentOf(one) < (rules.within ?? 0) * 1000);
       const isOfPeriod = PERIOD_RULES.some((rule) => {
         const period = ({ takenAt }: RawBlob): number => NUMBER_OF[rule](takenAt.getTime());
         const newerPeriods = new Set(newer.map(period));
         const count = rules[rule] ?? 0;
         if (newerPeriods.size < count && !newerPeriods.has(period(one))) return true;
-        return index === dated.length - 1 && new Set(dated.map(period)).size < count;
+        return index === counted.length - 1 && new Set(counted.map(period)).size < count;
       });
       return !isLast && !isWithin && !isOfPeriod;
     })
@@ -110,20 +125,20 @@ export function promisedRemovals(catalogue: RandomCatalogue): string[] {
 
 /** For each rule: enough valid snapshots stay that are newer, or that one rule would be broken by what goes. */
 function unjustified(catalogue: RandomCatalogue, gone: ReadonlySet<string>): string[] {
-  const { fresh, rules } = catalogue;
-  const { dated } = historyOf(catalogue);
-  const left = dated.filter(({ name }) => !gone.has(name));
-  return dated.flatMap((one, index) => {
+  const { fresh, rules, kept } = catalogue;
+  const { counted } = historyOf(catalogue);
+  const left = counted.filter(({ name }) => !gone.has(name));
+  return counted.flatMap((one, index) => {
     if (!gone.has(one.name)) return [];
-    const newer = left.filter((other) => dated.indexOf(other) < index);
-    const counted = new Set(fresh === undefined ? newer : [...newer, fresh]).size;
-    const isLastKept = counted >= (rules.last ?? 0);
+    const newer = left.filter((other) => counted.indexOf(other) < index);
+    const isFreshCounted = fresh !== undefined && !kept.has(fresh.name);
+    const isLastKept = new Set(isFreshCounted ? [...newer, fresh] : newer).size >= (rules.last ?? 0);
     const isPeriodKept = PERIOD_RULES.every((rule) => {
       const period = ({ takenAt }: RawBlob): number => NUMBER_OF[rule](takenAt.getTime());
       const periods = new Set(newer.map(period));
       return rules[rule] === undefined || periods.has(period(one)) || periods.size >= rules[rule];
     });
-    const [newest] = dated;
+    const [newest] = counted;
     const isOld = newest === undefined || momentOf(newest) - momentOf(one) >= (rules.within ?? 0) * 1000;
     return isLastKept && isPeriodKept && isOld ? [] : [one.name];
   });
@@ -158,7 +173,15 @@ export function checkPromises(seed: number): Checked {
   const hasRule = Object.values(catalogue.rules).some((value) => value !== undefined);
   const goneWithMore = removedBy(planOf({ ...catalogue, rules: { ...catalogue.rules, [rule]: more } }));
 
+  // What is marked has no influence on the others, unless it shows which snapshot is the newest.
+  const { kept } = catalogue;
+  const isNewestMarked = [fresh, newest].some((blob) => blob !== undefined && kept.has(blob.name));
+  const others = isNewestMarked ? valid : valid.filter(({ name }) => !kept.has(name));
+  const withoutMarked = removedBy(planOf({ ...catalogue, blobs: others }));
+
   const promises: Record<string, boolean> = {
+    'what is marked stays': removed.every((name) => !kept.has(name)),
+    'what is marked does not decide about others': same(removed, withoutMarked),
     'what the rules promise stays, and nothing else': same(removed, promisedRemovals(catalogue)),
     'the fresh snapshot stays': fresh === undefined || !gone.has(fresh.name),
     'the newest one stays': newest === undefined || fresh !== undefined || !gone.has(newest.name),
