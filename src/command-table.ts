@@ -2,6 +2,7 @@ import { ENCRYPTION_CONFIG, FROM_COPY, IDENTITY, NEWEST, type Options, SKIP_HASH
 import type { Arguments, Context, Outcome } from './commands/command.ts';
 import type { Needs } from './config/config.ts';
 import { ExitCode } from './errors.ts';
+import { IMPORT } from './import-command.ts';
 import { BROWSE_OPTIONS, EXTRACT_OPTIONS, INSPECT_OPTIONS } from './object-options.ts';
 import { RESTORE_OPTIONS } from './restore-options.ts';
 import { isFileName } from './snapshot/operand-name.ts';
@@ -263,6 +264,7 @@ export const COMMANDS: Readonly<Record<string, Command>> = {
     examples: ['rewrap kubernetes-etcd-snapshot_20260102_030405.db.zst.age --identity identity.txt'],
     exitCodes: [verification, storage, noSuchSnapshot],
   },
+  import: IMPORT,
   keygen: {
     load: async () => (await import('./commands/keygen.ts')).keygen,
     needs: () => ({ etcd: false, storage: false }),

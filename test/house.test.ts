@@ -23,6 +23,7 @@ const LAYERS = [
     'config/variables.ts',
   ],
   [
+    'decompress.ts',
     'directories.ts',
     'files.ts',
     'member.ts',
@@ -53,9 +54,12 @@ const LAYERS = [
   ],
   ['etcd/', 'store/', 'spool/', 'monitoring/'],
   ['snapshot/stored-form.ts', 'snapshot/operand-name.ts', 'snapshot/source.ts', 'retention/apply.ts'],
-  ['backup/', 'bundle/', 'doctor/', 'drill/', 'objects/', 'replace/', 'restore/'],
+  ['backup/', 'bundle/', 'doctor/', 'drill/', 'import/', 'objects/', 'replace/', 'restore/'],
   ['commands/'],
-  ['cli.ts', 'command-options.ts', 'command-table.ts', 'object-options.ts', 'restore-options.ts'],
+  [
+    ...['cli.ts', 'command-options.ts', 'command-table.ts'],
+    ...['import-command.ts', 'object-options.ts', 'restore-options.ts'],
+  ],
   ['main.ts'],
   ['entry.ts'],
 ];

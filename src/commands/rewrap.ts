@@ -145,7 +145,7 @@ async function rewrapOne(
     snapshot.record.bundleSha256 === undefined
       ? undefined
       : await openBundle(store, source, await loadIdentities(context, options));
-  const content = { ...source, record: snapshot.record, bundle: bundle?.entries };
+  const content = { source, description: snapshot.record, bundle: bundle?.entries };
   const config = { ...context.config, readBack: 'full' } as const;
   await storeSource(name, store, content, { ...context, config, sealing: sealing.withEncoding(encoding) });
   log.info('stored snapshot for other recipients', { from: source.name, name, recipients: sealing.recipients });

@@ -1,14 +1,11 @@
 import { createHash, type Hash } from 'node:crypto';
-import { pipeline } from 'node:stream/promises';
 import { createZstdDecompress } from 'node:zlib';
+import { decompress, DecompressionError } from '../decompress.ts';
 import { UsageError, VerificationError } from '../errors.ts';
 import { type Encoding, isBundleName, isCompressed, isEncrypted } from '../snapshot/snapshot-name.ts';
 import { printable } from '../text.ts';
 import type { Identity } from './age-header.ts';
 import { ByteReader, decryptPayload, DecryptionError } from './age-payload.ts';
-
-/** Bytes that come out of the decompression at a time. */
-const CHUNK_SIZE = 256 * 1024;
 
 /** Bytes. A post-quantum recipient takes 1.6 KiB. */
 const MAX_HEADER = 64 * 1024;
@@ -40,7 +37,7 @@ export async function* unseal(
   const storedHash = createHash('sha256');
   let bytes: AsyncIterable<Buffer> = copied(stored, storedHash);
   if (isEncrypted(encoding)) bytes = decrypted(bytes, name, identities, storedSha256 !== undefined);
-  if (isCompressed(encoding)) bytes = decompressed(bytes, name);
+  if (isCompressed(encoding)) bytes = decompress(bytes, createZstdDecompress);
   let unpacked = 0;
   try {
     for await (const piece of bytes) {
@@ -50,7 +47,8 @@ export async function* unseal(
     }
   } catch (error) {
     if (error instanceof DecryptionError) throw invalid(name, `it cannot be decrypted: ${error.message}`, error);
-    throw isOfZstd(error) ? invalid(name, `it cannot be decompressed: ${error.message}`, error) : error;
+    if (error instanceof DecompressionError) throw invalid(name, `it cannot be decompressed: ${error.message}`, error);
+    throw error;
   }
   if (size !== undefined && unpacked < size)
     throw invalid(name, `unpacked, it has ${unpacked} bytes instead of ${size}`);
@@ -88,39 +86,11 @@ async function* decrypted(
   }
 }
 
-async function* decompressed(compressed: AsyncIterable<Buffer>, name: string): AsyncGenerator<Buffer, void, void> {
-  const zstd = createZstdDecompress({ chunkSize: CHUNK_SIZE });
-  let taken = 0;
-  const counted = async function* (): AsyncGenerator<Buffer, void, void> {
-    for await (const piece of compressed) {
-      taken += piece.length;
-      yield piece;
-    }
-  };
-  const feeding = pipeline(counted(), zstd);
-  // Its error is also that of reading.
-  feeding.catch(() => {});
-  try {
-    for await (const piece of zstd as AsyncIterable<Buffer>) yield piece;
-    // Node ends the stream with the compressed data, and ignores what follows.
-    if (zstd.bytesWritten < taken) throw invalid(name, 'it cannot be decompressed: more bytes follow its end');
-    await feeding;
-  } finally {
-    zstd.destroy();
-    // No request is left.
-    await feeding.catch(() => {});
-  }
-}
-
 function noIdentity(name: string): UsageError {
   return new UsageError(
     `No identity opens ${printable(name)}: it is encrypted for others, or its header was changed.`,
     'Give the identity file of one of its recipients with --identity.',
   );
-}
-
-function isOfZstd(error: unknown): error is Error {
-  return error instanceof Error && 'code' in error && /^(ZSTD|Z)_/.test(String(error.code));
 }
 
 function invalid(name: string, problem: string, cause?: unknown): VerificationError {

@@ -9,6 +9,8 @@ export interface FileKind {
   readonly unpack?: string | undefined;
   /** It can be a sealed snapshot. */
   readonly encoding?: Encoding;
+  /** It can contain a snapshot, which `import` unpacks. */
+  readonly packing?: 'gzip' | 'zip';
   /** It is a database whose pages can be verified, but not its checksum. */
   readonly lacksChecksum?: boolean;
 }
@@ -26,12 +28,12 @@ const AGE: FileKind = { name: 'encrypted with age', unpack: 'age -d -i KEY -o sn
 
 /** Kinds whose files begin with a mark; the longer one first where two have the same start. */
 const MARKED: readonly (readonly [mark: Buffer, kind: FileKind])[] = [
-  [hex('1f8b'), { name: 'compressed with gzip', unpack: 'gzip -dc FILE >snapshot.db' }],
+  [hex('1f8b'), { name: 'compressed with gzip', unpack: 'gzip -dc FILE >snapshot.db', packing: 'gzip' }],
   [hex('28b52ffd'), { name: 'compressed with zstd', unpack: 'zstd -dc FILE >snapshot.db', encoding: 'zstd' }],
   [hex('fd377a585a00'), { name: 'compressed with xz', unpack: 'xz -dc FILE >snapshot.db' }],
   [hex('425a68'), { name: 'compressed with bzip2', unpack: 'bzip2 -dc FILE >snapshot.db' }],
   [hex('04224d18'), { name: 'compressed with lz4', unpack: 'lz4 -dc FILE >snapshot.db' }],
-  [hex('504b0304'), { name: 'a zip archive', unpack: 'unzip FILE' }],
+  [hex('504b0304'), { name: 'a zip archive', unpack: 'unzip FILE', packing: 'zip' }],
   [hex('504b0506'), { name: 'an empty zip archive' }],
   [hex('377abcaf271c'), { name: 'a 7z archive', unpack: '7z x FILE' }],
   [text('age-encryption.org/'), { ...AGE, encoding: 'age' }],

@@ -259,6 +259,11 @@ export function recordableName(name: string): string {
   return printable(name).slice(0, MAX_NAME).toWellFormed();
 }
 
+/** Whether a record can hold it as the version of etcd. */
+export function isEtcdVersion(text: string): boolean {
+  return v.is(Version, text);
+}
+
 /** Whether it looks like an id of etcd: lower-case hex, as etcdctl prints it. */
 export function isClusterId(text: string): boolean {
   return /^[0-9a-f]{1,16}$/.test(text);
