@@ -37,9 +37,13 @@ const withParsedServices: Plugin = {
 const withOneSharedFile: Plugin = {
   name: 'with one shared file',
   setup(bundler) {
-    const shared = globSync('src/{*,commands/command,config/*,monitoring/metrics,retention/*,snapshot/*,spool/*}.ts', {
-      cwd: ROOT,
-    })
+    // With page.ts, because records need its constants while this file is loaded.
+    const shared = globSync(
+      'src/{*,commands/command,config/*,monitoring/metrics,retention/*,snapshot/*,snapshot/verify/page,spool/*}.ts',
+      {
+        cwd: ROOT,
+      },
+    )
       .filter((file) => file !== 'src/entry.ts' && file !== 'src/main.ts')
       .toSorted();
     bundler.onResolve({ filter: /^shared$/ }, () => ({ path: 'shared', namespace: 'shared' }));
