@@ -1,8 +1,9 @@
 import { delimiter } from 'node:path';
 import { type CommandLine, parseCommandLine } from './cli.ts';
-import { type Outcome, prepareSignatures } from './commands/command.ts';
-import { readConfig, readLogConfig, readMonitoring, secretsOf, unknownVariables } from './config/config.ts';
+import { type Context, type Outcome, prepareSignatures } from './commands/command.ts';
+import { type Needs, readConfig, readLogConfig, secretsOf, unknownVariables } from './config/config.ts';
 import { type Environment, readEnvironment } from './config/environment.ts';
+import { readMonitoring } from './config/monitoring.ts';
 import {
   type EndingSignal,
   ExitCode,
@@ -41,6 +42,10 @@ interface Run extends Settings {
   json: boolean;
   hasPrinted: boolean;
   end: End | undefined;
+  /** Undefined before the command begins. */
+  context: Context | undefined;
+  /** The report that it began. */
+  started: Promise<void>;
 }
 
 /** What follows from the variables. */
@@ -59,12 +64,16 @@ interface End {
   /** For `--json`; its code is the exit code. */
   readonly error?: { readonly code: number; readonly message: string; readonly hint: string };
   readonly measured?: Samples;
+  readonly recovery?: string | undefined;
 }
 
 /** Runs one command and ends the process. */
 export async function main(): Promise<never> {
   const { env, argv } = process;
-  const run: Run = { ...settingsOf(env), json: argv.includes('--json'), hasPrinted: false, end: undefined };
+  const run: Run = {
+    ...{ ...settingsOf(env), json: argv.includes('--json'), hasPrinted: false, end: undefined },
+    ...{ context: undefined, started: Promise.resolve() },
+  };
   const controller = new AbortController();
   const { signal } = controller;
   installAbortHandlers(run, controller);
@@ -108,7 +117,8 @@ async function execute(run: Run, commandLine: CommandLine, controller: AbortCont
   for (const warning of unknownVariables(env)) log.warn(warning);
   const config = readConfig(env, needs);
   setTimeout(() => abort(run, controller, new RunTimeout(config.timeout)), config.timeout * 1000);
-  const outcome = await command({
+  run.started = reportStart(run, needs, signal);
+  run.context = {
     config,
     signatures: await prepareSignatures(config, log),
     log,
@@ -119,8 +129,10 @@ async function execute(run: Run, commandLine: CommandLine, controller: AbortCont
     askPassphrase: askPassphraseOnTerminal(signal),
     searchPath: (process.env['PATH'] ?? '').split(delimiter).filter((dir) => dir !== ''),
     memoryBudget: memoryBudget(),
+    known: {},
     version: version(),
-  });
+  };
+  const outcome = await command(run.context);
   const end = endOf(name, outcome, log);
   try {
     await print(run, outputOf(run, outcome, end), signal, outcome.summary);
@@ -132,9 +144,9 @@ async function execute(run: Run, commandLine: CommandLine, controller: AbortCont
 
 /** Logs what went wrong although the command has a result. */
 export function endOf(name: string, outcome: Outcome, log: Log): End {
-  const { summary = `${name}: done`, measured = {}, partialFailure } = outcome;
-  if (partialFailure === undefined) return { exitCode: ExitCode.done, summary, measured };
-  return { ...failed(partialFailure, log, outcome.isDryRun === true ? 'warn' : 'error'), measured };
+  const { summary = `${name}: done`, measured = {}, recovery, partialFailure } = outcome;
+  if (partialFailure === undefined) return { exitCode: ExitCode.done, summary, measured, recovery };
+  return { ...failed(partialFailure, log, outcome.isDryRun === true ? 'warn' : 'error'), measured, recovery };
 }
 
 /** Aborts the run on a signal, and ends it immediately on an uncaught error. */
@@ -240,19 +252,34 @@ function textOf({ mask }: Pick<Run, 'mask'>, { text }: Outcome): string | Buffer
   );
 }
 
-/** Reports to monitoring, if any is configured. The code for it is loaded only then. */
+/** Reports to the ping URL that a backup begins: only the report of its end waits for it. The code for it is loaded only if needed. */
+async function reportStart({ env, log }: Run, { reports }: Needs, signal: AbortSignal): Promise<void> {
+  const { pingUrl } = readMonitoring(env);
+  if (reports !== 'backup' || pingUrl === undefined) return;
+  const monitoring = await import('./monitoring/report-run.ts');
+  await monitoring.reportStart(pingUrl, { signal, env: process.env, log });
+}
+
+/** Reports the end to monitoring, if any is configured. */
 async function reportResult(
-  { env, log }: Run,
-  { exitCode, measured = {} }: End,
+  { env, log, mask, context, started }: Run,
+  { exitCode, summary, error, measured = {}, recovery }: End,
   commandLine: CommandLine | undefined,
   signal: AbortSignal,
 ): Promise<void> {
   const command = commandLine?.needs.reports;
-  const monitoring = readMonitoring(env);
-  if (command === undefined || (monitoring.pushgatewayUrl ?? monitoring.pingUrl) === undefined) return;
-  const { reportEnd } = await import('./monitoring/pushgateway-and-ping.ts');
-  const report = { command, exitCode, at: new Date(), measured, version: version() };
-  await reportEnd(report, monitoring, { signal, env: process.env, log });
+  const config = readMonitoring(env);
+  if (command === undefined || (config.pushgatewayUrl ?? config.pingUrl ?? config.notifyUrl) === undefined) return;
+  const noteFailure = async (limit: AbortSignal): Promise<void> => {
+    if (context === undefined || command !== 'backup') return;
+    const notes = await import('./commands/note-failure.ts');
+    await notes.noteFailure(context, exitCode, limit);
+  };
+  const { reportEnd } = await import('./monitoring/report-run.ts');
+  const [message, hint] = error === undefined ? [summary] : [error.message, error.hint];
+  const clusterId = context?.known.clusterId;
+  const end = { command, exitCode, at: new Date(), message, hint, clusterId, recovery, measured, version: version() };
+  await reportEnd(end, config, { signal, env: process.env, log, mask, started, noteFailure });
 }
 
 function settingsOf(env: Environment): Settings {

@@ -9,12 +9,15 @@ import type { StoredBlob } from '../store/catalogue.ts';
 import type { BlobStore } from '../store/store.ts';
 import { humanAge } from '../text.ts';
 import type { ReadBack } from './read-back.ts';
+import { recoveryOf } from './recovery.ts';
 import type { StreamedSnapshot } from './stream-from-member.ts';
 
 export interface PostBackupResult {
   /** What casts doubt on the new snapshot, in sentences. */
   readonly anomalies: readonly string[];
   readonly retention: Retention;
+  /** What the new snapshot ends, as a sentence: failures, or a gap. */
+  readonly recovery?: string | undefined;
   /** Why the run is no full success although the backup is stored. */
   readonly partialFailure?: WorkerError;
 }
@@ -45,17 +48,23 @@ export async function finishBackup(
     return notListed(fresh.anomalies, 'held', incompleteBundle(backup, fresh.bundle.problem));
   }
   try {
-    const catalogue = await store.list(fresh);
+    const { blobs: catalogue, events } = await store.listAll(fresh);
     const snapshot = assertListed(catalogue, fresh);
     const now = new Date();
     const plan = planRetention(catalogue, config, now, { snapshot, anomalies: fresh.anomalies });
     warnAboutClock(fresh.committedAt, snapshot.storedAt, warnings);
     warnAboutCatalogue(plan, warnings, now);
     const { anomalies } = plan;
+    const recovery = recoveryOf(snapshot, catalogue, events, config, now);
     const retention = await applyRetention(store, plan, { dryRun: false, warnings, log });
     const { failure } = retention;
-    if (anomalies.length > 0) return { anomalies, retention, partialFailure: held(backup, anomalies) };
-    return { anomalies, retention, ...(failure && { partialFailure: incomplete(`${backup} retention`, failure) }) };
+    if (anomalies.length > 0) return { anomalies, retention, recovery, partialFailure: held(backup, anomalies) };
+    return {
+      anomalies,
+      retention,
+      recovery,
+      ...(failure && { partialFailure: incomplete(`${backup} retention`, failure) }),
+    };
   } catch (error) {
     if (error instanceof Interrupted) {
       throw error.withOutcome(

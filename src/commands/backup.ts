@@ -30,6 +30,7 @@ export async function backup(context: Context): Promise<Outcome & { readonly nam
   const bundling = await prepareBundling(config.bundle, sealing, warnings);
   const { configured, clientCertificateExpiresAt } = await connectAll(config.etcd, new Date(), warnings);
   const { candidates, ranks } = await watch.time('members', chooseMembers(configured, log, warnings));
+  context.known.clusterId = candidates[0]?.status.clusterId;
   const store = await openStore(context);
   const { name, takenAt } = await watch.time('storage', findFreeName(store, sealing?.encoding, signal));
 
@@ -54,7 +55,7 @@ export async function backup(context: Context): Promise<Outcome & { readonly nam
   if (readBack.state === 'off') log.warn('stored snapshot is not read back (SNAPSHOT_READ_BACK=off)', { name });
 
   const finishing = finishBackup(store, stored, readBack, config.retention, warnings, log);
-  const { retention, anomalies, partialFailure } = await watch.time('retention', finishing);
+  const { retention, anomalies, recovery, partialFailure } = await watch.time('retention', finishing);
 
   const durationsMs = watch.durations();
   const done = {
@@ -80,6 +81,7 @@ export async function backup(context: Context): Promise<Outcome & { readonly nam
       isReadBack: readBack.state === 'done',
       clientCertificateExpiresAt,
     }),
+    recovery,
     ...(partialFailure && { partialFailure }),
   };
 }

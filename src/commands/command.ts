@@ -27,8 +27,14 @@ export interface Context {
   readonly searchPath: readonly string[];
   /** Bytes of memory for the verifier. */
   readonly memoryBudget: number;
+  /** What the run knows so far, for the report of its end. */
+  readonly known: Known;
   /** Of this program, such as `0.1.0`. */
   readonly version: string;
+}
+
+interface Known {
+  clusterId?: string | undefined;
 }
 
 /** What follows the command's name on the command line. */
@@ -47,6 +53,8 @@ export interface Outcome {
   readonly summary?: string;
   /** What monitoring gets, if all went well. */
   readonly measured?: Samples;
+  /** What the success ends, as a sentence: failures, or a gap. */
+  readonly recovery?: string | undefined;
   /** What went wrong all the same: it is logged, and decides the exit code. */
   readonly partialFailure?: WorkerError;
   /** In a dry run a partial failure is only a warning. */

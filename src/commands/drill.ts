@@ -59,6 +59,7 @@ export async function drill(context: Context, { operands: [operand], options }: 
   const store = operand !== undefined && isFileName(operand) ? undefined : await openStore(context);
   const source = await openNamedOrNewest(context, operand, options, store);
   const { name, size, stored, record, etag, skipHashCheck } = source;
+  context.known.clusterId = record?.clusterId;
   assertReadable(name, stored);
   const bundle = await openKnownBundle(context, source, options, store);
   if (bundle instanceof StorageError) throw bundle;

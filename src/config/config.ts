@@ -7,10 +7,10 @@ import { nearest } from '../text.ts';
 import { isLoopback } from '../url.ts';
 import { type Access, checkProxy, proxyPasswords, proxyWarnings } from './azure.ts';
 import { cleaned, type Environment, Reader } from './environment.ts';
+import { readMonitoring } from './monitoring.ts';
 import type { Place } from './place.ts';
 import { readBundle, readSealing, readSignatures } from './protection.ts';
 import { namesCopy, readCopy, readPlace } from './storage.ts';
-import { TYPES } from './value-types.ts';
 import { type VariableName, VARIABLES } from './variables.ts';
 
 export interface TlsFiles {
@@ -106,15 +106,6 @@ export interface Config {
   readonly spoolReserve: { readonly bytes: number } | { readonly percent: number } | undefined;
   /** Bytes of database up to which HashKV is compared with other members. */
   readonly hashKvMaxSize: number;
-}
-
-/** Where the result of a run is reported. */
-export interface MonitoringConfig {
-  /** May have a path, a user and a password. */
-  readonly pushgatewayUrl: Secret | undefined;
-  readonly pingUrl: Secret | undefined;
-  /** Container and prefix, as `my-cluster` or `backups/prod-eu`: the label that distinguishes clusters. */
-  readonly cluster: string | undefined;
 }
 
 interface LogConfig {
@@ -256,48 +247,18 @@ export function readLogConfig(env: Environment, reader = new Reader(env)): LogCo
   };
 }
 
-/** Independent of the rest of the configuration, so that its problems can be reported, too; what is invalid here is omitted. */
-export function readMonitoring(env: Environment, reader = new Reader(env)): MonitoringConfig {
-  const container = cleaned(env['SNAPSHOT_AZURE_CONTAINER_NAME']) ?? '';
-  const prefix = cleaned(env['SNAPSHOT_BLOB_PREFIX']);
-  const isKnown =
-    TYPES.container.pattern.test(container) && (prefix === undefined || TYPES.prefix.pattern.test(prefix));
-  return {
-    pushgatewayUrl: readUrl(reader, 'SNAPSHOT_PUSHGATEWAY_URL', ({ password }) => password !== ''),
-    pingUrl: readUrl(reader, 'SNAPSHOT_PING_URL', () => true),
-    cluster: isKnown ? `${container}/${prefix ?? ''}`.replace(/\/$/, '') : undefined,
-  };
-}
-
-/** Hosts that are not public: single names, those of a cluster, private addresses. */
-const PRIVATE_HOST =
-  /^([^.:]+|.+\.(svc|local|internal)|(127|10)(\.\d+){3}|192\.168(\.\d+){2}|172\.(1[6-9]|2\d|3[01])(\.\d+){2}|\[(::1|f[cd].*)\])$/;
-
-function readUrl(reader: Reader, name: VariableName, isSecret: (url: URL) => boolean): Secret | undefined {
-  const value = reader.text(name);
-  if (value === undefined) return undefined;
-  const url = URL.parse(value);
-  if (url === null || !/^https?:$/.test(url.protocol)) {
-    reader.problem(name, 'must be a URL that begins with http:// or https://');
-    return undefined;
-  }
-  // Anybody who reads it on the way could report success in our name.
-  if (url.protocol === 'http:' && isSecret(url) && !PRIVATE_HOST.test(url.hostname)) {
-    reader.problem(name, 'contains a secret: outside a private network it must begin with https://');
-    return undefined;
-  }
-  return new Secret(value);
-}
-
 /** Characters. A shorter text is not a token, and would be masked wherever it occurs by chance. */
 const MIN_TOKEN = 8;
+
+/** Whose paths can contain a token. */
+const SECRET_URLS = ['SNAPSHOT_PING_URL', 'SNAPSHOT_NOTIFY_URL'];
 
 const SECRETS_WITHIN = [/AccountKey=([^;]+)/g, /SharedAccessSignature=([^;]+)/g, /\bsig=([^&;]+)/g];
 
 /**
  * Every secret that is set, used or not: no output may contain it. Besides the secret variables these are the password of a
- * proxy, the header that authenticates to the endpoint of a managed identity, the passwords of the URLs for monitoring and the path
- * of a ping, and a value that is not a path in place of one, with each of its lines.
+ * proxy, the header that authenticates to the endpoint of a managed identity, the passwords of the URLs for monitoring, the paths of
+ * ping and webhook with their longer parts, and a value that is not a path in place of one, with each of its lines.
  */
 export function secretsOf(env: Environment): Secret[] {
   const value = (name: string): string => cleaned(env[name]) ?? '';
@@ -307,17 +268,18 @@ export function secretsOf(env: Environment): Secret[] {
     .filter(([name, { type }]) => type === 'path' && pathProblem(value(name)) !== undefined)
     .map(([name]) => value(name));
   const lines = misplaced.flatMap((text) => text.split(/\s*\n\s*/));
-  const passwords = ['SNAPSHOT_PUSHGATEWAY_URL', 'SNAPSHOT_PING_URL'].flatMap((name) => {
+  const passwords = ['SNAPSHOT_PUSHGATEWAY_URL', ...SECRET_URLS].flatMap((name) => {
     const [, user, password] = /\/\/([^\s/:@]*):([^\s/@]*)@/.exec(value(name)) ?? [];
     return password === undefined ? [] : [password, `${user}:${password}`];
   });
-  const path = /^\w+:\/\/[^/?#]*([^#]*)/.exec(value('SNAPSHOT_PING_URL'))?.[1] ?? '';
-  const token = path.length < MIN_TOKEN ? '' : path;
+  const paths = SECRET_URLS.map((name) => /^\w+:\/\/[^/?#]*([^#]*)/.exec(value(name))?.[1] ?? '');
+  const parts = paths.flatMap((path) => path.split(/[/?&]/)).filter((part) => part.length >= 2 * MIN_TOKEN);
+  const tokens = [...paths.filter((path) => path.length >= MIN_TOKEN), ...parts];
   const own = [...secrets, value('IDENTITY_HEADER')];
   const within = SECRETS_WITHIN.flatMap((pattern) =>
     own.flatMap((text) => [...text.matchAll(pattern)].map(([, secret = '']) => secret)),
   );
-  return [...own, ...within, ...proxyPasswords(env), ...passwords, token, ...misplaced, ...lines]
+  return [...own, ...within, ...proxyPasswords(env), ...passwords, ...tokens, ...misplaced, ...lines]
     .flatMap((text) => (text === '' ? [] : [text, decoded(text)]))
     .map((text) => new Secret(text));
 }

@@ -215,9 +215,23 @@ export const VARIABLES = {
     type: 'url',
     example: 'https://hc-ping.com/2f0c1a6e-5a5b-4b1c-9d5e-0c3f8e6a7b11',
     meaning:
-      "URL of a dead man's switch, which gets a GET request after each backup that is stored and verified; `http://` only in a private network.",
+      "URL of a dead man's switch, as Healthchecks has it: gets a GET request after each backup that is stored and verified, one with `/start` when a backup begins, and a POST request with `/fail` when it failed; `http://` only in a private network.",
     default: 'none',
     secret: true,
+  },
+  SNAPSHOT_NOTIFY_URL: {
+    type: 'url',
+    example: 'https://hooks.slack.com/services/T00000000/B00000000/XXXXXXXXXXXXXXXXXXXXXXXX',
+    meaning:
+      'Webhook that gets a POST request when a `backup` or `drill` failed or is incomplete, and after the first backup that succeeds again; `http://` only in a private network.',
+    default: 'none',
+    secret: true,
+  },
+  SNAPSHOT_NOTIFY_FORMAT: {
+    type: 'choice',
+    example: 'slack',
+    meaning: 'What is sent there: `json`, or a message for `slack` or `teams`.',
+    default: '`json`',
   },
   SNAPSHOT_TERMINATION_LOG: {
     type: 'path',

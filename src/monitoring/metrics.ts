@@ -138,6 +138,13 @@ export interface End {
   readonly command: 'backup' | 'drill' | 'copy';
   readonly exitCode: number;
   readonly at: Date;
+  /** The error without its hint, or the result, in one line. */
+  readonly message: string;
+  readonly hint?: string | undefined;
+  /** Undefined where the run did not get so far. */
+  readonly clusterId?: string | undefined;
+  /** What a successful run ended, as a sentence: failures, or a gap. */
+  readonly recovery?: string | undefined;
   /** What the command measured; it counts only where the end is a success. */
   readonly measured: Samples;
   /** Of this program. */

@@ -33,6 +33,7 @@ const gateway = await listen(
 async function answer(request: IncomingMessage, response: ServerResponse): Promise<void> {
   const body = await textOf(request);
   if (request.url?.startsWith('/metrics') === true) pushed.push(`${request.url} ${body}`);
+  else if (body !== '') pushed.push(body);
   response.writeHead(400).end(`refused ${request.headers.authorization}`);
 }
 const gatewayPort = addressOf(gateway).port;
@@ -52,6 +53,7 @@ const SECRETS = {
   SNAPSHOT_AZURE_CONNECTION_STRING: `AccountName=a;AccountKey=${Buffer.alloc(64, 'connected').toString('base64')}`,
   SNAPSHOT_AZURE_SAS_TOKEN: 'sv=2024-11-04&sr=c&sp=rcwl&se=2030-01-01&sig=c2lnbmF0dXJlK29mL3Rva2Vu%3D',
   SNAPSHOT_PING_URL: `http://127.0.0.1:${gatewayPort}/ping-token-of-the-switch?rid=1`,
+  SNAPSHOT_NOTIFY_URL: `http://127.0.0.1:${gatewayPort}/services/token-of-the-webhook`,
   IDENTITY_HEADER: 'identity-header-of-the-machine',
 };
 const PASSWORDS = ['gateway~pass%21word', 'proxy~pass%21word'] as const;
@@ -75,6 +77,7 @@ const VALUES = [
   ...PASSWORDS,
   ...PASSWORDS.map(decodeURIComponent),
   'ping-token-of-the-switch',
+  'token-of-the-webhook',
   'c2lnbmF0dXJlK29mL3Rva2Vu',
   'c2lnbmF0dXJlL29mL2NvcHk',
   Buffer.alloc(64, 'second').toString('base64'),

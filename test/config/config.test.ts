@@ -5,11 +5,11 @@ import {
   type EtcdConfig,
   readConfig,
   readLogConfig,
-  readMonitoring,
   secretsOf,
   type StorageConfig,
   unknownVariables,
 } from '../../src/config/config.ts';
+import { readMonitoring } from '../../src/config/monitoring.ts';
 import { UsageError } from '../../src/errors.ts';
 import { hasRule } from '../../src/retention/retention-plan.ts';
 import { masker, Secret } from '../../src/secret.ts';

@@ -3,7 +3,7 @@ import { exposition, metricsOf } from '../../src/monitoring/metrics.ts';
 
 t.test('the text for Prometheus', (t) => {
   const at = new Date(1_700_000_000_500);
-  const end = { command: 'backup', exitCode: 11, at, measured: {}, version: '1"\\2\n' } as const;
+  const end = { command: 'backup', exitCode: 11, at, message: 'no', measured: {}, version: '1"\\2\n' } as const;
   t.equal(
     exposition(metricsOf(end)),
     [

@@ -37,6 +37,7 @@ export async function runCommand(args: readonly string[], variables: Variables):
       askPassphrase: undefined,
       searchPath: (variables['PATH'] ?? process.env['PATH'] ?? '').split(delimiter),
       memoryBudget: memoryBudget(),
+      known: {},
       version: version(),
     });
     const end = endOf(name, outcome, log);

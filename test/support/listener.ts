@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { createServer, type RequestListener, type Server } from 'node:http';
 import { createServer as createTlsServer } from 'node:https';
+import { text as textOf } from 'node:stream/consumers';
 import type { Authority } from './certificates.ts';
 import { addressOf, close, listen } from './server.ts';
 
@@ -8,13 +9,16 @@ import { addressOf, close, listen } from './server.ts';
 export class Listener {
   /** Such as `GET /path?query`. */
   readonly asked: string[] = [];
+  /** Of the requests that have one, when they are complete. */
+  readonly bodies: string[] = [];
   readonly #server: Server;
   readonly #scheme: string;
 
   /** @param answer the status, or `hang` for a server that never answers */
   private constructor(answer: number | 'hang', tls: Authority | undefined) {
-    const serve: RequestListener = ({ method, url }, response) => {
-      this.asked.push(`${method} ${url}`);
+    const serve: RequestListener = (request, response) => {
+      this.asked.push(`${request.method} ${request.url}`);
+      void textOf(request).then((body) => body !== '' && this.bodies.push(body));
       if (answer !== 'hang') response.writeHead(answer, { location: '/elsewhere' }).end('a server said so');
     };
     this.#scheme = tls === undefined ? 'http' : 'https';

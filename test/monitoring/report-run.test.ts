@@ -116,7 +116,11 @@ t.test('a backup is reported with its measurements', { skip }, async (t) => {
     words(),
     new RegExp(`^Backup ${result.name} uploaded successfully! [\\d.]+ \\w?B, revision \\d+, [\\d.]+ s$`),
   );
-  t.strictSame(switchboard.asked.splice(0), [`GET /${TOKEN}?rid=1`], 'one ping');
+  t.strictSame(
+    switchboard.asked.splice(0),
+    [`GET /${TOKEN}/start?rid=1`, `GET /${TOKEN}?rid=1`],
+    'a ping for the start and one for the success',
+  );
 });
 
 t.test('a drill is reported, and the metrics of the backup stay', { skip: skip || unfitFor(tools) }, async (t) => {
@@ -176,7 +180,9 @@ t.test('a run that failed leaves the last success in place', { skip }, async (t)
       ['etcd_snapshot_backup_last_run_exit_code', 'etcd_snapshot_backup_last_run_timestamp_seconds'],
     );
   }
-  t.strictSame(switchboard.asked, [], 'no ping');
+  const [start, fail] = [`GET /${TOKEN}/start?rid=1`, `POST /${TOKEN}/fail?rid=1`];
+  t.strictSame(switchboard.asked.splice(0), [fail, start, fail, start, fail], 'a faulty configuration is no start');
+  for (const [code] of failures) t.match(switchboard.bodies.shift(), new RegExp(` \\(exit code ${code}\\)$`));
 });
 
 t.test('what is no backup or drill of a known cluster is not pushed', { skip }, async (t) => {
@@ -191,7 +197,7 @@ t.test('what is no backup or drill of a known cluster is not pushed', { skip }, 
   );
   const ours = (all: Map<string, number>): unknown => [...all].filter(([key]) => key.startsWith('etcd_'));
   t.strictSame(ours(await pushed()), ours(before));
-  t.strictSame(switchboard.asked, []);
+  t.strictSame(switchboard.asked.splice(0), [`POST /${TOKEN}/fail?rid=1`], 'of the backup of an unknown cluster');
 });
 
 t.test('a suspicious snapshot is reported, and the backup stays', { skip }, async (t) => {
@@ -202,7 +208,7 @@ t.test('a suspicious snapshot is reported, and the backup stays', { skip }, asyn
   t.equal(await valueOf('backup_retention_state', 'state="held"'), 1);
   t.equal(await valueOf('backup_retention_state', 'state="off"'), 0);
   t.equal(await valueOf('backup_last_success_timestamp_seconds'), await valueOf('backup_last_run_timestamp_seconds'));
-  t.strictSame(switchboard.asked.splice(0), [`GET /${TOKEN}?rid=1`]);
+  t.strictSame(switchboard.asked.splice(0), [`GET /${TOKEN}/start?rid=1`, `GET /${TOKEN}?rid=1`]);
 });
 
 t.test('an unreachable monitoring does not fail the backup', async (t) => {
@@ -213,14 +219,30 @@ t.test('an unreachable monitoring does not fail the backup', async (t) => {
   const withPassword = (origin: string): string => origin.replace('//', `//${user}:${encodeURIComponent(password)}@`);
   const down = `http://localhost:${await freePort()}`;
   for (const [gateway, pingOrigin, reasons] of [
-    [refusing.origin, down, [/pushing metrics to .*the answer was 400: a server said so/, /ping to .*ECONNREFUSED/]],
-    [silent.origin, silent.origin, [/pushing metrics .*no answer in time/, /ping to .*no answer in time/]],
+    [
+      refusing.origin,
+      down,
+      [
+        /pushing metrics to .*the answer was 400: a server said so/,
+        /ping to \S+ failed .*ECONNREFUSED/,
+        /ping to \S+ at the start failed/,
+      ],
+    ],
+    [
+      silent.origin,
+      silent.origin,
+      [
+        /pushing metrics .*no answer in time/,
+        /ping to \S+ failed .*no answer in time/,
+        /at the start failed .*no answer in time/,
+      ],
+    ],
   ] as const) {
     const urls = { SNAPSHOT_PUSHGATEWAY_URL: withPassword(gateway), SNAPSHOT_PING_URL: `${pingOrigin}/${TOKEN}` };
     const { stdout, stderr } = await worker(t, [], { ...WORKING, ...urls }, 0);
     t.match(stdout, /uploaded successfully!/);
     const warnings = stderr.split('\n').filter((line) => line.includes('"level":"warn"'));
-    t.equal(warnings.length, 2, stderr);
+    t.equal(warnings.length, 3, stderr);
     for (const reason of reasons) t.match(stderr, reason);
   }
 });
@@ -229,7 +251,11 @@ t.test('a wrong password', { skip }, async (t) => {
   const SNAPSHOT_PUSHGATEWAY_URL = pushgateway?.url.replace('~secret', '~wrong') ?? '';
   const { stderr } = await worker(t, [], { ...WORKING, SNAPSHOT_PUSHGATEWAY_URL }, 0);
   t.match(stderr, /pushing metrics to 127[^"]*the answer was 401/);
-  t.strictSame(switchboard.asked.splice(0), [`GET /${TOKEN}?rid=1`], 'the ping does not depend on it');
+  t.strictSame(
+    switchboard.asked.splice(0),
+    [`GET /${TOKEN}/start?rid=1`, `GET /${TOKEN}?rid=1`],
+    'the ping does not depend on it',
+  );
 });
 
 t.test('time', async (t) => {
@@ -242,7 +268,7 @@ t.test('time', async (t) => {
     SNAPSHOT_PING_URL: `${silent.origin}/${TOKEN}`,
   };
   const isTelling = async (): Promise<void> => {
-    await until(() => silent.asked.length > 0);
+    await until(() => silent.asked.some((line) => line.startsWith('POST /metrics')));
   };
 
   silent.asked.splice(0);
@@ -261,7 +287,11 @@ t.test('time', async (t) => {
   stopped.kill('SIGTERM');
   const interrupted = await ended;
   t.equal(interrupted.code, 143);
-  t.equal(silent.asked.length, 1, 'the interruption is pushed, or would be; and no ping');
+  t.strictSame(
+    silent.asked.map((line) => line.replace(/\/metrics.*/, '/metrics')).toSorted(),
+    [`GET /${TOKEN}/start`, 'POST /metrics', `POST /${TOKEN}/fail`],
+    'the interruption is pushed, or would be, and pinged',
+  );
   t.match(interrupted.stderr, /no answer in time/);
   t.match(words(), /^Interrupted by SIGTERM before the work was done\..*\(exit code 143\)$/);
   showsNoSecret(t, interrupted);
@@ -298,8 +328,8 @@ t.test('the ping goes through the proxy, as Azure does; the Pushgateway does not
     SNAPSHOT_PUSHGATEWAY_URL: gateway.origin,
   };
   await worker(t, [], variables, 0);
-  t.strictSame(listener.asked.splice(0), [`GET /${TOKEN}`]);
-  t.strictSame(proxy.targets, [new URL(listener.origin).host]);
+  t.strictSame(listener.asked.splice(0), [`GET /${TOKEN}/start`, `GET /${TOKEN}`]);
+  t.strictSame(proxy.targets, Array(2).fill(new URL(listener.origin).host));
   t.equal(gateway.asked.length, 1);
 });
 
