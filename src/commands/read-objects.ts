@@ -8,7 +8,7 @@ import { canHaveKey, isSelected, type Selection } from '../objects/selection.ts'
 import { readObject, type StoredValue } from '../objects/stored-value.ts';
 import { type KeyEntry, KeyScanner } from '../snapshot/keys.ts';
 import { passBytes, type SnapshotSource } from '../snapshot/source.ts';
-import type { SnapshotFacts } from '../snapshot/verify/verdict.ts';
+import type { KeyPages, SnapshotFacts } from '../snapshot/verify/verdict.ts';
 import { counted, printable } from '../text.ts';
 import type { Arguments, Context } from './command.ts';
 import { findKnownKeys } from './known-keys.ts';
@@ -48,6 +48,7 @@ export async function openObjects(
 
 /**
  * Reads the selected objects: those of one namespace in one pass over the snapshot, after its verification.
+ * @param wants whether a key can have one, as a latin1 string
  * @returns the values that could not be read, and those of an object that was found under another key already
  */
 export async function readObjects(
@@ -55,6 +56,7 @@ export async function readObjects(
   { source, facts, keys }: ObjectSource,
   selection: Selection,
   visit: (found: FoundObject) => void,
+  wants = (key: string): boolean => canHaveKey(selection, key),
 ): Promise<Unreadable[]> {
   const unreadable: Unreadable[] = [];
   const strangers: string[] = [];
@@ -84,22 +86,20 @@ export async function readObjects(
       unreadable.push({ key, problem: error.message });
     }
   };
-  await readValues(context, { source, facts }, (key) => canHaveKey(selection, key), read);
+  await readValues(context, { source, facts }, wants, read);
   // Other programs can have keys in the same etcd.
   const unknown = strangers.filter((key) => prefixes.has(prefixOf(key)));
   return [...unreadable, ...unknown.map((key) => ({ key, problem: 'is not an object of Kubernetes' }))];
 }
 
 /** Reads the live values of the wanted keys. @param wants is given latin1 strings */
-export async function readValues(
+async function readValues(
   context: Context,
-  { source, facts }: Pick<ObjectSource, 'source' | 'facts'>,
+  { source, facts: { keyPages } }: Pick<ObjectSource, 'source' | 'facts'>,
   wants: (key: string) => boolean,
   visit: (value: StoredValue) => void,
 ): Promise<void> {
-  const live = new LiveValues();
-  const doing = `reading the objects of ${source.name}`;
-  await passBytes(source, doing, context, new KeyScanner(facts.keyPages, (entry) => live.visit(entry), wants));
+  const live = await findLive(context, source, keyPages, wants);
   if (live.isComplete) {
     for (const value of live.values()) visit(value);
     return;
@@ -108,12 +108,25 @@ export async function readValues(
     if (!live.isLive(entry)) return;
     visit({ key: Buffer.from(entry.key), value: Buffer.from(entry.value), modRevision: entry.main });
   };
-  const scanner = new KeyScanner(facts.keyPages, again, (key) => live.has(key));
-  await passBytes(source, doing, context, scanner);
+  const scanner = new KeyScanner(keyPages, again, (key) => live.has(key));
+  await passBytes(source, `reading the objects of ${source.name}`, context, scanner);
+}
+
+/** The live values of the wanted keys, in one pass over the snapshot. @param wants is given latin1 strings */
+export async function findLive(
+  context: Context,
+  source: SnapshotSource,
+  pages: KeyPages,
+  wants: (key: string) => boolean,
+): Promise<LiveValues> {
+  const live = new LiveValues();
+  const scanner = new KeyScanner(pages, (entry) => live.visit(entry), wants);
+  await passBytes(source, `reading the objects of ${source.name}`, context, scanner);
+  return live;
 }
 
 /** The first part of a key, such as `/registry`; empty for a key that does not begin with a slash. */
-function prefixOf(key: string): string {
+export function prefixOf(key: string): string {
   return /^\/[^/]+\//.exec(key)?.[0] ?? '';
 }
 

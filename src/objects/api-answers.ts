@@ -69,32 +69,29 @@ export function resourceList(groupVersion: string, resources: readonly ServedRes
   };
 }
 
-export function listOf({ apiVersion, kind }: ServedResource, items: JsonObject[], metadata: JsonObject): JsonObject {
-  return { kind: `${kind}List`, apiVersion, metadata, items };
+/** A list without its items. */
+export function listOf({ apiVersion, kind }: ServedResource): JsonObject {
+  return { kind: `${kind}List`, apiVersion };
 }
 
-/** The table that kubectl prints of objects of one type. @param now of the ages, in milliseconds */
-export function tableOf(
-  { apiVersion, kind }: ServedResource,
-  items: readonly JsonObject[],
-  metadata: JsonObject,
-  now: number,
-): JsonObject {
-  const columns = columnsOf({ kind, group: groupOf(apiVersion) });
+/** The table that kubectl prints of objects of one type, without its rows. */
+export function tableOf({ apiVersion, kind }: ServedResource): JsonObject {
+  const headings = columnsOf({ kind, group: groupOf(apiVersion) }).map(({ heading }) => heading);
   return {
-    ...{ kind: 'Table', apiVersion: 'meta.k8s.io/v1', metadata },
-    columnDefinitions: [
-      column('Name', 'name'),
-      ...columns.map(({ heading }) => column(heading, '')),
-      column('Age', ''),
-    ],
-    rows: items.map((item) => ({
-      cells: [textAt(item, 'metadata', 'name'), ...columns.map(({ cell }) => cell(item)), ageOf(item, now)],
-      object: {
-        ...{ kind: 'PartialObjectMetadata', apiVersion: 'meta.k8s.io/v1' },
-        metadata: valueAt(item, 'metadata') ?? {},
-      },
-    })),
+    ...{ kind: 'Table', apiVersion: 'meta.k8s.io/v1' },
+    columnDefinitions: [column('Name', 'name'), ...headings.map((heading) => column(heading, '')), column('Age', '')],
+  };
+}
+
+/** @param now of the age, in milliseconds */
+export function rowOf({ apiVersion, kind }: ServedResource, object: JsonObject, now: number): JsonObject {
+  const cells = columnsOf({ kind, group: groupOf(apiVersion) }).map(({ cell }) => cell(object));
+  return {
+    cells: [textAt(object, 'metadata', 'name'), ...cells, ageOf(object, now)],
+    object: {
+      ...{ kind: 'PartialObjectMetadata', apiVersion: 'meta.k8s.io/v1' },
+      metadata: valueAt(object, 'metadata') ?? {},
+    },
   };
 }
 
@@ -142,21 +139,4 @@ export function parseFieldSelector(text: string): ((identity: Identity) => boole
       const [, field = 'name', operator, value] = part ?? [];
       return (identity[field as 'name' | 'namespace'] === value) !== (operator === '!=');
     });
-}
-
-/** Items of a page, and the token for the next one. */
-export function pageOf<T>(
-  items: readonly T[],
-  limit: number,
-  token: string,
-): { page: T[]; next: string; rest: number } | undefined {
-  const start = token === '' ? 0 : Number(/^from-(\d{1,9})$/.exec(Buffer.from(token, 'base64url').toString())?.[1]);
-  if (!Number.isInteger(start)) return undefined;
-  const end = limit > 0 ? start + limit : items.length;
-  const rest = Math.max(0, items.length - end);
-  return {
-    page: items.slice(start, end),
-    next: rest > 0 ? Buffer.from(`from-${end}`).toString('base64url') : '',
-    rest,
-  };
 }

@@ -4,34 +4,39 @@ import {
   type Failure,
   groupList,
   listOf,
-  pageOf,
   parseFieldSelector,
   resourceList,
+  rowOf,
   type ServedResource,
   statusOf,
   tableOf,
 } from './api-answers.ts';
 import type { Identity } from './identity.ts';
+import { jsonText } from './json-text.ts';
 import { parseSelector } from './label-selector.ts';
 import type { JsonObject } from './object-values.ts';
 
-/** An object that can be read when it is asked for. */
-export interface IndexEntry {
-  /** In etcd, as a latin1 string. */
-  readonly key: string;
+/** Where an object is in the list of its type: the number of its directory, and that of its value in the directory. */
+export interface Place {
+  readonly directory: number;
+  readonly value: number;
+}
+
+export interface ListedObject {
+  readonly object: JsonObject;
   readonly identity: Identity;
+  readonly place: Place;
 }
 
 export interface Catalogue {
   readonly resources: readonly ServedResource[];
-  /** Sorted by namespace and name. */
-  readonly entries: readonly IndexEntry[];
   /** The snapshot's revision. */
   readonly resourceVersion: string;
   /** Of the snapshot, in milliseconds; ages are those of that time. */
   readonly takenAt: number;
-  /** In the order of the entries. */
-  readonly load: (entries: readonly IndexEntry[]) => Promise<JsonObject[]>;
+  /** In the order of their keys. @param namespace undefined for all of them @param from the place of the first one */
+  list(resource: ServedResource, namespace: string | undefined, from: Place): AsyncIterable<ListedObject>;
+  find(resource: ServedResource, namespace: string, name: string): Promise<JsonObject | undefined>;
 }
 
 export interface Request {
@@ -44,7 +49,8 @@ export interface Request {
 
 export interface Answer {
   readonly status: number;
-  readonly body: JsonObject;
+  /** A list is made piece by piece: it can be too large for memory. */
+  readonly body: JsonObject | AsyncIterable<string>;
 }
 
 /** Answers as a read-only API server. @param hosts that a request can be for: another one is a page of a browser with a false name */
@@ -64,7 +70,7 @@ export async function answer(catalogue: Catalogue, hosts: readonly string[], req
   const isTable = /as=Table/.test(accept);
   return asked.name === undefined
     ? list(catalogue, asked, url.searchParams, isTable)
-    : get(catalogue, asked.resource, asked, isTable);
+    : get(catalogue, asked.resource, asked.namespace, asked.name, isTable);
 }
 
 export function failure(code: number, reason: string, message: string): Answer {
@@ -123,30 +129,20 @@ function askedFor({ resources }: Catalogue, parts: readonly string[]): Asked | u
   return { resource, namespace, name };
 }
 
-function entriesOf({ entries }: Catalogue, { apiVersion, kind }: ServedResource): IndexEntry[] {
-  return entries.filter(({ identity }) => identity.apiVersion === apiVersion && identity.kind === kind);
-}
-
 async function get(
   catalogue: Catalogue,
   resource: ServedResource,
-  { namespace = '', name }: Asked,
+  namespace = '',
+  name: string,
   isTable: boolean,
 ): Promise<Answer> {
-  const entry = entriesOf(catalogue, resource).find(
-    ({ identity }) => identity.name === name && identity.namespace === namespace,
-  );
-  const [object] = entry === undefined ? [] : await catalogue.load([entry]);
+  const object = await catalogue.find(resource, namespace, name);
   if (object === undefined) return failure(404, 'NotFound', `${resource.plural} "${name}" not found`);
-  return { status: 200, body: isTable ? tableOf(resource, [object], {}, catalogue.takenAt) : object };
+  const rows = (): JsonObject[] => [rowOf(resource, object, catalogue.takenAt)];
+  return { status: 200, body: isTable ? { ...tableOf(resource), metadata: {}, rows: rows() } : object };
 }
 
-async function list(
-  catalogue: Catalogue,
-  { resource, namespace }: Asked,
-  query: URLSearchParams,
-  isTable: boolean,
-): Promise<Answer> {
+function list(catalogue: Catalogue, asked: Asked, query: URLSearchParams, isTable: boolean): Answer {
   const hasFields = parseFieldSelector(query.get('fieldSelector') ?? '');
   if (hasFields === undefined) {
     return failure(400, 'BadRequest', 'only metadata.name and metadata.namespace are supported in field selectors');
@@ -158,21 +154,48 @@ async function list(
     if (!(error instanceof WorkerError)) throw error;
     return failure(400, 'BadRequest', error.message);
   }
-  const entries = entriesOf(catalogue, resource).filter(
-    ({ identity }) => (namespace === undefined || identity.namespace === namespace) && hasFields(identity),
-  );
-  // Labels are in the objects: without a selector only those of the page are read.
-  const hasSelector = (query.get('labelSelector') ?? '') !== '';
-  const all = hasSelector ? (await catalogue.load(entries)).filter(hasLabels) : entries;
-  const page = pageOf<JsonObject | IndexEntry>(all, Number(query.get('limit')) || 0, query.get('continue') ?? '');
-  if (page === undefined) return failure(410, 'Expired', 'the continue token is not one of this server');
-  const items = hasSelector ? (page.page as JsonObject[]) : await catalogue.load(page.page as IndexEntry[]);
-  const metadata = {
-    resourceVersion: catalogue.resourceVersion,
-    ...(page.next !== '' && { continue: page.next, remainingItemCount: page.rest }),
-  };
-  return {
-    status: 200,
-    body: isTable ? tableOf(resource, items, metadata, catalogue.takenAt) : listOf(resource, items, metadata),
-  };
+  const from = placeIn(query.get('continue') ?? '');
+  if (from === undefined) return failure(410, 'Expired', 'the continue token is not one of this server');
+  const limit = Number(query.get('limit')) || Infinity;
+  const isWanted = ({ identity, object }: ListedObject): boolean => hasFields(identity) && hasLabels(object);
+  return { status: 200, body: listText(catalogue, asked, { from, limit, isWanted, isTable }) };
+}
+
+/** The JSON of a list. */
+async function* listText(
+  catalogue: Catalogue,
+  { resource, namespace }: Asked,
+  how: {
+    readonly from: Place;
+    readonly limit: number;
+    readonly isWanted: (found: ListedObject) => boolean;
+    readonly isTable: boolean;
+  },
+): AsyncGenerator<string> {
+  const head = jsonText(how.isTable ? tableOf(resource) : listOf(resource));
+  yield `${head.slice(0, -1)},"${how.isTable ? 'rows' : 'items'}":[`;
+  let [count, next] = [0, ''];
+  for await (const found of catalogue.list(resource, namespace, how.from)) {
+    if (!how.isWanted(found)) continue;
+    if (count === how.limit) {
+      next = tokenOf(found.place);
+      break;
+    }
+    const item = how.isTable ? rowOf(resource, found.object, catalogue.takenAt) : found.object;
+    yield `${count === 0 ? '' : ','}${jsonText(item)}`;
+    count++;
+  }
+  yield `],"metadata":${jsonText({ resourceVersion: catalogue.resourceVersion, ...(next !== '' && { continue: next }) })}}`;
+}
+
+/** For the query of the request for the next page. */
+function tokenOf({ directory, value }: Place): string {
+  return Buffer.from(`from-${directory}-${value}`).toString('base64url');
+}
+
+/** Undefined for what is no token of this server. */
+function placeIn(token: string): Place | undefined {
+  if (token === '') return { directory: 0, value: 0 };
+  const found = /^from-(\d{1,9})-(\d{1,9})$/.exec(Buffer.from(token, 'base64url').toString());
+  return found === null ? undefined : { directory: Number(found[1]), value: Number(found[2]) };
 }

@@ -34,6 +34,11 @@ export function pathName(identity: Identity): string {
   return identity.namespace === '' ? path : `${identity.namespace}/${path}`;
 }
 
+/** A key up to its last slash: objects of one type and one namespace have it in common. */
+export function directoryOf(key: string): string {
+  return key.slice(0, key.lastIndexOf('/') + 1);
+}
+
 /** The namespace in a key: the part before the last one. A key of an object of the whole cluster has another word there. */
 export function namespaceOfKey(key: string): string {
   const end = key.lastIndexOf('/');

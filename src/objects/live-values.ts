@@ -4,6 +4,8 @@ import type { StoredValue } from './stored-value.ts';
 interface Last extends Pick<KeyEntry, 'main' | 'sub' | 'isTombstone'> {
   /** Undefined where there is no memory for it. */
   value: Buffer | undefined;
+  /** Bytes of the value. */
+  readonly size: number;
 }
 
 /** Bytes of values that are kept. More of them are read once more. */
@@ -27,12 +29,19 @@ export class LiveValues {
     const key = bytes.toString('latin1');
     const before = this.#last.get(key);
     if (key === '' || !isLater({ main, sub }, before)) return;
-    this.#kept += value.length - (before?.value?.length ?? 0);
+    this.#kept += value.length - (before?.size ?? 0);
     if (this.#kept > MAX_KEPT && this.#isComplete) {
       this.#isComplete = false;
       for (const last of this.#last.values()) last.value = undefined;
     }
-    this.#last.set(key, { main, sub, isTombstone, value: this.#isComplete ? Buffer.from(value) : undefined });
+    const { length: size } = value;
+    this.#last.set(key, { main, sub, isTombstone, size, value: this.#isComplete ? Buffer.from(value) : undefined });
+  }
+
+  /** The live keys in their order, and the bytes of their values. */
+  keys(): { readonly key: string; readonly size: number }[] {
+    const live = [...this.#last].filter(([, { isTombstone }]) => !isTombstone);
+    return live.map(([key, { size }]) => ({ key, size })).toSorted((a, b) => (a.key < b.key ? -1 : 1));
   }
 
   /** In the order of the keys. */

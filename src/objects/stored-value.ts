@@ -13,6 +13,9 @@ import { readFields, type Wire } from './wire-format.ts';
 /** Before a message that wraps an object in protobuf (runtime.Unknown). */
 const PROTOBUF_MARK = Buffer.from('k8s\0');
 
+/** Of field 1 of that message, the type. */
+const TYPE_TAG = (1 << 3) | 2;
+
 const JSON_MARK = Buffer.from('{');
 
 const MARKS = [PROTOBUF_MARK, JSON_MARK, CBOR_MARK];
@@ -35,18 +38,37 @@ export function readObject(
   { key, value, modRevision }: StoredValue,
   keys: readonly EncryptionKey[],
 ): JsonObject | undefined {
-  const plain = isEncryptedValue(value) ? decrypt(value, key, keys, isMarked) : value;
-  const object = decode(plain);
+  const object = decode(plainValue({ key, value }, keys));
   if (object === undefined) return undefined;
   const metadata = isObject(object['metadata']) ? object['metadata'] : {};
   return { ...withServedVersion(object), metadata: { ...metadata, resourceVersion: String(modRevision) } };
+}
+
+/** The value that the API server encrypted, if it did. @param keys for encrypted values @throws UnreadableValue */
+export function plainValue({ key, value }: Pick<StoredValue, 'key' | 'value'>, keys: readonly EncryptionKey[]): Buffer {
+  return isEncryptedValue(value) ? decrypt(value, key, keys, isMarked) : value;
+}
+
+/** How the API server begins an object in JSON. */
+const JSON_TYPE = /^\{"apiVersion":"[^"\\]*","kind":"[^"\\]*"/;
+
+/** Bytes that have the type, where it is at the beginning. */
+const MAX_TYPE = 300;
+
+/** The first bytes of a value that say its type, as a latin1 string: equal ones are of equal types. Undefined where they do not say it. */
+export function typeMark(value: Buffer): string | undefined {
+  const start = PROTOBUF_MARK.length;
+  if (!startsWith(value, PROTOBUF_MARK)) return JSON_TYPE.exec(value.toString('latin1', 0, MAX_TYPE))?.[0];
+  const size = value[start + 1] ?? MAX_TYPE;
+  return value[start] === TYPE_TAG && size < 128 ? value.toString('latin1', 0, start + 2 + size) : undefined;
 }
 
 function isMarked(value: Buffer): boolean {
   return MARKS.some((mark) => startsWith(value, mark));
 }
 
-function decode(value: Buffer): JsonObject | undefined {
+/** @returns undefined where it is no object of Kubernetes @throws UnreadableValue */
+export function decode(value: Buffer): JsonObject | undefined {
   if (startsWith(value, PROTOBUF_MARK)) return decodeWrapped(value.subarray(PROTOBUF_MARK.length));
   if (startsWith(value, CBOR_MARK)) return objectOf(parseCbor(value));
   return startsWith(value, JSON_MARK) ? objectOf(parseJson(value)) : undefined;

@@ -24,7 +24,7 @@ export interface KeyEntry {
  */
 export class KeyScanner {
   readonly #pages: KeyPages;
-  readonly #visit: (entry: KeyEntry) => void;
+  readonly #visit: (entry: KeyEntry, run: number) => void;
   readonly #wants: ((key: string) => boolean) | undefined;
   readonly #record = new RecordReader();
   /** Offset in the file of the next byte. */
@@ -35,8 +35,11 @@ export class KeyScanner {
   #leaf: Buffer | undefined;
   #filled = 0;
 
-  /** @param wants whether a key is visited, by default all; keys are latin1 strings, one character a byte */
-  constructor(pages: KeyPages, visit: (entry: KeyEntry) => void, wants?: (key: string) => boolean) {
+  /**
+   * @param visit also told where the entry's leaf is in the runs of `pages`
+   * @param wants whether a key is visited, by default all; keys are latin1 strings, one character a byte
+   */
+  constructor(pages: KeyPages, visit: (entry: KeyEntry, run: number) => void, wants?: (key: string) => boolean) {
     this.#pages = pages;
     this.#visit = visit;
     this.#wants = wants;
@@ -78,7 +81,7 @@ export class KeyScanner {
       const end = begin + leaf.readUInt32LE(element + 12);
       record.read(leaf, begin, end);
       if (this.#wants?.(leaf.toString('latin1', record.keyFrom, record.keyTo)) === false) continue;
-      this.#visit({
+      const entry = {
         key: leaf.subarray(record.keyFrom, record.keyTo),
         value: leaf.subarray(record.valueFrom, record.valueTo),
         version: record.version,
@@ -86,7 +89,8 @@ export class KeyScanner {
         isTombstone: begin - revision > REVISION_SIZE,
         main: Number(leaf.readBigUInt64BE(revision)),
         sub: Number(leaf.readBigUInt64BE(revision + 9)),
-      });
+      };
+      this.#visit(entry, this.#run);
     }
   }
 }
@@ -127,6 +131,14 @@ class RecordReader {
       if (byte < 0x80) return number;
     }
   }
+}
+
+/** Only the leaves at these places in the runs of some pages. */
+export function someOf({ runs, ...pages }: KeyPages, places: ReadonlySet<number>): KeyPages {
+  const sorted = Uint32Array.from(places).toSorted();
+  const some = new Uint32Array(2 * sorted.length);
+  sorted.forEach((place, i) => some.set(runs.subarray(place, place + 2), 2 * i));
+  return { ...pages, runs: some };
 }
 
 /** The last revision of a user key. */

@@ -1,0 +1,126 @@
+import type { EncryptionKey } from '../bundle/encryption-config.ts';
+import { isLater, type KeyEntry } from '../snapshot/keys.ts';
+import { namesInDefinition, SHORT_NAMES, type ServedResource } from './api-answers.ts';
+import { withServedVersion } from './crd-version.ts';
+import { groupOf, identityOf, namespaceOfKey } from './identity.ts';
+import { type JsonObject, textAt, UnreadableValue } from './object-values.ts';
+import { pluralOf } from './selection.ts';
+import { decode, plainValue, typeMark } from './stored-value.ts';
+
+/** Objects whose keys are the same up to the last slash: those of one type in one namespace. */
+export interface Directory {
+  /** Of its keys, with the slash, as a latin1 string. */
+  readonly prefix: string;
+  /** As the keys say it. */
+  readonly namespace: string;
+  /** More than one where objects are stored in several versions. */
+  readonly types: Set<ObjectType>;
+  /** Places in the runs of the snapshot's key pages that have entries of it. */
+  readonly runs: number[];
+  /** Bytes of the values, older ones included. */
+  size: number;
+  /** Whether there are values of which no type is known. */
+  isUnclear: boolean;
+}
+
+interface ObjectType {
+  readonly apiVersion: string;
+  readonly kind: string;
+  readonly group: string;
+  /** Undefined as long as no object with a name was seen. */
+  isNamespaced: boolean | undefined;
+}
+
+type Definition = Pick<KeyEntry, 'main' | 'sub'> & { readonly names: ReturnType<typeof namesInDefinition> };
+
+/** Where the objects of each type are, found in one pass over a snapshot that decodes few of them. */
+export class ObjectIndex {
+  readonly #keys: readonly EncryptionKey[];
+  readonly #directories = new Map<string, Directory>();
+  readonly #types = new Map<string, ObjectType>();
+  /** By the first bytes of their values. */
+  readonly #known = new Map<string, ObjectType>();
+  readonly #definitions = new Map<string, Definition>();
+
+  /** @param keys for encrypted values */
+  constructor(keys: readonly EncryptionKey[]) {
+    this.#keys = keys;
+  }
+
+  /** Of all entries in any order, older ones included. @param run the place of its page in the runs of the key pages */
+  visit(entry: KeyEntry, run: number): void {
+    const directory = this.#directoryOf(entry.key.toString('latin1', 0, entry.key.lastIndexOf(SLASH) + 1));
+    if (directory.runs.at(-1) !== run) directory.runs.push(run);
+    if (entry.isTombstone) return;
+    directory.size += entry.value.length;
+    try {
+      const type = this.#typeOf(entry);
+      if (type === undefined) directory.isUnclear = true;
+      else directory.types.add(type);
+    } catch (error) {
+      if (!(error instanceof UnreadableValue)) throw error;
+      directory.isUnclear = true;
+    }
+  }
+
+  /** In the order of their keys. */
+  directories(): Directory[] {
+    return [...this.#directories.values()].toSorted((a, b) => (a.prefix < b.prefix ? -1 : 1));
+  }
+
+  resources(): ServedResource[] {
+    const names = new Map([...this.#definitions.values()].map(({ names: [type, found] }) => [type, found]));
+    return [...this.#types.values()].flatMap(({ apiVersion, kind, group, isNamespaced }) => {
+      if (isNamespaced === undefined) return [];
+      const defined = names.get(`${kind} ${group}`);
+      const plural = defined?.plural ?? pluralOf(kind);
+      const short = Object.hasOwn(SHORT_NAMES, plural) ? SHORT_NAMES[plural] : undefined;
+      const shortNames = defined?.shortNames ?? (short === undefined ? [] : [short]);
+      return [{ apiVersion, kind, plural, isNamespaced, shortNames }];
+    });
+  }
+
+  #directoryOf(prefix: string): Directory {
+    let directory = this.#directories.get(prefix);
+    if (directory === undefined) {
+      const namespace = namespaceOfKey(prefix);
+      directory = { prefix, namespace, types: new Set(), runs: [], size: 0, isUnclear: false };
+      this.#directories.set(prefix, directory);
+    }
+    return directory;
+  }
+
+  /** Undefined where it is no object of Kubernetes. @throws UnreadableValue */
+  #typeOf(entry: KeyEntry): ObjectType | undefined {
+    const value = plainValue(entry, this.#keys);
+    const mark = typeMark(value);
+    const known = mark === undefined ? undefined : this.#known.get(mark);
+    if (known?.isNamespaced !== undefined && known.kind !== DEFINITION) return known;
+    const stored = decode(value);
+    if (stored === undefined) return undefined;
+    const object = withServedVersion(stored);
+    const type = this.#typeIn(object);
+    if (mark !== undefined) this.#known.set(mark, type);
+    const identity = identityOf(object);
+    if (identity !== undefined) type.isNamespaced ??= identity.namespace !== '';
+    if (type.kind === DEFINITION) this.#define(entry, object);
+    return type;
+  }
+
+  #typeIn(object: JsonObject): ObjectType {
+    const [apiVersion, kind] = [textAt(object, 'apiVersion'), textAt(object, 'kind')];
+    const name = `${apiVersion} ${kind}`;
+    const type = this.#types.get(name) ?? { apiVersion, kind, group: groupOf(apiVersion), isNamespaced: undefined };
+    this.#types.set(name, type);
+    return type;
+  }
+
+  #define({ key: bytes, main, sub }: KeyEntry, definition: JsonObject): void {
+    const key = bytes.toString('latin1');
+    if (!isLater({ main, sub }, this.#definitions.get(key))) return;
+    this.#definitions.set(key, { main, sub, names: namesInDefinition(definition) });
+  }
+}
+
+const SLASH = '/'.charCodeAt(0);
+const DEFINITION = 'CustomResourceDefinition';
