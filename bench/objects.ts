@@ -8,6 +8,8 @@ import { storedForm } from './protobuf.ts';
 
 const IMAGES = ['web', 'api', 'worker', 'cache', 'proxy', 'metrics', 'ingress', 'scheduler'];
 const NODES = 40;
+/** A million objects are a thousand in each. */
+const NAMESPACES = 1000;
 /** A node runs the same images over and over. */
 const DIGESTS = Array.from({ length: 60 }, () => hex(32));
 
@@ -33,7 +35,7 @@ const BY_PERCENT = KINDS.flatMap((kind) => Array.from({ length: kind.share }, ()
 /** The key of the object with this number, always the same. */
 export function keyOf(id: number): Buffer {
   const { path } = kindOf(id);
-  return Buffer.from(`/registry/${path}/namespace-${id % 50}/object-${id}-${id * 7919}`);
+  return Buffer.from(`/registry/${path}/${namespaceOf(id)}/object-${id}-${id * 7919}`);
 }
 
 /** A value for it, another one each time. */
@@ -46,6 +48,10 @@ export function objectOf(id: number): Buffer {
   return storedForm(kindOf(id).value(id));
 }
 
+function namespaceOf(id: number): string {
+  return `namespace-${id % NAMESPACES}`;
+}
+
 function kindOf(id: number): Kind {
   return BY_PERCENT[(id * 37) % 100]!;
 }
@@ -54,7 +60,7 @@ function metadata(kind: string, id: number, labels: Readonly<Record<string, stri
   const manager = `${kind.toLowerCase()}-controller`;
   return {
     name: `object-${id}-${id * 7919}`,
-    namespace: `namespace-${id % 50}`,
+    namespace: namespaceOf(id),
     uid: randomUUID(),
     resourceVersion: String(1_000_000 + id),
     generation: 1 + (id % 7),
@@ -145,9 +151,9 @@ function event(id: number): string {
     kind: 'Event',
     apiVersion: 'v1',
     metadata: { ...metadata('Event', id, {}), name },
-    involvedObject: { kind: 'Pod', namespace: `namespace-${id % 50}`, name: `object-${id}`, uid: randomUUID() },
+    involvedObject: { kind: 'Pod', namespace: namespaceOf(id), name: `object-${id}`, uid: randomUUID() },
     reason: ['Scheduled', 'Pulled', 'Created', 'Started'][id % 4],
-    message: `Successfully assigned namespace-${id % 50}/object-${id} to node-${id % NODES}`,
+    message: `Successfully assigned ${namespaceOf(id)}/object-${id} to node-${id % NODES}`,
     source: { component: 'kubelet', host: `node-${id % NODES}` },
     firstTimestamp: time(),
     lastTimestamp: time(),

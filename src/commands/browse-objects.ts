@@ -13,6 +13,9 @@ import { printable } from '../text.ts';
 import type { Context } from './command.ts';
 import { findLive, incompleteness, type ObjectSource, prefixOf, readObjects } from './read-objects.ts';
 
+/** Bytes of values that are read at once, and kept: the ones before are still in memory while they are read. */
+const MAX_WINDOW = MAX_KEPT / 2;
+
 /** Values of a directory that follow one another in the order of their keys. */
 interface Window {
   /** Place of the first one in the directory. */
@@ -82,7 +85,7 @@ export class BrowsedObjects implements Catalogue {
     for (const directory of this.#directoriesOf(resource, where)) {
       const key = directory.prefix + Buffer.from(name).toString('latin1');
       const values =
-        directory.size > MAX_KEPT
+        directory.size > MAX_WINDOW
           ? (await this.#findLive([directory], (one) => one === key)).values()
           : (await this.#windowAt(directory, 0, this.#directoriesIn(namespace))).values;
       const value = [...values].find((each) => each.key.toString('latin1') === key);
@@ -143,7 +146,7 @@ export class BrowsedObjects implements Catalogue {
     const group = [directory];
     let { size } = directory;
     for (const other of others) {
-      if (other === directory || this.#kept.has(other) || size + other.size > MAX_KEPT) continue;
+      if (other === directory || this.#kept.has(other) || size + other.size > MAX_WINDOW) continue;
       group.push(other);
       size += other.size;
     }
@@ -164,7 +167,7 @@ export class BrowsedObjects implements Catalogue {
     const wanted = new Set<string>();
     let size = 0;
     for (const { key, size: more } of keys.slice(at)) {
-      if ((size += more) > MAX_KEPT && wanted.size > 0) break;
+      if ((size += more) > MAX_WINDOW && wanted.size > 0) break;
       wanted.add(key);
     }
     const part = await this.#findLive([directory], (key) => wanted.has(key));
@@ -182,7 +185,7 @@ export class BrowsedObjects implements Catalogue {
     let used = size;
     for (const [directory] of [...this.#kept].toReversed()) {
       used += directory.size;
-      if (used > MAX_KEPT) this.#kept.delete(directory);
+      if (used > MAX_WINDOW) this.#kept.delete(directory);
     }
   }
 

@@ -4,7 +4,7 @@ import type { AddressInfo } from 'node:net';
 import { pipeline } from 'node:stream/promises';
 import { messageOf, UsageError } from '../errors.ts';
 import { type Answer, answer } from '../objects/browse-requests.ts';
-import { jsonText } from '../objects/json-text.ts';
+import { shortJson } from '../objects/json-text.ts';
 import { selectionOf } from '../objects/selection.ts';
 import { printable } from '../text.ts';
 import { BrowsedObjects } from './browse-objects.ts';
@@ -60,5 +60,5 @@ function portOf(option: unknown): number {
 async function send(response: ServerResponse, found: Promise<Answer>): Promise<void> {
   const { status, body } = await found;
   response.writeHead(status, { 'content-type': 'application/json' });
-  await pipeline(Symbol.asyncIterator in body ? body : [`${jsonText(body)}\n`], response);
+  await pipeline(Symbol.asyncIterator in body ? body : [`${shortJson(body)}\n`], response);
 }

@@ -12,7 +12,7 @@ import {
   tableOf,
 } from './api-answers.ts';
 import type { Identity } from './identity.ts';
-import { jsonText } from './json-text.ts';
+import { shortJson } from './json-text.ts';
 import { parseSelector } from './label-selector.ts';
 import type { JsonObject } from './object-values.ts';
 
@@ -172,7 +172,7 @@ async function* listText(
     readonly isTable: boolean;
   },
 ): AsyncGenerator<string> {
-  const head = jsonText(how.isTable ? tableOf(resource) : listOf(resource));
+  const head = shortJson(how.isTable ? tableOf(resource) : listOf(resource));
   yield `${head.slice(0, -1)},"${how.isTable ? 'rows' : 'items'}":[`;
   let [count, next] = [0, ''];
   for await (const found of catalogue.list(resource, namespace, how.from)) {
@@ -182,10 +182,10 @@ async function* listText(
       break;
     }
     const item = how.isTable ? rowOf(resource, found.object, catalogue.takenAt) : found.object;
-    yield `${count === 0 ? '' : ','}${jsonText(item)}`;
+    yield `${count === 0 ? '' : ','}${shortJson(item)}`;
     count++;
   }
-  yield `],"metadata":${jsonText({ resourceVersion: catalogue.resourceVersion, ...(next !== '' && { continue: next }) })}}`;
+  yield `],"metadata":${shortJson({ resourceVersion: catalogue.resourceVersion, ...(next !== '' && { continue: next }) })}}`;
 }
 
 /** For the query of the request for the next page. */

@@ -21,17 +21,18 @@ class Decoder {
   message(bytes: Buffer, name: string, depth: number): JsonObject {
     this.#budget.enter(depth);
     const wires = readFields(bytes);
-    const entries: [string, Json][] = [];
+    // Names of fields are those of the table of types.
+    const object: JsonObject = {};
     for (const field of fieldsOf(name)) {
       const found = wires.get(field.number);
       if (field.name !== '') {
         const value = this.#field(field, found, depth + 1);
-        if (value !== undefined) entries.push([field.name, value]);
+        if (value !== undefined) object[field.name] = value;
       } else if (found !== undefined) {
-        entries.push(...Object.entries(this.message(bytesOf(found), field.form.slice(1), depth + 1)));
+        Object.assign(object, this.message(bytesOf(found), field.form.slice(1), depth + 1));
       }
     }
-    return Object.fromEntries(entries);
+    return object;
   }
 
   /** Undefined where the JSON leaves it out. */
@@ -72,11 +73,11 @@ class Decoder {
       case 's':
         return textOf(wires);
       case 'b':
-        return numberOf(wires) !== 0n;
+        return numberOf(wires) !== 0;
       case 'i':
-        return Number(BigInt.asIntN(32, numberOf(wires)));
+        return int32(numberOf(wires));
       case 'l':
-        return exactInteger(BigInt.asIntN(64, numberOf(wires)));
+        return int64(numberOf(wires));
       case 'd':
         return doubleOf(wires);
       case 'B':
@@ -98,13 +99,15 @@ class Decoder {
       case 'Q':
         return textOf(first) || '0';
       case 'I':
-        return numberOf(first) === 0n ? Number(BigInt.asIntN(32, numberOf(second))) : textOf(fields.get(3));
+        return numberOf(first) === 0 ? int32(numberOf(second)) : textOf(fields.get(3));
       case 'T':
-        return isZero ? null : timeText(BigInt.asIntN(64, numberOf(first)), 0n, 0);
+        return isZero ? null : timeText(int64(numberOf(first)), 0, 0);
       case 'U':
-        return isZero ? null : timeText(BigInt.asIntN(64, numberOf(first)), BigInt.asUintN(30, numberOf(second)), 6);
+        return isZero
+          ? null
+          : timeText(int64(numberOf(first)), Number(BigInt.asUintN(30, BigInt(numberOf(second)))), 6);
       case 'D':
-        return durationText(BigInt.asIntN(64, numberOf(first)));
+        return durationText(BigInt(int64(numberOf(first))));
       case 'F':
       case 'R':
       case 'J':
@@ -112,7 +115,7 @@ class Decoder {
       case 'A':
         return second === undefined ? this.#schema(form, first, depth) : this.#list(form.slice(1), second, depth);
       case 'O':
-        return second === undefined ? numberOf(first) !== 0n : this.#schema(form, second, depth);
+        return second === undefined ? numberOf(first) !== 0 : this.#schema(form, second, depth);
       case 'S':
         return second === undefined ? this.#schema(form, first, depth) : second.map((wire) => textOf([wire]));
       default:
@@ -145,10 +148,18 @@ function textOf(wires: readonly Wire[] | undefined): string {
   return lastBytes(wires).toString();
 }
 
-function numberOf(wires: readonly Wire[] | undefined): bigint {
-  const wire = wires?.at(-1) ?? 0n;
-  if (typeof wire === 'bigint') return wire;
+function numberOf(wires: readonly Wire[] | undefined): number | bigint {
+  const wire = wires?.at(-1) ?? 0;
+  if (typeof wire === 'number' || typeof wire === 'bigint') return wire;
   throw new UnreadableValue('is corrupt: a field has bytes in place of a number');
+}
+
+function int32(value: number | bigint): number {
+  return typeof value === 'number' && value < 2 ** 31 ? value : Number(BigInt.asIntN(32, BigInt(value)));
+}
+
+function int64(value: number | bigint): number | bigint {
+  return typeof value === 'number' ? value : exactInteger(BigInt.asIntN(64, value));
 }
 
 function doubleOf(wires: readonly Wire[] | undefined): number {

@@ -5,12 +5,12 @@ import { UnreadableValue } from './object-values.ts';
 const NS_PER_SECOND = 1_000_000_000n;
 
 /** `2026-01-02T03:04:05Z`. @param digits of the fraction of the second */
-export function timeText(seconds: bigint, nanoseconds: bigint, digits: 0 | 6): string {
+export function timeText(seconds: number | bigint, nanoseconds: number, digits: 0 | 6): string {
   const date = new Date(Number(seconds) * 1000);
   const year = Number.isNaN(date.getTime()) ? -1 : date.getUTCFullYear();
   if (year < 0 || year > 9999) throw new UnreadableValue('has a time that is out of range');
   const text = date.toISOString().slice(0, 19);
-  return digits === 0 ? `${text}Z` : `${text}.${String(nanoseconds / 1000n).padStart(digits, '0')}Z`;
+  return digits === 0 ? `${text}Z` : `${text}.${String(Math.floor(nanoseconds / 1000)).padStart(digits, '0')}Z`;
 }
 
 /** As Go prints a duration: `1h30m0s`, `1.5s`, `100ms`. */

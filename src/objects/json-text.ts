@@ -56,6 +56,15 @@ export function jsonText(value: Json, indent = ''): string {
   return typeof value === 'string' ? quoted(value, 'json') : String(value);
 }
 
+/** For programs: on one line if it has no number that only a bigint can hold. */
+export function shortJson(value: Json): string {
+  try {
+    return JSON.stringify(value);
+  } catch {
+    return jsonText(value);
+  }
+}
+
 export function isShown(text: string): boolean {
   return text.search(UNPRINTABLE) === -1;
 }

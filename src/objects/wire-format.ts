@@ -1,4 +1,4 @@
-import { UnreadableValue } from './object-values.ts';
+import { exactInteger, UnreadableValue } from './object-values.ts';
 
 /** Eight or four bytes of a field with a fixed size. */
 export class Fixed {
@@ -9,8 +9,8 @@ export class Fixed {
   }
 }
 
-/** A value of a field: a varint, bytes with their length, or bytes of a fixed size. */
-export type Wire = bigint | Buffer | Fixed;
+/** A value of a field: a varint, a bigint only where it is large; bytes with their length, or bytes of a fixed size. */
+export type Wire = number | bigint | Buffer | Fixed;
 
 const FIXED_SIZES: Readonly<Record<number, number>> = { 1: 8, 5: 4 };
 
@@ -47,7 +47,7 @@ class WireReader {
 
   /** @param type of protobuf's wire format */
   value(type: number): Wire {
-    if (type === 0) return BigInt(this.varint());
+    if (type === 0) return this.varint();
     const size = type === 2 ? Number(this.varint()) : FIXED_SIZES[type];
     if (size === undefined) throw new UnreadableValue('is corrupt: a field has an invalid type');
     if (size > this.#message.length - this.#at) throw cut();
@@ -68,7 +68,7 @@ class WireReader {
     for (let shift = 49n; shift < 70n; shift += 7n) {
       const byte = this.#byte();
       value |= BigInt(byte & 0x7f) << shift;
-      if (byte < 0x80) return BigInt.asUintN(64, value);
+      if (byte < 0x80) return exactInteger(BigInt.asUintN(64, value));
     }
     throw new UnreadableValue('is corrupt: a number of a protobuf message is too long');
   }
