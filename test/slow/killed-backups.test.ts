@@ -96,7 +96,9 @@ async function isSound(name: string): Promise<boolean> {
   if (name.endsWith('.age')) {
     const command = isBundleName(name) ? 'bundle' : 'verify';
     const args = [command, isBundleName(name) ? snapshotOf(name) : name, '--identity', identityFile];
-    const { code } = await runWorker(args, { ...azurite.variables('kills'), ...SIGNED });
+    // A signature covers the name without its prefix.
+    const prefix = { SNAPSHOT_BLOB_PREFIX: name.replace(/[^/]*$/, '') };
+    const { code } = await runWorker(args, { ...azurite.variables('kills'), ...SIGNED, ...prefix });
     return code === 0;
   }
   const blob = container.getBlobClient(name);
