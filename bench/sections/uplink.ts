@@ -1,7 +1,7 @@
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { FaultProxy } from '../../test/support/fault-proxy.ts';
-import { collect, launch } from '../../test/support/process.ts';
+import { collect, launch, type Variables } from '../../test/support/process.ts';
 import { startWorker } from '../../test/support/worker.ts';
 import { type Bench, nameOfSize, program, roomIn, say } from '../bench.ts';
 import { markdown, MB, ratios, spread } from '../figures.ts';
@@ -34,18 +34,25 @@ export async function uplinkSection({ tools, tls, memory, rounds }: Bench): Prom
     SNAPSHOT_AZURE_BLOB_ENDPOINT: proxy.url,
     SNAPSHOT_SPOOL_DIR: room,
   };
-  const readers: Record<string, Start> = {
-    'a reader that does nothing': () => toItsEnd(program('drain', ...source.place)),
-    '`etcdctl snapshot save`': () => toItsEnd(source.save(join(room, 'saved.db'))),
-    [`backup, upload at ${BYTES_PER_SECOND / MB} MB/s, spool`]: () => {
-      const worker = startWorker([], variables);
+  const backup =
+    (more: Variables): Start =>
+    () => {
+      const worker = startWorker([], { ...variables, ...more });
       const ended = collect(worker);
       // What follows is the rest of the upload, of which etcd knows nothing.
       return async () => {
         worker.kill('SIGTERM');
         await ended;
       };
-    },
+    };
+  const readers: Record<string, Start> = {
+    'a reader that does nothing': () => toItsEnd(program('drain', ...source.place)),
+    '`etcdctl snapshot save`': () => toItsEnd(source.save(join(room, 'saved.db'))),
+    [`backup, upload at ${BYTES_PER_SECOND / MB} MB/s, spool`]: backup({}),
+    'backup, SNAPSHOT_MAX_UPLOAD_RATE=5MiB, spool': backup({
+      SNAPSHOT_AZURE_BLOB_ENDPOINT: target.url,
+      SNAPSHOT_MAX_UPLOAD_RATE: '5MiB',
+    }),
   };
   const seconds = new Map(Object.keys(readers).map((name) => [name, [] as number[]]));
   // The first round warms up and does not count.

@@ -39,7 +39,14 @@ export interface StorageConfig extends Access {
   readonly place: Place;
   readonly container: string;
   readonly prefix: string;
+  /** Of new blobs; undefined = that of the account. */
+  readonly accessTier: AccessTier | undefined;
+  /** Bytes per second; undefined = no limit. */
+  readonly maxUploadRate: number | undefined;
 }
+
+/** As Azure writes them. */
+export type AccessTier = 'Hot' | 'Cool' | 'Cold';
 
 /** How many to keep: the newest ones, or the newest of each of the newest periods. A snapshot kept by any rule stays. */
 export interface RetentionRules {

@@ -1,5 +1,5 @@
 import { isSameAccess, readAccess } from './azure.ts';
-import type { Needs, StorageConfig } from './config.ts';
+import type { AccessTier, Needs, StorageConfig } from './config.ts';
 import type { Reader } from './environment.ts';
 
 /** A place for snapshots. @param writes whether they are going to be stored there */
@@ -9,7 +9,22 @@ export function readPlace(reader: Reader, writes: boolean): StorageConfig {
     place: reader.place,
     container: reader.text('SNAPSHOT_AZURE_CONTAINER_NAME') ?? reader.missing('SNAPSHOT_AZURE_CONTAINER_NAME'),
     prefix: reader.text('SNAPSHOT_BLOB_PREFIX') ?? '',
+    accessTier: readAccessTier(reader),
+    maxUploadRate: reader.number('SNAPSHOT_MAX_UPLOAD_RATE'),
   };
+}
+
+const TIERS = { hot: 'Hot', cool: 'Cool', cold: 'Cold' } as const;
+const TIER_NAMES = Object.keys(TIERS) as (keyof typeof TIERS)[];
+
+function readAccessTier(reader: Reader): AccessTier | undefined {
+  const variable = 'SNAPSHOT_ACCESS_TIER';
+  if (reader.text(variable)?.toLowerCase() === 'archive') {
+    reader.problem(variable, 'must not be archive: a snapshot there could not be read back');
+    return undefined;
+  }
+  const name = reader.choice(variable, TIER_NAMES, new Map(TIER_NAMES.map((tier) => [tier, tier])));
+  return name && TIERS[name];
 }
 
 /** The second place, if the command uses it. A copy there must not be lost together with the first place. */

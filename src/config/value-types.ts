@@ -3,7 +3,7 @@ export interface ValueType {
   readonly pattern: RegExp;
   /** Completes "SNAPSHOT_… …". */
   readonly rule: string;
-  /** Limits of a duration, in seconds. */
+  /** Limits, in seconds or bytes. */
   readonly min?: number;
   readonly max?: number;
 }
@@ -53,6 +53,12 @@ export const TYPES = {
     min: 3600,
   },
   size: { pattern: /^(\d{1,9})(|B|KiB|MiB|GiB|TiB)$/, rule: 'must be a size such as 512MiB or 1GiB' },
+  /** Bytes per second. A block must arrive before its request times out. */
+  rate: {
+    pattern: /^(\d{1,9})(|B|KiB|MiB|GiB|TiB)$/,
+    rule: 'must be bytes per second, such as 20MiB, at least 256KiB',
+    min: 256 * 2 ** 10,
+  },
   sizeOrPercent: {
     pattern: /^(?:(\d{1,9})(|B|KiB|MiB|GiB|TiB)|(?:\d|[1-8]\d|90)%)$/,
     rule: 'must be a size such as 2GiB, or a percentage from 0% to 90%',

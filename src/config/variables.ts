@@ -130,6 +130,20 @@ export const VARIABLES = {
       'Space that the spool leaves free on its file system: a size, or a percentage such as `10%`. A kubelet evicts pods below 15%.',
     default: '`20%`',
   },
+  SNAPSHOT_MAX_UPLOAD_RATE: {
+    type: 'rate',
+    example: '20MiB',
+    meaning:
+      'Bytes per second that are uploaded at most, at least `256KiB`. etcd does not wait for them if there is a spool (`SNAPSHOT_SPOOL_DIR`).',
+    default: 'no limit',
+  },
+  SNAPSHOT_ACCESS_TIER: {
+    type: 'choice',
+    example: 'cool',
+    meaning:
+      'Access tier of new blobs: `hot`, `cool` or `cold`. Azure charges for at least 30 days in `cool` and 90 in `cold`, and for each read.',
+    default: 'that of the account',
+  },
   SNAPSHOT_COMPRESSION: {
     type: 'choice',
     example: 'zstd',

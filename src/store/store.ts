@@ -14,7 +14,9 @@ import { drillEvent, type DrillNote, lastDrillOf } from './drill-notes.ts';
 import { codeOf, isMissing, serverTimeOf } from './errors.ts';
 import { type EventKind, eventName, type ListedEvents, listEvents, type NewEvent, writeEvent } from './events.ts';
 import { type Deadlines, DEADLINES, isGone, Requests } from './requests.ts';
-import { type Checksums, StagedUpload } from './upload.ts';
+import type { Checksums, PlaceOptions } from './upload-options.ts';
+import { UploadRate } from './upload-rate.ts';
+import { StagedUpload } from './upload.ts';
 
 /** Azure's codes for a blob that cannot be deleted now, which is no error: leases and policies of others are respected. */
 const OBSTACLES = new Map([
@@ -53,10 +55,11 @@ export class BlobStore {
   readonly #requests: Requests;
   readonly #signal: AbortSignal;
   readonly #signatures: Signatures | undefined;
+  readonly #uploads: PlaceOptions;
 
   private constructor(
     container: ContainerClient,
-    prefix: string,
+    { prefix, accessTier, maxUploadRate }: StorageConfig,
     requests: Requests,
     signal: AbortSignal,
     signatures: Signatures | undefined,
@@ -66,6 +69,8 @@ export class BlobStore {
     this.#requests = requests;
     this.#signal = signal;
     this.#signatures = signatures;
+    const rate = maxUploadRate === undefined ? undefined : new UploadRate(maxUploadRate);
+    this.#uploads = { tier: accessTier, rate };
   }
 
   /** Makes no request yet. @param signatures undefined where no keys are in use @throws UsageError */
@@ -85,7 +90,7 @@ export class BlobStore {
       unused: config.unused.map((kind) => CREDENTIAL_NAMES[kind]),
     });
     const requests = new Requests(endpoint, signal, log, deadlines);
-    return new BlobStore(container, config.prefix, requests, signal, signatures);
+    return new BlobStore(container, config, requests, signal, signatures);
   }
 
   /** Prefix of every blob name. */
@@ -157,7 +162,8 @@ export class BlobStore {
   ): StagedUpload {
     const sign = (metadata: Record<string, string>): Record<string, string> =>
       this.#signatures?.sign(withoutPrefix(this.#prefix, name), metadata) ?? metadata;
-    return new StagedUpload(this.#container, name, { ...checksums, sign }, this.#requests, this.#signal, uploadId);
+    const options = { ...checksums, ...this.#uploads, sign };
+    return new StagedUpload(this.#container, name, options, this.#requests, this.#signal, uploadId);
   }
 
   /**

@@ -1,5 +1,6 @@
 import { createHash, type Hash, randomBytes } from 'node:crypto';
 import { addAbortListener } from 'node:events';
+import type { Readable } from 'node:stream';
 import type { BlobGetPropertiesResponse, BlockBlobClient, ContainerClient } from '@azure/storage-blob';
 import { type Fate, Interrupted, RunTimeout } from '../errors.ts';
 import { type SnapshotRecord, toMetadata } from '../snapshot/record.ts';
@@ -12,6 +13,7 @@ import { createContainer } from './container.ts';
 import { codeOf, isMissing } from './errors.ts';
 import { NAME_LOST, nameContested, nameTaken } from './name-lost.ts';
 import { isGone, type Requests } from './requests.ts';
+import type { UploadOptions } from './upload-options.ts';
 
 /**
  * How long a commit continues after an abort of the run, because the result of an aborted commit is unknown; then the limit for the
@@ -22,22 +24,6 @@ const ROLLBACK_GRACE_MS = 800;
 
 /** Time for a rollback in a run that was not aborted. */
 const ROLLBACK_MS = 20_000;
-
-/** Which checksums go with the blob. */
-export interface Checksums {
-  /**
-   * Whether the caller will read the blob back and compare its sha256, which finds all that MD5 sums of blocks find. With TLS, which
-   * protects the line, they are omitted then: MD5 takes more processor time than anything else in an upload.
-   */
-  readonly isReadBack: boolean;
-  /** Whether the blob has the property Content-MD5, which the service does not check, but other tools do. */
-  readonly contentMd5: 'on' | 'off';
-}
-
-interface UploadOptions extends Checksums {
-  /** The metadata with a signature, if it is signed. */
-  readonly sign: (metadata: Record<string, string>) => Record<string, string>;
-}
 
 export interface Committed {
   /** Whether this upload certainly made it visible: else it can be that of another one with the same upload id. */
@@ -56,7 +42,7 @@ export class StagedUpload {
   companion: StagedUpload | undefined;
   readonly #container: ContainerClient;
   readonly #blob: BlockBlobClient;
-  readonly #sign: UploadOptions['sign'];
+  readonly #options: UploadOptions;
   readonly #requests: Requests;
   readonly #abort = new AbortController();
   readonly #signal: AbortSignal;
@@ -80,17 +66,17 @@ export class StagedUpload {
   constructor(
     container: ContainerClient,
     name: string,
-    { isReadBack, contentMd5, sign }: UploadOptions,
+    options: UploadOptions,
     requests: Requests,
     signal: AbortSignal,
     uploadId = randomBytes(16).toString('hex'),
   ) {
     this.uploadId = uploadId;
     this.#container = container;
-    this.#sendsBlockMd5 = !isReadBack || !container.url.startsWith('https:');
-    this.#contentMd5 = contentMd5 === 'on' ? createHash('md5') : undefined;
+    this.#sendsBlockMd5 = !options.isReadBack || !container.url.startsWith('https:');
+    this.#contentMd5 = options.contentMd5 === 'on' ? createHash('md5') : undefined;
     this.#blob = container.getBlockBlobClient(name);
-    this.#sign = sign;
+    this.#options = options;
     this.#requests = requests;
     this.#signal = AbortSignal.any([signal, this.#abort.signal]);
     signal.addEventListener('abort', () => {
@@ -128,7 +114,7 @@ export class StagedUpload {
       throw new Error('verdict or record are not of this upload');
     }
     try {
-      const committed = await this.#makeVisible(this.#sign(storable(toMetadata(record))));
+      const committed = await this.#makeVisible(this.#options.sign(storable(toMetadata(record))));
       // Reading back needs memory of its own.
       this.#buffer.clear();
       if (this.#signal.reason instanceof Interrupted) throw this.#signal.reason;
@@ -235,9 +221,11 @@ export class StagedUpload {
 
   async #makeVisible(metadata: Readonly<Record<string, string>>): Promise<Committed> {
     const contentMd5 = this.#contentMd5 && { blobContentMD5: this.#contentMd5.digest() };
+    const { tier } = this.#options;
     const options = {
       conditions: { ifNoneMatch: '*' },
       metadata,
+      ...(tier && { tier }),
       blobHTTPHeaders: { blobContentType: 'application/octet-stream', ...contentMd5 },
     };
     const signal = abortedAfter(this.#signal, COMMIT_GRACE_MS);
@@ -251,7 +239,7 @@ export class StagedUpload {
       this.#mayBeVisible = true;
       const body = this.#buffer.bytes;
       const store = (abortSignal: AbortSignal): Promise<Answer> =>
-        this.#blob.upload(body, body.length, { ...options, ...this.#checksum(body), abortSignal });
+        this.#blob.upload(this.#paced(body), body.length, { ...options, ...this.#checksum(body), abortSignal });
       const commit = (abortSignal: AbortSignal): Promise<Answer> =>
         this.#blob.commitBlockList(this.#blockIds, { ...options, abortSignal });
       const answer = isOneBlock
@@ -281,6 +269,11 @@ export class StagedUpload {
   readonly #properties = (abortSignal: AbortSignal): Promise<BlobGetPropertiesResponse> =>
     this.#blob.getProperties({ abortSignal });
 
+  /** The bytes no faster than the rate of the store; each try sends them anew. */
+  #paced(body: Buffer): Buffer | Readable {
+    return this.#options.rate?.limit(body) ?? body;
+  }
+
   /** For the service to check what arrives. */
   #checksum(body: Buffer): { readonly transactionalContentMD5?: Buffer } {
     return this.#sendsBlockMd5 ? { transactionalContentMD5: createHash('md5').update(body).digest() } : {};
@@ -297,7 +290,7 @@ export class StagedUpload {
     const number = this.#blockIds.push(blockId);
     const checksum = this.#checksum(body);
     const stage = (abortSignal: AbortSignal): Promise<unknown> =>
-      this.#blob.stageBlock(blockId, body, body.length, { ...checksum, abortSignal });
+      this.#blob.stageBlock(blockId, this.#paced(body), body.length, { ...checksum, abortSignal });
     const staging = this.#send(`storing block ${number}`, body.length, stage)
       .catch((error: unknown) => {
         // The blocks of another tool, not yet committed, have ids of another length.

@@ -13,6 +13,9 @@ import { MAIN, startWorker } from '../support/worker.ts';
 /** More than the blocks under way, the queue and what gRPC takes in advance hold together. */
 const DATABASE = 75_000_000;
 
+/** Bytes of a block. */
+const BLOCK = 5 * 2 ** 20;
+
 const dir = temporaryFolder('uplink');
 const spool = temporaryFolder('uplink-spool');
 const tools = findEtcd().at(-1);
@@ -33,8 +36,16 @@ async function snapshotsSent(): Promise<number> {
   return [...counts].reduce((sum, [, count]) => sum + Number(count), 0);
 }
 
+interface Running {
+  readonly open: () => void;
+  readonly log: () => string;
+  /** How many blocks the uplink has been given. */
+  readonly blocks: () => number;
+  readonly ended: Ended;
+}
+
 /** Starts a backup through an uplink that carries nothing before it is opened. */
-async function backup(t: Test, variables: Variables): Promise<{ open: () => void; log: () => string; ended: Ended }> {
+async function backup(t: Test, variables: Variables): Promise<Running> {
   const opened = Promise.withResolvers<void>();
   const proxy = await FaultProxy.start(azurite.url, async ({ method }): Promise<Fault> => {
     if (method === 'PUT') await opened.promise;
@@ -53,7 +64,8 @@ async function backup(t: Test, variables: Variables): Promise<{ open: () => void
     t.equal(code, 0, stderr);
     return JSON.parse(stdout) as { spilledBytes: number };
   });
-  return { open: opened.resolve, log: () => log, ended };
+  const blocks = (): number => proxy.seen.filter((operation) => operation === 'PUT block').length;
+  return { open: opened.resolve, log: () => log, blocks, ended };
 }
 
 type Ended = Promise<{ spilledBytes: number }>;
@@ -67,6 +79,17 @@ t.test('a blocked uplink does not block etcd: the rest goes through the spool', 
   const { spilledBytes } = await ended;
   t.ok(spilledBytes > DATABASE / 4, `${spilledBytes} bytes went through the spool`);
   t.strictSame(readdirSync(spool), [], 'nothing is left there');
+});
+
+t.test('a limit of the rate does not block etcd either', async (t) => {
+  const before = await snapshotsSent();
+  const limited = { SNAPSHOT_SPOOL_DIR: spool, SNAPSHOT_MAX_UPLOAD_RATE: '24MiB' };
+  const { open, blocks, ended } = await backup(t, limited);
+  open();
+  await until(async () => (await snapshotsSent()) > before);
+  t.ok(blocks() < DATABASE / BLOCK / 2, `when etcd's read transaction is over, ${blocks()} blocks were begun`);
+  const { spilledBytes } = await ended;
+  t.ok(spilledBytes > 0, `${spilledBytes} bytes went through the spool`);
 });
 
 t.test('without a spool etcd waits, and the log says so', async (t) => {

@@ -92,6 +92,17 @@ t.test('all problems are reported at once, with variable, reason and example', (
   t.end();
 });
 
+t.test('access tier and rate of uploads', (t) => {
+  const { storage } = whole({ ...BOOK, SNAPSHOT_ACCESS_TIER: 'Cool', SNAPSHOT_MAX_UPLOAD_RATE: '20MiB' });
+  t.match(storage, { accessTier: 'Cool', maxUploadRate: 20 * 2 ** 20 });
+  t.match(whole({ ...BOOK }).storage, { accessTier: undefined, maxUploadRate: undefined });
+  const message = faultsOf({ ...BOOK, SNAPSHOT_ACCESS_TIER: 'archive', SNAPSHOT_MAX_UPLOAD_RATE: '255KiB' });
+  t.match(message, 'SNAPSHOT_ACCESS_TIER must not be archive: a snapshot there could not be read back');
+  t.match(message, 'SNAPSHOT_MAX_UPLOAD_RATE must be bytes per second, such as 20MiB, at least 256KiB');
+  t.match(faultsOf({ ...BOOK, SNAPSHOT_ACCESS_TIER: 'warm' }), 'must be one of hot, cool, cold (example: cool)');
+  t.end();
+});
+
 const WRITES = { ...NEEDS, writes: true, readsBundle: true };
 
 t.test('what protects snapshots is not lost by an empty variable', (t) => {

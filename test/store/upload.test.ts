@@ -381,3 +381,40 @@ t.test('a rollback ends soon after the run was aborted', async (t) => {
   place.signal.abort(new Error('enough'));
   t.equal(await withdrawing, false, 'long before the deadline with a store that does not answer is over');
 });
+
+t.test('a blob has its access tier from its commit on', async (t) => {
+  const variables = azurite.variables(`upload-${++containers}`);
+  for (const [tier, file] of [
+    ['cool', SNAPSHOT],
+    ['cold', BIG],
+    [undefined, SNAPSHOT],
+  ] as const) {
+    const set = tier === undefined ? {} : { SNAPSHOT_ACCESS_TIER: tier };
+    await put(await openStore({ ...variables, ...set }), file, `${tier}.db`);
+    const blob = azurite.container(variables['SNAPSHOT_AZURE_CONTAINER_NAME'] ?? '').getBlobClient(`${tier}.db`);
+    const { accessTier, accessTierInferred = false } = await blob.getProperties();
+    t.match(accessTier?.toLowerCase(), tier ?? 'hot');
+    t.equal(accessTierInferred, tier === undefined, 'that of the account');
+  }
+});
+
+t.test('with a limit of the rate, a request that breaks is sent again as a whole', async (t) => {
+  const container = `upload-${++containers}`;
+  await azurite.container(container).create();
+  const proxy = await FaultProxy.start(azurite.url, ({ index }) => (index === 0 ? 'reset' : 'pass'));
+  t.teardown(async () => proxy.stop());
+  const limited = {
+    ...azurite.variables(container),
+    SNAPSHOT_AZURE_BLOB_ENDPOINT: proxy.url,
+    SNAPSHOT_MAX_UPLOAD_RATE: '64MiB',
+  };
+  const store = await openStore(limited, new AbortController().signal, { ...DEADLINES, firstRetryMs: 60_000 });
+  for (const [file, name] of [
+    [SNAPSHOT, 'small.db'],
+    [BIG, 'big.db'],
+  ] as const) {
+    await put(store, file, name);
+    t.ok((await stored(container, name)).equals(file));
+  }
+  t.equal(proxy.seen.filter((operation) => operation === 'PUT block').length, 4, 'one of three was sent twice');
+});
