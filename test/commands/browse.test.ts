@@ -41,6 +41,12 @@ async function send(path: string, method = 'GET', headers: Record<string, string
 const kubectl = async (...words: string[]) =>
   mustRun(findJudge('kubectl') ?? '', ['--server', url, ...words], { HOME: dir, KUBECONFIG: '/dev/null' });
 
+/** Of the types that are used most. */
+const DESCRIBED = [
+  ...['deployment/web', 'statefulset/db', 'job/once', 'cronjob/nightly', 'service/db', 'ingress/web'],
+  ...['configmap/texts', 'secret/plain', 'persistentvolumeclaim/data', 'serviceaccount/web', 'widget/big'],
+];
+
 t.test('a real kubectl reads the snapshot', { skip: without('kubectl') }, async (t) => {
   const lines = async (...words: string[]) =>
     (await kubectl(...words))
@@ -63,6 +69,24 @@ t.test('a real kubectl reads the snapshot', { skip: without('kubectl') }, async 
   t.match(await kubectl('get', 'pods', '-A', '-l', 'app=web', '--chunk-size=1'), /web-[^\n]*\n[^\n]*web-/);
   t.match(await kubectl('get', 'svc', 'db', '-n', 'shop', '-o', 'jsonpath={.spec.clusterIP}'), 'None');
   t.match(await kubectl('describe', 'deploy', 'idle', '-n', 'shop'), /Replicas: +0 desired/);
+  const described = await kubectl('describe', ...DESCRIBED, '-n', 'shop');
+  t.strictSame(
+    [...described.matchAll(/^Name: +(\S+)$/gm)].map(([, name]) => name),
+    DESCRIBED.map((each) => each.split('/')[1]),
+  );
+  const resources = await kubectl('api-resources', '--no-headers', '-o', 'wide');
+  t.match(resources, /^deployments +deploy +apps\/v1 +true +Deployment +get,list/m);
+  t.match(resources, /^widgets +wd +example\.com\/v1 +true +Widget /m);
+  t.match(resources, /^namespaces +ns +v1 +false +Namespace /m);
+  for (const [selector, names] of [
+    ['app in (web, x),tier!=back', 'web'],
+    ['app notin (web),!none', 'idle'],
+  ] as const) {
+    t.equal(
+      await kubectl('get', 'deploy', '-n', 'shop', '-l', selector, '-o', 'jsonpath={.items[*].metadata.name}'),
+      names,
+    );
+  }
   const refused = await run(
     findJudge('kubectl') ?? '',
     ['--server', url, 'delete', 'deploy', 'web', '-n', 'shop', '--wait=false'],
