@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import t from 'tap';
 import { generateIdentity } from '../../src/sealed/age-header.ts';
 import { startBackupSite } from '../support/backup-site.ts';
+import { docsPage } from '../support/docs-page.ts';
 import { restoreAndCount } from '../support/etcd.ts';
 import { Host, type HostOptions } from '../support/host.ts';
 import { without } from '../support/judges.ts';
@@ -26,21 +27,7 @@ const skip = noNamespaces ?? (['age', 'zstd', 'openssl', 'jq'].map(without).find
 const { dir, tools, azurite, cluster, variablesOf } = await startBackupSite(t, 'sealed-docs');
 await cluster.fill(50, 500);
 
-const page = await readFile(join(import.meta.dirname, '..', '..', 'docs', 'sealed-snapshots.md'), 'utf8');
-const unused = new Set(blocksIn(page));
-
-function blocksIn(text: string): string[] {
-  return [...text.matchAll(/^```sh\n([^]*?)^```$/gm)].map(([, commands = '']) => commands);
-}
-
-/** The blocks of commands of a chapter. */
-function blocksOf(heading: string): string[] {
-  const from = page.indexOf(`\n## ${heading}\n`);
-  const end = page.indexOf('\n## ', from + 1);
-  const blocks = blocksIn(page.slice(from, end === -1 ? undefined : end));
-  for (const block of blocks) unused.delete(block);
-  return blocks;
-}
+const { text: page, blocksOf, unused } = docsPage('sealed-snapshots.md');
 
 /** Commands in the text. `age -p` needs a terminal: test/sealed/passphrase.test.ts runs it. */
 const INLINE = new Set(

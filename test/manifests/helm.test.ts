@@ -145,6 +145,15 @@ t.test('what kustomize makes, the chart makes', { skip: skip || without('kubectl
   );
   const bundle = { enabled: true };
   t.strictSame((await render({ bundle })).objects, await compose('bundle/aks-engine'), 'bundle');
+  for (const layout of ['k3s', 'rke2']) {
+    const own = { resources: [`MANIFESTS/overlays/${layout}`], components: [`MANIFESTS/components/import/${layout}`] };
+    const imports = await buildOwn(`import/${layout}`, stringify({ kind: 'Kustomization', ...own }), {});
+    t.strictSame(
+      (await render({ layout, import: { enabled: true } })).objects,
+      byName(imports.yaml),
+      `import of ${layout}`,
+    );
+  }
   const workloadIdentity = { tenantId: TENANT, clientId: CLIENT, drillClientId: TENANT };
   t.strictSame(
     (await render({ drill, prune, workloadIdentity })).objects,
@@ -492,6 +501,12 @@ t.test('misspelt and impossible values are refused, and the message names them',
     [
       { bundle: { enabled: true }, certificates: { secret: { name: 'etcd' } } },
       'bundle.enabled needs files of the node',
+    ],
+    [{ import: { enabled: true } }, 'with the layout aks-engine there is no default'],
+    [{ import: { enabled: true, directory: 'snapshots' } }, "at '/import/directory'"],
+    [
+      { import: { enabled: true, directory: '/snapshots' }, certificates: { secret: { name: 'etcd' } } },
+      'import.enabled needs files of the node',
     ],
     [{ clusters: [{ name: 'a' }, { name: 'a', existingSecret: 'x' }] }, 'Two clusters are named a.'],
     [{ clusters: [{ name: 'a' }, { name: 'b' }] }, 'The clusters a and b use the same Secret for backup'],

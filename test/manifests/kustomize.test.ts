@@ -23,8 +23,9 @@ import { mustRun, temporaryFolder } from '../support/process.ts';
 
 const ROOT = join(MANIFESTS, '..');
 /** The pages that explain the manifests. */
-const [README = '', DOC = '', CONFIGURATION = ''] = ['README.md', 'docs/kubernetes.md', 'docs/configuration.md'].map(
-  (page) => readFileSync(join(ROOT, page), 'utf8'),
+const PAGES = ['README.md', 'docs/kubernetes.md', 'docs/configuration.md', 'docs/k3s-rke2.md'];
+const [README = '', DOC = '', CONFIGURATION = '', RANCHER = ''] = PAGES.map((page) =>
+  readFileSync(join(ROOT, page), 'utf8'),
 );
 const RESTORES = ['aks-engine', 'kubeadm'] as const;
 const OVERLAYS = ['aks-engine', 'kubeadm', 'k3s', 'rke2'];
@@ -453,9 +454,11 @@ t.test('a restore on each node, as its instructions say', COMPLETE, async (t) =>
   }
 });
 
-t.test('the kustomizations of docs/kubernetes.md build', COMPLETE, async (t) => {
-  const texts = [...DOC.matchAll(/```yaml\n([^`]*kind: Kustomization\n[^`]*)```/g)].map(([, text = '']) => text);
-  t.equal(texts.length, 2);
+t.test('the kustomizations of the docs build', COMPLETE, async (t) => {
+  const texts = [...(DOC + RANCHER).matchAll(/```yaml\n([^`]*kind: Kustomization\n[^`]*)```/g)].map(
+    ([, text = '']) => text,
+  );
+  t.equal(texts.length, 3);
   for (const text of texts) {
     const local = text.replaceAll(/https:\/\/\S+?\/\/manifests\/(\S+)\?ref=v\S+/g, 'MANIFESTS/$1');
     t.notMatch(local, /https:/);
@@ -551,9 +554,9 @@ async function buildAll(): Promise<Built[]> {
   return Promise.all([...plain.map(async ({ dir }) => build(dir)), ...complete, ...restores]);
 }
 
-/** The components with the keys are those of one overlay each. */
+/** Components with a directory for each overlay. */
 function isOf(overlay: string, component: string): boolean {
-  return !component.startsWith('components/bundle/') || component.endsWith(`/${overlay}`);
+  return !/^components\/(bundle|import)\//.test(component) || component.endsWith(`/${overlay}`);
 }
 
 function built(name: string): Built {

@@ -42,7 +42,7 @@ The clusters as a JSON list: the settings of each merged over those of the relea
 the end of the names of its CronJobs. If none is listed, one cluster without a name.
 */}}
 {{- define "etcd-snapshot.clusters" -}}
-{{- $shared := pick .Values "existingSecret" "layout" "certificates" "schedule" "intervalHours" "timeout" "suspend" "env" "resources" "encryption" "signatures" "bundle" "drill" "prune" -}}
+{{- $shared := pick .Values "existingSecret" "layout" "certificates" "schedule" "intervalHours" "timeout" "suspend" "env" "resources" "encryption" "signatures" "bundle" "import" "drill" "prune" -}}
 {{- $layouts := include "etcd-snapshot.layouts" . | fromYaml -}}
 {{- $clusters := list -}}
 {{- $names := dict -}}
@@ -54,6 +54,14 @@ the end of the names of its CronJobs. If none is listed, one cluster without a n
   {{- $_ := set $cluster "layout" (get $layouts $cluster.layout) -}}
   {{- if and $cluster.bundle.enabled $cluster.certificates.secret -}}
     {{- fail "bundle.enabled needs files of the node: it cannot be combined with certificates.secret." -}}
+  {{- end -}}
+  {{- if $cluster.import.enabled -}}
+    {{- if $cluster.certificates.secret -}}
+      {{- fail "import.enabled needs files of the node: it cannot be combined with certificates.secret." -}}
+    {{- end -}}
+    {{- if not ($cluster.import.directory | default $cluster.layout.snapshots) -}}
+      {{- fail (printf "import.enabled needs import.directory: with the layout %s there is no default." $cluster.layout.name) -}}
+    {{- end -}}
   {{- end -}}
   {{- $_ := set $cluster "suffix" (printf "-%s" .name | trimSuffix "-") -}}
   {{- if hasKey $names .name -}}{{- fail (printf "Two clusters are named %s." .name) -}}{{- end -}}

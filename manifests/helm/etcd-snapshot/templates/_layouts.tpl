@@ -1,7 +1,7 @@
 {{/*
 Where installers keep etcd's client certificate (src/etcd/tls.ts finds it there by itself), and which nodes have it. All but the
 first mount three files and not their directory, which also contains the keys of etcd's certificate authorities. `keys` is what
-`bundle.enabled` mounts, and `capabilities` what it needs to read them.
+`bundle.enabled` mounts, `capabilities` what it needs to read them, and `snapshots` what `import.enabled` mounts.
 */}}
 {{- define "etcd-snapshot.layouts" -}}
 aks-engine:
@@ -21,6 +21,7 @@ kubeadm:
   {{- include "etcd-snapshot.controlPlane" . | nindent 2 }}
 k3s:
   name: k3s
+  snapshots: /var/lib/rancher/k3s/server/db/snapshots
   keys:
     keys-cred: { path: /var/lib/rancher/k3s/server/cred, type: Directory }
     keys-tls: { path: /var/lib/rancher/k3s/server/tls, type: Directory }
@@ -32,6 +33,7 @@ k3s:
   {{- include "etcd-snapshot.rancherServers" . | nindent 2 }}
 rke2:
   name: rke2
+  snapshots: /var/lib/rancher/rke2/server/db/snapshots
   keys:
     keys-cred: { path: /var/lib/rancher/rke2/server/cred, type: Directory }
     keys-manifests: { path: /var/lib/rancher/rke2/agent/pod-manifests, type: Directory }
