@@ -1,7 +1,7 @@
 // Writes the tables of docs/ that come from the code. Without --write it only compares.
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { GLOBAL_OPTIONS, type Options } from '../src/command-options.ts';
+import { GLOBAL_OPTIONS, type Options, placeholder } from '../src/command-options.ts';
 import { type Command, COMMANDS } from '../src/command-table.ts';
 import { VARIABLES } from '../src/config/variables.ts';
 import { METRICS } from '../src/monitoring/metrics.ts';
@@ -53,8 +53,8 @@ function optionRows(options: Options): string[] {
     '| option | meaning |',
     '| --- | --- |',
     ...Object.entries(options).map(
-      ([name, { short, value, help }]) =>
-        `| ${short === undefined ? '' : `\`-${short}\`, `}\`--${name}${value === undefined ? '' : ` ${value}`}\` | ${help} |`,
+      ([name, option]) =>
+        `| ${option.short === undefined ? '' : `\`-${option.short}\`, `}\`--${name}${placeholder(option)}\` | ${option.help} |`,
     ),
   ];
 }

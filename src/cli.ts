@@ -1,5 +1,5 @@
 import { parseArgs } from 'node:util';
-import { GLOBAL_OPTIONS, type Options } from './command-options.ts';
+import { GLOBAL_OPTIONS, type Options, placeholder } from './command-options.ts';
 import { type Command, COMMANDS, EXIT_CODES } from './command-table.ts';
 import type { Arguments, Context, Outcome } from './commands/command.ts';
 import type { Needs } from './config/config.ts';
@@ -34,7 +34,8 @@ const EVERY_OPTION: Options = Object.assign(
 type Token = Exclude<ReturnType<typeof scan>['tokens'][number], { readonly kind: 'option-terminator' }>;
 
 /** @throws UsageError */
-export function parseCommandLine(words: readonly string[]): CommandLine {
+export function parseCommandLine(given: readonly string[]): CommandLine {
+  const words = withValues(given);
   const { tokens: all, positionals } = scan(words);
   const tokens = all.filter((token) => token.kind !== 'option-terminator');
   const asksHelp = positionals[0] === 'help';
@@ -75,6 +76,15 @@ function assertOnce(tokens: readonly Token[], options: Options): void {
     }
     given.add(token.name);
   }
+}
+
+/** Node's parser knows no options whose value can be omitted: they get the one that they mean then. */
+function withValues(words: readonly string[]): string[] {
+  const end = words.includes('--') ? words.indexOf('--') : words.length;
+  return words.map((word, index) => {
+    const option = index < end && word.startsWith('--') ? EVERY_OPTION[word.slice(2)] : undefined;
+    return option?.alone === undefined ? word : `${word}=${option.alone}`;
+  });
 }
 
 /** What is on the command line, whichever command it is for. */
@@ -238,9 +248,9 @@ export function commandHelp(name: string, { operands, about, options = {}, examp
 }
 
 function optionRows(options: Options): [string, string][] {
-  return Object.entries(options).map(([name, { short, value, help }]) => [
-    `${short === undefined ? '' : `-${short}, `}--${name}${value === undefined ? '' : ` ${value}`}`,
-    help,
+  return Object.entries(options).map(([name, option]) => [
+    `${option.short === undefined ? '' : `-${option.short}, `}--${name}${placeholder(option)}`,
+    option.help,
   ]);
 }
 

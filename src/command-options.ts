@@ -7,10 +7,18 @@ interface Option {
   readonly multiple?: boolean;
   /** Placeholder of its value, such as `FILE`. */
   readonly value?: string;
+  /** Its value where it is given without one: then another value needs `=`. */
+  readonly alone?: string;
   readonly help: string;
 }
 
 export type Options = Readonly<Record<string, Option>>;
+
+/** What follows the name of an option in the help: ` FILE`, or `[=90d]` where the value can be omitted. */
+export function placeholder({ value, alone }: Option): string {
+  if (value === undefined) return '';
+  return alone === undefined ? ` ${value}` : `[=${value}]`;
+}
 
 export const GLOBAL_OPTIONS = {
   json: { type: 'boolean', help: 'print the result, or the error, as JSON on stdout' },
@@ -60,4 +68,8 @@ export const NEWEST = {
 /** Wherever snapshots in the container are read or removed. */
 export const FROM_COPY = {
   'from-copy': { type: 'boolean', help: 'use the second place (SNAPSHOT_COPY_…) instead of the first' },
+} as const;
+
+export const KEEP_NOTE = {
+  note: { type: 'string', value: 'TEXT', help: 'why it is kept, in at most 200 characters: list and prune show it' },
 } as const;

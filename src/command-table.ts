@@ -1,9 +1,19 @@
-import { ENCRYPTION_CONFIG, FROM_COPY, IDENTITY, NEWEST, type Options, SKIP_HASH_CHECK } from './command-options.ts';
+import {
+  ENCRYPTION_CONFIG,
+  FROM_COPY,
+  IDENTITY,
+  KEEP_NOTE,
+  NEWEST,
+  type Options,
+  SKIP_HASH_CHECK,
+} from './command-options.ts';
 import type { Arguments, Context, Outcome } from './commands/command.ts';
 import type { Needs } from './config/config.ts';
 import { ExitCode } from './errors.ts';
 import { IMPORT } from './import-command.ts';
+import { KEEP, RELEASE } from './mark-commands.ts';
 import { BROWSE_OPTIONS, EXTRACT_OPTIONS, INSPECT_OPTIONS } from './object-options.ts';
+import { UNTIL_RELEASED } from './retention/mark-snapshot.ts';
 import { RESTORE_OPTIONS } from './restore-options.ts';
 import { isFileName } from './snapshot/operand-name.ts';
 
@@ -64,7 +74,16 @@ export const COMMANDS: Readonly<Record<string, Command>> = {
     summary: 'take, verify and store a snapshot, apply retention (default)',
     about:
       'Streams a snapshot from a healthy member, verifies every page while it streams, stores the snapshot in the container, reads it back and applies retention. It becomes visible in the container only after it is verified. A failed run deletes nothing.',
-    examples: ['backup', 'backup --env-file secrets.env --json'],
+    options: {
+      keep: {
+        type: 'string',
+        value: '90d',
+        alone: UNTIL_RELEASED,
+        help: 'keep the snapshot, whatever the retention rules say, until it is released, or for a time or until a date as with keep --until',
+      },
+      ...KEEP_NOTE,
+    },
+    examples: ['backup', 'backup --env-file secrets.env --json', 'backup --keep=90d --note "before 1.36"'],
     exitCodes: [incomplete, etcd, verification, storage],
   },
   list: {
@@ -98,6 +117,8 @@ export const COMMANDS: Readonly<Record<string, Command>> = {
     examples: ['prune --dry-run'],
     exitCodes: [incomplete, storage],
   },
+  keep: KEEP,
+  release: RELEASE,
   verify: {
     load: async () => (await import('./commands/verify.ts')).verify,
     needs: needsOfReading,

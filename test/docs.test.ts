@@ -68,7 +68,7 @@ t.test('every etcd-snapshot command is understood', (t) => {
   for (const { name, text } of pages) {
     for (const code of codeOf(text)) {
       const [, line = ''] = /(?:^|[;&|] *|=\S+ |\/bin\/)etcd-snapshot((?: [^#|;&]*)?)/.exec(code) ?? [];
-      const words = line.trim().split(/\s+/);
+      const words = [...line.matchAll(/(?:"[^"]*"|\S)+/g)].map(([word]) => word.replaceAll('"', ''));
       // Without a command: a name such as that of the function, or the general form.
       if (/^$|^\(|^\[/.test(words[0] ?? '')) continue;
       t.doesNotThrow(() => parseCommandLine(words[0] === 'help' ? ['help', 'backup'] : words), `${name}: ${code}`);

@@ -8,6 +8,7 @@ import { CLOCK_SKEW_MS, isRecorded, isSame, type Recorded, type StoredIdentity }
 import type { StoredBlob } from '../store/catalogue.ts';
 import type { BlobStore } from '../store/store.ts';
 import { humanAge } from '../text.ts';
+import type { Marking } from './mark-backup.ts';
 import type { ReadBack } from './read-back.ts';
 import { recoveryOf } from './recovery.ts';
 import type { StreamedSnapshot } from './stream-from-member.ts';
@@ -26,11 +27,13 @@ interface NewSnapshot extends StoredIdentity, Pick<StreamedSnapshot, 'upload' | 
   /** By the clock of this host. */
   readonly committedAt: Date;
   readonly bundle: BundleResult | undefined;
+  /** Undefined where none was asked for. */
+  readonly marking: Marking | undefined;
 }
 
 /**
  * Compares a new snapshot with the earlier ones and, if there is no anomaly, applies retention. After a read-back that was
- * not permitted, or without a complete bundle where one is configured, nothing is deleted.
+ * not permitted, or without the bundle or the mark that were asked for, nothing is deleted.
  */
 export async function finishBackup(
   store: BlobStore,
@@ -41,6 +44,9 @@ export async function finishBackup(
   log: Log,
 ): Promise<PostBackupResult> {
   const { name } = fresh;
+  if (fresh.marking !== undefined && 'problem' in fresh.marking) {
+    return notListed(fresh.anomalies, 'held', fresh.marking.problem);
+  }
   if (readBack.refusal !== undefined) return notListed(fresh.anomalies, 'held', readBack.refusal);
   const state = readBack.state === 'done' ? 'stored and read back' : 'stored';
   const backup = `The backup ${name} is ${state}, but`;

@@ -1,6 +1,8 @@
 import type { BundleResult } from '../bundle/store-bundle.ts';
 import { retentionJson } from '../retention/apply.ts';
+import { keptJson } from '../snapshot/marks.ts';
 import type { SnapshotRecord } from '../snapshot/record.ts';
+import type { Marking } from './mark-backup.ts';
 import type { PostBackupResult } from './finish.ts';
 import type { ReadBack } from './read-back.ts';
 import type { StreamedSnapshot } from './stream-from-member.ts';
@@ -20,6 +22,8 @@ interface DoneBackup extends Pick<PostBackupResult, 'retention' | 'anomalies'> {
   readonly findings: readonly string[];
   /** Undefined where none is configured. */
   readonly bundle: BundleResult | undefined;
+  /** Undefined where none was asked for. */
+  readonly marking: Marking | undefined;
 }
 
 /** The result of a backup for `--json` (docs/json.md). */
@@ -55,6 +59,7 @@ export function backupJson(done: DoneBackup): object {
     spilledBytes: streamed.spilledBytes,
     findings: done.findings,
     ...(done.bundle && { bundle: bundleJson(done.bundle) }),
+    ...(done.marking && { kept: 'kept' in done.marking ? keptJson(done.marking.kept) : null }),
   };
 }
 

@@ -1,30 +1,38 @@
 import { finishBackup } from '../backup/finish.ts';
 import { findFreeName, findPrevious, makeRecord } from '../backup/make-record.ts';
+import { markBackup } from '../backup/mark-backup.ts';
 import { backupJson } from '../backup/outcome.ts';
 import { readBackStored } from '../backup/read-back.ts';
 import { streamFromFirstValidMember } from '../backup/stream-from-member.ts';
 import type { Bundling } from '../bundle/store-bundle.ts';
 import type { Config } from '../config/config.ts';
+import { UsageError } from '../errors.ts';
 import { connectAll } from '../etcd/connection.ts';
 import { chooseMembers } from '../etcd/select-member.ts';
 import { Warnings } from '../log.ts';
 import { backupMetrics } from '../monitoring/metrics.ts';
 import { Stopwatch } from '../progress.ts';
+import type { KeepRequest } from '../retention/mark-snapshot.ts';
 import type { Sealing } from '../sealed/sealing.ts';
 import { blobSizeOf } from '../snapshot/record.ts';
 import { humanSeconds, humanSize, statusTable } from '../text.ts';
-import { type Context, openStore, type Outcome } from './command.ts';
+import { type Arguments, type Context, openStore, type Outcome } from './command.ts';
+import { readKeepRequest } from './keep-options.ts';
 
 /**
  * The whole job: choose a member, stream its snapshot through the verifier into staged blocks, commit what passed, read back
  * what was stored, compare it with the earlier snapshots, apply retention. A step that cannot keep its promise throws, and
  * no later step happens.
  */
-export async function backup(context: Context): Promise<Outcome & { readonly name: string }> {
+export async function backup(
+  context: Context,
+  { options }: Pick<Arguments, 'options'> = { options: {} },
+): Promise<Outcome & { readonly name: string }> {
   const { config, log, signal, signatures, startProgress, version } = context;
   const keyId = signatures?.signingKeyId;
   const watch = new Stopwatch();
   const warnings = new Warnings(log);
+  const keep = readKeep(options);
 
   const sealing = await prepareSealing(config.sealing, warnings);
   const bundling = await prepareBundling(config.bundle, sealing, warnings);
@@ -54,13 +62,14 @@ export async function backup(context: Context): Promise<Outcome & { readonly nam
   if (readBack.state === 'done') log.info('read back stored snapshot: the sha256 matches', { name });
   if (readBack.state === 'off') log.warn('stored snapshot is not read back (SNAPSHOT_READ_BACK=off)', { name });
 
-  const finishing = finishBackup(store, stored, readBack, config.retention, warnings, log);
+  const marking = keep && (await watch.time('mark', markBackup(store, name, keep, log)));
+  const finishing = finishBackup(store, { ...stored, marking }, readBack, config.retention, warnings, log);
   const { retention, anomalies, recovery, partialFailure } = await watch.time('retention', finishing);
 
   const durationsMs = watch.durations();
   const done = {
     ...{ name, container: store.containerName, streamed, record, readBack, retention, anomalies, durationsMs },
-    ...{ bundle, keyId },
+    ...{ bundle, keyId, marking },
   };
   const success = `Backup ${name} uploaded successfully!`;
   const table = statusTable(facts);
@@ -84,6 +93,13 @@ export async function backup(context: Context): Promise<Outcome & { readonly nam
     recovery,
     ...(partialFailure && { partialFailure }),
   };
+}
+
+/** @throws UsageError */
+function readKeep({ keep, note }: Arguments['options']): KeepRequest | undefined {
+  if (keep !== undefined) return readKeepRequest('--keep', keep, note);
+  if (note === undefined) return undefined;
+  throw new UsageError('--note is given without --keep.', 'Add --keep: a note belongs to a snapshot that is kept.');
 }
 
 /** Only a run that seals loads the code for it. @throws UsageError for recipients that are not valid */

@@ -2,6 +2,7 @@ import { Warnings } from '../log.ts';
 import { warnAboutCatalogue } from '../retention/apply.ts';
 import { type Decision, planRetention, type RetentionPlan } from '../retention/retention-plan.ts';
 import { CLOCK_SKEW_MS, isRecorded, withoutTheirBundle } from '../snapshot/inventory.ts';
+import { keptJson, keptText } from '../snapshot/marks.ts';
 import { fileSizeOf } from '../snapshot/record.ts';
 import { signatureText } from '../snapshot/signature-state.ts';
 import type { StoredBlob } from '../store/catalogue.ts';
@@ -24,6 +25,7 @@ export async function list(context: Context): Promise<Outcome> {
           ...recipients(plan),
           ...bundles(plan),
           ...signers(plan, context.signatures),
+          ...marks(plan),
           ...explanations(plan),
           verdict(plan),
         ].join('\n');
@@ -75,6 +77,13 @@ function signers({ decisions }: RetentionPlan<StoredBlob>, signatures: Context['
   return countEach(texts);
 }
 
+/** Which snapshots are kept by a mark. */
+function marks({ decisions }: RetentionPlan<StoredBlob>): string[] {
+  return decisions.flatMap(({ snapshot: { name, kept } }) =>
+    kept === undefined ? [] : [paragraph(printable(`${name} is ${keptText(kept)}`))],
+  );
+}
+
 function countEach(texts: readonly string[]): string[] {
   return [...Map.groupBy(texts, (text) => text)].map(([text, { length }]) => `${text}: ${counted(length, 'snapshot')}`);
 }
@@ -91,7 +100,7 @@ function verdict({ decisions, own, isOff, anomalies }: RetentionPlan<StoredBlob>
 }
 
 function entry({ snapshot, keep, reasons }: Decision<StoredBlob>, isOff: boolean): object {
-  const { name, size, storedAt, takenAt, record, signature, problem, bundle } = snapshot;
+  const { name, size, storedAt, takenAt, record, signature, problem, bundle, kept } = snapshot;
   return {
     name,
     size: record === undefined ? size : fileSizeOf(record),
@@ -102,6 +111,7 @@ function entry({ snapshot, keep, reasons }: Decision<StoredBlob>, isOff: boolean
     ...(signature === undefined ? {} : { signature }),
     ...(problem === undefined ? {} : { problem }),
     ...(record?.bundleSha256 !== undefined && { bundle: bundle ? { name: bundle.name, size: bundle.size } : null }),
+    ...(kept && { kept: keptJson(kept) }),
     retention: isOff ? null : { keep, reasons },
   };
 }

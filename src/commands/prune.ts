@@ -1,5 +1,5 @@
-import type { WorkerError } from '../errors.ts';
-import { Warnings } from '../log.ts';
+import { StorageError, type WorkerError } from '../errors.ts';
+import { type Log, Warnings } from '../log.ts';
 import {
   applyRetention,
   held,
@@ -9,7 +9,9 @@ import {
   warnAboutCatalogue,
 } from '../retention/apply.ts';
 import { planRetention, type RetentionPlan } from '../retention/retention-plan.ts';
-import type { StoredBlob } from '../store/catalogue.ts';
+import { obsoleteMarks } from '../snapshot/marks.ts';
+import type { Listing, StoredBlob } from '../store/catalogue.ts';
+import type { BlobStore } from '../store/store.ts';
 import { alignColumns, counted } from '../text.ts';
 import { type Arguments, type Context, openStore, type Outcome } from './command.ts';
 import { ageText, explanations } from './list.ts';
@@ -24,10 +26,12 @@ export async function prune(context: Context, { options }: Arguments): Promise<O
   const warnings = new Warnings(log);
   const now = new Date();
 
-  const plan = planRetention(await store.list(), { rules, previousClusterIds: [...previousClusterIds, ...named] }, now);
+  const listing = await store.listAll();
+  const plan = planRetention(listing.blobs, { rules, previousClusterIds: [...previousClusterIds, ...named] }, now);
   warnAboutCatalogue(plan, warnings, now);
   const dryRun = options['dry-run'] === true;
   const retention = await applyRetention(store, plan, { dryRun, warnings, log });
+  const removedMarks = retention.state === 'applied' ? await removeMarks(store, listing, log) : [];
   const partialFailure = partialFailureOf(plan, retention);
   const summary = verdict(retention, plan, dryRun);
   return {
@@ -37,11 +41,27 @@ export async function prune(context: Context, { options }: Arguments): Promise<O
       container: store.containerName,
       clusterId: plan.current?.record.clusterId ?? null,
       ...retentionJson(retention),
+      removedMarks,
       anomalies: plan.anomalies,
       findings: warnings.sentences,
     },
     ...(partialFailure && { partialFailure, isDryRun: dryRun }),
   };
+}
+
+/** Removes the marks that decide nothing any more, as far as the identity and policies permit it. @returns their names */
+async function removeMarks(store: BlobStore, { blobs, events, time }: Listing, log: Log): Promise<string[]> {
+  const removed: string[] = [];
+  try {
+    for (const { name, etag } of obsoleteMarks(blobs, events, store.markRules(time))) {
+      if ((await store.remove(name, etag)) === undefined) removed.push(name);
+    }
+  } catch (error) {
+    if (!(error instanceof StorageError)) throw error;
+    log.debug('marks are not removed', { reason: error.message });
+  }
+  if (removed.length > 0) log.info('removed marks that decide nothing any more', { names: removed });
+  return removed;
 }
 
 /** The cluster is shown only where there are several. */

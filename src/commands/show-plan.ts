@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import { link, open, unlink } from 'node:fs/promises';
 import { dirname } from 'node:path';
-import { UsageError } from '../errors.ts';
+import { StorageError, UsageError } from '../errors.ts';
 import { onDisk, statOf, sync } from '../files.ts';
 import { inferLayout, namedLayout } from '../installer-layouts.ts';
 import { Warnings } from '../log.ts';
@@ -10,8 +10,11 @@ import { readMemberConfig } from '../restore/member-config.ts';
 import { assertDirectory, makePlan, type Plan, readPlan } from '../restore/plan.ts';
 import { stepsOf } from '../restore/runbooks.ts';
 import { WorkPlace } from '../restore/target-directory.ts';
-import { humanSize, printable } from '../text.ts';
-import type { Arguments, Context, Outcome } from './command.ts';
+import type { Kept } from '../snapshot/inventory.ts';
+import { keptText } from '../snapshot/marks.ts';
+import type { SnapshotSource } from '../snapshot/source.ts';
+import { afterColon, humanSize, printable } from '../text.ts';
+import { type Arguments, type Context, openStore, type Outcome } from './command.ts';
 import { openNamedOrNewest, readVerified } from './snapshot-operand.ts';
 
 interface PlanOptions {
@@ -76,11 +79,27 @@ export async function showPlan(context: Context, args: Arguments): Promise<Outco
     await writePlan(output, planJson(plan, file));
     context.log.info('plan written', { file: output, digest: plan.digest });
   }
-  return outcomeOf(plan, file);
+  return outcomeOf(plan, file, await keptNow(context, source, warnings));
 }
 
-function outcomeOf(plan: Plan, file: string): Outcome {
-  return { text: planText(plan, file), json: planJson(plan, file) };
+/** The note on a stored snapshot. A plan does not depend on it. */
+async function keptNow(
+  context: Context,
+  { name, etag }: SnapshotSource,
+  warnings: Warnings,
+): Promise<Kept | undefined> {
+  if (etag === undefined) return undefined;
+  try {
+    return (await (await openStore(context)).readMarks())(name);
+  } catch (error) {
+    if (!(error instanceof StorageError)) throw error;
+    warnings.add(`Whether the snapshot is marked as kept is not known: ${afterColon(error.message)}`, error.hint);
+    return undefined;
+  }
+}
+
+function outcomeOf(plan: Plan, file: string, kept?: Kept): Outcome {
+  return { text: planText(plan, file, kept), json: planJson(plan, file) };
 }
 
 /** The document of `restore --plan --json`, which `--from-plan` reads. */
@@ -89,7 +108,7 @@ export function planJson({ digest, ...content }: Plan, file: string): object {
 }
 
 /** The plan for people: what is the same on all members, and the steps. */
-export function planText(plan: Plan, file: string): string {
+export function planText(plan: Plan, file: string, kept?: Kept): string {
   const { snapshot, initialCluster, initialClusterToken, dataDir, configFile, members, leftOut, digest } = plan;
   const { size, takenAt, revision, etcdVersion } = snapshot;
   const own = members.filter((member) => member.dataDir !== undefined && member.dataDir !== dataDir);
@@ -97,6 +116,7 @@ export function planText(plan: Plan, file: string): string {
   const rows = [
     ['snapshot', snapshot.name],
     ['', `${humanSize(size)}, taken ${takenAt}, revision ${revision}, etcd ${printable(etcdVersion)}`],
+    ...(kept === undefined ? [] : [['', keptText(kept)]]),
     ['sha256', snapshot.sha256],
     ['layout', plan.layout],
     ['members', members.map(({ name }) => name).join(', ')],

@@ -155,3 +155,8 @@ export function keptText({ until, note }: Kept): string {
   const limit = until === undefined ? '' : ` until ${until.toISOString().slice(0, 10)}`;
   return `kept${limit}${note === undefined ? '' : `: ${note}`}`;
 }
+
+/** The same in results as JSON. */
+export function keptJson({ until, note }: Kept): object {
+  return { until: until?.toISOString() ?? null, note: note ?? null };
+}

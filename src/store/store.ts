@@ -13,6 +13,7 @@ import { download } from './download.ts';
 import { drillEvent, type DrillNote, lastDrillOf } from './drill-notes.ts';
 import { codeOf, isMissing, serverTimeOf } from './errors.ts';
 import { type EventKind, eventName, type ListedEvents, listEvents, type NewEvent, writeEvent } from './events.ts';
+import { setLegalHold } from './legal-hold.ts';
 import { type Deadlines, DEADLINES, isGone, Requests } from './requests.ts';
 import type { Checksums, PlaceOptions } from './upload-options.ts';
 import { UploadRate } from './upload-rate.ts';
@@ -261,6 +262,12 @@ export class BlobStore {
       return obstacle;
     }
   }
+
+  /** Sets or removes Azure's legal hold on a blob. @throws StorageError that says which permission or setting is missing */
+  async setLegalHold(name: string, isHeld: boolean): Promise<void> {
+    return setLegalHold(this.#container.getBlobClient(name), isHeld, this.#requests);
+  }
+
   async #propertiesOf(name: string, doing: string): Promise<BlobGetPropertiesResponse> {
     const blob = this.#container.getBlobClient(name);
     return this.#requests.send(doing, (abortSignal) => blob.getProperties({ abortSignal }));

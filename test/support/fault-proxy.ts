@@ -37,6 +37,8 @@ export type Fault =
   | { readonly stallAfter: number }
   /** The bodies of all such requests and answers together pass no faster than this, as on one line. */
   | { readonly bytesPerSecond: number }
+  /** The clock of the service is ahead by this. */
+  | { readonly aheadMs: number }
   | { readonly status: number; readonly code?: string; readonly retryAfter?: number };
 
 export interface Seen {
@@ -169,6 +171,9 @@ async function readTls({ server }: Authority): Promise<Tls> {
 }
 
 function spoiledHeaders({ headers }: IncomingMessage, fault: Fault): IncomingMessage['headers'] {
+  if (typeof fault === 'object' && 'aheadMs' in fault) {
+    return { ...headers, date: new Date(Date.parse(headers.date ?? '') + fault.aheadMs).toUTCString() };
+  }
   const range = /^bytes (\d+)-\d+\/(\d+)$/.exec(headers['content-range'] ?? '');
   if (range === null) return headers;
   const [first, total] = [Number(range[1]), Number(range[2])];
