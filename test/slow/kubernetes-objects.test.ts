@@ -1,17 +1,17 @@
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { createInterface } from 'node:readline';
 import t, { type Test } from 'tap';
 import { encryptionKeysIn } from '../../src/bundle/encryption-config.ts';
 import { parseJson } from '../../src/objects/json-text.ts';
 import { isObject, type Json, type JsonObject, textAt } from '../../src/objects/object-values.ts';
 import { type ApiServer, apiPath, TABLE, type Table } from '../support/api-server.ts';
+import { startBrowse } from '../support/browse-server.ts';
 import { findJudge } from '../support/judges.ts';
 import { withoutNullTimes } from '../support/object-fixtures.ts';
 import { mustRun, temporaryFolder } from '../support/process.ts';
 import { allObjects, encryptionConfig, kubectl, startWithObjects } from '../support/stored-objects.ts';
 import { until } from '../support/until.ts';
-import { MAIN, runWorker, startWorker } from '../support/worker.ts';
+import { MAIN, runWorker } from '../support/worker.ts';
 
 const skip =
   findJudge('kubernetes-node') === undefined && 'there is no kubernetes-node here (test/tools/build-kubernetes.sh)';
@@ -56,7 +56,7 @@ t.test('a deleted namespace comes back with kubectl, and stays', { skip }, async
   }
   t.equal(keys.length, 4);
 
-  await compareTables(t, api, ['browse', file, '--encryption-config', config]);
+  await compareTables(t, api, [file, '--encryption-config', config]);
 
   const target = join(dir, 'shop');
   const extracted = await runWorker(['extract', file, '-n', 'shop', '-o', target], {});
@@ -82,13 +82,8 @@ t.test('a deleted namespace comes back with kubectl, and stays', { skip }, async
 
 /** The columns of `browse` and of the API server. Ages are not compared: those of `browse` are of the time of the snapshot. */
 async function compareTables(t: Test, api: ApiServer, browse: readonly string[]): Promise<void> {
-  const worker = startWorker([...browse, '--port', '0'], { SNAPSHOT_LOG_FORMAT: 'json' });
+  const { worker, url } = await startBrowse(...browse);
   t.teardown(() => worker.kill());
-  let url: string | undefined;
-  for await (const line of createInterface(worker.stderr!)) {
-    ({ url } = JSON.parse(line) as { url?: string });
-    if (url !== undefined) break;
-  }
   let compared = 0;
   for (const resource of await api.resources()) {
     const path = `${apiPath(resource.groupVersion)}/${resource.name}`;

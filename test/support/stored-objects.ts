@@ -67,12 +67,7 @@ export async function startWithObjects(dir: string): Promise<{ etcd: EtcdCluster
   try {
     await api.startControllers(dir);
     await kubectl(api, 'apply', '--filename', join(OBJECTS, 'shop.yaml'));
-    const widget = JSON.stringify(WIDGET).replace('"big":1', '"big":9007199254740993');
-    await until(async () => {
-      const { status, body } = await api.send('POST', '/apis/example.com/v1/namespaces/shop/widgets', widget);
-      if (status === 422) throw new Error(body);
-      return status === 201;
-    });
+    await createWidget(api);
     await until(async () => {
       const list = JSON.parse((await api.get('/api/v1/namespaces/shop/pods')) ?? '{}') as { items: unknown[] };
       return list.items.length >= 4;
@@ -83,6 +78,16 @@ export async function startWithObjects(dir: string): Promise<{ etcd: EtcdCluster
     await etcd.stop();
     throw error;
   }
+}
+
+/** As soon as the API server knows the type. */
+export async function createWidget(api: ApiServer): Promise<void> {
+  const widget = JSON.stringify(WIDGET).replace('"big":1', '"big":9007199254740993');
+  await until(async () => {
+    const { status, body } = await api.send('POST', '/apis/example.com/v1/namespaces/shop/widgets', widget);
+    if (status === 422) throw new Error(body);
+    return status === 201;
+  });
 }
 
 export async function kubectl(api: ApiServer, ...args: readonly string[]): Promise<string> {

@@ -1,0 +1,68 @@
+import { join } from 'node:path';
+import t from 'tap';
+import { startBrowse } from '../support/browse-server.ts';
+import { EtcdCluster, findEtcd } from '../support/etcd.ts';
+import { temporaryFolder } from '../support/process.ts';
+
+const dir = temporaryFolder('browse-memory');
+const tools = findEtcd().at(-1);
+if (tools === undefined) throw new Error('no etcd');
+const etcd = await EtcdCluster.start({ tools, dir: join(dir, 'etcd') });
+t.teardown(async () => etcd.stop());
+const base64 = (text: string): string => Buffer.from(text).toString('base64');
+const put = async (namespace: string, name: string, size: number): Promise<void> => {
+  const object = {
+    apiVersion: 'v1',
+    kind: 'ConfigMap',
+    metadata: { name, namespace },
+    data: { text: 'x'.repeat(size) },
+  };
+  await etcd.gateway('/v3/kv/put', {
+    key: base64(`/registry/configmaps/${namespace}/${name}`),
+    value: base64(JSON.stringify(object)),
+  });
+};
+const names = (prefix: string, count: number): string[] =>
+  Array.from({ length: count }, (_, number) => `${prefix}-${String(number).padStart(2, '0')}`);
+// More than the 24 MB that are read at once: in one namespace, and in all of them.
+for (const name of names('large', 30)) await put('large', name, 1_000_000);
+for (const namespace of names('small', 8)) for (const name of names('map', 4)) await put(namespace, name, 500_000);
+await etcd.etcdctl('del', '/registry/configmaps/large/large-07');
+await etcd.etcdctl('snapshot', 'save', join(dir, 'snapshot.db'));
+const { worker, url } = await startBrowse(join(dir, 'snapshot.db'));
+t.teardown(() => worker.kill());
+
+interface List {
+  readonly metadata: { readonly continue?: string };
+  readonly items: { readonly metadata: { readonly name: string; readonly namespace: string } }[];
+}
+
+async function list(path: string): Promise<string[]> {
+  const found: string[] = [];
+  for (let token = ''; ;) {
+    const answer = await fetch(`${url}${path}${token}`);
+    const { metadata, items } = (await answer.json()) as List;
+    found.push(...items.map(({ metadata: { namespace, name } }) => `${namespace}/${name}`));
+    if (metadata.continue === undefined) return found;
+    token = `&continue=${metadata.continue}`;
+  }
+}
+
+const LARGE = names('large/large', 30).filter((name) => !name.endsWith('07'));
+const SMALL = names('small', 8).flatMap((namespace) => names(`${namespace}/map`, 4));
+
+t.test('lists that are larger than what is kept in memory', async (t) => {
+  const path = '/api/v1/namespaces/large/configmaps?limit=';
+  t.strictSame(await list(`${path}0`), LARGE);
+  t.strictSame(await list(`${path}7`), LARGE);
+  t.strictSame(await list('/api/v1/configmaps?limit=0'), [...LARGE, ...SMALL]);
+  t.strictSame(await list('/api/v1/configmaps?limit=10'), [...LARGE, ...SMALL]);
+});
+
+t.test('single objects, and several requests at the same time', async (t) => {
+  const get = async (path: string): Promise<number> => (await fetch(`${url}/api/v1/namespaces/${path}`)).status;
+  t.equal(await get('large/configmaps/large-29'), 200);
+  t.equal(await get('large/configmaps/large-07'), 404);
+  const paths = SMALL.map((name) => name.replace('/', '/configmaps/'));
+  t.strictSame(new Set(await Promise.all(paths.map(get))), new Set([200]));
+});
