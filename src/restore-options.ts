@@ -56,6 +56,10 @@ export const RESTORE_OPTIONS = {
     type: 'boolean',
     help: 'with --download: write the snapshot itself, decrypted and decompressed, not the sealed bytes as they are stored',
   },
+  rehydrate: {
+    type: 'boolean',
+    help: 'make a snapshot in the archive tier readable again, which takes hours; run the command again later to continue',
+  },
   restored: { type: 'string', value: 'DIR', help: 'with --swap: the restored data (default: DIR/restored)' },
   ...IDENTITY,
   ...ENCRYPTION_CONFIG,

@@ -22,6 +22,7 @@ const OPTIONS = new Set([
   'from-plan',
   'taken-before',
   'cluster-id',
+  'rehydrate',
   'open',
   'identity',
 ]);

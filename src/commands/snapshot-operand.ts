@@ -18,6 +18,7 @@ import type { BlobStore } from '../store/store.ts';
 import { printable } from '../text.ts';
 import { parseTime, TIME_HINT } from '../time.ts';
 import { type Arguments, type Context, openStore } from './command.ts';
+import { ensureOnline } from './rehydrate.ts';
 
 /** The file or stored snapshot that an operand names. @throws WorkerError (no such snapshot), StorageError */
 export async function openSource(
@@ -73,6 +74,20 @@ export async function loadIdentities(
  * @throws WorkerError (no such snapshot), StorageError, UsageError
  */
 export async function openNamedOrNewest(
+  context: Context,
+  operand: string | undefined,
+  options: Arguments['options'],
+  store?: BlobStore,
+): Promise<SnapshotSource> {
+  const source = await choose(context, operand, options, store);
+  const isStored = source.etag !== undefined;
+  if (isStored && options['rehydrate'] === true) {
+    await ensureOnline(store ?? (await openStore(context)), source, context.log);
+  }
+  return source;
+}
+
+async function choose(
   context: Context,
   operand: string | undefined,
   options: Arguments['options'],

@@ -38,6 +38,8 @@ function fits(metadata: readonly (readonly [string, string])[]): boolean {
 export interface StoredBlob extends CataloguedBlob {
   /** From the record, or else from a name of our pattern. */
   readonly takenAt: Date | undefined;
+  /** In the archive tier it cannot be read; `rehydrating` = it is being moved to another one. */
+  readonly archive?: 'archived' | 'rehydrating';
 }
 
 /**
@@ -63,7 +65,13 @@ export function storedBlob(
     ...(record !== undefined && (checked ?? { signature: claimedSignature(fields) })),
     ...(isBundleName(state.name) && typeof uploadId === 'string' && { bundleOf: uploadId }),
     ...('leaseStatus' in properties && properties.leaseStatus === 'locked' && { isLeased: true }),
+    ...('accessTier' in properties && properties.accessTier === 'Archive' && { archive: archiveState(properties) }),
   };
+}
+
+function archiveState(properties: object): 'archived' | 'rehydrating' {
+  const { archiveStatus } = properties as { readonly archiveStatus?: unknown };
+  return archiveStatus === undefined ? 'archived' : 'rehydrating';
 }
 
 /** The name of a blob in the container, as its record is signed with it. */

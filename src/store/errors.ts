@@ -156,6 +156,11 @@ const ERRORS = {
       'Account {account} does not exist at {host}.',
       'Check SNAPSHOT_AZURE_ACCOUNT_NAME and the endpoint.',
     ],
+    [
+      /^BlobArchived$/,
+      'The blob is in the archive tier, and cannot be read (failed while {doing}).',
+      'Run `etcd-snapshot restore` with --rehydrate and the name of the snapshot: it makes the snapshot readable again, which can take hours.',
+    ],
     [/^BlobNotFound$/, 'The blob does not exist.', 'Run `etcd-snapshot list` to see the snapshots.'],
     [/^ConditionNotMet$/, 'The blob was changed by another process while {doing}.', 'Run the command again.'],
     [

@@ -244,6 +244,20 @@ export class BlobStore {
     return download(this.#container.getBlobClient(name), { etag, size, from }, this.#requests, this.#signal);
   }
 
+  /** Starts to move a blob from the archive tier to the hot one, which can take hours. @throws StorageError */
+  async rehydrate(name: string): Promise<void> {
+    const blob = this.#container.getBlobClient(name);
+    const options = { rehydratePriority: 'High' } as const;
+    try {
+      await this.#requests.send(`starting the rehydration of ${name}`, async (abortSignal) =>
+        blob.setAccessTier('Hot', { ...options, abortSignal }),
+      );
+    } catch (error) {
+      // Another run has started it.
+      if (codeOf(error) !== 'BlobBeingRehydrated') throw error;
+    }
+  }
+
   /**
    * Deletes a blob unless it has another etag by now; one that is already gone is a success.
    * @returns why it stays although the identity has the right to delete; undefined when it is gone
