@@ -49,15 +49,13 @@ interface Imported extends Pick<Description, 'sha256' | 'revision' | 'clusterId'
 export async function importFiles(context: Context, { operands, options }: Arguments): Promise<Outcome> {
   const { config, log } = context;
   const warnings = new Warnings(log);
-  const [given, ...others] = readClusterIds(options['cluster-id']);
+  const [given] = readClusterIds(options['cluster-id']);
   if (given === undefined && config.etcd === undefined) {
     throw new UsageError(
       'A snapshot file does not say which cluster it belongs to, and no cluster was given.',
       'Give --cluster-id HEX, or set SNAPSHOT_ETCD_ENDPOINTS if the cluster runs.',
     );
   }
-  if (others.length > 0)
-    throw new UsageError('--cluster-id was given twice.', 'Import the files of each cluster alone.');
   const files = await findFiles(operands, readTakenAt(options['taken-at']), new Date());
   if (files.length === 0) warnings.add(`There is no snapshot file in ${printable(operands.join(', '))}.`);
   const sealing = await prepareSealing(config.sealing, warnings);

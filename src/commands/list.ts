@@ -24,6 +24,7 @@ export async function list(context: Context): Promise<Outcome> {
           '',
           ...recipients(plan),
           ...bundles(plan),
+          ...imports(plan),
           ...signers(plan, context.signatures),
           ...marks(plan),
           ...explanations(plan),
@@ -67,6 +68,12 @@ function recipients({ decisions }: RetentionPlan<StoredBlob>): string[] {
 function bundles({ own }: RetentionPlan<StoredBlob>): string[] {
   const { length } = own.filter(({ bundle }) => bundle !== undefined);
   return length === 0 ? [] : [`with a bundle: ${counted(length, 'snapshot')}`];
+}
+
+/** How many come from files of other programs, where any does. */
+function imports({ own }: RetentionPlan<StoredBlob>): string[] {
+  const { length } = own.filter(({ record }) => record.imported !== undefined);
+  return length === 0 ? [] : [`imported from files: ${counted(length, 'snapshot')}`];
 }
 
 /** Who signed the snapshots that count, where any is signed or keys are configured; of the others, `explanations` says it. */

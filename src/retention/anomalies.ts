@@ -17,7 +17,8 @@ export function findAnomalies(
   previousClusterIds: readonly string[],
 ): string[] {
   const newestFirst = earlier.toSorted((a, b) => b.takenAt.getTime() - a.takenAt.getTime());
-  const previous = newestFirst.find(({ clusterId }) => clusterId === current.clusterId);
+  const own = newestFirst.filter(({ clusterId }) => clusterId === current.clusterId);
+  const [previous] = own;
   const [other] = newestFirst;
   if (previous === undefined) {
     if (other === undefined || previousClusterIds.includes(other.clusterId)) return [];
@@ -28,7 +29,9 @@ export function findAnomalies(
     ];
   }
   const anomalies: string[] = [];
-  if (areOthers(current.members, previous.members)) {
+  // The members of an imported file can be unknown.
+  const before = own.find(({ members }) => members.length > 0)?.members ?? [];
+  if (areOthers(current.members, before)) {
     anomalies.push('all members have new names under the same ids, as in a rebuilt cluster');
   }
   if (current.revision < previous.revision) {

@@ -12,6 +12,7 @@ import {
   type Recorded,
 } from '../snapshot/inventory.ts';
 import { keptText } from '../snapshot/marks.ts';
+import type { SnapshotRecord } from '../snapshot/record.ts';
 import { signatureText } from '../snapshot/signature-state.ts';
 import { formOf } from '../snapshot/snapshot-name.ts';
 import { areOthers, findAnomalies } from './anomalies.ts';
@@ -185,11 +186,13 @@ function ofFormerCluster<T extends CataloguedBlob>(
   const ordered = fresh === undefined ? own : [fresh, ...own.filter((snapshot) => snapshot !== fresh)];
   const sameId = ordered.filter(({ record }) => record.clusterId === clusterId);
   let lowest: Recorded<T> | undefined;
-  const border = sameId.findIndex((snapshot, index) => {
-    const { members } = sameId[index - 1]?.record ?? snapshot.record;
-    if (areOthers(members, snapshot.record.members)) return true;
+  let newerMembers: SnapshotRecord['members'] = [];
+  const border = sameId.findIndex((snapshot) => {
+    const { members, imported } = snapshot.record;
+    if (areOthers(newerMembers, members)) return true;
+    if (members.length > 0) newerMembers = members;
     // Its date comes from the name or the time of a file, which can be wrong.
-    if (snapshot.record.imported !== undefined) return false;
+    if (imported !== undefined) return false;
     if (lowest !== undefined && isHigherBefore(snapshot, lowest)) return true;
     if (lowest === undefined || snapshot.record.revision < lowest.record.revision) lowest = snapshot;
     return false;

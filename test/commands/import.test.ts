@@ -125,8 +125,10 @@ t.test('an old snapshot is neither the newest nor an anomaly, and is verified, d
     (await runCommand(['restore', stored, '--name', 'm1', '--data-dir', restored, '--force'], variables)).code,
     0,
   );
-  const lists = await runCommand(['inspect', stored], variables);
-  t.match(lists.stdout, `imported from on-demand-server1-${UNIX}.zip`);
+  t.match((await runCommand(['list'], variables)).stdout, 'imported from files: 1 snapshot');
+  t.match((await runCommand(['restore', stored, '--plan', '--layout', 'kubeadm', '--force'], variables)).stdout, 'm1');
+  const shown = await runCommand(['inspect', stored], variables);
+  t.match(shown.stdout, `imported from on-demand-server1-${UNIX}.zip`);
 });
 
 t.test('signed, compressed and encrypted like backups', async (t) => {
@@ -156,6 +158,17 @@ t.test('signed, compressed and encrypted like backups', async (t) => {
     .downloadToFile(stored);
   const again = await jsonOf<Result>(['import', stored, ...OF_FIXTURE, '--identity', key], variables);
   t.match(again.skipped, [{ name: imported[0]?.name }], 'an encrypted file is opened');
+  const rewrap = [
+    'rewrap',
+    imported[0]?.name ?? '',
+    '--recipients',
+    (await writeIdentity(join(dir, 'new.txt'))).recipient,
+  ];
+  await jsonOf([...rewrap, '--identity', key], variables);
+  t.match(await jsonOf<Listed[]>(['list'], variables), [
+    { record: true, imported: 'etcd-20260102030405.db' },
+    { record: true, imported: 'etcd-20260102030405.db' },
+  ]);
   const compressed = { ...apart('compressed'), SNAPSHOT_COMPRESSION: 'zstd' };
   await jsonOf<Result>(['import', files, ...OF_FIXTURE], compressed);
   t.match(await jsonOf<Listed[]>(['list'], compressed), [{ record: true }]);
@@ -258,4 +271,6 @@ t.test('a file that does not say for certain who its members are, from a hostile
   const [listed] = await jsonOf<Listed[]>(['list'], apart('hostile'));
   t.match(listed, { record: true, members: [], imported: '?tcd??[2J$(reboot)-1767323045' });
   t.equal(listed?.memberId, undefined, 'nothing is guessed');
+  const plan = await runCommand(['restore', listed?.name ?? '', '--plan', '--layout', 'kubeadm'], apart('hostile'));
+  t.equal(plan.stdout.match(/left out/g)?.length, 2, 'as for the file itself');
 });

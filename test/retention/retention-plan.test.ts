@@ -291,6 +291,8 @@ t.test('a former cluster with the same id: what it left stays, and counts for no
     const { record, ...rest } = at(ago, revision, ['a', 'b'], 0);
     return { ...rest, record: { ...record, imported: 'etcd-snapshot-m1' } as SnapshotRecord };
   };
+  const between = [at(HOUR, 30, ['x', 'y']), at(2 * HOUR, 20, []), at(3 * HOUR, 10), at(4 * HOUR, 5)];
+  t.strictSame(ids(between), ['20'], 'other names, with unknown members between them');
   const filled = [at(HOUR, 30), imported(2 * HOUR, 20), at(3 * HOUR, 10), imported(4 * HOUR, 5)];
   t.strictSame(ids(filled), ['10', '20', '5'].toSorted(), 'old snapshots that were imported later');
   const misdated = [at(HOUR, 30), imported(2 * HOUR, 5), at(3 * HOUR, 20), at(4 * HOUR, 10)];
