@@ -92,10 +92,12 @@ export class ObjectIndex {
 
   /** Undefined where it is no object of Kubernetes. @throws UnreadableValue */
   #typeOf(entry: KeyEntry): ObjectType | undefined {
+    const seen = this.#knownBy(typeMark(entry.value));
+    if (seen !== undefined) return seen;
     const value = plainValue(entry, this.#keys);
     const mark = typeMark(value);
-    const known = mark === undefined ? undefined : this.#known.get(mark);
-    if (known?.isNamespaced !== undefined && known.kind !== DEFINITION) return known;
+    const known = this.#knownBy(mark);
+    if (known !== undefined) return known;
     const stored = decode(value);
     if (stored === undefined) return undefined;
     const object = withServedVersion(stored);
@@ -105,6 +107,12 @@ export class ObjectIndex {
     if (identity !== undefined) type.isNamespaced ??= identity.namespace !== '';
     if (type.kind === DEFINITION) this.#define(entry, object);
     return type;
+  }
+
+  /** A type of which nothing more is to be found in its objects. */
+  #knownBy(mark: string | undefined): ObjectType | undefined {
+    const type = mark === undefined ? undefined : this.#known.get(mark);
+    return type?.isNamespaced === undefined || type.kind === DEFINITION ? undefined : type;
   }
 
   #typeIn(object: JsonObject): ObjectType {

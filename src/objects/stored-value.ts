@@ -50,15 +50,17 @@ export function plainValue({ key, value }: Pick<StoredValue, 'key' | 'value'>, k
 }
 
 /** How the API server begins an object in JSON. */
-const JSON_TYPE = /^\{"apiVersion":"[^"\\]*","kind":"[^"\\]*"/;
+const JSON_TYPE = /^\{"(?:apiVersion":"[^"\\]*","kind|kind":"[^"\\]*","apiVersion)":"[^"\\]*"/;
 
 /** Bytes that have the type, where it is at the beginning. */
 const MAX_TYPE = 300;
 
 /** The first bytes of a value that say its type, as a latin1 string: equal ones are of equal types. Undefined where they do not say it. */
 export function typeMark(value: Buffer): string | undefined {
+  if (value[0] === JSON_MARK[0]) return JSON_TYPE.exec(value.toString('latin1', 0, MAX_TYPE))?.[0];
+  // Made of millions of values: no part of them is compared as a buffer.
+  if (!PROTOBUF_MARK.every((byte, at) => value[at] === byte)) return undefined;
   const start = PROTOBUF_MARK.length;
-  if (!startsWith(value, PROTOBUF_MARK)) return JSON_TYPE.exec(value.toString('latin1', 0, MAX_TYPE))?.[0];
   const size = value[start + 1] ?? MAX_TYPE;
   return value[start] === TYPE_TAG && size < 128 ? value.toString('latin1', 0, start + 2 + size) : undefined;
 }
