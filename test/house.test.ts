@@ -41,6 +41,7 @@ const LAYERS = [
     'snapshot/signature-state.ts',
     'snapshot/inventory.ts',
     'snapshot/marks.ts',
+    'snapshot/failure-marks.ts',
     'snapshot/keys.ts',
     'snapshot/encrypted-secrets.ts',
   ],

@@ -1,6 +1,6 @@
-import { randomBytes } from 'node:crypto';
+import { failuresIn } from '../snapshot/failure-marks.ts';
 import { type CataloguedBlob, type ClusterIds, momentOf, newestFirst, type Recorded } from '../snapshot/inventory.ts';
-import type { NewEvent, StoredEvent } from '../store/events.ts';
+import type { StoredEvent } from '../store/events.ts';
 import { counted, humanAge } from '../text.ts';
 
 /** Distances between snapshots from which the usual one is computed. */
@@ -8,15 +8,6 @@ const LAST = 20;
 
 /** The usual distance with fewer than three snapshots. */
 const DAY_MS = 24 * 3_600_000;
-
-const FAILED = 'failed';
-
-/** The event that a backup leaves where it failed, so that a later one can report the recovery. */
-export function failureEvent(at: Date, exitCode: number): NewEvent {
-  const fields = { at: at.toISOString(), what: FAILED, exitcode: String(exitCode) };
-  const id = `${FAILED}-${fields.at.replaceAll(':', '-')}-${randomBytes(4).toString('hex')}`;
-  return { kind: 'mark', id, fields, body: { at, what: FAILED, exitCode } };
-}
 
 /**
  * Whether a new snapshot ends a time of failures, or a gap of more than twice the usual distance.
@@ -36,9 +27,7 @@ export function recoveryOf(
     .filter(({ name }) => name !== fresh.name);
   const [previous] = earlier;
   // Both times are of the service.
-  const failures = events
-    .filter(({ kind, fields }) => kind === 'mark' && fields['what'] === FAILED)
-    .filter(({ storedAt }) => previous === undefined || storedAt > previous.storedAt);
+  const failures = failuresIn(events).filter(({ storedAt }) => previous === undefined || storedAt > previous.storedAt);
   const age = previous === undefined ? 0 : momentOf(fresh) - momentOf(previous);
   if (failures.length === 0 && age <= 2 * usualDistance(earlier.map(momentOf))) return undefined;
   const failed = failures.length === 0 ? '' : `${counted(failures.length, 'run')} failed before it`;

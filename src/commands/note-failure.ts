@@ -1,5 +1,5 @@
-import { failureEvent } from '../backup/recovery.ts';
 import { messageOf } from '../errors.ts';
+import { failureMark } from '../snapshot/failure-marks.ts';
 import { DEADLINES } from '../store/requests.ts';
 import type { Context } from './command.ts';
 
@@ -16,7 +16,7 @@ export async function noteFailure(
   try {
     const { BlobStore } = await import('../store/store.ts');
     const store = await BlobStore.open(config.storage, signal, log, { signatures, deadlines: SHORT });
-    await store.addEvent(failureEvent(new Date(), exitCode));
+    await store.addEvent(failureMark(new Date(), exitCode));
   } catch (error) {
     log.debug('the failure was not noted in the container', { cause: messageOf(error) });
   }

@@ -9,6 +9,7 @@ import {
   warnAboutCatalogue,
 } from '../retention/apply.ts';
 import { planRetention, type RetentionPlan } from '../retention/retention-plan.ts';
+import { obsoleteFailures } from '../snapshot/failure-marks.ts';
 import { obsoleteMarks } from '../snapshot/marks.ts';
 import type { Listing, StoredBlob } from '../store/catalogue.ts';
 import type { BlobStore } from '../store/store.ts';
@@ -53,7 +54,8 @@ export async function prune(context: Context, { options }: Arguments): Promise<O
 async function removeMarks(store: BlobStore, { blobs, events, time }: Listing, log: Log): Promise<string[]> {
   const removed: string[] = [];
   try {
-    for (const { name, etag } of obsoleteMarks(blobs, events, store.markRules(time))) {
+    const obsolete = [...obsoleteMarks(blobs, events, store.markRules(time)), ...obsoleteFailures(events, time)];
+    for (const { name, etag } of obsolete) {
       if ((await store.remove(name, etag)) === undefined) removed.push(name);
     }
   } catch (error) {

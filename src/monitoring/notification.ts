@@ -39,16 +39,14 @@ export function notificationBody(
   format: NotificationFormat,
   mask: (text: string) => string,
 ): string {
-  const lines = linesOf(notification);
-  const documents: Readonly<Record<NotificationFormat, () => object>> = {
-    json: () => notification,
-    slack: () => ({ text: lines.map(slackText).join('\n'), mrkdwn: false }),
-    teams: () => teamsCard(lines),
-  };
-  return maskedJson(documents[format](), mask);
+  if (format === 'json') return maskedJson(notification, mask);
+  // Masked before anything is escaped.
+  const lines = linesOf(notification).map((line) => printable(mask(line)));
+  if (format === 'teams') return JSON.stringify(teamsCard(lines));
+  return JSON.stringify({ text: lines.map(slackText).join('\n'), mrkdwn: false });
 }
 
-/** For people, the title first. Control characters and the like are made visible. */
+/** For people, the title first. */
 function linesOf({ status, command, exitCode, container, clusterId, message, hint }: Notification): string[] {
   const title = `etcd ${command} ${status}: ${container ?? 'unknown container'}`;
   return [
@@ -56,7 +54,7 @@ function linesOf({ status, command, exitCode, container, clusterId, message, hin
     message,
     ...(hint === null ? [] : [hint]),
     ...(clusterId === null ? [] : [`Cluster id: ${clusterId}`]),
-  ].map(printable);
+  ];
 }
 
 /** Slack reads links and mentions between angle brackets (docs.slack.dev: formatting message text). */

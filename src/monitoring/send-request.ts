@@ -1,5 +1,4 @@
-import type { Agent } from 'node:http';
-import { Agent as PlainAgent, request as requestPlain } from 'node:http';
+import { type Agent, Agent as PlainAgent, request as requestPlain } from 'node:http';
 import { Agent as TlsAgent, request as requestTls } from 'node:https';
 import { proxyOf } from '../config/azure.ts';
 import type { Environment } from '../config/environment.ts';
@@ -25,7 +24,10 @@ export interface SendFailure {
 /** How many characters of a refusal are shown. */
 const MAX_EXCERPT = 200;
 
-/** Sends one request, once, and follows no redirect: only the configured host gets a secret. Returns why it failed; undefined = it did not. */
+/**
+ * Sends one request, once. No redirect is followed: only the configured host gets a secret.
+ * @returns why it failed; undefined = it did not
+ */
 export async function sendRequest(
   url: URL,
   { body, headers = {}, ...options }: Message,

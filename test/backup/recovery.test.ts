@@ -1,5 +1,6 @@
 import t from 'tap';
-import { failureEvent, recoveryOf } from '../../src/backup/recovery.ts';
+import { recoveryOf } from '../../src/backup/recovery.ts';
+import { failureMark, obsoleteFailures } from '../../src/snapshot/failure-marks.ts';
 import type { CataloguedBlob, Recorded } from '../../src/snapshot/inventory.ts';
 import { RECORD } from '../support/store.ts';
 import { nameOf } from '../support/catalogue.ts';
@@ -15,7 +16,7 @@ function snapshot(hours: number, clusterId = 'c1'): Recorded<CataloguedBlob> {
 
 function failure(hours: number): { kind: 'mark'; fields: Readonly<Record<string, string>>; storedAt: Date } {
   const storedAt = new Date(NOW - hours * 3_600_000);
-  return { kind: 'mark', fields: failureEvent(storedAt, 10).fields, storedAt };
+  return { kind: 'mark', fields: failureMark(storedAt, 10).fields, storedAt };
 }
 
 function recovery(hours: readonly number[], failures: readonly number[], previousClusterIds: string[] = []) {
@@ -53,5 +54,12 @@ t.test('snapshots of other clusters do not count, except for its own earlier ids
     recoveryOf(fresh, blobs, [], { previousClusterIds }, new Date(NOW));
   t.equal(of([]), undefined);
   t.equal(of(['c0']), 'The previous snapshot is 4d older.');
+  t.end();
+});
+
+t.test('marks of failures are of use for 90 days', (t) => {
+  const [old, recent] = [failure(91 * 24), failure(89 * 24)];
+  t.strictSame(obsoleteFailures([old, recent, { ...old, fields: {} }], new Date(NOW)), [old]);
+  t.strictSame(obsoleteFailures([old], undefined), [], 'without the time of the service');
   t.end();
 });
