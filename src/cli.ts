@@ -168,7 +168,7 @@ function parse(
 /** @throws UsageError for a wrong number of arguments */
 function assertOperands(command: string, wanted: readonly string[], operands: readonly string[]): void {
   const least = wanted.filter((operand) => !operand.startsWith('[')).length;
-  const most = wanted.at(-1)?.endsWith('...') === true ? Infinity : wanted.length;
+  const most = /\.\.\.\]?$/.test(wanted.at(-1) ?? '') ? Infinity : wanted.length;
   if (operands.length >= least && operands.length <= most) return;
   const [takes, given] = [wanted.join(' ') || 'no argument', operands.join(' ') || 'none'];
   throw new UsageError(`${command} takes ${takes}, but was given ${given}.`, `Run: etcd-snapshot help ${command}`);

@@ -73,3 +73,10 @@ export const FROM_COPY = {
 export const KEEP_NOTE = {
   note: { type: 'string', value: 'TEXT', help: 'why it is kept, in at most 200 characters: list and prune show it' },
 } as const;
+
+export const ALLOW_SAME_ACCOUNT = {
+  'allow-same-account': {
+    type: 'boolean',
+    help: 'allow a second place with the endpoint and the credential of the first',
+  },
+} as const;

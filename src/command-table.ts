@@ -1,4 +1,5 @@
 import {
+  ALLOW_SAME_ACCOUNT,
   ENCRYPTION_CONFIG,
   FROM_COPY,
   IDENTITY,
@@ -69,7 +70,10 @@ const { incomplete, etcd, verification, storage, noSuchSnapshot, unsafe } = Exit
 export const COMMANDS: Readonly<Record<string, Command>> = {
   backup: {
     load: async () => (await import('./commands/backup.ts')).backup,
-    needs: () => ({ etcd: true, storage: true, writes: true, readsBundle: true, reports: 'backup' }),
+    needs: ({ options }) => ({
+      ...{ etcd: true, storage: true, writes: true, readsBundle: true, reports: 'backup', copies: 'after backup' },
+      allowsSameAccount: options['allow-same-account'] === true,
+    }),
     operands: [],
     summary: 'take, verify and store a snapshot, apply retention (default)',
     about:
@@ -82,6 +86,7 @@ export const COMMANDS: Readonly<Record<string, Command>> = {
         help: 'keep the snapshot, whatever the retention rules say, until it is released, or for a time or until a date as with keep --until',
       },
       ...KEEP_NOTE,
+      ...ALLOW_SAME_ACCOUNT,
     },
     examples: ['backup', 'backup --env-file secrets.env --json', 'backup --keep=90d --note "before 1.36"'],
     exitCodes: [incomplete, etcd, verification, storage],
@@ -267,6 +272,20 @@ export const COMMANDS: Readonly<Record<string, Command>> = {
     examples: ['drill', 'drill --temp-dir /var/tmp', 'drill --taken-before 2026-01-02T03:00:00Z'],
     exitCodes: [etcd, verification, storage, noSuchSnapshot, unsafe],
   },
+  copy: {
+    load: async () => (await import('./commands/copy.ts')).copy,
+    needs: ({ options }) => ({
+      ...{ etcd: false, storage: true, copies: 'always', reports: 'copy', timeout: RESTORE_SECONDS },
+      allowsSameAccount: options['allow-same-account'] === true,
+    }),
+    operands: ['[NAME...]'],
+    summary: 'copy snapshots to a second place',
+    about:
+      'Copies the snapshots that the second place (SNAPSHOT_COPY_…) lacks, the newest first, with their bundles and records, and reads them back there. Bytes that do not match their record are not copied. Overwrites and deletes nothing. An interrupted run is continued by the next one.',
+    options: ALLOW_SAME_ACCOUNT,
+    examples: ['copy', 'copy kubernetes-etcd-snapshot_20260102_030405.db'],
+    exitCodes: [verification, storage, noSuchSnapshot],
+  },
   rewrap: {
     load: async () => (await import('./commands/rewrap.ts')).rewrap,
     needs: () => ({ etcd: false, storage: true, writes: true, timeout: RESTORE_SECONDS }),
@@ -306,9 +325,9 @@ export const EXIT_CODES: Readonly<Record<number, string>> = {
   0: 'done',
   1: 'unexpected error',
   2: 'usage or configuration error; nothing was done',
-  3: 'done, but incomplete: retention deleted nothing or not everything, the bundle lacks files, or values of a snapshot could not be read',
+  3: 'done, but incomplete: retention deleted nothing or not everything, the bundle lacks files, the second copy failed, or values of a snapshot could not be read',
   10: 'etcd cannot be reached, or refused the request',
-  11: 'the snapshot failed verification',
+  11: 'the snapshot failed verification, or its copy is not the same',
   12: 'storage cannot be reached, or refused the request',
   13: 'no such snapshot',
   20: 'the cluster is not healthy, or the step would be unsafe',

@@ -61,7 +61,7 @@ const LAYERS = [
     'retention/apply.ts',
     'retention/mark-snapshot.ts',
   ],
-  ['backup/', 'bundle/', 'doctor/', 'drill/', 'import/', 'objects/', 'replace/', 'restore/'],
+  ['backup/', 'bundle/', 'copy/', 'doctor/', 'drill/', 'import/', 'objects/', 'replace/', 'restore/'],
   ['commands/'],
   [
     ...['cli.ts', 'command-options.ts', 'command-table.ts'],
@@ -188,17 +188,25 @@ t.test('only a run that needs sealed snapshots, bundles or objects loads the cod
   for (const file of files) {
     const text = readFileSync(join(SRC, file), 'utf8');
     if (!/^(sealed|bundle)\//.test(file)) t.notMatch(text, /^(import|export) (?!type )[^;]*\/(sealed|bundle)\//m, file);
+    if (!/^(copy|commands\/copy|doctor)/.test(file))
+      t.notMatch(text, /^(import|export) (?!type )[^;]*\/copy\/copy/m, file);
     // Each command is a file that is loaded only when it runs.
     if (!/^(objects|commands)\//.test(file)) t.notMatch(text, /^(import|export) (?!type )[^;]*\/objects\//m, file);
   }
   t.end();
 });
 
-t.test('only the verifier issues the permit to store a snapshot', async (t) => {
-  const files = readdirSync(SRC, { recursive: true, encoding: 'utf8' }).filter((file) => file.endsWith('.ts'));
-  const issuers = files.filter((file) => /new VerifiedSnapshot\(/.test(readFileSync(join(SRC, file), 'utf8')));
-  t.strictSame(issuers, ['snapshot/verify/verifier.ts']);
-});
+t.test(
+  'only the verifier issues the permit to store a snapshot, and only a comparison with its record to copy one',
+  (t) => {
+    const files = readdirSync(SRC, { recursive: true, encoding: 'utf8' }).filter((file) => file.endsWith('.ts'));
+    const issuersOf = (permit: string): string[] =>
+      files.filter((file) => readFileSync(join(SRC, file), 'utf8').includes(`new ${permit}(`));
+    t.strictSame(issuersOf('VerifiedSnapshot'), ['snapshot/verify/verifier.ts']);
+    t.strictSame(issuersOf('MatchedBytes'), ['snapshot/record-match.ts']);
+    t.end();
+  },
+);
 
 t.test('the etcd versions that the tests run on', (t) => {
   const found = findEtcd().map(({ version }) => version);

@@ -5,8 +5,9 @@ import { backupJson } from '../backup/outcome.ts';
 import { readBackStored } from '../backup/read-back.ts';
 import { streamFromFirstValidMember } from '../backup/stream-from-member.ts';
 import type { Bundling } from '../bundle/store-bundle.ts';
+import type { CopyAfterBackup } from '../copy/copy-after-backup.ts';
 import type { Config } from '../config/config.ts';
-import { UsageError } from '../errors.ts';
+import { ExitCode, UsageError, type WorkerError } from '../errors.ts';
 import { connectAll } from '../etcd/connection.ts';
 import { chooseMembers } from '../etcd/select-member.ts';
 import { Warnings } from '../log.ts';
@@ -16,7 +17,8 @@ import type { KeepRequest } from '../retention/mark-snapshot.ts';
 import type { Sealing } from '../sealed/sealing.ts';
 import { blobSizeOf } from '../snapshot/record.ts';
 import { humanSeconds, humanSize, statusTable } from '../text.ts';
-import { type Arguments, type Context, openStore, type Outcome } from './command.ts';
+import type { BlobStore } from '../store/store.ts';
+import { type Arguments, type Context, openCopy, openStore, type Outcome } from './command.ts';
 import { readKeepRequest } from './keep-options.ts';
 
 /**
@@ -64,7 +66,12 @@ export async function backup(
 
   const marking = keep && (await watch.time('mark', markBackup(store, name, keep, log)));
   const finishing = finishBackup(store, { ...stored, marking }, readBack, config.retention, warnings, log);
-  const { retention, anomalies, recovery, partialFailure } = await watch.time('retention', finishing);
+  const { retention, anomalies, recovery, partialFailure: notFinished } = await watch.time('retention', finishing);
+  const copying = startCopy(context, store, name, warnings, notFinished);
+  const copied = copying && (await watch.time('copy', copying));
+  const notCopied = copied?.partialFailure;
+  if (notFinished !== undefined && notCopied !== undefined) warnings.add(notCopied.message, notCopied.hint);
+  const partialFailure = notFinished ?? notCopied;
 
   const durationsMs = watch.durations();
   const done = {
@@ -78,18 +85,21 @@ export async function backup(
   return {
     name,
     text: partialFailure === undefined ? `${table}\n${success}` : table,
-    json: backupJson({ ...done, ranks, findings: warnings.sentences }),
+    json: { ...backupJson({ ...done, ranks, findings: warnings.sentences }), ...(copied && { copy: copied.json }) },
     summary: `${success} ${humanSize(facts.size)}${asStored}, revision ${record.revision}, ${humanSeconds(durationsMs.total)}`,
-    measured: backupMetrics({
-      facts,
-      storedSize,
-      ...done,
-      isEncrypted: record.recipients !== undefined,
-      isSigned: keyId !== undefined,
-      isBundleComplete: bundle && bundle.problem === undefined,
-      isReadBack: readBack.state === 'done',
-      clientCertificateExpiresAt,
-    }),
+    measured: {
+      ...copied?.measured,
+      ...backupMetrics({
+        facts,
+        storedSize,
+        ...done,
+        isEncrypted: record.recipients !== undefined,
+        isSigned: keyId !== undefined,
+        isBundleComplete: bundle && bundle.problem === undefined,
+        isReadBack: readBack.state === 'done',
+        clientCertificateExpiresAt,
+      }),
+    },
     recovery,
     ...(partialFailure && { partialFailure }),
   };
@@ -118,4 +128,21 @@ async function prepareBundling(
   if (items === undefined || sealing === undefined) return undefined;
   const bundles = await import('../bundle/store-bundle.ts');
   return bundles.Bundling.prepare(items, sealing, warnings);
+}
+
+/** Only a run that copies loads the code for it. Where nothing is known of the stored blob, it is not copied. */
+function startCopy(
+  context: Context,
+  first: BlobStore,
+  name: string,
+  warnings: Warnings,
+  partialFailure: WorkerError | undefined,
+): Promise<CopyAfterBackup> | undefined {
+  if (context.config.copy === undefined) return undefined;
+  if (partialFailure !== undefined && partialFailure.exitCode !== ExitCode.incomplete) return undefined;
+  const copy = async (): Promise<CopyAfterBackup> => {
+    const { copyAfterBackup } = await import('../copy/copy-after-backup.ts');
+    return copyAfterBackup(first, async () => openCopy(context), name, { ...context, warnings });
+  };
+  return copy();
 }

@@ -1,4 +1,4 @@
-import type { Config } from '../config/config.ts';
+import type { Config, StorageConfig } from '../config/config.ts';
 import type { WorkerError } from '../errors.ts';
 import type { Log } from '../log.ts';
 import type { Samples } from '../monitoring/metrics.ts';
@@ -69,8 +69,17 @@ export async function prepareSignatures({ signatures }: Config, log: Log): Promi
 }
 
 /** The store of a command whose needs name storage. Loads Azure's SDK, which takes long, only here. */
-export async function openStore({ config, log, signal, signatures }: Context): Promise<BlobStore> {
-  if (config.storage === undefined) throw new Error('the command did not say that it needs storage');
+export async function openStore(context: Context): Promise<BlobStore> {
+  return openPlace(context.config.storage, context);
+}
+
+/** The second place of a command whose needs name it. */
+export async function openCopy(context: Context): Promise<BlobStore> {
+  return openPlace(context.config.copy, context);
+}
+
+async function openPlace(place: StorageConfig | undefined, { log, signal, signatures }: Context): Promise<BlobStore> {
+  if (place === undefined) throw new Error('the command did not say that it needs this place');
   const { BlobStore } = await import('../store/store.ts');
-  return BlobStore.open(config.storage, signal, log, { signatures });
+  return BlobStore.open(place, signal, log, { signatures });
 }

@@ -61,6 +61,15 @@ export const METRICS = {
     help: 'How long each phase of the last successful drill took.',
     label: 'phase',
   },
+  etcd_snapshot_copy_last_run_timestamp_seconds: { help: 'When the last run of `copy` ended, successfully or not.' },
+  etcd_snapshot_copy_last_run_exit_code: { help: 'Exit code of the last run of `copy`.' },
+  etcd_snapshot_copy_last_success_timestamp_seconds: { help: 'When a run of `copy` last copied everything.' },
+  etcd_snapshot_copy_missing: {
+    help: 'Snapshots that the second place lacked after the last run of `copy`, or the last backup that copies; NaN when that failed.',
+  },
+  etcd_snapshot_copy_lag_seconds: {
+    help: 'By how much the newest copy was older than the newest snapshot then; without any copy, the age of the oldest snapshot.',
+  },
   etcd_snapshot_build_info: {
     help: 'Version of the worker that pushed last; the value is always 1.',
     label: 'version',
@@ -127,6 +136,11 @@ export function drillMetrics(recoveryMs: number, durationsMs: Readonly<Record<st
   };
 }
 
+/** @param missing snapshots that the second place lacks; undefined, as the lag, where it could not be compared */
+export function copyMetrics(missing?: number, lagSeconds?: number): Samples {
+  return { etcd_snapshot_copy_missing: missing ?? NaN, etcd_snapshot_copy_lag_seconds: lagSeconds ?? NaN };
+}
+
 function phases(durationsMs: Readonly<Record<string, number>>): Record<string, number> {
   const entries = Object.entries(durationsMs).filter(([phase]) => phase !== 'total');
   return Object.fromEntries(entries.map(([phase, ms]) => [phase, ms / 1000]));
@@ -165,6 +179,8 @@ export function metricsOf(end: End): Samples {
     [`etcd_snapshot_${command}_last_run_exit_code`]: exitCode,
     etcd_snapshot_build_info: { [version]: 1 },
     ...(isSuccess(end) && { [`etcd_snapshot_${command}_last_success_timestamp_seconds`]: at, ...measured }),
+    // What the second place lacks is known also where something cannot be copied.
+    ...(command === 'copy' && measured),
     ...(command === 'backup' && exitCode === ExitCode.verification && { etcd_snapshot_backup_verification_ok: 0 }),
   };
 }

@@ -128,7 +128,14 @@ function problemOf(prefix: string, { name, size }: CataloguedBlob, record: Snaps
     return isElsewhere ? ELSEWHERE : 'its name does not match the time or the encoding in its record';
   }
   const expected = blobSizeOf(record);
-  return size === expected ? undefined : `it has ${size} bytes, but its record says ${expected}`;
+  return size === expected ? undefined : `it has ${size} bytes${OTHER_SIZE} ${expected}`;
+}
+
+const OTHER_SIZE = ', but its record says';
+
+/** Whether it is no snapshot because of its size. */
+export function hasOtherSize({ problem }: CataloguedBlob): boolean {
+  return problem?.includes(OTHER_SIZE) === true;
 }
 
 /**

@@ -99,22 +99,22 @@ export async function listEvents(
 /** Codes for a blob that is there already: an earlier try arrived, and its answer was lost. */
 const IS_THERE = new Set(['BlobAlreadyExists', 'UnauthorizedBlobOverwrite']);
 
-/** Stores an event. Needs no other right than to create blobs. @throws StorageError */
+/** Stores the blob of an event. Needs no other right than to create blobs. @throws StorageError */
 export async function writeEvent(
   container: ContainerClient,
-  prefix: string,
   requests: Requests,
-  event: NewEvent,
+  name: string,
+  body: Buffer,
+  fields: NewEvent['fields'],
 ): Promise<void> {
-  const body = Buffer.from(`${JSON.stringify(event.body)}\n`);
   const options = {
-    metadata: { ...event.fields },
+    metadata: { ...fields },
     blobHTTPHeaders: { blobContentType: 'application/json' },
     conditions: { ifNoneMatch: '*' },
   };
-  const blob = container.getBlockBlobClient(eventName(prefix, event));
+  const blob = container.getBlockBlobClient(name);
   try {
-    await requests.send(`storing ${blob.name}`, (abortSignal) =>
+    await requests.send(`storing ${name}`, (abortSignal) =>
       blob.upload(body, body.length, { ...options, abortSignal }),
     );
   } catch (error) {

@@ -219,9 +219,14 @@ export class BlobStore {
 
   /** Stores an event, signed where there is a key to sign with. @throws StorageError */
   async addEvent(event: NewEvent): Promise<void> {
-    const name = withoutPrefix(this.#prefix, eventName(this.#prefix, event));
-    const fields = this.#signatures?.sign(name, event.fields) ?? event.fields;
-    return writeEvent(this.#container, this.#prefix, this.#requests, { ...event, fields });
+    const name = eventName(this.#prefix, event);
+    const fields = this.#signatures?.sign(withoutPrefix(this.#prefix, name), event.fields) ?? event.fields;
+    return this.storeEvent(name, Buffer.from(`${JSON.stringify(event.body)}\n`), fields);
+  }
+
+  /** Stores an event as it is in another place, with the signature that it has there. @throws StorageError */
+  async storeEvent(name: string, body: Buffer, fields: NewEvent['fields']): Promise<void> {
+    return writeEvent(this.#container, this.#requests, name, body, fields);
   }
 
   /** Stores that a drill succeeded. @throws StorageError */

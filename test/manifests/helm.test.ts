@@ -127,6 +127,8 @@ t.test('what kustomize makes, the chart makes', { skip: skip || without('kubectl
   const prune = { enabled: true };
   t.strictSame((await render({ drill })).objects, await compose('drill'), 'drill');
   t.strictSame((await render({ prune })).objects, await compose('prune'), 'prune');
+  const copy = { enabled: true };
+  t.strictSame((await render({ copy })).objects, await compose('copy'), 'copy');
   const encryption = { recipientsConfigMap: 'etcd-snapshot-recipients' };
   const opening = { enabled: true, identitySecret: 'etcd-snapshot-identity' };
   t.strictSame(
@@ -139,8 +141,8 @@ t.test('what kustomize makes, the chart makes', { skip: skip || without('kubectl
     verificationKeysConfigMap: 'etcd-snapshot-verification-keys',
   };
   t.strictSame(
-    (await render({ drill, prune, signatures })).objects,
-    await compose('drill', 'prune', 'signatures'),
+    (await render({ copy, drill, prune, signatures })).objects,
+    await compose('copy', 'drill', 'prune', 'signatures'),
     'signatures',
   );
   const bundle = { enabled: true };
@@ -156,8 +158,8 @@ t.test('what kustomize makes, the chart makes', { skip: skip || without('kubectl
   }
   const workloadIdentity = { tenantId: TENANT, clientId: CLIENT, drillClientId: TENANT };
   t.strictSame(
-    (await render({ drill, prune, workloadIdentity })).objects,
-    await compose('drill', 'prune', 'workload-identity'),
+    (await render({ copy, drill, prune, workloadIdentity })).objects,
+    await compose('copy', 'drill', 'prune', 'workload-identity'),
     'workload identity',
   );
 });

@@ -173,6 +173,7 @@ const FINAL: Record<string, number[]> = {
   backup: [ExitCode.usage, ExitCode.incomplete, ExitCode.verification],
   drill: [ExitCode.usage, ExitCode.verification, ExitCode.noSuchSnapshot],
   prune: [ExitCode.usage, ExitCode.incomplete],
+  copy: [ExitCode.usage, ExitCode.verification],
   restore: [ExitCode.usage, ExitCode.verification, ExitCode.noSuchSnapshot, ExitCode.unsafe],
 };
 
@@ -248,7 +249,7 @@ t.test(
         t.strictSame([...new Set(found)].toSorted(), [...new Set(explained)].toSorted(), `${built.name}: ${name}`);
       }
       for (const { name, forbidden } of verdicts) {
-        if (/-(drill|prune)$/.test(name)) t.strictSame(forbidden, [], name);
+        if (/-(copy|drill|prune)$/.test(name)) t.strictSame(forbidden, [], name);
       }
     }
   },
@@ -375,7 +376,7 @@ t.test('workload identity: the settings are that credential, for each service ac
   const complete = built('overlays/kubeadm with all components');
   const { data } = parse(identityExample()) as { data: Record<string, string> };
   const works = worksOf(complete);
-  t.equal(works.length, 3);
+  t.equal(works.length, 4);
   for (const work of works) {
     const { job, pod, container } = work;
     const { storage } = configOf(work);
@@ -407,7 +408,7 @@ t.test('workload identity: the settings are that credential, for each service ac
   t.equal(
     new Set(works.map((work) => configOf(work).storage?.credential).map((credential) => JSON.stringify(credential)))
       .size,
-    3,
+    4,
   );
   t.end();
 });
@@ -575,13 +576,20 @@ function backupOf(each: Built): Work {
   return work;
 }
 
+/** What the Secret of the copy has in addition. */
+const SECOND_PLACE = {
+  SNAPSHOT_COPY_AZURE_ACCOUNT_NAME: 'secondbackups',
+  SNAPSHOT_COPY_AZURE_ACCOUNT_KEY: `${'k'.repeat(86)}==`,
+  SNAPSHOT_COPY_AZURE_CONTAINER_NAME: 'my-cluster',
+};
+
 /** What the worker makes of the command, the variables and the Secret of a container. */
 function configOf({ container: { args = [], env = [] } }: Work): Config {
   const own = Object.fromEntries(env.map(({ name, value = 'told-by-kubernetes' }) => [name, value]));
   const words = args.map((arg) => arg.replaceAll(/\$\((\w+)\)/g, (_, name: string) => own[name] ?? 'unknown'));
   // A mount is a directory that exists.
   const mounted = own['SNAPSHOT_SPOOL_DIR'] === undefined ? {} : { SNAPSHOT_SPOOL_DIR: temporaryFolder('mounted') };
-  return readConfig({ ...exampleSecret(), ...own, ...mounted }, parseCommandLine(words).needs);
+  return readConfig({ ...exampleSecret(), ...SECOND_PLACE, ...own, ...mounted }, parseCommandLine(words).needs);
 }
 
 /** Seconds between two runs that are nearest to each other. */

@@ -1,4 +1,4 @@
-{{/* These take a list: the root, and the component (backup, drill, prune). */}}
+{{/* These take a list: the root, and the component (backup, copy, drill, prune). */}}
 {{- define "etcd-snapshot.metadata" -}}
 {{- $root := index . 0 -}}
 {{- $helms := dict
@@ -42,7 +42,7 @@ The clusters as a JSON list: the settings of each merged over those of the relea
 the end of the names of its CronJobs. If none is listed, one cluster without a name.
 */}}
 {{- define "etcd-snapshot.clusters" -}}
-{{- $shared := pick .Values "existingSecret" "layout" "certificates" "schedule" "intervalHours" "timeout" "suspend" "env" "resources" "encryption" "signatures" "bundle" "import" "drill" "prune" -}}
+{{- $shared := pick .Values "existingSecret" "layout" "certificates" "schedule" "intervalHours" "timeout" "suspend" "env" "resources" "encryption" "signatures" "bundle" "import" "drill" "prune" "copy" -}}
 {{- $layouts := include "etcd-snapshot.layouts" . | fromYaml -}}
 {{- $clusters := list -}}
 {{- $names := dict -}}
@@ -69,15 +69,17 @@ the end of the names of its CronJobs. If none is listed, one cluster without a n
   {{- if and (not $cluster.schedule) (ge (add $cluster.timeout 150) (mul 3600 $cluster.intervalHours)) -}}
     {{- fail (printf "A timeout of %v s is too long for runs that are %v h apart, because the next run ends this one: use at most %v." $cluster.timeout $cluster.intervalHours (sub (mul 3600 $cluster.intervalHours) 151)) -}}
   {{- end -}}
+  {{- $copyPlace := pick $cluster.env "SNAPSHOT_COPY_AZURE_ACCOUNT_NAME" "SNAPSHOT_COPY_AZURE_BLOB_ENDPOINT" "SNAPSHOT_COPY_AZURE_CONTAINER_NAME" "SNAPSHOT_COPY_BLOB_PREFIX" -}}
   {{- $place := pick $cluster.env "SNAPSHOT_AZURE_ACCOUNT_NAME" "SNAPSHOT_AZURE_BLOB_ENDPOINT" "SNAPSHOT_AZURE_CONTAINER_NAME" "SNAPSHOT_BLOB_PREFIX" -}}
   {{- range $component, $secret := dict
       "backup" $cluster.existingSecret
       "drill" ($cluster.drill.enabled | ternary $cluster.drill.existingSecret "")
-      "prune" ($cluster.prune.enabled | ternary $cluster.prune.existingSecret "") -}}
+      "prune" ($cluster.prune.enabled | ternary $cluster.prune.existingSecret "")
+      "copy" ($cluster.copy.enabled | ternary $cluster.copy.existingSecret "") -}}
     {{- if $secret -}}
-      {{- $key := list $component $secret $place | toJson -}}
+      {{- $key := list $component $secret (eq $component "copy" | ternary $copyPlace $place) | toJson -}}
       {{- with get $places $key -}}
-        {{- fail (printf "The clusters %s and %s use the same Secret for %s, %s, and would store their snapshots in the same place: use another Secret, or set SNAPSHOT_AZURE_CONTAINER_NAME or SNAPSHOT_BLOB_PREFIX in the env of each." . $cluster.name $component $secret) -}}
+        {{- fail (printf "The clusters %s and %s use the same Secret for %s, %s, and would store their snapshots in the same place: use another Secret, or set SNAPSHOT_AZURE_CONTAINER_NAME or SNAPSHOT_BLOB_PREFIX in the env of each (for copy, those that begin with SNAPSHOT_COPY_)." . $cluster.name $component $secret) -}}
       {{- end -}}
       {{- $_ := set $places $key $cluster.name -}}
     {{- end -}}

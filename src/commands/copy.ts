@@ -1,0 +1,70 @@
+import { copyMissing, type CopyResult, failureOf } from '../copy/copy-missing.ts';
+import { ExitCode, UsageError, VerificationError, WorkerError } from '../errors.ts';
+import { Warnings } from '../log.ts';
+import { copyMetrics } from '../monitoring/metrics.ts';
+import { warnAboutCatalogue } from '../retention/apply.ts';
+import { planRetention } from '../retention/retention-plan.ts';
+import { isRecorded } from '../snapshot/inventory.ts';
+import { hintAboutMissing, isFileName } from '../snapshot/operand-name.ts';
+import type { StoredBlob } from '../store/catalogue.ts';
+import type { BlobStore } from '../store/store.ts';
+import { counted, humanAge, humanSize, printable } from '../text.ts';
+import { type Arguments, type Context, openCopy, openStore, type Outcome } from './command.ts';
+
+/** Copies the snapshots that the second place lacks, or those that are named. Deletes and overwrites nothing. */
+export async function copy(context: Context, { operands }: Arguments): Promise<Outcome> {
+  const { config, log, startProgress } = context;
+  const warnings = new Warnings(log);
+  const first = await openStore(context);
+  const second = await openCopy(context);
+  const listing = await first.listAll();
+  const now = new Date();
+  warnAboutCatalogue(planRetention(listing.blobs, config.retention, now), warnings, now);
+  const named = new Set<string>();
+  for (const operand of operands) named.add(await namedSnapshot(first, listing.blobs, operand));
+  const isWanted = (name: string): boolean => operands.length === 0 || named.has(name);
+  const result = await copyMissing({ first, second }, listing, isWanted, { startProgress, log, warnings });
+  const { copied, marks, present, disappeared, problems, missing, lagSeconds } = result;
+  const summary = summaryOf(result, second);
+  const failure = failureOf(result);
+  return {
+    text: [...copied.map(line), summary].join('\n'),
+    summary,
+    json: {
+      container: first.containerName,
+      copyContainer: second.containerName,
+      ...{ copied, marks, present, disappeared, problems, missing, lagSeconds, findings: warnings.sentences },
+    },
+    measured: copyMetrics(missing, lagSeconds),
+    ...(failure && { partialFailure: failure }),
+  };
+}
+
+/** @throws UsageError for a file; WorkerError (no such snapshot); VerificationError for a blob that is no snapshot */
+async function namedSnapshot(first: BlobStore, blobs: readonly StoredBlob[], operand: string): Promise<string> {
+  if (isFileName(operand)) {
+    throw new UsageError(`${printable(operand)} is a file.`, 'Give a snapshot that `etcd-snapshot list` shows.');
+  }
+  const found = blobs.find(({ name }) => name === operand || name === `${first.prefix}${operand}`);
+  if (found === undefined) {
+    throw new WorkerError(
+      ExitCode.noSuchSnapshot,
+      `There is no snapshot ${printable(operand)} in container ${first.containerName}.`,
+      `${await hintAboutMissing(first, operand)}. To see the snapshots, run: etcd-snapshot list`,
+    );
+  }
+  if (isRecorded(found)) return found.name;
+  throw new VerificationError(
+    `${printable(operand)} does not count as a snapshot: ${found.problem ?? 'it has no record'}.`,
+    'Use another snapshot. To see them, run: etcd-snapshot list',
+  );
+}
+
+function line({ name, size, bundle }: CopyResult['copied'][number]): string {
+  return `${printable(name)} was copied (${humanSize(size)}${bundle ? ', with its bundle' : ''}).`;
+}
+
+function summaryOf({ copied, present, missing, lagSeconds }: CopyResult, { containerName }: BlobStore): string {
+  const state = missing === 0 ? 'none is missing' : `${missing} missing, ${humanAge(lagSeconds * 1000)} behind`;
+  return `${counted(copied.length, 'snapshot')} copied to container ${containerName}, ${present} there before: ${state}.`;
+}

@@ -1,0 +1,126 @@
+import { createHash } from 'node:crypto';
+import { StorageError } from '../errors.ts';
+import type { StartProgress } from '../progress.ts';
+import { isSame } from '../snapshot/inventory.ts';
+import { RecordMatcher } from '../snapshot/record-match.ts';
+import type { BlobStore } from '../store/store.ts';
+import type { Committed } from '../store/upload.ts';
+import type { CopyTask } from './plan-copies.ts';
+
+/**
+ * `disappeared`: it was deleted or replaced in the first place. `corrupt`: its bytes do not match its record. `conflict`: the
+ * second place has something else under its name.
+ */
+export type Copied = 'copied' | 'present' | 'disappeared' | 'corrupt' | 'conflict';
+
+/** The two places. */
+export interface Places {
+  readonly first: BlobStore;
+  readonly second: BlobStore;
+}
+
+type Described = NonNullable<Awaited<ReturnType<BlobStore['find']>>>;
+
+/**
+ * Copies one blob with its metadata, and reads it back from the second place. It becomes visible there only when all of its bytes
+ * match the record. Nothing is overwritten.
+ * @param beforeCommit done when all bytes are known to match the record
+ * @throws StorageError
+ */
+export async function copyBlob(
+  places: Places,
+  task: CopyTask,
+  startProgress: StartProgress,
+  beforeCommit?: () => Promise<void>,
+): Promise<Copied> {
+  const { first, second } = places;
+  const original = await first.find(task.from);
+  if (original === undefined || !isSame(original, { name: task.from, etag: task.etag })) return 'disappeared';
+  if (task.state !== 'missing') return await compare(second, task, original);
+  // The service checks the MD5 of each block: nobody else compares the bytes that arrive with those that were hashed.
+  const checksums = { isReadBack: false, contentMd5: 'off' } as const;
+  const upload = second.startUpload(task.to, checksums, task.uploadId);
+  const matcher = new RecordMatcher(task.sha256);
+  const progress = startProgress(`copying ${task.from}`, task.size);
+  try {
+    for await (const piece of readFirst(first, { ...task, etag: original.etag })) {
+      matcher.push(piece);
+      await upload.write(piece);
+      progress.advance(piece.length);
+    }
+    const bytes = matcher.finish();
+    if (bytes === undefined) return 'corrupt';
+    await beforeCommit?.();
+    const committed = await upload.commitCopy(bytes, original.metadata);
+    const result = await readBackCopy(second, task, committed, original);
+    upload.settleCopy();
+    return result;
+  } catch (error) {
+    if (error instanceof Disappeared) return 'disappeared';
+    if (!(error instanceof StorageError) || error.code !== 'BlobAlreadyExists') throw error;
+    upload.settleCopy();
+    return await compare(second, task, original);
+  } finally {
+    upload.abort();
+    progress.end();
+  }
+}
+
+/** The blob was deleted, or replaced by another one, while it was read. */
+class Disappeared extends Error {}
+
+async function* readFirst(first: BlobStore, { from, etag, size }: CopyTask): AsyncGenerator<Buffer, void, void> {
+  try {
+    yield* first.read(from, etag, size);
+  } catch (error) {
+    const isGone = error instanceof StorageError && ['BlobNotFound', 'ConditionNotMet'].includes(error.code);
+    throw isGone ? new Disappeared() : error;
+  }
+}
+
+/** What is there already: the same, or something else. */
+async function compare(second: BlobStore, { to }: CopyTask, original: Described): Promise<'present' | 'conflict'> {
+  const found = await second.find(to);
+  return found !== undefined && isIdentical(found, original) ? 'present' : 'conflict';
+}
+
+function isIdentical(one: Described, other: Described): boolean {
+  const text = ({ metadata }: Described): string =>
+    JSON.stringify(
+      Object.entries(metadata)
+        .map(([field, value]) => `${field}=${value}`)
+        .toSorted(),
+    );
+  return one.size === other.size && text(one) === text(other);
+}
+
+/**
+ * Reads the whole copy, twice before it is taken for wrong: the reading itself can be at fault.
+ * @throws StorageError when it is wrong; it is removed then if nobody else can have stored it
+ */
+async function readBackCopy(
+  second: BlobStore,
+  task: CopyTask,
+  { etag, isOwn }: Committed,
+  original: Described,
+): Promise<'copied' | 'conflict'> {
+  const { to, size, sha256 } = task;
+  const isRight = async (): Promise<boolean> => (await sha256Of(second, to, etag, size)) === sha256;
+  const hasBytes = (await isRight()) || (await isRight());
+  if (hasBytes && (await compare(second, task, original)) === 'present') return 'copied';
+  if (!isOwn) return 'conflict';
+  const obstacle = await second.remove(to, etag);
+  throw new StorageError(
+    'ReadBackMismatch',
+    `The copy ${to} does not match the data that was sent${obstacle === undefined ? '; it was removed' : ''}.`,
+    obstacle === undefined
+      ? 'Run the command again, and check for a proxy that changes data.'
+      : `Delete ${to} in the second place, which is ${obstacle}: it is not a valid snapshot.`,
+  );
+}
+
+async function sha256Of(store: BlobStore, name: string, etag: string, size: number): Promise<string> {
+  const hash = createHash('sha256');
+  for await (const piece of store.read(name, etag, size)) hash.update(piece);
+  return hash.digest('hex');
+}

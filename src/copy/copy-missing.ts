@@ -1,0 +1,167 @@
+import { StorageError, VerificationError, type WorkerError } from '../errors.ts';
+import type { Log, Warnings } from '../log.ts';
+import type { StartProgress } from '../progress.ts';
+import { hasOtherSize, isRecorded, momentOf, newestFirst } from '../snapshot/inventory.ts';
+import { bundleName } from '../snapshot/snapshot-name.ts';
+import type { Listing, StoredBlob } from '../store/catalogue.ts';
+import type { BlobStore } from '../store/store.ts';
+import { type Copied, copyBlob, type Places } from './copy-blob.ts';
+import { copyMarks } from './copy-marks.ts';
+import { planCopies, type PlannedCopy } from './plan-copies.ts';
+
+/** A snapshot that was copied, under its name in the first place. */
+interface CopiedSnapshot {
+  readonly name: string;
+  /** Bytes of its blob. */
+  readonly size: number;
+  /** Whether this run copied its bundle. */
+  readonly bundle: boolean;
+}
+
+/** What a run copied, and what it could not. */
+export interface CopyResult {
+  readonly copied: readonly CopiedSnapshot[];
+  /** How many marks were copied. */
+  readonly marks: number;
+  /** Snapshots that the second place had already. */
+  readonly present: number;
+  /** Names of those that were deleted or replaced in the first place during the run. */
+  readonly disappeared: readonly string[];
+  /** Those that cannot be copied, each with a reason that follows its name. */
+  readonly problems: readonly { readonly name: string; readonly problem: string }[];
+  /** Snapshots that the second place lacks now. */
+  readonly missing: number;
+  /** By how many seconds the newest snapshot of the second place is older than that of the first. */
+  readonly lagSeconds: number;
+  /** What ended it before everything was tried. */
+  readonly failure?: StorageError;
+}
+
+interface CopyOptions {
+  readonly startProgress: StartProgress;
+  readonly log: Log;
+  readonly warnings: Warnings;
+}
+
+/** What the second place has; undefined where its container does not exist yet. @throws StorageError */
+export async function listSecond(second: BlobStore): Promise<Listing | undefined> {
+  try {
+    return await second.listAll();
+  } catch (error) {
+    if (error instanceof StorageError && error.code === 'ContainerNotFound') return undefined;
+    throw error;
+  }
+}
+
+/**
+ * Copies the snapshots that the second place lacks, the newest first, each with its bundle, and all marks. What cannot be copied
+ * does not stop the rest.
+ * @param listing of the first place
+ * @param isWanted which snapshots are copied
+ * @throws StorageError when the second place cannot be listed
+ */
+export async function copyMissing(
+  places: Places,
+  { blobs, events }: Listing,
+  isWanted: (name: string) => boolean,
+  { startProgress, log, warnings }: CopyOptions,
+): Promise<CopyResult> {
+  const { first, second } = places;
+  const listed = await listSecond(second);
+  const planned = planCopies({ prefix: first.prefix, blobs }, { prefix: second.prefix, blobs: listed?.blobs ?? [] });
+  const there = new Set(planned.filter(isDone).map(({ snapshot }) => snapshot.name));
+  const present = there.size;
+  const copied: CopiedSnapshot[] = [];
+  const disappeared: string[] = [];
+  const problems = blobs.filter(({ name }) => isWanted(name)).flatMap(problemOf);
+  let [marks, failure]: [number, StorageError | undefined] = [0, undefined];
+  const copyOne = async (task: PlannedCopy): Promise<void> => {
+    const { name, size } = task.snapshot;
+    const { blob, bundle } = await copySnapshot(places, task, startProgress);
+    if (blob === 'disappeared') {
+      disappeared.push(name);
+      const hint = 'Ignore this if retention removed it.';
+      warnings.add(`${name} was deleted or replaced during the run, and is skipped.`, hint);
+      return;
+    }
+    problems.push(...problemIn(bundleName(name), bundle), ...problemIn(name, blob));
+    if (blob !== 'copied' && blob !== 'present') return;
+    if (bundle === undefined || bundle === 'copied' || bundle === 'present') there.add(name);
+    if (blob !== 'copied' && bundle !== 'copied') return;
+    copied.push({ name, size, bundle: bundle === 'copied' });
+    log.info('copied snapshot', { name, size, container: second.containerName });
+  };
+  try {
+    // Before the snapshots, so that retention in the second place keeps those with a mark from the beginning.
+    if (listed !== undefined) marks = await copyMarks(places, events, listed.events);
+    for (const task of planned) {
+      const { name } = task.snapshot;
+      if (!there.has(name) && isWanted(name)) await copyOne(task);
+    }
+    // The container exists now, if there was anything to copy.
+    if (listed === undefined && copied.length > 0) marks = await copyMarks(places, events, []);
+  } catch (error) {
+    if (!(error instanceof StorageError)) throw error;
+    failure = error;
+  }
+  const gone = new Set(disappeared);
+  const left = planned.map(({ snapshot }) => snapshot).filter(({ name }) => !gone.has(name));
+  const missing = left.filter(({ name }) => !there.has(name)).length;
+  const lagSeconds = lagOf(left, there, new Date());
+  return { copied, marks, present, disappeared, problems, missing, lagSeconds, ...(failure && { failure }) };
+}
+
+/** The bundle becomes visible immediately before its snapshot, which must not be without its keys. */
+async function copySnapshot(
+  places: Places,
+  { blob, bundle }: PlannedCopy,
+  startProgress: StartProgress,
+): Promise<{ readonly blob: Copied; readonly bundle: Copied | undefined }> {
+  let ofBundle: Copied | undefined = bundle?.state === 'present' ? 'present' : undefined;
+  const copyBundle = async (): Promise<void> => {
+    if (bundle !== undefined && ofBundle === undefined) ofBundle = await copyBlob(places, bundle, startProgress);
+  };
+  const ofBlob = blob.state === 'present' ? 'present' : await copyBlob(places, blob, startProgress, copyBundle);
+  if (ofBlob === 'present') await copyBundle();
+  return { blob: ofBlob, bundle: ofBundle };
+}
+
+function isDone({ blob, bundle }: PlannedCopy): boolean {
+  return blob.state === 'present' && (bundle === undefined || bundle.state === 'present');
+}
+
+/** What the list shows: a blob that does not match its record, which is therefore no snapshot. */
+function problemOf(blob: StoredBlob): CopyResult['problems'] {
+  const { name, problem, signature } = blob;
+  const isChanged = !isRecorded(blob) && problem !== undefined && (hasOtherSize(blob) || signature?.state === 'bad');
+  return isChanged ? [{ name, problem: `does not match its record: ${problem}` }] : [];
+}
+
+function problemIn(name: string, result: Copied | undefined): CopyResult['problems'] {
+  if (result === 'corrupt') return [{ name, problem: 'does not match its record' }];
+  return result === 'conflict' ? [{ name, problem: 'is not what the second place has under its name' }] : [];
+}
+
+/** Without any copy, the age of the oldest snapshot. */
+function lagOf(snapshots: readonly StoredBlob[], there: ReadonlySet<string>, now: Date): number {
+  const dated = newestFirst(snapshots, now);
+  const [newest, oldest] = [dated[0], dated.at(-1)];
+  const copy = dated.find(({ name }) => there.has(name));
+  if (newest === undefined || oldest === undefined) return 0;
+  const ms = copy === undefined ? now.getTime() - momentOf(oldest) : momentOf(newest) - momentOf(copy);
+  return Math.max(0, Math.round(ms / 1000));
+}
+
+/** Names in one message. */
+const SHOWN = 5;
+
+/** The error to end with, if something could not be copied. */
+export function failureOf({ problems, failure }: CopyResult): WorkerError | undefined {
+  if (failure !== undefined || problems.length === 0) return failure;
+  const shown = problems.slice(0, SHOWN).map(({ name, problem }) => `${name} ${problem}`);
+  const more = problems.length > SHOWN ? [`and ${problems.length - SHOWN} more`] : [];
+  return new VerificationError(
+    `Not everything could be copied: ${[...shown, ...more].join('; ')}.`,
+    'Run `etcd-snapshot verify NAME` without and with --from-copy, and find out who changed the blob. Nothing was overwritten.',
+  );
+}

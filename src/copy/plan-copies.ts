@@ -1,0 +1,80 @@
+import { type CataloguedBlob, isRecorded, type Recorded } from '../snapshot/inventory.ts';
+import { type SnapshotRecord, toMetadata } from '../snapshot/record.ts';
+import { bundleName } from '../snapshot/snapshot-name.ts';
+
+/** What the second place has under a name: nothing, the same, or something that must be looked at. */
+type State = 'missing' | 'present' | 'other';
+
+/** A blob, and its place in the second place. */
+export interface CopyTask {
+  /** Full names in both places. */
+  readonly from: string;
+  readonly to: string;
+  readonly etag: string;
+  /** Bytes. */
+  readonly size: number;
+  /** As the record of the snapshot names it. */
+  readonly sha256: string;
+  readonly uploadId: string;
+  readonly state: State;
+}
+
+/** A snapshot of the first place. */
+export interface PlannedCopy<T extends CataloguedBlob = CataloguedBlob> {
+  readonly snapshot: Recorded<T>;
+  readonly blob: CopyTask;
+  /** Undefined where it has none. */
+  readonly bundle: CopyTask | undefined;
+}
+
+/** What an inventory of a place contains. */
+interface Inventory<T> {
+  readonly prefix: string;
+  readonly blobs: readonly T[];
+}
+
+/** Compares the snapshots of the first place with the second. Their order stays. */
+export function planCopies<T extends CataloguedBlob>(
+  first: Inventory<T>,
+  second: Inventory<CataloguedBlob>,
+): PlannedCopy<T>[] {
+  const there = new Map(second.blobs.map((blob) => [blob.name, blob]));
+  // The bundle of a snapshot is no blob of its own in an inventory.
+  const bundles = new Map(
+    second.blobs.flatMap(({ bundle, record }) =>
+      bundle ? [[bundle.name, { ...bundle, bundleOf: record?.uploadId }]] : [],
+    ),
+  );
+  const moved = (name: string): string => `${second.prefix}${name.slice(first.prefix.length)}`;
+  return first.blobs.filter(isRecorded).map((snapshot) => {
+    const { name, etag, size, record, bundle } = snapshot;
+    const { uploadId, bundleSha256 } = record;
+    const to = moved(name);
+    const ofBundle = bundle && bundleSha256 !== undefined ? { ...bundle, sha256: bundleSha256 } : undefined;
+    const toBundle = bundleName(to);
+    return {
+      snapshot,
+      blob: {
+        ...{ from: name, to, etag, size, uploadId, sha256: record.storedSha256 ?? record.sha256 },
+        state: stateOf(there.get(to), (other) => other.size === size && isSameRecord(other.record, record)),
+      },
+      bundle: ofBundle && {
+        ...{ from: ofBundle.name, to: toBundle, etag: ofBundle.etag, size: ofBundle.size, uploadId },
+        sha256: ofBundle.sha256,
+        state: stateOf(
+          bundles.get(toBundle) ?? there.get(toBundle),
+          (other) => other.size === ofBundle.size && other.bundleOf === uploadId,
+        ),
+      },
+    };
+  });
+}
+
+function stateOf<T>(other: T | undefined, isSame: (other: T) => boolean): State {
+  if (other === undefined) return 'missing';
+  return isSame(other) ? 'present' : 'other';
+}
+
+function isSameRecord(one: SnapshotRecord | undefined, other: SnapshotRecord): boolean {
+  return one !== undefined && JSON.stringify(toMetadata(one)) === JSON.stringify(toMetadata(other));
+}

@@ -1,0 +1,93 @@
+import { createHash } from 'node:crypto';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import t from 'tap';
+import { bundleName, isBundleName } from '../../src/snapshot/snapshot-name.ts';
+import { Azurite } from '../support/azurite.ts';
+import { startBackupSite } from '../support/backup-site.ts';
+import { jsonOf } from '../support/command.ts';
+import { collect, type Variables } from '../support/process.ts';
+import { Random } from '../support/random.ts';
+import { nextSecond } from '../support/until.ts';
+import { runWorker, startWorker } from '../support/worker.ts';
+
+const ROUNDS = 30;
+const SEED = 25;
+
+const { dir, azurite, cluster, variablesOf } = await startBackupSite(t, 'killed-copies');
+await cluster.fill(300, 50_000);
+const second = await Azurite.start(join(dir, 'second'));
+t.teardown(async () => second.stop());
+
+await jsonOf(['keygen', join(dir, 'keys')], {});
+const SEALED = {
+  SNAPSHOT_ENCRYPTION_RECIPIENTS_FILE: join(dir, 'keys', 'recipient.txt'),
+  SNAPSHOT_BUNDLE: join(dir, 'keys', 'verification.pem'),
+  SNAPSHOT_SIGNING_KEY_FILE: join(dir, 'keys', 'signing.pem'),
+};
+const ofCopy = Object.entries(second.variables('copies'));
+const variables: Variables = {
+  ...variablesOf('source'),
+  ...Object.fromEntries(ofCopy.map(([name, value]) => [name.replace('SNAPSHOT_', 'SNAPSHOT_COPY_'), value])),
+};
+for (const settings of [SEALED, {}, SEALED]) {
+  await jsonOf(['backup'], { ...variables, ...settings });
+  await nextSecond();
+}
+
+/** What every blob is, by its name without the prefix. */
+async function blobsIn(store: Azurite, container: string, prefix: string): Promise<Map<string, string>> {
+  const client = store.container(container);
+  const blobs = new Map<string, string>();
+  for (const name of (await store.names(container)).filter((each) => each.startsWith(prefix))) {
+    const blob = client.getBlobClient(name);
+    const { metadata } = await blob.getProperties();
+    const sha256 = createHash('sha256')
+      .update(await blob.downloadToBuffer())
+      .digest('hex');
+    blobs.set(name.slice(prefix.length), `${sha256} ${JSON.stringify(metadata)}`);
+  }
+  return blobs;
+}
+
+t.test(`${ROUNDS} times two copies at once, of which some are killed`, async (t) => {
+  const random = new Random(SEED);
+  const source = await blobsIn(azurite, 'source', '');
+  t.equal(source.size, 5, 'three snapshots and two bundles');
+  const whole = await runWorker(['copy'], { ...variables, SNAPSHOT_COPY_BLOB_PREFIX: 'whole/' });
+  t.equal(whole.code, 0, whole.stderr);
+  const ends: Record<string, number> = {};
+  for (let round = 0; round < ROUNDS; round++) {
+    const prefix = `${round}/`;
+    const own = { ...variables, SNAPSHOT_COPY_BLOB_PREFIX: prefix };
+    const runs = [1, 2].map(() => {
+      const worker = startWorker(['copy'], own);
+      return { worker, ended: collect(worker), delay: random.below(Math.round(whole.ms * 2)) };
+    });
+    const signals = runs.map(() => random.of(['SIGKILL', 'SIGTERM', 'none'] as const));
+    const finished = await Promise.all(
+      runs.map(async ({ worker, ended, delay }, index) => {
+        const signal = signals[index];
+        if (signal !== undefined && signal !== 'none') void sleep(delay).then(() => worker.kill(signal));
+        return ended;
+      }),
+    );
+    const visible = await blobsIn(second, 'copies', prefix);
+    const what = `round ${round}: ${signals.join()} ended with ${finished.map(({ code }) => code).join()}`;
+    for (const [name, content] of visible) {
+      t.equal(content, source.get(name), `${what}: ${name} is the same`);
+      const bundle = bundleName(name);
+      if (!isBundleName(name) && source.has(bundle)) t.ok(visible.has(bundle), `${what}: ${name} has its bundle`);
+    }
+    finished.forEach(({ code, stderr }, index) => {
+      if (signals[index] === 'none') t.equal(code, 0, `${what}: ${stderr}`);
+      if (code === 0) t.equal(visible.size, source.size, `${what}: a success is complete`);
+    });
+    const last = await runWorker(['copy'], own);
+    t.equal(last.code, 0, `${what}, then: ${last.stderr}`);
+    t.strictSame(await blobsIn(second, 'copies', prefix), source, `${what}: the next run completes it`);
+    ends[`${visible.size} visible`] = (ends[`${visible.size} visible`] ?? 0) + 1;
+  }
+  t.comment(JSON.stringify(ends));
+  t.ok(Object.keys(ends).length > 2, 'at different moments');
+});
