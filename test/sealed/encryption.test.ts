@@ -144,9 +144,10 @@ t.test('every change of the stored bytes is found, also where the record was cha
 });
 
 t.test('recipients and headers that are not valid', async (t) => {
+  const changed = classic.recipient.replace(/.$/, (last) => (last === 'q' ? 'p' : 'q'));
   for (const text of [classic.recipient, postQuantum.recipient]) t.equal(isRecipient(text), true);
   for (const text of [
-    ...['', 'age1', 'age1xyz', `${classic.recipient.slice(0, -1)}q`, classic.recipient.toUpperCase()],
+    ...['', 'age1', 'age1xyz', changed, classic.recipient.toUpperCase()],
     ...[classic.secret.reveal(), 'ssh-ed25519 AAAA', 'age1tag1qqq', 'age1yubikey1qqq', `${classic.recipient}x`],
   ]) {
     t.equal(isRecipient(text), false, text.startsWith('AGE') ? 'a private key' : text);
