@@ -78,7 +78,8 @@ export async function importFiles(context: Context, { operands, options }: Argum
     try {
       await storeSource(name, store, { source: file.source, description }, { ...context, sealing });
     } catch (error) {
-      changed.push(await invalidFile(file, error));
+      if (isGone(file, error)) warnings.add(error.message);
+      else changed.push(await invalidFile(file, error));
       continue;
     }
     const { size, sha256, revision } = file.facts;
@@ -120,7 +121,7 @@ async function checkFiles(
   const skipped: { file: string; name: string; sha256: string }[] = [];
   const invalid: Invalid[] = [];
   for (const file of files) {
-    const { path, isListed } = file;
+    const { path } = file;
     try {
       const source = await openPacked(path, context.signal, async () => loadIdentities(context, options));
       const { keyPages: _, ...facts } = factsOf(source, await readThrough(source, context), 'Use another copy of it.');
@@ -129,12 +130,16 @@ async function checkFiles(
       if (name === undefined) fresh.push({ ...file, source, facts });
       else skipped.push({ file: path, name, sha256: facts.sha256 });
     } catch (error) {
-      // The program that made it removes old ones.
-      if (isListed && error instanceof WorkerError && hasCode(error.cause, 'ENOENT')) warnings.add(error.message);
+      if (isGone(file, error)) warnings.add(error.message);
       else invalid.push(await invalidFile(file, error));
     }
   }
   return { fresh, skipped, invalid };
+}
+
+/** Whether a file of a directory was removed, as k3s does with its old ones. */
+function isGone({ isListed }: SnapshotFile, error: unknown): error is WorkerError {
+  return isListed && error instanceof WorkerError && hasCode(error.cause, 'ENOENT');
 }
 
 /** @throws the error, if it is not about the file */

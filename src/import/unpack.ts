@@ -2,7 +2,7 @@ import { createGunzip, createZstdDecompress } from 'node:zlib';
 import { decompress, DecompressionError } from '../decompress.ts';
 import type { Identity } from '../sealed/age-header.ts';
 import { recognize, RECOGNIZED_BYTES } from '../snapshot/file-kind.ts';
-import { invalidSnapshot, openFile, openFileOrSealed, type SnapshotSource } from '../snapshot/source.ts';
+import { invalidSnapshot, openFile, openFileOrSealed, type SnapshotSource, unreadable } from '../snapshot/source.ts';
 import { Header, HEADER_BYTES, TRAILER_SIZE } from '../snapshot/verify/page.ts';
 import { humanSize } from '../text.ts';
 import { readZip, ZipError } from './zip-archive.ts';
@@ -31,7 +31,7 @@ export async function openPacked(
   if (kind?.encoding === 'age') return openFileOrSealed(path, signal, loadIdentities);
   if (kind?.encoding === 'zstd') return unpacked(file, () => decompress(file.read(), createZstdDecompress));
   if (kind?.packing === 'gzip') return unpacked(file, () => decompress(file.read(), createGunzip));
-  if (kind?.packing === 'zip') return unpacked(file, () => readZip(path, signal));
+  if (kind?.packing === 'zip') return unpacked(file, () => readZip(path, file.read));
   return file;
 }
 
@@ -78,12 +78,11 @@ async function* explain(file: SnapshotSource, pieces: AsyncIterable<Buffer>): As
   try {
     yield* pieces;
   } catch (error) {
-    const problem =
-      error instanceof ZipError
-        ? error.message
-        : error instanceof DecompressionError
-          ? `it cannot be decompressed: ${error.message}`
-          : undefined;
-    throw problem === undefined ? error : invalidSnapshot(file, problem, undefined, HINT);
+    if (error instanceof ZipError) throw invalidSnapshot(file, error.message, undefined, HINT);
+    if (error instanceof DecompressionError) {
+      throw invalidSnapshot(file, `it cannot be decompressed: ${error.message}`, undefined, HINT);
+    }
+    const isOfSystem = error instanceof Error && 'code' in error;
+    throw isOfSystem ? unreadable(file.name, error) : error;
   }
 }

@@ -1,6 +1,6 @@
 import { crc32, createInflateRaw } from 'node:zlib';
 import { decompress } from '../decompress.ts';
-import { openRegular, piecesOf } from '../files.ts';
+import { openRegular } from '../files.ts';
 
 /** The layout of a zip archive is that of APPNOTE 6.3.10, sections 4.3 and 4.5.3. All integers are little-endian. */
 const LOCAL = { signature: 0x04034b50, size: 30 };
@@ -27,11 +27,15 @@ export class ZipError extends Error {}
 /**
  * The bytes of the only file in an archive, as k3s and RKE2 write it. Where parts of the archive contradict each other, nothing is
  * guessed.
+ * @param read the bytes of the archive from this one on
  * @throws ZipError; DecompressionError; what reading the file throws
  */
-export async function* readZip(path: string, signal: AbortSignal): AsyncGenerator<Buffer, void, void> {
+export async function* readZip(
+  path: string,
+  read: (from: number) => AsyncIterable<Buffer>,
+): AsyncGenerator<Buffer, void, void> {
   const { method, start, packedSize, size, checksum } = await findMember(path);
-  const packed = firstBytes(piecesOf(path, signal, start), packedSize);
+  const packed = firstBytes(read(start), packedSize);
   let passed = 0;
   let found = 0;
   for await (const piece of method === STORED ? packed : decompress(packed, createInflateRaw)) {

@@ -162,7 +162,8 @@ export function storedInFile(
   return { ...source, ...open(source.name, { ...stored, read }, source.size) };
 }
 
-function unreadable(path: string, error: unknown): WorkerError {
+/** The error of a file of this machine that cannot be read. */
+export function unreadable(path: string, error: unknown): WorkerError {
   if (error instanceof WorkerError) return error;
   const hint = 'Check the path and its permissions.';
   return noSuchSnapshot(`The file ${printable(path)} cannot be read: it ${whyUnreadable(error)}.`, hint, error);

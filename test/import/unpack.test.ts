@@ -1,4 +1,4 @@
-import { writeFile } from 'node:fs/promises';
+import { rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { gzipSync, zstdCompressSync } from 'node:zlib';
 import t from 'tap';
@@ -134,6 +134,18 @@ t.test('every archive that is cut or changed gives the same bytes or an error', 
     if (typeof result !== 'string') t.ok(SNAPSHOT.subarray(0, result.length).equals(result), `byte ${at}`);
   }
   t.pass();
+});
+
+t.test('a file that is removed before it is read', async (t) => {
+  for (const content of [SNAPSHOT, gzipSync(SNAPSHOT), zipOf([member])]) {
+    const path = await written(content);
+    const source = await openPacked(path, signal, async () => undefined);
+    await rm(path);
+    await t.rejects(async () => source.read()[Symbol.asyncIterator]().next(), {
+      exitCode: 13,
+      cause: { code: 'ENOENT' },
+    });
+  }
 });
 
 t.test('what is not a snapshot is not unpacked further', async (t) => {
