@@ -31,7 +31,7 @@ export async function openPacked(
   if (kind?.encoding === 'age') return openFileOrSealed(path, signal, loadIdentities);
   if (kind?.encoding === 'zstd') return unpacked(file, () => decompress(file.read(), createZstdDecompress));
   if (kind?.packing === 'gzip') return unpacked(file, () => decompress(file.read(), createGunzip));
-  if (kind?.packing === 'zip') return unpacked(file, () => readZip(path, file.read));
+  if (kind?.packing === 'zip') return unpacked(file, () => readZip(path, (from) => file.read(from)));
   return file;
 }
 
