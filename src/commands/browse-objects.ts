@@ -73,9 +73,10 @@ export class BrowsedObjects implements Catalogue {
         const found = this.#read(values[at - first], resource, namespace);
         if (found === undefined) continue;
         const name = `${found.identity.namespace}/${found.identity.name}`;
-        if (hasPrefixes && names.has(name)) continue;
+        if (names.has(name))
+          this.#logOnce(values[at - first], 'has the same object as another one: give --etcd-prefix');
+        else yield { ...found, place: { directory: number, value: at } };
         if (hasPrefixes) names.add(name);
-        yield { ...found, place: { directory: number, value: at } };
       }
     }
   }
@@ -121,19 +122,22 @@ export class BrowsedObjects implements Catalogue {
       return namespace === undefined || identity.namespace === namespace ? { object, identity } : undefined;
     } catch (error) {
       if (!(error instanceof UnreadableValue)) throw error;
-      const key = value.key.toString();
-      if (!this.#logged.has(key)) {
-        this.#context.log.warn(`skipped the value of ${printable(key)}: it ${error.message}`);
-        this.#logged.add(key);
-      }
+      this.#logOnce(value, error.message);
       return undefined;
     }
+  }
+
+  /** @param problem the end of a sentence about the value */
+  #logOnce(value: StoredValue | undefined, problem: string): void {
+    const key = value?.key.toString() ?? '';
+    if (!this.#logged.has(key)) this.#context.log.warn(`skipped the value of ${printable(key)}: it ${problem}`);
+    this.#logged.add(key);
   }
 
   /** @param others that are likely to be asked for next: they are read as well, as far as there is memory */
   async #windowAt(directory: Directory, at: number, others: readonly Directory[]): Promise<Window> {
     const kept = this.#kept.get(directory);
-    if (kept !== undefined && isIn(kept, at)) return kept;
+    if (kept !== undefined && isIn(kept, at)) return this.#keep(directory, kept);
     const reading = this.#reading.then(async () => this.#readWindow(directory, at, others));
     this.#reading = reading.catch(() => {});
     return reading;
