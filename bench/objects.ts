@@ -48,8 +48,9 @@ export function objectOf(id: number): Buffer {
   return storedForm(kindOf(id).value(id));
 }
 
+/** Objects of all kinds are in each: a kind is that of a number modulo 100. */
 function namespaceOf(id: number): string {
-  return `namespace-${id % NAMESPACES}`;
+  return `namespace-${Math.floor(id / 100) % NAMESPACES}`;
 }
 
 function kindOf(id: number): Kind {
