@@ -14,6 +14,7 @@ import { ExitCode } from './errors.ts';
 import { IMPORT } from './import-command.ts';
 import { KEEP, RELEASE } from './mark-commands.ts';
 import { BROWSE_OPTIONS, EXTRACT_OPTIONS, INSPECT_OPTIONS } from './object-options.ts';
+import { REPORT } from './report-command.ts';
 import { UNTIL_RELEASED } from './retention/mark-snapshot.ts';
 import { RESTORE_OPTIONS } from './restore-options.ts';
 import { isFileName } from './snapshot/operand-name.ts';
@@ -102,6 +103,7 @@ export const COMMANDS: Readonly<Record<string, Command>> = {
     examples: ['list', 'list --json'],
     exitCodes: [storage],
   },
+  report: REPORT,
   prune: {
     load: async () => (await import('./commands/prune.ts')).prune,
     needs: () => ({ etcd: false, storage: true }),
@@ -330,7 +332,7 @@ export const EXIT_CODES: Readonly<Record<number, string>> = {
   11: 'the snapshot failed verification, or its copy is not the same',
   12: 'storage cannot be reached, or refused the request',
   13: 'no such snapshot',
-  20: 'the cluster is not healthy, or the step would be unsafe',
+  20: 'the cluster is not healthy, late or not drilled, or the step would be unsafe',
   129: 'interrupted by SIGHUP',
   130: 'interrupted by SIGINT',
   143: 'interrupted by SIGTERM',

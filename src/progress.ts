@@ -2,12 +2,15 @@ import { humanAge, humanSize, printable } from './text.ts';
 
 /** Shows the progress of one piece of work. */
 interface Progress {
-  advance(bytes: number): void;
+  advance(amount: number): void;
   end(): void;
 }
 
-/** @param totalBytes undefined where only the time counts: advance by 0 bytes to show it */
-export type StartProgress = (what: string, totalBytes?: number) => Progress;
+/**
+ * @param total bytes; undefined where only the time counts: advance by 0 to show it
+ * @param show shows an amount, where it is not one of bytes
+ */
+export type StartProgress = (what: string, total?: number, show?: (amount: number) => string) => Progress;
 
 /** Where there is no terminal. */
 export const noProgress: StartProgress = () => ({ advance: () => {}, end: () => {} });
@@ -33,21 +36,21 @@ const QUIET_MS = 500;
  * @param now milliseconds
  */
 export function progressLine(terminal: Terminal, now: () => number): StartProgress {
-  return (what, totalBytes) => {
+  return (what, total, show = humanSize) => {
     const start = now();
     let done = 0;
     let drawnAt = start + QUIET_MS - REDRAW_MS;
     let drawn = false;
     return {
-      advance(bytes) {
-        done += bytes;
+      advance(amount) {
+        done += amount;
         const at = now();
         if (at - drawnAt < REDRAW_MS) return;
         drawnAt = at;
         drawn = true;
         // In the last column some terminals wrap already.
         const width = (terminal.columns || 80) - 1;
-        terminal.write(`\r${fit(printable(what), facts(done, totalBytes, at - start), width)}\u001b[K`);
+        terminal.write(`\r${fit(printable(what), facts(done, total, at - start, show), width)}\u001b[K`);
       },
       end() {
         if (drawn) terminal.write(CLEAR_LINE);
@@ -57,15 +60,15 @@ export function progressLine(terminal: Terminal, now: () => number): StartProgre
 }
 
 /** The most important part first: what does not fit is left out from the end. */
-function facts(done: number, total: number | undefined, ms: number): string[] {
+function facts(done: number, total: number | undefined, ms: number, show: (amount: number) => string): string[] {
   if (total === undefined) return [humanAge(ms)];
   const share = total > 0 ? Math.min(1, done / total) : 1;
   const rate = (done / ms) * 1000;
   const filled = Math.round(share * BAR_WIDTH);
   return [
     `${Math.floor(share * 100)}%`,
-    `${humanSize(done)} of ${humanSize(Math.max(total, done))}`,
-    `${humanSize(rate)}/s`,
+    `${show(done)} of ${show(Math.max(total, done))}`,
+    `${show(rate)}/s`,
     ...(rate > 0 && done < total ? [`${humanAge(Math.ceil((total - done) / rate) * 1000)} left`] : []),
     `[${'#'.repeat(filled)}${'.'.repeat(BAR_WIDTH - filled)}]`,
   ];

@@ -44,6 +44,7 @@ const LEAST_LAST = 30;
 const STATE_COLOURS: ReadonlyMap<string, Colour> = new Map([
   ...[['ok', 'green'] as const, ['warn', 'yellow'] as const, ['fail', 'red'] as const],
   ...[['healthy', 'green'] as const, ['unhealthy', 'yellow'] as const, ['unreachable', 'red'] as const],
+  ...[['not drilled', 'yellow'] as const, ['late', 'red'] as const, ['invalid', 'red'] as const],
 ]);
 
 /**
@@ -139,6 +140,23 @@ export function humanAge(ms: number): string {
   if (seconds >= 3600) return `${Math.floor(seconds / 3600)}h`;
   if (seconds >= 60) return `${Math.floor(seconds / 60)}m`;
   return `${seconds}s`;
+}
+
+/** The two largest units: `3d 4h`, `6h 20m`, `6h`, `40s`. */
+export function humanSpan(ms: number): string {
+  const seconds = Math.max(0, Math.round(ms / 1000));
+  const parts = [
+    [Math.floor(seconds / 86_400), 'd'],
+    [Math.floor(seconds / 3600) % 24, 'h'],
+    [Math.floor(seconds / 60) % 60, 'm'],
+    [seconds % 60, 's'],
+  ] as const;
+  const first = parts.findIndex(([count]) => count > 0);
+  if (first < 0) return '0s';
+  return parts
+    .slice(first, first + 2)
+    .flatMap(([count, unit]) => (count > 0 ? `${count}${unit}` : []))
+    .join(' ');
 }
 
 /**

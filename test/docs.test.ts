@@ -67,7 +67,7 @@ t.test('every etcd-snapshot command is understood', (t) => {
   let count = 0;
   for (const { name, text } of pages) {
     for (const code of codeOf(text)) {
-      const [, line = ''] = /(?:^|[;&|] *|=\S+ |\/bin\/)etcd-snapshot((?: [^#|;&]*)?)/.exec(code) ?? [];
+      const [, line = ''] = /(?:^|[;&|] *|=\S+ |\/bin\/)etcd-snapshot((?: [^#|;&>]*)?)/.exec(code) ?? [];
       const words = [...line.matchAll(/(?:"[^"]*"|\S)+/g)].map(([word]) => word.replaceAll('"', ''));
       // Without a command: a name such as that of the function, or the general form.
       if (/^$|^\(|^\[/.test(words[0] ?? '')) continue;

@@ -61,11 +61,11 @@ const LAYERS = [
     'retention/apply.ts',
     'retention/mark-snapshot.ts',
   ],
-  ['backup/', 'bundle/', 'copy/', 'doctor/', 'drill/', 'import/', 'objects/', 'replace/', 'restore/'],
+  ['backup/', 'bundle/', 'copy/', 'doctor/', 'drill/', 'import/', 'objects/', 'replace/', 'report/', 'restore/'],
   ['commands/'],
   [
     ...['cli.ts', 'command-options.ts', 'command-table.ts'],
-    ...['import-command.ts', 'mark-commands.ts', 'object-options.ts', 'restore-options.ts'],
+    ...['import-command.ts', 'mark-commands.ts', 'object-options.ts', 'report-command.ts', 'restore-options.ts'],
   ],
   ['main.ts'],
   ['entry.ts'],

@@ -51,6 +51,10 @@ export interface Access {
   readonly unused: readonly CredentialSource[];
   /** URL of the blob service, without a slash at the end. */
   readonly endpoint: string;
+  /** Undefined where only the endpoint is known. */
+  readonly account: string | undefined;
+  /** Of the storage services of the cloud, such as `core.windows.net`. */
+  readonly suffix: string;
 }
 
 /** Whether both are one blob endpoint with one credential. The proof of an identity does not matter. */
@@ -132,7 +136,7 @@ export function readAccess(reader: Reader, writes: boolean): Access {
   } else if (credential.kind !== 'key' && endpoint.startsWith('http:')) {
     reader.problem('SNAPSHOT_AZURE_BLOB_ENDPOINT', 'must begin with https://: the token must not be sent unencrypted');
   }
-  return { credential, source, unused, endpoint };
+  return { credential, source, unused, endpoint, account, suffix: cloud.suffix };
 }
 
 /**

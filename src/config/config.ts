@@ -132,6 +132,8 @@ export interface Needs {
   readonly copies?: 'always' | 'after backup' | 'if set';
   /** Whether the second place can have the endpoint and the credential of the first. */
   readonly allowsSameAccount?: boolean;
+  /** Whether it uses other containers than the configured one, which need not be set then. */
+  readonly otherContainers?: boolean;
   /** Whether it stores snapshots. */
   readonly writes?: boolean;
   /** Whether it needs the key that signs, although it stores none. */
@@ -158,7 +160,7 @@ export function readConfig(env: Environment, needs: Needs): Config {
   const needsEtcd = needs.etcd === 'if set' ? reader.isSet('SNAPSHOT_ETCD_ENDPOINTS') : needs.etcd;
   const needsStorage = needs.storage === 'if set' ? isStorageSet(env) : needs.storage;
   const { place = 'first', writes = false } = needs;
-  const storage = needsStorage ? readPlace(reader.at(place), writes) : undefined;
+  const storage = needsStorage ? readPlace(reader.at(place), writes, needs.otherContainers) : undefined;
   const config: Config = {
     etcd: needsEtcd ? readEtcd(reader) : undefined,
     storage,

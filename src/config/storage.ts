@@ -2,12 +2,17 @@ import { isSameAccess, readAccess } from './azure.ts';
 import type { AccessTier, Needs, StorageConfig } from './config.ts';
 import type { Reader } from './environment.ts';
 
-/** A place for snapshots. @param writes whether they are going to be stored there */
-export function readPlace(reader: Reader, writes: boolean): StorageConfig {
+/**
+ * A place for snapshots.
+ * @param writes whether they are going to be stored there
+ * @param otherContainers whether its container need not be set
+ */
+export function readPlace(reader: Reader, writes: boolean, otherContainers = false): StorageConfig {
+  const container = reader.text('SNAPSHOT_AZURE_CONTAINER_NAME');
   return {
     ...readAccess(reader, writes),
     place: reader.place,
-    container: reader.text('SNAPSHOT_AZURE_CONTAINER_NAME') ?? reader.missing('SNAPSHOT_AZURE_CONTAINER_NAME'),
+    container: container ?? (otherContainers ? '' : reader.missing('SNAPSHOT_AZURE_CONTAINER_NAME')),
     prefix: reader.text('SNAPSHOT_BLOB_PREFIX') ?? '',
     accessTier: readAccessTier(reader),
     maxUploadRate: reader.number('SNAPSHOT_MAX_UPLOAD_RATE'),

@@ -16,21 +16,16 @@ import { fileSizeOf } from '../snapshot/record.ts';
 import type { StoredBlob } from '../store/catalogue.ts';
 import type { DrillNote } from '../store/drill-notes.ts';
 import { type BlobStore, type Right, RIGHTS } from '../store/store.ts';
+import { usualDistance } from '../report/usual-distance.ts';
 import { afterColon, humanAge, humanSeconds } from '../text.ts';
 import { checkPlan, judgeClock } from './check-host.ts';
 import { type Check, fail, ok, tried, warn } from './check.ts';
 
 /** Without a history: the schedule of the manifests. */
-const USUAL_MS = 6 * 3600_000;
-
-/** Snapshots that are taken by hand, one after the other, do not make a schedule. */
-const LEAST_MS = 3600_000;
+const USUAL = { last: 10, fewest: 3, fallback: 6 * 3600_000, least: 3600_000 };
 
 /** A week and some slack. */
 const DRILL_MS = 9 * 24 * 3600_000;
-
-/** Snapshots from which the usual interval is computed. */
-const HISTORY = 11;
 
 const NEEDED_FOR: Readonly<Record<Right, string>> = {
   list: '`list`, retention and the comparison with earlier snapshots',
@@ -95,8 +90,9 @@ function judgeNewest(blobs: readonly StoredBlob[], ids: ClusterIds, now: Date): 
 function judgeAge(blobs: readonly StoredBlob[], newest: Recorded<StoredBlob>, now: Date): Check {
   const what = 'newest snapshot';
   const own = newestFirst(blobs, now).filter(({ record }) => record.clusterId === newest.record.clusterId);
-  const taken = own.map(momentOf).slice(0, HISTORY);
-  const usual = usualInterval(taken);
+  const taken = own.map(momentOf);
+  const distances = taken.slice(1).map((time, index) => (taken[index] ?? time) - time);
+  const usual = usualDistance(distances, USUAL);
   const age = now.getTime() - momentOf(newest);
   const sentence = `The newest snapshot is ${humanAge(age)} old; usually one is taken every ${humanAge(usual)}.`;
   const hint = 'Check the CronJob, its last Job and the log of its pod.';
@@ -119,11 +115,4 @@ function judgeDrill(last: DrillNote | undefined, now: Date): Check {
   const age = now.getTime() - last.at.getTime();
   const sentence = `A drill restored ${last.snapshot} ${humanAge(age)} ago, in ${humanSeconds(last.recoveryMs)}.`;
   return age > DRILL_MS ? warn(what, sentence, hint) : ok(what, sentence);
-}
-
-/** The median of the times between snapshots, the newest first. */
-function usualInterval(taken: readonly number[]): number {
-  const gaps = taken.slice(1).map((time, index) => (taken[index] ?? time) - time);
-  const median = gaps.toSorted((a, b) => a - b)[gaps.length >> 1];
-  return gaps.length < 3 || median === undefined ? USUAL_MS : Math.max(LEAST_MS, median);
 }

@@ -70,6 +70,49 @@ export const METRICS = {
   etcd_snapshot_copy_lag_seconds: {
     help: 'By how much the newest copy was older than the newest snapshot then; without any copy, the age of the oldest snapshot.',
   },
+  etcd_snapshot_report_timestamp_seconds: { help: 'When the report was made.', label: 'etcd_cluster' },
+  etcd_snapshot_report_reachable: {
+    help: '1 when the container of the cluster could be read, 0 when not; then nothing else is known of it.',
+    label: 'etcd_cluster',
+  },
+  etcd_snapshot_report_late: {
+    help: '1 when the newest valid snapshot is older than twice the objective, or there is none.',
+    label: 'etcd_cluster',
+  },
+  etcd_snapshot_report_newest_valid: {
+    help: '0 when there is a newer snapshot than the newest valid one.',
+    label: 'etcd_cluster',
+  },
+  etcd_snapshot_report_drilled: {
+    help: '1 when a drill succeeded within --drill-within.',
+    label: 'etcd_cluster',
+  },
+  etcd_snapshot_report_newest_timestamp_seconds: {
+    help: 'When the newest valid snapshot was taken.',
+    label: 'etcd_cluster',
+  },
+  etcd_snapshot_report_newest_size_bytes: { help: 'Its size.', label: 'etcd_cluster' },
+  etcd_snapshot_report_newest_keys: { help: 'Its live keys.', label: 'etcd_cluster' },
+  etcd_snapshot_report_usual_interval_seconds: {
+    help: 'Time that usually passes between two snapshots.',
+    label: 'etcd_cluster',
+  },
+  etcd_snapshot_report_objective_held: {
+    help: '1 when no time without a snapshot was longer than the objective within 30 days.',
+    label: 'etcd_cluster',
+  },
+  etcd_snapshot_report_gaps: {
+    help: 'Times without a snapshot within 90 days that were more than twice the usual one.',
+    label: 'etcd_cluster',
+  },
+  etcd_snapshot_report_drill_timestamp_seconds: { help: 'When a drill last succeeded.', label: 'etcd_cluster' },
+  etcd_snapshot_report_drill_recovery_seconds: { help: 'How long its recovery took.', label: 'etcd_cluster' },
+  etcd_snapshot_report_snapshots: { help: 'Valid snapshots of the cluster.', label: 'etcd_cluster' },
+  etcd_snapshot_report_stored_bytes: { help: 'Bytes of all blobs of the cluster.', label: 'etcd_cluster' },
+  etcd_snapshot_report_exceptions: {
+    help: 'Exceptions of the cluster, such as anomalies, gaps and blobs that do not count.',
+    label: 'etcd_cluster',
+  },
   etcd_snapshot_build_info: {
     help: 'Version of the worker that pushed last; the value is always 1.',
     label: 'version',

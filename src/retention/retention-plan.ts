@@ -177,10 +177,10 @@ export function decideRetention<T extends CataloguedBlob>(
  * All that is older than such a difference belongs to the former cluster, unless its id is configured as a previous id.
  * @param own the newest first
  */
-function ofFormerCluster<T extends CataloguedBlob>(
+export function ofFormerCluster<T extends CataloguedBlob>(
   own: readonly Recorded<T>[],
   [clusterId, ...previousIds]: readonly string[],
-  fresh: Recorded<T> | undefined,
+  fresh?: Recorded<T>,
 ): Set<CataloguedBlob> {
   if (clusterId === undefined || previousIds.includes(clusterId)) return new Set();
   const ordered = fresh === undefined ? own : [fresh, ...own.filter((snapshot) => snapshot !== fresh)];

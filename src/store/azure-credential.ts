@@ -10,34 +10,37 @@ import {
 } from '@azure/core-rest-pipeline';
 import type * as Sdk from '@azure/identity';
 import { BlobServiceClient, type ContainerClient, StorageSharedKeyCredential } from '@azure/storage-blob';
-import type { Identity } from '../config/azure.ts';
+import type { Access, Credential, Identity } from '../config/azure.ts';
 import type { StorageConfig } from '../config/config.ts';
 import { type Place, variableOf } from '../config/place.ts';
 import { UsageError } from '../errors.ts';
 import { readNamed } from '../files.ts';
 import { assertValid, certificateIn, privateKeyIn } from '../pem.ts';
 
+/** What the SDK authenticates with; undefined for a SAS token, which is part of the URL. */
+export type SdkCredential = StorageSharedKeyCredential | Sdk.TokenCredential | undefined;
+
+/** The client for the configured container; no request is made yet. @throws UsageError for an unusable file */
+export async function openContainer({ container, place, ...access }: StorageConfig): Promise<ContainerClient> {
+  return openService(access, await sdkCredential(access.credential, place)).getContainerClient(container);
+}
+
 /**
- * The client for the configured container; no request is made yet. The SDK's retries are off because `Requests` does them,
- * and redirects are not followed: the credential is for the configured endpoint alone.
- * @throws UsageError for an unusable file
+ * The client for an account. The SDK's retries are off because `Requests` does them, and redirects are not followed: the
+ * credential is for the configured endpoint alone.
  */
-export async function openContainer({
-  credential,
-  endpoint,
-  container,
-  place,
-}: StorageConfig): Promise<ContainerClient> {
+export function openService(
+  { credential, endpoint }: Pick<Access, 'credential' | 'endpoint'>,
+  ofSdk: SdkCredential,
+): BlobServiceClient {
   const agent = agentFor(new URL(endpoint));
   const options = { retryOptions: { maxTries: 1 }, redirectOptions: { maxRetries: 0 }, ...(agent && { agent }) };
   const url = credential.kind === 'sas' ? `${endpoint}?${credential.token.reveal()}` : endpoint;
-  return new BlobServiceClient(url, await sdkCredential(credential, place), options).getContainerClient(container);
+  return new BlobServiceClient(url, ofSdk, options);
 }
 
-async function sdkCredential(
-  credential: StorageConfig['credential'],
-  place: Place,
-): Promise<StorageSharedKeyCredential | Sdk.TokenCredential | undefined> {
+/** @throws UsageError for an unusable file */
+export async function sdkCredential(credential: Credential, place: Place): Promise<SdkCredential> {
   if (credential.kind === 'sas') return undefined;
   if (credential.kind === 'key') return new StorageSharedKeyCredential(credential.account, credential.key.reveal());
   return tokenCredential(credential, place);

@@ -1,4 +1,4 @@
-import type { ContainerClient } from '@azure/storage-blob';
+import type { BlobItem, ContainerClient } from '@azure/storage-blob';
 import type { Signatures } from '../sealed/signature.ts';
 import type { CataloguedBlob } from '../snapshot/inventory.ts';
 import { parseMetadata } from '../snapshot/record.ts';
@@ -92,28 +92,74 @@ export async function listContainer(
   requests: Requests,
   signatures?: Signatures,
 ): Promise<Listing> {
-  const blobs = new Map<string, StoredBlob>();
-  const events: StoredEvent[] = [];
+  const found = new Collector(prefix, signatures);
   const limit = new ListingLimit(prefix);
   let began: Date | undefined;
   for await (const { items, time } of pagesOf(container, prefix, 'listing the container', requests)) {
     began ??= time;
+    for (const item of items) found.add(item, limit);
+  }
+  return found.listing(began);
+}
+
+/** Everything in a container, by the prefix that names of this tool have there; the empty one for other names. @throws StorageError */
+export async function listEveryPrefix(
+  container: ContainerClient,
+  requests: Requests,
+  signatures?: Signatures,
+): Promise<Map<string, Listing>> {
+  const parts = new Map<string, Collector>();
+  const limit = new ListingLimit('');
+  let began: Date | undefined;
+  for await (const { items, time } of pagesOf(container, '', 'listing the container', requests)) {
+    began ??= time;
     for (const item of items) {
-      const kind = eventKindOf(prefix, item.name);
-      if (kind !== undefined) {
-        limit.add(item.name, item.metadata);
-        events.push(storedEvent(kind, prefix, item, signatures));
-        continue;
-      }
-      const blob = storedBlob(prefix, item.name, item.metadata, item.properties, signatures);
-      limit.add(blob.name, blob.record && item.metadata);
-      blobs.set(blob.name, blob);
+      const prefix = prefixIn(item.name);
+      const part = parts.get(prefix) ?? new Collector(prefix, signatures);
+      parts.set(prefix, part.add(item, limit));
     }
   }
-  const age = ({ takenAt, storedAt }: StoredBlob): number => (takenAt ?? storedAt).getTime();
-  return {
-    blobs: [...blobs.values()].toSorted((a, b) => age(b) - age(a) || formOf(b.name) - formOf(a.name)),
-    events,
-    time: began,
-  };
+  return new Map([...parts].map(([prefix, part]) => [prefix, part.listing(began)]));
+}
+
+function prefixIn(name: string): string {
+  return /^(.*?)(?:kubernetes-etcd-snapshot_|etcd-snapshot-[a-z]+\/)/s.exec(name)?.[1] ?? '';
+}
+
+/** Sorts what a listing returns into events and blobs. */
+class Collector {
+  readonly #prefix: string;
+  readonly #signatures: Signatures | undefined;
+  readonly #blobs = new Map<string, StoredBlob>();
+  readonly #events: StoredEvent[] = [];
+
+  constructor(prefix: string, signatures: Signatures | undefined) {
+    this.#prefix = prefix;
+    this.#signatures = signatures;
+  }
+
+  /** @throws StorageError */
+  add(item: BlobItem, limit: ListingLimit): this {
+    const kind = eventKindOf(this.#prefix, item.name);
+    if (kind === undefined) {
+      const blob = storedBlob(this.#prefix, item.name, item.metadata, item.properties, this.#signatures);
+      limit.add(blob.name, blob.record && item.metadata);
+      this.#blobs.set(blob.name, blob);
+    } else {
+      limit.add(item.name, item.metadata);
+      this.#events.push(storedEvent(kind, this.#prefix, item, this.#signatures));
+    }
+    return this;
+  }
+
+  listing(time: Date | undefined): Listing {
+    const blobs = [...this.#blobs.values()].toSorted(
+      (a, b) => timeOf(b) - timeOf(a) || formOf(b.name) - formOf(a.name),
+    );
+    return { blobs, events: this.#events, time };
+  }
+}
+
+function timeOf({ takenAt, storedAt }: StoredBlob): number {
+  return (takenAt ?? storedAt).getTime();
 }

@@ -18,7 +18,7 @@ export function drillEvent({ at, snapshot, recoveryMs }: DrillNote): NewEvent {
 }
 
 /**
- * The last successful drill; undefined if there was none. Invalid notes are ignored.
+ * The last successful drill; undefined if there was none.
  * @param isMeant of the name of its snapshot
  */
 export function lastDrillOf(
@@ -26,15 +26,18 @@ export function lastDrillOf(
   now: Date,
   isMeant: (snapshot: string) => boolean = () => true,
 ): DrillNote | undefined {
-  let last: DrillNote | undefined;
-  for (const { fields } of events.filter(({ kind }) => kind === 'drill')) {
+  return drillsOf(events, now).findLast(({ snapshot }) => isMeant(snapshot));
+}
+
+/** The successful drills, the last one at the end. Invalid notes, and those of the future, are ignored. */
+export function drillsOf(events: readonly StoredEvent[], now: Date): DrillNote[] {
+  const notes = events.flatMap(({ kind, fields }) => {
     const note = v.safeParse(Note, fields);
-    if (!note.success) continue;
+    if (kind !== 'drill' || !note.success) return [];
     const { at, snapshot, recoveryms: recoveryMs } = note.output;
-    const isPast = at.getTime() <= now.getTime() + CLOCK_SKEW_MS;
-    if (isPast && isMeant(snapshot) && (last === undefined || at > last.at)) last = { at, snapshot, recoveryMs };
-  }
-  return last;
+    return at.getTime() <= now.getTime() + CLOCK_SKEW_MS ? [{ at, snapshot, recoveryMs }] : [];
+  });
+  return notes.toSorted((a, b) => a.at.getTime() - b.at.getTime());
 }
 
 const Note = v.object({

@@ -4,7 +4,7 @@ import { StorageError } from '../errors.ts';
 import type { Requests } from './requests.ts';
 
 /** Blobs per page. With the maximum of 5,000, parsing the answer alone takes hundreds of megabytes. */
-const PAGE_SIZE = 500;
+export const PAGE_SIZE = 500;
 
 /** A page may be empty and another one follow, but no container has that many. */
 const MAX_PAGES = 20_000;

@@ -1,0 +1,186 @@
+import type { StorageConfig } from '../config/config.ts';
+import { TYPES } from '../config/value-types.ts';
+import { ExitCode, StorageError, UnsafeError, UsageError, WorkerError } from '../errors.ts';
+import { readNamed } from '../files.ts';
+import { exposition } from '../monitoring/metrics.ts';
+import { type ClusterPlace, configuredPlace, parseContainerList, placeName } from '../report/container-list.ts';
+import { type Cluster, clusterOf, type Expectations, unreachable, worstFirst } from '../report/facts.ts';
+import { DAY_MS } from '../report/history.ts';
+import { htmlPage } from '../report/html-page.ts';
+import { reportJson } from '../report/report-json.ts';
+import { reportMetrics } from '../report/report-metrics.ts';
+import { reportTable } from '../report/report-table.ts';
+import { type Report, summaryOf } from '../report/summary.ts';
+import { writeNewFile } from '../report/write-page.ts';
+import type { ContainerReader, Contents } from '../store/container-reader.ts';
+import { afterColon, counted, printable } from '../text.ts';
+import type { Arguments, Context, Outcome } from './command.ts';
+
+/** Containers that are read at the same time. */
+const PARALLEL = 16;
+
+/** Milliseconds: a drill every week can fail once. */
+const DRILL_WITHIN = 14 * DAY_MS;
+
+const UNITS = { s: 1000, m: 60_000, h: 3_600_000, d: DAY_MS } as const;
+
+/** Reports on the backups of one cluster or many, from the store alone. One that cannot be read does not stop the others. */
+export async function report(context: Context, { options }: Arguments): Promise<Outcome> {
+  const { config, log, signal, signatures, version } = context;
+  const { storage } = config;
+  if (storage === undefined) throw new Error('the command did not say that it needs storage');
+  assertCompatible(options);
+  const expectations = {
+    objective: readDuration('rpo', options),
+    drillWithin: readDuration('drill-within', options) ?? DRILL_WITHIN,
+    retention: config.retention,
+  };
+  const { ContainerReader } = await import('../store/container-reader.ts');
+  const reader = await ContainerReader.open(storage, signal, log, signatures);
+  const places = await placesOf(storage, reader, options);
+  const now = new Date();
+  const { clusters, others } = await readAll(places, reader, expectations, now, context);
+  if (clusters.length === 0) {
+    throw new UnsafeError(
+      'No container of the account holds a snapshot.',
+      'Check the account and the permissions of the identity.',
+    );
+  }
+  const result: Report = {
+    ...{ clusters: worstFirst(clusters), generatedAt: now.getTime(), version },
+    ...{ objective: expectations.objective, drillWithin: expectations.drillWithin },
+    otherContainers: options['account'] === true ? others.toSorted() : undefined,
+  };
+  if (typeof options['html'] === 'string') await writeNewFile(options['html'], htmlPage(result));
+  const stored = options['upload-to'];
+  if (typeof stored === 'string') {
+    const { uploadReport } = await import('../store/upload-report.ts');
+    const files = { html: Buffer.concat([...htmlPage(result)].map((part) => Buffer.from(part))) };
+    await uploadReport(
+      storage,
+      stored,
+      now,
+      { ...files, json: Buffer.from(JSON.stringify(reportJson(result))) },
+      context,
+    );
+  }
+  const partialFailure = partialFailureOf(result);
+  return {
+    text: options['metrics'] === true ? exposition(reportMetrics(result)).trimEnd() : reportTable(result),
+    json: reportJson(result),
+    summary: summaryOf(result),
+    ...(partialFailure && { partialFailure }),
+  };
+}
+
+/** @throws UsageError */
+function assertCompatible(options: Arguments['options']): void {
+  const { 'upload-to': container } = options;
+  if (typeof container === 'string' && !TYPES.container.pattern.test(container)) {
+    throw new UsageError(`--upload-to ${printable(container)} is not a container.`, `A name ${TYPES.container.rule}.`);
+  }
+  const pairs = [
+    ['account', 'containers'],
+    ['metrics', 'json'],
+  ] as const;
+  for (const [one, other] of pairs) {
+    if (options[one] === undefined || options[other] === undefined) continue;
+    throw new UsageError(`--${one} cannot be combined with --${other}.`, 'Omit one of them.');
+  }
+}
+
+/** Milliseconds; undefined where the option is not given. @throws UsageError */
+function readDuration(option: string, { [option]: value }: Arguments['options']): number | undefined {
+  if (typeof value !== 'string') return undefined;
+  const [, amount, unit] = /^([1-9]\d{0,5})([smhd])$/.exec(value) ?? [];
+  const ms = Number(amount) * UNITS[(unit ?? 's') as keyof typeof UNITS];
+  if (ms >= UNITS.m) return ms;
+  const sentence = `--${option} ${printable(value)} is not a duration.`;
+  throw new UsageError(sentence, 'Give at least one minute, with a unit: 30m, 6h, 14d.');
+}
+
+/** @throws UsageError, StorageError */
+async function placesOf(
+  storage: StorageConfig,
+  reader: ContainerReader,
+  { containers: file, account }: Arguments['options'],
+): Promise<ClusterPlace[]> {
+  if (typeof file === 'string') {
+    const text = await readNamed(file, 'list of containers', 'Check the path given with --containers.');
+    return parseContainerList(text.toString(), printable(file), storage);
+  }
+  if (account !== true) return [configuredPlace(storage, storage.container, storage.prefix)];
+  return (await reader.containerNames()).map((name) => configuredPlace(storage, name, undefined));
+}
+
+interface Found {
+  readonly clusters: Cluster[];
+  /** Names of containers that hold no snapshot, or cannot be listed by this identity, where a whole account is read. */
+  readonly others: string[];
+}
+
+/** Keeps the facts of each container only: its blobs would not fit into memory. @throws the abort's reason */
+async function readAll(
+  places: readonly ClusterPlace[],
+  reader: ContainerReader,
+  expectations: Expectations,
+  now: Date,
+  { startProgress, signal, log }: Context,
+): Promise<Found> {
+  const found: Found = { clusters: [], others: [] };
+  const progress = startProgress('reading containers', places.length, (amount) => String(Math.round(amount)));
+  const readOne = async (place: ClusterPlace): Promise<void> => {
+    const isOfAccount = place.prefix === undefined;
+    try {
+      const contents = await reader.read(place, now);
+      if (isOfAccount && !contents.some(isUsed)) {
+        found.others.push(place.container);
+        return;
+      }
+      const immutability = await reader.immutability(place);
+      for (const part of contents) {
+        const name = isOfAccount ? printable(placeName(place.container, part.prefix)) : place.name;
+        found.clusters.push(clusterOf({ ...place, name }, part, immutability, expectations, now));
+      }
+    } catch (error) {
+      if (signal.aborted || !(error instanceof StorageError)) throw error;
+      if (isOfAccount && error.isForbidden) {
+        found.others.push(place.container);
+        return;
+      }
+      log.warn(`Cannot read ${place.name}: ${afterColon(error.message)}`, { hint: error.hint });
+      found.clusters.push(unreachable(place, error.message));
+    } finally {
+      progress.advance(1);
+    }
+  };
+  const next = places.values();
+  const worker = async (): Promise<void> => {
+    for (const place of next) await readOne(place);
+  };
+  try {
+    await Promise.all(Array.from({ length: PARALLEL }, worker));
+  } finally {
+    progress.end();
+  }
+  return found;
+}
+
+/** Whether there is or was a snapshot of this program, or what somebody takes for one. */
+function isUsed({ blobs, drills }: Contents): boolean {
+  return drills.length > 0 || blobs.some(({ problem, takenAt }) => (problem ?? takenAt) !== undefined);
+}
+
+function partialFailureOf({ clusters }: Report): WorkerError | undefined {
+  const unread = clusters.filter(({ facts }) => facts === undefined);
+  const late = clusters.filter(({ state }) => state !== 'ok');
+  const [first] = late;
+  if (first === undefined) return undefined;
+  const which = `${first.place.name}: ${afterColon(first.problems[0]?.message ?? '')}`;
+  if (unread.length > 0) {
+    const sentence = `${counted(unread.length, 'container')} of ${clusters.length} cannot be read, the first: ${which}`;
+    return new WorkerError(ExitCode.storage, sentence, 'The log has a hint for each of them.');
+  }
+  const sentence = `${late.length} of ${counted(clusters.length, 'cluster')} ${late.length === 1 ? 'needs' : 'need'} attention, the first: ${which}`;
+  return new UnsafeError(sentence, 'Check its CronJobs for backups and drills, their last Jobs and their logs.');
+}
