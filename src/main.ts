@@ -271,9 +271,9 @@ async function reportResult(
   const config = readMonitoring(env);
   if (command === undefined || (config.pushgatewayUrl ?? config.pingUrl ?? config.notifyUrl) === undefined) return;
   const noteFailure = async (limit: AbortSignal): Promise<void> => {
-    if (context === undefined || command !== 'backup') return;
+    if (context === undefined || command === 'copy') return;
     const notes = await import('./commands/note-failure.ts');
-    await notes.noteFailure(context, exitCode, limit);
+    await notes.noteFailure(context, { command, exitCode }, limit);
   };
   const { reportEnd } = await import('./monitoring/report-run.ts');
   const [message, hint] = error === undefined ? [summary] : [error.message, error.hint];

@@ -1,5 +1,5 @@
 import type { Command } from './command-table.ts';
-import { KEEP_NOTE } from './command-options.ts';
+import { KEEP_NOTE, NEWEST } from './command-options.ts';
 import { ExitCode } from './errors.ts';
 
 const NAME = 'kubernetes-etcd-snapshot_20260102_030405.db';
@@ -21,6 +21,7 @@ export const KEEP: Command = {
       help: 'until the end of a day in UTC, or hours, days or weeks from now (default: until it is released)',
     },
     ...KEEP_NOTE,
+    ...NEWEST,
     'legal-hold': { type: 'boolean', help: "set Azure's legal hold as well: nobody can delete the blobs then" },
   },
   examples: [`keep ${NAME} --until 90d --note "before 1.36"`, `keep ${NAME} --until 2027-02-26`],

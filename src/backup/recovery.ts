@@ -27,7 +27,9 @@ export function recoveryOf(
     .filter(({ name }) => name !== fresh.name);
   const [previous] = earlier;
   // Both times are of the service.
-  const failures = failuresIn(events).filter(({ storedAt }) => previous === undefined || storedAt > previous.storedAt);
+  const failures = failuresIn(events, 'backup').filter(
+    ({ storedAt }) => previous === undefined || storedAt > previous.storedAt,
+  );
   const age = previous === undefined ? 0 : momentOf(fresh) - momentOf(previous);
   if (failures.length === 0 && age <= 2 * usualDistance(earlier.map(momentOf))) return undefined;
   const failed = failures.length === 0 ? '' : `${counted(failures.length, 'run')} failed before it`;

@@ -24,6 +24,7 @@ import type { SnapshotFacts } from '../snapshot/verify/verdict.ts';
 import type { DrillNote } from '../store/drill-notes.ts';
 import type { BlobStore } from '../store/store.ts';
 import { afterColon, drawTable, humanSeconds, humanSize, printable } from '../text.ts';
+import { drillRecovery } from '../drill/drill-recovery.ts';
 import { type Arguments, type Context, openStore, type Outcome } from './command.ts';
 import { countSecrets, FIND, findKnownKeys, openKnownBundle } from './known-keys.ts';
 import { openNamedOrNewest } from './snapshot-operand.ts';
@@ -106,6 +107,7 @@ export async function drill(context: Context, { operands: [operand], options }: 
     const failed = checks.filter((check) => !check.ok);
     const ok = failed.length === 0;
     log.info(ok ? 'drill succeeded' : 'drill failed', { drill: name, ok, size, recoveryMs, ...durationsMs });
+    const recovery = ok && store !== undefined ? await drillRecovery(store) : undefined;
     if (ok && store !== undefined) await noteDrill(store, { at: new Date(), snapshot: name, recoveryMs }, warnings);
     const { sha256, effectiveRevision: revision, liveKeys = null } = facts;
     const how = `restorable: ${humanSize(size)} with etcd ${etcd} in ${humanSeconds(recoveryMs)}`;
@@ -121,6 +123,7 @@ export async function drill(context: Context, { operands: [operand], options }: 
       },
       summary: verdict,
       measured: drillMetrics(recoveryMs, durationsMs),
+      recovery,
       ...(ok ? {} : { partialFailure: failureOf(name, failed, ofKeys, unreadable, bundle) }),
     };
   } finally {

@@ -4,13 +4,14 @@ import { printable } from '../text.ts';
 import { type Arguments, type Context, openStore, type Outcome } from './command.ts';
 import { readKeepRequest } from './keep-options.ts';
 import { assertStillThere, findMarkable, formsOf } from './marked-snapshot.ts';
+import { newestName } from './snapshot-operand.ts';
 
 /** Keeps a snapshot whatever the rules of retention say. Nothing that is stored is changed. */
-export async function keep(context: Context, { operands: [operand = ''], options }: Arguments): Promise<Outcome> {
+export async function keep(context: Context, { operands: [operand], options }: Arguments): Promise<Outcome> {
   const { log } = context;
   const request = readKeepRequest('--until', options['until'], options['note']);
   const store = await openStore(context);
-  const { name } = await findMarkable(store, operand);
+  const { name } = await findMarkable(store, operand ?? (await newestName(context, store, options)));
   const kept = await markSnapshot(store, name, request);
   log.info('marked snapshot as kept', { name, ...(kept && keptJson(kept)) });
   const blobs = await store.list();

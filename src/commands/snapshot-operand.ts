@@ -93,9 +93,7 @@ async function choose(
   options: Arguments['options'],
   store?: BlobStore,
 ): Promise<SnapshotSource> {
-  const [given] = readClusterIds(options['cluster-id']);
-  // An id on the command line means that cluster only, not its previous ids.
-  const ids: ClusterIds = given === undefined ? context.config.retention : { clusterId: given, previousClusterIds: [] };
+  const ids = readIds(context, options);
   if (operand === undefined) {
     const wanted = { ...ids, takenBefore: readTakenBefore(options) };
     const newest = await openNewest(store ?? (await openStore(context)), wanted, context.log);
@@ -107,6 +105,18 @@ async function choose(
   const whose =
     record === undefined ? 'has no record: its cluster is unknown' : `belongs to cluster ${record.clusterId}`;
   throw new UsageError(`${printable(name)} ${whose}.`, 'Omit --cluster-id, or do not name a snapshot.');
+}
+
+/** The name of the newest stored snapshot that the options mean. @throws WorkerError (no such snapshot), StorageError, UsageError */
+export async function newestName(context: Context, store: BlobStore, options: Arguments['options']): Promise<string> {
+  const wanted = { ...readIds(context, options), takenBefore: readTakenBefore(options) };
+  return (await openNewest(store, wanted, context.log)).name;
+}
+
+/** An id on the command line means that cluster only, not its previous ids. @throws UsageError */
+function readIds({ config }: Context, options: Arguments['options']): ClusterIds {
+  const [clusterId] = readClusterIds(options['cluster-id']);
+  return clusterId === undefined ? config.retention : { clusterId, previousClusterIds: [] };
 }
 
 /** @throws UsageError */

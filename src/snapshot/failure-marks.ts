@@ -1,21 +1,25 @@
 import { randomBytes } from 'node:crypto';
 import type { MarkBlob } from './marks.ts';
 
-/* Marks of backups that failed, so that the next success can be reported as a recovery. */
+/* Marks of backups and drills that failed, so that the next success can be reported as a recovery. */
 
 const FAILED = 'failed';
 
-/** The event of a backup that failed. */
-export function failureMark(at: Date, exitCode: number) {
-  const fields = { at: at.toISOString(), what: FAILED, exitcode: String(exitCode) };
+type Command = 'backup' | 'drill';
+
+/** The event of a run that failed. */
+export function failureMark(at: Date, command: Command, exitCode: number) {
+  const fields = { at: at.toISOString(), what: FAILED, command, exitcode: String(exitCode) };
   const id = `${FAILED}-${fields.at.replaceAll(':', '-')}-${randomBytes(4).toString('hex')}`;
-  return { kind: 'mark', id, fields, body: { at, what: FAILED, exitCode } } as const;
+  return { kind: 'mark', id, fields, body: { at, what: FAILED, command, exitCode } } as const;
 }
 
 type EventBlob = Pick<MarkBlob, 'kind' | 'fields' | 'storedAt'>;
 
-export function failuresIn<T extends EventBlob>(events: readonly T[]): T[] {
-  return events.filter(({ kind, fields }) => kind === 'mark' && fields['what'] === FAILED);
+/** @param command whose failures; undefined = all */
+export function failuresIn<T extends EventBlob>(events: readonly T[], command?: Command): T[] {
+  const failures = events.filter(({ kind, fields }) => kind === 'mark' && fields['what'] === FAILED);
+  return command === undefined ? failures : failures.filter(({ fields }) => fields['command'] === command);
 }
 
 /** How long they tell what happened, in milliseconds. */

@@ -16,7 +16,7 @@ function snapshot(hours: number, clusterId = 'c1'): Recorded<CataloguedBlob> {
 
 function failure(hours: number): { kind: 'mark'; fields: Readonly<Record<string, string>>; storedAt: Date } {
   const storedAt = new Date(NOW - hours * 3_600_000);
-  return { kind: 'mark', fields: failureMark(storedAt, 10).fields, storedAt };
+  return { kind: 'mark', fields: failureMark(storedAt, 'backup', 10).fields, storedAt };
 }
 
 function recovery(hours: readonly number[], failures: readonly number[], previousClusterIds: string[] = []) {
@@ -32,7 +32,7 @@ t.test('a failure since the previous snapshot', (t) => {
   t.equal(recovery([], [3, 2, 1]), '3 runs failed before it.');
   t.equal(recovery([], []), undefined, 'the first backup');
   const fresh = snapshot(0);
-  for (const fields of [{ what: 'keep' }, { what: ['failed'] }, {}]) {
+  for (const fields of [{ what: 'keep' }, { what: ['failed'] }, failureMark(fresh.storedAt, 'drill', 10).fields, {}]) {
     const events = [{ kind: 'mark', fields, storedAt: fresh.storedAt }] as const;
     t.equal(recoveryOf(fresh, [fresh], events, { previousClusterIds: [] }, new Date(NOW)), undefined);
   }

@@ -60,6 +60,7 @@ t.test('every command that takes a snapshot', async (t) => {
     t.match(stderr, `"reading a stored snapshot","name":"${nameOf(first)}"`, args.join(' '));
   }
   t.strictSame(await readFile(file), SNAPSHOT);
+  t.match(await jsonOf(['keep', '--taken-before', '2026-01-02'], variables), { name: nameOf(first) });
 });
 
 t.test('with several clusters one must be chosen', async (t) => {

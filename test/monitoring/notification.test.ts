@@ -68,12 +68,32 @@ t.test('a gap is a recovery although nothing failed', async (t) => {
   const first = await runWorker(['--json'], working('gap-id'));
   const { clusterId } = JSON.parse(first.stdout) as { clusterId: string };
   posted();
-  const fourDays = new Date(Date.now() - 4 * 86_400_000);
+  const fourDays = new Date(Date.now() - 4.1 * 86_400_000);
   await putSnapshot(container, fourDays, {
     metadata: { clusterid: clusterId, livekeys: '0', totalkeys: '0', revision: '0' },
   });
   await runWorker([], working('gap'));
   t.match(posted(), [{ status: 'recovered', message: /The previous snapshot is 4d older\.$/ }]);
+});
+
+t.test('a drill that succeeds after one that failed', async (t) => {
+  const variables = working('drills');
+  t.equal((await runWorker([], variables)).code, 0);
+  t.equal((await runWorker(['drill'], variables)).code, 0);
+  t.strictSame(posted(), [], 'the first success is no news');
+  await nextSecond();
+  const noTools = { PATH: '/usr/bin:/bin' };
+  t.not((await runWorker(['drill'], { ...variables, ...noTools })).code, 0);
+  t.match(posted(), [{ status: 'failed', command: 'drill', container: 'drills' }]);
+  await nextSecond();
+  t.equal((await runWorker([], variables)).code, 0);
+  t.strictSame(posted(), [], 'the failure was none of a backup');
+  t.equal((await runWorker(['drill'], variables)).code, 0);
+  t.match(posted(), [
+    { status: 'recovered', command: 'drill', message: /restorable: .*\. 1 drill failed before it\.$/ },
+  ]);
+  t.equal((await runWorker(['drill'], variables)).code, 0);
+  t.strictSame(posted(), []);
 });
 
 t.test('an incomplete backup', async (t) => {
