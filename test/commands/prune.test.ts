@@ -79,7 +79,7 @@ t.test('the table, the dry run, and the same decisions for real', async (t) => {
 
   const shown = await runCommand(['prune', '--dry-run'], rules);
   t.equal(shown.code, 0, shown.stderr);
-  t.match(shown.stdout, new RegExp(`${names[0]} +\\w+  c1 +keep: newest, daily ${day(0)},\\s+monthly`));
+  t.match(shown.stdout, new RegExp(`${names[0]} +\\w+  c1 +keep: newest, daily\\s+${day(0)},\\s+monthly`));
   t.match(shown.stdout, new RegExp(`${names[2]} .*remove: not kept by daily 2,\\s+monthly 9`));
   t.match(shown.stdout, new RegExp(`${other} .* c0 +keep: of another cluster`));
   t.match(shown.stdout, /Dry run: .* nothing was changed\./);

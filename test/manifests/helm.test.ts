@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { isDeepStrictEqual } from 'node:util';
 import t from 'tap';
 import { parse, parseAllDocuments, stringify } from 'yaml';
+import { parseCommandLine } from '../../src/cli.ts';
 import { VARIABLES } from '../../src/config/variables.ts';
 import { findJudge, judge, without } from '../support/judges.ts';
 import { build, buildOwn, deadlineProblems, MANIFESTS } from '../support/manifests.ts';
@@ -567,4 +568,41 @@ t.test('chart and program have one version', (t) => {
 t.test("helm's own lint finds nothing", { skip }, async (t) => {
   const { code, stdout } = await run(HELM, ['lint', '--strict', CHART], { HOME: dir });
   t.equal(code, 0, stdout);
+});
+
+t.test('a backup before each upgrade of the release, where it is asked for', { skip }, async (t) => {
+  const hooksOf = async (values: object): Promise<Loose[]> => {
+    const { hooks = [] } = (await release(values)) as { hooks?: { events: string[]; manifest: string }[] };
+    return hooks.map(({ events, manifest }) => ({ events, job: parse(manifest) as Loose }));
+  };
+  t.strictSame(await hooksOf({}), [], 'off by default');
+  const clusters = [
+    { name: 'main' },
+    { name: 'off', existingSecret: 'off', suspend: true },
+    { name: 'edge', existingSecret: 'edge', certificates: { secret: { name: 'client' } } },
+  ];
+  const values = { clusters, annotations: { own: 'yes' }, preUpgradeBackup: { enabled: true } };
+  const hooks = await hooksOf(values);
+  const { objects } = await render(values);
+  t.strictSame(
+    hooks.map(({ job }) => job.metadata.name),
+    ['main', 'edge'].map((name) => `etcd-snapshot-azure-blob-pre-upgrade-${name}`),
+    'not of a suspended cluster',
+  );
+  for (const { events, job } of hooks) {
+    t.strictSame(events, ['pre-upgrade']);
+    t.match(job.metadata, { namespace: 'kube-system', annotations: { own: 'yes', 'helm.sh/hook': 'pre-upgrade' } });
+    const [container] = job.spec.template.spec.containers;
+    const note = 'before revision 1 of Helm release backups';
+    t.strictSame(container.args, ['backup', '--keep=90d', '--note', note]);
+    t.doesNotThrow(() => parseCommandLine(container.args));
+    delete container.args;
+    const cronJob = objects[`CronJob ${job.metadata.name.replace('pre-upgrade', 'job')}`];
+    t.strictSame(inOrder(job.spec), cronJob.spec.jobTemplate.spec, 'otherwise as the CronJob would run it');
+  }
+  const [until] = await hooksOf({ preUpgradeBackup: { enabled: true, keep: '' } });
+  t.strictSame(until.job.spec.template.spec.containers[0].args.slice(0, 2), ['backup', '--keep']);
+  for (const keep of ['90', '1y', 'always', '2027-2-3']) {
+    t.match(await refusal({ preUpgradeBackup: { keep } }), /preUpgradeBackup\/keep/, keep);
+  }
 });
