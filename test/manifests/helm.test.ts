@@ -59,6 +59,11 @@ async function render(values: object): Promise<Rendered> {
   return { objects: byName(manifest), notes: info.notes };
 }
 
+async function hooksOf(values: object): Promise<Loose[]> {
+  const { hooks = [] } = (await release(values)) as { hooks?: { events: string[]; manifest: string }[] };
+  return hooks.map(({ events, manifest }) => ({ events, job: parse(manifest) }));
+}
+
 /** Why helm refuses these values. */
 async function refusal(values: object): Promise<string> {
   const { code, stderr } = await install(values);
@@ -571,10 +576,6 @@ t.test("helm's own lint finds nothing", { skip }, async (t) => {
 });
 
 t.test('a backup before each upgrade of the release, where it is asked for', { skip }, async (t) => {
-  const hooksOf = async (values: object): Promise<Loose[]> => {
-    const { hooks = [] } = (await release(values)) as { hooks?: { events: string[]; manifest: string }[] };
-    return hooks.map(({ events, manifest }) => ({ events, job: parse(manifest) as Loose }));
-  };
   t.strictSame(await hooksOf({}), [], 'off by default');
   const clusters = [
     { name: 'main' },
