@@ -1,5 +1,6 @@
 import { constants, readlinkSync, type Stats } from 'node:fs';
 import { type FileHandle, lstat, open, readFile, stat, statfs } from 'node:fs/promises';
+import { geteuid } from 'node:process';
 import { hasCode, messageOf, UsageError, WorkerError } from './errors.ts';
 import { secretLook } from './secret.ts';
 import { humanSize, printable } from './text.ts';
@@ -101,6 +102,26 @@ export function pathProblem(value: string): string | undefined {
   if (look !== undefined) return `contains ${look} itself, not a path to one`;
   const isPath = value.length <= 4096 && !/\p{C}/u.test(value) && value.split('/').every(({ length }) => length <= 255);
   return isPath ? undefined : 'is not a path';
+}
+
+/** Who else can change a file, in words that follow its name; undefined = nobody but root. @param user undefined where files have no owners */
+export function whoElseWrites({ uid, mode }: Stats, user: number | undefined): string | undefined {
+  if (user === undefined) return undefined;
+  if (uid !== user && uid !== 0) return 'belongs to another user';
+  return (mode & 0o022) === 0 ? undefined : 'can be written by other users (chmod go-w)';
+}
+
+/**
+ * A warning, with its hint, about a file that decides who is trusted: whoever can change it can choose that.
+ * @param what it has, for the message
+ */
+export async function warningAboutWriters(
+  path: string,
+  what: string,
+): Promise<(readonly [sentence: string, hint: string])[]> {
+  const why = whoElseWrites(await stat(path), geteuid?.());
+  const hint = 'Use a file that only this user or root can change.';
+  return why === undefined ? [] : [[`The file with ${what}, ${printable(path)}, ${why}.`, hint]];
 }
 
 function notRegular(stats: Stats): Error {

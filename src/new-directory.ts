@@ -10,6 +10,14 @@ import { printable } from './text.ts';
  * @throws UnsafeError when it has entries or belongs to another user; the error of the system call
  */
 export async function openNewDirectory(dir: string): Promise<HeldDirectory> {
+  const held = await openOwnDirectory(dir);
+  if ((await readdir(held.path)).length > 0) throw refusedDirectory(dir, 'is not empty');
+  await chmod(held.path, 0o700);
+  return held;
+}
+
+/** A directory of this user, created if it does not exist. @throws UnsafeError when it belongs to another user; the error of the system call */
+export async function openOwnDirectory(dir: string): Promise<HeldDirectory> {
   // No link that belongs to another user is followed, not even to create an empty directory.
   const path = resolve(dir);
   const place = HeldDirectory.open(dirname(path)).at(basename(path));
@@ -19,8 +27,6 @@ export async function openNewDirectory(dir: string): Promise<HeldDirectory> {
   const held = HeldDirectory.open(place);
   const { uid } = held.stats();
   if (uid !== geteuid?.()) throw refusedDirectory(dir, `belongs to another user (uid ${uid})`);
-  if ((await readdir(held.path)).length > 0) throw refusedDirectory(dir, 'is not empty');
-  await chmod(held.path, 0o700);
   return held;
 }
 

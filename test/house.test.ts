@@ -42,6 +42,7 @@ const LAYERS = [
     'snapshot/inventory.ts',
     'snapshot/marks.ts',
     'snapshot/failure-marks.ts',
+    'snapshot/forms.ts',
     'snapshot/keys.ts',
     'snapshot/encrypted-secrets.ts',
   ],

@@ -78,6 +78,7 @@ export function makeRecord(
   version: string,
   previous: Previous,
   bundle: RecordedBundle | undefined,
+  bundleMissing: number | undefined,
 ): SnapshotRecord {
   return {
     sha256: facts.sha256,
@@ -97,6 +98,7 @@ export function makeRecord(
     ...fieldsOfSeal(seal),
     ...previous,
     bundleSha256: bundle?.sha256,
+    bundleMissing: bundle && bundleMissing,
     bundleKeys: bundle?.keys,
   };
 }

@@ -34,6 +34,7 @@ interface Options {
 
 /**
  * The path of a backup, from a blob or a file instead of etcd: verifier, sealer, upload, bundle, commit, read-back.
+ * @returns the sha256 of the blob
  * @throws VerificationError when it is corrupt, or does not match its record; StorageError, also where reading back is not permitted
  */
 export async function storeSource(
@@ -41,7 +42,7 @@ export async function storeSource(
   store: BlobStore,
   { source, description, bundle: files }: Content,
   options: Options,
-): Promise<void> {
+): Promise<string> {
   const { config, sealing, memoryBudget, startProgress, version } = options;
   const uploadBundleOf = async (entries: readonly ArchiveEntry[]): Promise<StoredBundle> => {
     if (sealing === undefined) throw new Error('a bundle is always sealed');
@@ -59,6 +60,7 @@ export async function storeSource(
       ...countedIn(snapshot, description),
       ...fieldsOfSeal(seal),
       ...{ bundleSha256: bundle?.sha256, bundleKeys: bundle?.keys },
+      bundleMissing: bundle && description.bundleMissing,
       ...{ uploadId: upload.uploadId, tool: toolName(version) },
     };
     const { problem } = parseMetadata(toMetadata(record));
@@ -67,6 +69,7 @@ export async function storeSource(
     const stored = { name, etag, upload, snapshot, seal, sealing };
     const { refusal } = await readBackStored(store, stored, config.readBack, startProgress);
     if (refusal !== undefined) throw refusal;
+    return record.storedSha256 ?? record.sha256;
   } catch (error) {
     upload.abort();
     throw error;

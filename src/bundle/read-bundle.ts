@@ -1,9 +1,11 @@
-import { ExitCode, WorkerError } from '../errors.ts';
+import { createHash } from 'node:crypto';
+import { ExitCode, VerificationError, WorkerError } from '../errors.ts';
 import type { Identity } from '../sealed/age-header.ts';
 import { unseal } from '../sealed/unseal.ts';
 import type { SnapshotSource } from '../snapshot/source.ts';
 import { assertOpens, assertReadable, type StoredForm } from '../snapshot/stored-form.ts';
 import { bundleName } from '../snapshot/snapshot-name.ts';
+import type { StoredBlob } from '../store/catalogue.ts';
 import type { BlobStore } from '../store/store.ts';
 import { printable } from '../text.ts';
 import { type ArchiveEntry, unpack } from './archive.ts';
@@ -37,11 +39,7 @@ export async function openBundle(
       'Set SNAPSHOT_BUNDLE for the backups, or use a snapshot that `etcd-snapshot list --json` shows with a bundle.',
     );
   }
-  const blob = await store.find(name);
-  if (blob === undefined) {
-    throw noBundle(`The bundle ${printable(name)} is missing.`, 'Find out what deleted it, or use another snapshot.');
-  }
-  const { etag, size } = blob;
+  const { etag, size } = await findBundle(store, name);
   const read = (): AsyncIterable<Buffer> => store.read(name, etag, size);
   const form: StoredForm = { encoding: 'zstd+age', size, sha256, recipients, identities, read };
   assertReadable(name, form);
@@ -49,6 +47,30 @@ export async function openBundle(
   const expected = { name, encoding: form.encoding, size: undefined, storedSha256: sha256 };
   const entries = await unpack(name, unseal(read(), { ...expected, identities: identities ?? [] }));
   return { name, size, sha256, entries };
+}
+
+/**
+ * Whether the bundle of a snapshot is stored as its record says. No key is needed.
+ * @throws WorkerError (no such bundle); VerificationError; StorageError
+ */
+export async function assertBundleStored(store: BlobStore, snapshot: SnapshotSource): Promise<void> {
+  const { bundleSha256 } = snapshot.record ?? {};
+  if (bundleSha256 === undefined) return;
+  const { name, etag, size } = await findBundle(store, bundleName(snapshot.name));
+  const hash = createHash('sha256');
+  for await (const piece of store.read(name, etag, size)) hash.update(piece);
+  if (hash.digest('hex') === bundleSha256) return;
+  throw new VerificationError(
+    `The bundle ${printable(name)} is not the one that was stored with its snapshot.`,
+    'Find out what changed it, or use another snapshot.',
+  );
+}
+
+/** @throws WorkerError (no such bundle); StorageError */
+async function findBundle(store: BlobStore, name: string): Promise<StoredBlob> {
+  const blob = await store.find(name);
+  if (blob !== undefined) return blob;
+  throw noBundle(`The bundle ${printable(name)} is missing.`, 'Find out what deleted it, or use another snapshot.');
 }
 
 function noBundle(message: string, hint: string): WorkerError {

@@ -55,7 +55,8 @@ export async function backup(
   const storing = bundling?.store(store, { name, upload }, config.readBack);
   const bundle = storing && (await watch.time('bundle', storing));
   if (bundle?.stored !== undefined) log.info('stored bundle', { name: bundle.stored.name, files: bundle.files });
-  const record = makeRecord(streamed, takenAt, version, previous, bundle?.stored);
+  const missing = bundle?.missing.length || undefined;
+  const record = makeRecord(streamed, takenAt, version, previous, bundle?.stored, missing);
   const { etag } = await watch.time('commit', upload.commit(snapshot, record));
   const stored = { ...streamed, sealing, bundle, name, etag, committedAt: new Date() };
   log.info('stored snapshot', { name, size: facts.size, sha256: record.sha256 });

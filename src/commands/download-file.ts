@@ -45,6 +45,8 @@ export async function download(context: Context, { operands: [operand], options 
       'Omit these options; to restore a member omit --download.',
     );
   }
+  if (options['download'] === '-')
+    throw new UsageError('--download writes to a file, not to stdout.', 'Give a new file.');
   const file = resolve(String(options['download']));
   const isOpen = options['open'] === true;
   const plan = typeof options['from-plan'] === 'string' ? await readPlan(options['from-plan']) : undefined;

@@ -1,8 +1,9 @@
 import { createPublicKey, generateKeyPairSync } from 'node:crypto';
-import { mkdir, open, unlink } from 'node:fs/promises';
+import { open, unlink } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
-import { hasCode, UsageError } from '../errors.ts';
+import { UsageError } from '../errors.ts';
 import { kindOf, onDisk, statOf, sync } from '../files.ts';
+import { openOwnDirectory, refusedDirectory } from '../new-directory.ts';
 import { Secret } from '../secret.ts';
 import { paragraph, printable } from '../text.ts';
 import type { Arguments, Context, Outcome } from './command.ts';
@@ -66,47 +67,34 @@ export async function keygen(context: Context, { operands: [operand = ''], optio
 
 /**
  * Writes all files, or none.
- * @throws UsageError when one of them exists
+ * @throws UsageError when one of them exists; UnsafeError for the directory of another user, or one that others can write to
  */
 async function writeNew(dir: string, files: readonly KeyFile[]): Promise<void> {
-  await onDisk(`Creating ${dir}`, createDirectory(dir));
-  const paths = files.map(({ name }) => join(dir, name));
-  for (const path of paths) {
-    if ((await statOf(path, 'refuse')) === undefined) continue;
+  const there = await statOf(dir);
+  if (there?.isDirectory() === false) {
+    throw new UsageError(`${printable(dir)} is ${kindOf(there)}.`, 'Give a directory.');
+  }
+  const held = await onDisk(`Creating ${dir}`, openOwnDirectory(dir));
+  if ((held.stats().mode & 0o022) !== 0) throw refusedDirectory(dir, 'can be written by other users');
+  for (const { name } of files) {
+    if ((await statOf(held.at(name), 'refuse')) === undefined) continue;
     throw new UsageError(
-      `${printable(path)} already exists, and is not overwritten.`,
+      `${printable(join(dir, name))} already exists, and is not overwritten.`,
       'Use another directory: what was encrypted and signed with old keys needs them.',
     );
   }
   const written: string[] = [];
   try {
     for (const { name, content } of files) {
-      const path = join(dir, name);
-      await using file = await onDisk(`Creating ${path}`, open(path, 'wx', 0o600));
+      const path = held.at(name);
+      await using file = await onDisk(`Creating ${join(dir, name)}`, open(path, 'wx', 0o600));
       written.push(path);
-      await onDisk(`Writing ${path}`, file.writeFile(content.reveal()));
-      await onDisk(`Writing ${path}`, file.sync());
+      await onDisk(`Writing ${join(dir, name)}`, file.writeFile(content.reveal()));
+      await onDisk(`Writing ${join(dir, name)}`, file.sync());
     }
-    await onDisk(`Writing ${dir}`, sync(dir));
+    await onDisk(`Writing ${dir}`, sync(held.path));
   } catch (error) {
     for (const path of written) await unlink(path);
     throw error;
-  }
-}
-
-async function createDirectory(dir: string): Promise<void> {
-  try {
-    await mkdir(dir, { mode: 0o700 });
-  } catch (error) {
-    const there = hasCode(error, 'EEXIST') ? await statOf(dir) : undefined;
-    if (there === undefined) throw error;
-    if (there.isDirectory() && (there.mode & 0o022) !== 0) {
-      throw new UsageError(
-        `${printable(dir)} can be written by other users, who could replace the keys.`,
-        `Use another directory, or run: chmod go-w ${printable(dir)}`,
-      );
-    }
-    if (there.isDirectory()) return;
-    throw new UsageError(`${printable(dir)} is ${kindOf(there)}.`, 'Give a directory.');
   }
 }

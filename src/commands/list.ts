@@ -123,10 +123,10 @@ function entry({ snapshot, keep, reasons }: Decision<StoredBlob>, isOff: boolean
   };
 }
 
-/** Of a blob, since it was taken or else stored. */
+/** Of a blob, since it was taken or else stored; `-` for a date in the future. */
 export function ageText({ takenAt, storedAt }: StoredBlob, now: Date): string {
   const age = now.getTime() - (takenAt ?? storedAt).getTime();
-  return age < -CLOCK_SKEW_MS ? 'in future' : humanAge(age);
+  return age < -CLOCK_SKEW_MS ? '-' : humanAge(age);
 }
 
 /** After a table, at most this many blobs are listed with the reason why they are not snapshots. */

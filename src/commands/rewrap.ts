@@ -1,6 +1,7 @@
 import { storeSource } from '../backup/store-source.ts';
+import type { OpenedBundle } from '../bundle/read-bundle.ts';
 import type { SealingConfig } from '../config/config.ts';
-import { Interrupted, UsageError, VerificationError, WorkerError } from '../errors.ts';
+import { Interrupted, StorageError, UsageError, VerificationError, WorkerError } from '../errors.ts';
 import { Warnings } from '../log.ts';
 import { isSameSnapshot, lastFormOf } from '../retention/superseded.ts';
 import type { Sealing } from '../sealed/sealing.ts';
@@ -8,11 +9,11 @@ import { isRecorded, type Recorded } from '../snapshot/inventory.ts';
 import { type Encoding, formOf, isCompressed, MAX_FORM, snapshotName } from '../snapshot/snapshot-name.ts';
 import { signatureText } from '../snapshot/signature-state.ts';
 import { isFileName } from '../snapshot/operand-name.ts';
-import { type SnapshotSource } from '../snapshot/source.ts';
+import { openBlob, type SnapshotSource, verifyStored } from '../snapshot/source.ts';
 import { assertReadable } from '../snapshot/stored-form.ts';
 import type { StoredBlob } from '../store/catalogue.ts';
 import type { BlobStore } from '../store/store.ts';
-import { paragraph, printable } from '../text.ts';
+import { afterColon, counted, paragraph, printable } from '../text.ts';
 import { type Arguments, type Context, openStore, type Outcome } from './command.ts';
 import { loadIdentities, openSource } from './snapshot-operand.ts';
 
@@ -39,22 +40,26 @@ export async function rewrap(context: Context, { operands, options }: Arguments)
     sources.push(source);
   }
   const rewrapped: Rewrapped[] = [];
-  let failure: WorkerError | undefined;
+  const failed: WorkerError[] = [];
   for (const source of sources) {
     try {
       rewrapped.push(await rewrapOne(context, store, source, options, sealing, warnings));
     } catch (error) {
-      if (rewrapped.length === 0 || !(error instanceof WorkerError)) throw error;
+      if (sources.length === 1 || !(error instanceof WorkerError)) throw error;
       if (error instanceof Interrupted) {
-        throw error.withOutcome(
-          `stored: ${namesOf(rewrapped)}`,
-          'Run the command again: it continues with the others.',
-        );
+        const outcome = rewrapped.length === 0 ? 'nothing is stored' : `stored: ${namesOf(rewrapped)}`;
+        throw error.withOutcome(outcome, 'Run the command again: it continues with the others.');
       }
-      failure = error;
-      break;
+      failed.push(error);
+      // What is wrong with one snapshot says nothing of the others.
+      if (!(error instanceof VerificationError)) break;
     }
   }
+  const [failure] = failed;
+  if (failure !== undefined && rewrapped.length === 0) throw failure;
+  const left = sources.length - rewrapped.length;
+  if (left > 0)
+    warnings.add(`${left} of ${counted(sources.length, 'snapshot')} ${left === 1 ? 'was' : 'were'} not rewrapped.`);
   const recipients = sealing.recipients.join(', ');
   const lines = rewrapped.map(({ from, name, alreadyDone }) =>
     alreadyDone ? `${from} is already stored for ${recipients}: ${name}` : `${from} is now also stored as ${name}.`,
@@ -134,22 +139,81 @@ async function rewrapOne(
   const { log } = context;
   const catalogue = await store.list();
   const { snapshot, forms, done } = examine(context, source, catalogue, sealing);
-  if (done !== undefined) return { from: source.name, name: done.name, alreadyDone: true };
+  if (done !== undefined && (await isIntact(context, store, done, warnings))) {
+    if (done.isUnproven === true) await note(store, done.name, done.record.storedSha256 ?? '', warnings);
+    return { from: source.name, name: done.name, alreadyDone: true };
+  }
+  assertReadable(source.name, source.stored);
   warnAboutSigning(context, snapshot, warnings);
   const { takenAt, encoding: old } = snapshot.record;
   const isZstd = [old, context.config.sealing?.encoding].some((each) => each !== undefined && isCompressed(each));
   const encoding: Encoding = isZstd ? 'zstd+age' : 'age';
   const name = snapshotName(store.prefix, takenAt, encoding, nextForm(store.prefix, takenAt, forms, catalogue));
-  const { openBundle } = await import('../bundle/read-bundle.ts');
-  const bundle =
-    snapshot.record.bundleSha256 === undefined
-      ? undefined
-      : await openBundle(store, source, await loadIdentities(context, options));
+  const bundle = snapshot.bundle && (await openIts(context, store, source, options));
+  if (bundle === undefined && snapshot.record.bundleSha256 !== undefined) {
+    warnings.add(
+      `The bundle of ${printable(source.name)} is missing, or was replaced: its new form has none.`,
+      'Find out who deleted or changed it.',
+    );
+  }
   const content = { source, description: snapshot.record, bundle: bundle?.entries };
   const config = { ...context.config, readBack: 'full' } as const;
-  await storeSource(name, store, content, { ...context, config, sealing: sealing.withEncoding(encoding) });
+  const storing = storeSource(name, store, content, { ...context, config, sealing: sealing.withEncoding(encoding) });
+  await note(store, name, await storing, warnings);
   log.info('stored snapshot for other recipients', { from: source.name, name, recipients: sealing.recipients });
   return { from: source.name, name, alreadyDone: false };
+}
+
+/** The bundle of a snapshot; undefined where it is not the one that was stored with it. @throws UsageError; StorageError */
+async function openIts(
+  context: Context,
+  store: BlobStore,
+  source: SnapshotSource,
+  options: Arguments['options'],
+): Promise<OpenedBundle | undefined> {
+  const { openBundle } = await import('../bundle/read-bundle.ts');
+  try {
+    return await openBundle(store, source, await loadIdentities(context, options));
+  } catch (error) {
+    if (error instanceof VerificationError) return undefined;
+    throw error;
+  }
+}
+
+/** Whether an earlier form is stored as its record says: the run that stored it can have been killed. @throws StorageError */
+async function isIntact(
+  context: Context,
+  store: BlobStore,
+  { name }: StoredBlob,
+  warnings: Warnings,
+): Promise<boolean> {
+  const source = await openBlob(store, name);
+  const { assertBundleStored } = await import('../bundle/read-bundle.ts');
+  try {
+    if (source.stored !== undefined) await verifyStored(source, source.stored, context);
+    await assertBundleStored(store, source);
+    return true;
+  } catch (error) {
+    if (!(error instanceof VerificationError)) throw error;
+    warnings.add(
+      `${printable(name)} is damaged, and the snapshot is stored again: ${afterColon(error.message)}`,
+      'Delete it by hand.',
+    );
+    return false;
+  }
+}
+
+/** Without the note, retention keeps the other forms as well. */
+async function note(store: BlobStore, name: string, storedSha256: string, warnings: Warnings): Promise<void> {
+  try {
+    await store.noteForm(name, storedSha256);
+  } catch (error) {
+    if (!(error instanceof StorageError)) throw error;
+    warnings.add(
+      `${printable(name)} was read back, but this could not be noted, so it replaces no other form: ${afterColon(error.message)}`,
+      'Run the command again.',
+    );
+  }
 }
 
 /** Greater than those of all its forms and not that of any blob. @throws UsageError */

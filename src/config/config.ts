@@ -9,7 +9,7 @@ import { type Access, checkProxy, proxyPasswords, proxyWarnings } from './azure.
 import { cleaned, type Environment, Reader } from './environment.ts';
 import { readMonitoring } from './monitoring.ts';
 import type { Place } from './place.ts';
-import { readBundle, readSealing, readSignatures } from './protection.ts';
+import { readBundle, readIdentityFile, readSealing, readSignatures } from './protection.ts';
 import { namesCopy, readCopy, readPlace } from './storage.ts';
 import { type VariableName, VARIABLES } from './variables.ts';
 
@@ -171,7 +171,7 @@ export function readConfig(env: Environment, needs: Needs): Config {
     readBack: reader.choice('SNAPSHOT_READ_BACK', ['full', 'off']) ?? 'full',
     contentMd5: reader.choice('SNAPSHOT_CONTENT_MD5', ['on', 'off']) ?? 'off',
     sealing: readSealing(reader, needs),
-    identityFile: reader.text('SNAPSHOT_ENCRYPTION_IDENTITY_FILE'),
+    identityFile: readIdentityFile(reader),
     signatures: needsStorage ? readSignatures(reader, needs) : undefined,
     bundle: needs.readsBundle === true ? readBundle(reader) : undefined,
     spoolDir: reader.text('SNAPSHOT_SPOOL_DIR'),

@@ -1,5 +1,5 @@
 import { ConfigurationError, hasCode, UsageError } from '../errors.ts';
-import { openRegular, pathProblem, readNamed, whyUnreadable } from '../files.ts';
+import { openRegular, pathProblem, readNamed, whoElseWrites, whyUnreadable } from '../files.ts';
 import { ORIGIN_RULE, parseOrigin, shownUrl } from '../url.ts';
 import { namedFor, type Place, variableOf } from './place.ts';
 import { TYPES, type ValueType } from './value-types.ts';
@@ -204,9 +204,8 @@ async function readDefault(user: number | undefined): Promise<EnvFile> {
   try {
     const { file, stats } = await openRegular('.env', 'refuse');
     await using opened = file;
-    if (user !== undefined && stats.uid !== user && stats.uid !== 0) problem = 'belongs to another user';
-    else if (user !== undefined && (stats.mode & 0o022) !== 0) problem = 'can be written by other users (chmod go-w)';
-    else {
+    problem = whoElseWrites(stats, user);
+    if (problem === undefined) {
       const parsed = await parse(await opened.readFile());
       if (parsed.problem === undefined) return { variables: parsed.variables, warnings: [] };
       problem = parsed.problem;

@@ -17,6 +17,11 @@ export function readSealing(reader: Reader, { writes = false, signs = writes }: 
   return { encoding, recipients, recipientsFile };
 }
 
+export function readIdentityFile(reader: Reader): string | undefined {
+  reader.refuseEmpty('SNAPSHOT_ENCRYPTION_IDENTITY_FILE');
+  return reader.text('SNAPSHOT_ENCRYPTION_IDENTITY_FILE');
+}
+
 export function readSignatures(reader: Reader, { writes = false, signs = writes }: Needs): SignatureConfig | undefined {
   reader.refuseEmpty(...(signs ? (['SNAPSHOT_SIGNING_KEY_FILE'] as const) : []), 'SNAPSHOT_VERIFICATION_KEYS_FILE');
   const signingKey = reader.text('SNAPSHOT_SIGNING_KEY_FILE');

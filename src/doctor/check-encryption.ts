@@ -25,7 +25,7 @@ export async function checkRecipients(
     }
     const { readRecipients, warningsAbout } = await import('../sealed/recipients.ts');
     const recipients = await readRecipients(config);
-    const warnings = warningsAbout(recipients).map((warning) => warn(what, ...warning));
+    const warnings = (await warningsAbout(recipients, config)).map((warning) => warn(what, ...warning));
     const count = counted(recipients.length, 'recipient');
     return warnings.length > 0 ? warnings : ok(what, `New snapshots are encrypted for ${count}.`);
   });

@@ -1,6 +1,6 @@
 import { ExitCode, StorageError, WorkerError } from '../errors.ts';
 import type { Log, Warnings } from '../log.ts';
-import { isOrphan, isUntrusted, withoutTheirBundle } from '../snapshot/inventory.ts';
+import { isOrphan, isUntrusted, laterThan, withoutTheirBundle } from '../snapshot/inventory.ts';
 import { type KeptOf, keptText } from '../snapshot/marks.ts';
 import type { StoredBlob } from '../store/catalogue.ts';
 import type { BlobStore } from '../store/store.ts';
@@ -66,7 +66,8 @@ export async function applyRetention(
       removed.add(snapshot);
       log.info('deleted snapshot', { name: snapshot.name, reasons });
       if (bundle === undefined) continue;
-      const obstacle = await store.remove(bundle.name, bundle.etag);
+      // Nothing else would ever delete it: a run that is aborted now finishes this.
+      const obstacle = await store.remove(bundle.name, bundle.etag, { isFinished: true });
       if (obstacle === undefined) {
         log.info('deleted bundle', { name: bundle.name });
         continue;
@@ -150,12 +151,19 @@ export function uncounted(
   const others = malformed.filter((blob) => !isUntrusted(blob) && !isOrphan(blob));
   const orphans = malformed.filter(isOrphan).filter(({ storedAt }) => now.getTime() - storedAt.getTime() > ORPHANED_MS);
   const withoutBundle = withoutTheirBundle(own);
+  const later = current && laterThan(current, own);
   return [
     {
       blobs: lost.length > 0 && current !== undefined ? [current] : [],
       what: 'protection' as const,
       sentence: `The newest snapshot ${current?.name} is not ${lost.join(', and not ')}, but the one before it is.`,
       hint: 'Check the variables of the job that took it. If this is intended, ignore it: the next one is compared with this one.',
+    },
+    {
+      blobs: later === undefined ? [] : [later],
+      what: 'dates' as const,
+      sentence: `${later?.name} was stored after the newest snapshot ${current?.name} and has a higher revision, but an earlier date.`,
+      hint: 'Check the clocks of the hosts that take snapshots.',
     },
     {
       blobs: futureDated,

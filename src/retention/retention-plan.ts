@@ -1,6 +1,7 @@
 import type { RetentionConfig, RetentionRules } from '../config/config.ts';
 import {
   type CataloguedBlob,
+  hasNewerData,
   CLOCK_SKEW_MS,
   ELSEWHERE,
   isFutureDated,
@@ -18,7 +19,7 @@ import { formOf } from '../snapshot/snapshot-name.ts';
 import { areOthers, findAnomalies } from './anomalies.ts';
 import { lostProtection } from './lost-protection.ts';
 import { findGone } from './missing-snapshots.ts';
-import { findSuperseded } from './superseded.ts';
+import { findSuperseded, findUnproven } from './superseded.ts';
 
 const DAY_MS = 86_400_000;
 
@@ -146,7 +147,8 @@ export function decideRetention<T extends CataloguedBlob>(
   const own = newestFirst(catalogue, now).filter(({ record }) => clusterIds.includes(record.clusterId));
   const former = ofFormerCluster(own, clusterIds, fresh);
   const superseded = findSuperseded(own);
-  const history = own.filter((snapshot) => !former.has(snapshot) && !superseded.has(snapshot));
+  const unproven = findUnproven(own);
+  const history = own.filter((each) => !former.has(each) && !superseded.has(each) && !unproven.has(each));
   const safe = neverRemoved(history, clusterIds[0], fresh);
   // A snapshot with a mark stays anyway, and must not take the place of another one.
   const counted = history.filter((snapshot) => snapshot.kept === undefined);
@@ -157,6 +159,7 @@ export function decideRetention<T extends CataloguedBlob>(
     if (!clusterIds.includes(snapshot.record.clusterId)) return stays('of another cluster');
     if (!hasRule(rules)) return stays('no rule is set');
     if (former.has(snapshot)) return stays(FORMER);
+    if (unproven.has(snapshot)) return stays('not read back by rewrap');
     const last = superseded.get(snapshot);
     // Without signatures anybody who can write can forge a later form of the newest snapshot.
     const isOfNewest = last !== undefined && safe.get(last) === NEWEST;
@@ -223,16 +226,23 @@ function neverRemoved<T extends CataloguedBlob>(
   // While the cluster has none under its own id, that of a previous id is all that there is.
   const dated = history.find(({ record }) => record.clusterId === clusterId) ?? history[0];
   const newest = fresh === undefined || !history.includes(fresh) ? [fresh, dated] : [fresh];
+  const withKeys = history.find(hasWholeBundle);
   const isLater = (other: Recorded<T>): boolean => {
     // Two workers that have just stored theirs must not both remove the other's.
     if (fresh !== undefined) return other.storedAt >= fresh.storedAt;
-    if (dated === undefined) return false;
-    return other.storedAt > dated.storedAt && momentOf(dated) - momentOf(other) <= CLOCK_SKEW_MS;
+    if (dated === undefined || other.storedAt <= dated.storedAt) return false;
+    return momentOf(dated) - momentOf(other) <= CLOCK_SKEW_MS || hasNewerData(other, dated);
   };
   return new Map([
+    // Without it, the keys of the cluster would be gone if newer bundles were not complete.
+    ...(withKeys === undefined ? [] : [[withKeys, 'newest with a complete bundle'] as const]),
     ...history.filter(isLater).map((snapshot) => [snapshot, 'stored later'] as const),
     ...newest.flatMap((snapshot) => (snapshot === undefined ? [] : [[snapshot, NEWEST] as const])),
   ]);
+}
+
+function hasWholeBundle({ record, bundle }: Recorded<CataloguedBlob>): boolean {
+  return bundle !== undefined && record.bundleMissing === undefined;
 }
 
 /** For a table. */

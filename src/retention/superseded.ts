@@ -9,26 +9,42 @@ export function isSameSnapshot(one: Recorded<CataloguedBlob>, other: Recorded<Ca
   return identityOf(one) === identityOf(other);
 }
 
-/** Blobs of which `rewrap` has made a later form, each with the last form that its signature does not forbid. */
+/** Blobs of which `rewrap` has made a later form, each with the last one that can take its place and was read back. */
 export function findSuperseded<T extends CataloguedBlob>(
   own: readonly Recorded<T>[],
 ): Map<CataloguedBlob, Recorded<T>> {
   const superseded = new Map<CataloguedBlob, Recorded<T>>();
   for (const forms of Map.groupBy(own, identityOf).values()) {
+    const proven = forms.filter(({ isUnproven }) => isUnproven !== true);
     for (const each of forms) {
-      const last = lastFormOf(each, forms);
+      const last = lastFormOf(each, proven);
       if (last !== undefined && formOf(each.name) < formOf(last.name)) superseded.set(each, last);
     }
   }
   return superseded;
 }
 
-/** The form that stays when all forms that it supersedes are gone. @param forms of this snapshot */
+/**
+ * The last form that can take the place of a snapshot: with a signature that says as much, and with its bundle.
+ * @param forms of this snapshot
+ */
 export function lastFormOf<T extends CataloguedBlob>(
   snapshot: CataloguedBlob,
   forms: readonly Recorded<T>[],
 ): Recorded<T> | undefined {
-  return forms.toSorted((a, b) => formOf(b.name) - formOf(a.name)).find((form) => trustIn(form) >= trustIn(snapshot));
+  return forms
+    .toSorted((a, b) => formOf(b.name) - formOf(a.name))
+    .find((form) => trustIn(form) >= trustIn(snapshot) && (snapshot.bundle === undefined || form.bundle !== undefined));
+}
+
+/** Later forms that nobody has read back, of snapshots that have another form: they replace nothing, and do not count. */
+export function findUnproven<T extends CataloguedBlob>(own: readonly Recorded<T>[]): Set<CataloguedBlob> {
+  const unproven = new Set<CataloguedBlob>();
+  for (const forms of Map.groupBy(own, identityOf).values()) {
+    const doubtful = forms.filter(({ isUnproven }) => isUnproven === true);
+    if (doubtful.length < forms.length) for (const form of doubtful) unproven.add(form);
+  }
+  return unproven;
 }
 
 function identityOf({ record }: Recorded<CataloguedBlob>): string {

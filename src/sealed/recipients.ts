@@ -1,6 +1,6 @@
 import type { SealingConfig } from '../config/config.ts';
 import { UsageError } from '../errors.ts';
-import { readNamed } from '../files.ts';
+import { readNamed, warningAboutWriters } from '../files.ts';
 import type { Warnings } from '../log.ts';
 import { fingerprintOf, generateIdentity, type Identity, isPostQuantum, isRecipient } from './age-header.ts';
 
@@ -20,17 +20,17 @@ export interface Recipients {
 /** @throws UsageError when a recipient is invalid, or there is none */
 export async function prepareRecipients(config: SealingConfig, warnings: Warnings): Promise<Recipients> {
   const configured = await readRecipients(config);
-  for (const warning of warningsAbout(configured, config.recipientsFrom)) warnings.add(...warning);
+  for (const warning of await warningsAbout(configured, config)) warnings.add(...warning);
   // The weakest recipient decides.
   const own = await generateIdentity(configured.every(isPostQuantum) ? 'post-quantum' : 'x25519');
   return { all: [...configured, own.recipient], fingerprints: configured.map(fingerprintOf), own };
 }
 
 /** What the operator should know about valid recipients, with hints. */
-export function warningsAbout(
+export async function warningsAbout(
   recipients: readonly string[],
-  from = 'SNAPSHOT_ENCRYPTION_RECIPIENTS',
-): (readonly [sentence: string, hint: string])[] {
+  { recipientsFrom: from = 'SNAPSHOT_ENCRYPTION_RECIPIENTS', recipientsFile: file }: SealingConfig,
+): Promise<(readonly [sentence: string, hint: string])[]> {
   const count = recipients.filter(isPostQuantum).length;
   const single = [
     'Snapshots are encrypted for one recipient only: if its key is lost, none of them can be opened.',
@@ -40,7 +40,11 @@ export function warningsAbout(
     'Only some recipients are post-quantum: the others decide how well snapshots are protected.',
     'Use only recipients that begin with age1pq1, or none.',
   ] as const;
-  return [...(recipients.length === 1 ? [single] : []), ...(count > 0 && count < recipients.length ? [mixed] : [])];
+  return [
+    ...(recipients.length === 1 ? [single] : []),
+    ...(count > 0 && count < recipients.length ? [mixed] : []),
+    ...(file === undefined ? [] : await warningAboutWriters(file, 'recipients')),
+  ];
 }
 
 /** Those of the configuration. @throws UsageError when one is invalid, or there is none */

@@ -3,7 +3,7 @@ import { realpath, stat } from 'node:fs/promises';
 import type { SignatureConfig } from '../config/config.ts';
 import type { VariableName } from '../config/variables.ts';
 import { ConfigurationError, UsageError } from '../errors.ts';
-import { readNamed } from '../files.ts';
+import { readNamed, warningAboutWriters } from '../files.ts';
 import type { Log } from '../log.ts';
 import { Secret } from '../secret.ts';
 import { printable } from '../text.ts';
@@ -49,6 +49,11 @@ export async function loadSignatures(
   }
   if (signatures === undefined || problems.length > 0) throw new ConfigurationError(problems, HINT);
   if (signingKeyFile !== undefined) await warnAboutAccess(signingKeyFile, 'signing key', log);
+  if (verificationKeysFile !== undefined) {
+    for (const [sentence, hint] of await warningAboutWriters(verificationKeysFile, 'verification keys')) {
+      log.warn(sentence, { hint });
+    }
+  }
   return signatures;
 }
 

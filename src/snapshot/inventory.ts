@@ -31,6 +31,8 @@ export interface CataloguedBlob {
   readonly isLeased?: boolean;
   /** In an inventory: the blob with the keys that belong to this snapshot. */
   readonly bundle?: BundleBlob;
+  /** In an inventory: a form that `rewrap` stored, and nobody has read back. */
+  readonly isUnproven?: boolean;
   /** In an inventory: the mark that keeps this snapshot now. */
   readonly kept?: Kept | undefined;
 }
@@ -214,6 +216,7 @@ export function newestFirst<T extends CataloguedBlob>(blobs: readonly T[], now: 
     .toSorted(
       (a, b) =>
         momentOf(b) - momentOf(a) ||
+        Number(a.isUnproven ?? false) - Number(b.isUnproven ?? false) ||
         b.storedAt.getTime() - a.storedAt.getTime() ||
         // Stored in the same second: the clock of the one that is dated later was ahead.
         a.record.takenAt.getTime() - b.record.takenAt.getTime() ||
@@ -249,16 +252,21 @@ export function newestSnapshot<T extends CataloguedBlob>(
   );
 }
 
+/** Whether its revision is higher. When a file was imported, or a later form was stored, says nothing of its data. */
+export function hasNewerData(one: Recorded<CataloguedBlob>, other: Recorded<CataloguedBlob>): boolean {
+  return one.record.revision > other.record.revision && one.record.imported === undefined && formOf(one.name) === 1;
+}
+
 /**
  * A snapshot of the same cluster that was stored later and has a higher revision: then the clock of a host was wrong. When a file
  * was imported says nothing.
  */
 export function laterThan<T extends CataloguedBlob>(newest: Recorded<T>, blobs: readonly T[]): Recorded<T> | undefined {
-  const { clusterId, revision } = newest.record;
+  const { clusterId } = newest.record;
   return blobs
     .filter(isRecorded)
     .filter(({ record, storedAt }) => record.clusterId === clusterId && storedAt > newest.storedAt)
-    .filter(({ record }) => record.revision > revision && record.imported === undefined)
+    .filter((snapshot) => hasNewerData(snapshot, newest))
     .toSorted((a, b) => b.record.revision - a.record.revision)[0];
 }
 

@@ -55,7 +55,7 @@ const RecordedMember = v.object({
 export type RecordedMember = Readonly<v.InferOutput<typeof RecordedMember>>;
 
 /** In lower-case hex, as `sha256sum` prints it. */
-const Sha256 = v.pipe(v.string(), v.regex(/^[0-9a-f]{64}$/, 'is not a sha256'));
+export const Sha256 = v.pipe(v.string(), v.regex(/^[0-9a-f]{64}$/, 'is not a sha256'));
 
 const Fingerprints = v.pipe(v.array(Sha256), v.maxLength(8, 'is too long'), v.readonly());
 const Hmac = v.pipe(v.string(), v.regex(/^[0-9a-f]{16}$/, 'is not a truncated HMAC'));
@@ -147,6 +147,8 @@ const FIELDS = {
   previousSha256: v.optional(Sha256),
   /** Of the blob with the bundle; undefined where the snapshot has none. */
   bundleSha256: v.optional(Sha256),
+  /** Of the files that were listed for the bundle, how many it does not have; undefined = none. */
+  bundleMissing: v.optional(count(1, 1_000_000)),
   bundleKeys: v.optional(
     v.pipe(
       v.string(),

@@ -6,7 +6,11 @@ import { blobState, fieldsOf, ListingLimit, pagesOf } from './pages.ts';
 import type { Requests } from './requests.ts';
 
 /** Where the events of each kind are, under the prefix. */
-const FOLDERS = { drill: 'etcd-snapshot-drills/', mark: 'etcd-snapshot-marks/' } as const;
+const FOLDERS = {
+  drill: 'etcd-snapshot-drills/',
+  mark: 'etcd-snapshot-marks/',
+  form: 'etcd-snapshot-forms/',
+} as const;
 export type EventKind = keyof typeof FOLDERS;
 
 /**
@@ -57,7 +61,7 @@ export function eventName(prefix: string, { kind, id }: Pick<NewEvent, 'kind' | 
 /** Which events the blob of a listed name belongs to; undefined for everything else. */
 export function eventKindOf(prefix: string, name: unknown): EventKind | undefined {
   if (typeof name !== 'string') return undefined;
-  return (['drill', 'mark'] as const).find((kind) => name.startsWith(eventPrefix(prefix, kind)));
+  return (['drill', 'mark', 'form'] as const).find((kind) => name.startsWith(eventPrefix(prefix, kind)));
 }
 
 /** An event from an answer of the service. @throws StorageError when the answer lacks what every blob has */

@@ -21,7 +21,7 @@ export function nameTaken(name: string, cause: unknown): StorageError {
   return new StorageError(
     'BlobAlreadyExists',
     `A blob named ${name} already exists and was not changed.`,
-    'Run the command again: another worker took a snapshot in the same second.',
+    'Run the command again: another run stored a snapshot under this name at the same time.',
     cause,
   );
 }

@@ -189,3 +189,10 @@ export async function isGone(
   const exists = (abortSignal: AbortSignal): Promise<boolean> => blob.exists({ abortSignal });
   return !(await requests.send(`looking for ${blob.name}`, exists, signal && { signal }));
 }
+
+/** A signal that is aborted some time after another one, with the same reason. */
+export function abortedAfter(signal: AbortSignal, ms: number): AbortSignal {
+  const controller = new AbortController();
+  addAbortListener(signal, () => void setTimeout(() => controller.abort(signal.reason), ms).unref());
+  return controller.signal;
+}

@@ -6,6 +6,7 @@ import { StorageError } from '../errors.ts';
 import type { Log } from '../log.ts';
 import type { Signatures } from '../sealed/signature.ts';
 import { type StoredIdentity, takeInventory, withBundles } from '../snapshot/inventory.ts';
+import { proofFields, readProofs, withProof } from '../snapshot/forms.ts';
 import { type KeptOf, type MarkRules, readMarks, withMark } from '../snapshot/marks.ts';
 import { openContainer } from './azure-credential.ts';
 import { listContainer, type Listing, type StoredBlob, storedBlob, withoutPrefix } from './catalogue.ts';
@@ -14,7 +15,7 @@ import { drillEvent, type DrillNote, lastDrillOf } from './drill-notes.ts';
 import { codeOf, isMissing, serverTimeOf } from './errors.ts';
 import { type EventKind, eventName, type ListedEvents, listEvents, type NewEvent, writeEvent } from './events.ts';
 import { setLegalHold } from './legal-hold.ts';
-import { type Deadlines, DEADLINES, isGone, Requests } from './requests.ts';
+import { abortedAfter, type Deadlines, DEADLINES, isGone, Requests } from './requests.ts';
 import type { Checksums, PlaceOptions } from './upload-options.ts';
 import { UploadRate } from './upload-rate.ts';
 import { StagedUpload } from './upload.ts';
@@ -42,6 +43,9 @@ interface DescribedBlob extends StoredBlob {
   /** All of it, with names in lower case. */
   readonly metadata: Readonly<Record<string, string>>;
 }
+
+/** Milliseconds for a deletion after an abort of the run: less than SHUTDOWN_GRACE_MS (main.ts). */
+const FINISH_MS = 1_000;
 
 /** No blob has it: a request that demands it changes nothing. */
 const NO_ETAG = '"0x0"';
@@ -197,8 +201,9 @@ export class BlobStore {
   async listAll(fresh?: StoredIdentity): Promise<Listing> {
     const listed = await listContainer(this.#container, this.#prefix, this.#requests, this.#signatures);
     const blobs = takeInventory(this.#prefix, withBundles(listed.blobs), fresh, this.requiresSignatures);
-    const keptOf = readMarks(listed.events, this.markRules(listed.time));
-    return { ...listed, blobs: blobs.map((blob) => withMark(blob, keptOf)) };
+    const rules = this.markRules(listed.time);
+    const [keptOf, proofs] = [readMarks(listed.events, rules), readProofs(listed.events, rules)];
+    return { ...listed, blobs: blobs.map((blob) => withProof(withMark(blob, keptOf), this.#prefix, proofs)) };
   }
 
   /** Reads the marks alone. @throws StorageError */
@@ -227,6 +232,12 @@ export class BlobStore {
   /** Stores an event as it is in another place, with the signature that it has there. @throws StorageError */
   async storeEvent(name: string, body: Buffer, fields: NewEvent['fields']): Promise<void> {
     return writeEvent(this.#container, this.#requests, name, body, fields);
+  }
+
+  /** Stores that a form of a snapshot was read back. @throws StorageError */
+  async noteForm(name: string, storedSha256: string): Promise<void> {
+    const fields = proofFields(withoutPrefix(this.#prefix, name), storedSha256);
+    return this.addEvent({ kind: 'form', id: randomBytes(16).toString('hex'), fields, body: fields });
   }
 
   /** Stores that a drill succeeded. @throws StorageError */
@@ -265,14 +276,17 @@ export class BlobStore {
 
   /**
    * Deletes a blob unless it has another etag by now; one that is already gone is a success.
+   * @param options.isFinished whether it is deleted even in a run that is aborted
    * @returns why it stays although the identity has the right to delete; undefined when it is gone
    * @throws StorageError
    */
-  async remove(name: string, etag: string): Promise<string | undefined> {
+  async remove(name: string, etag: string, { isFinished = false } = {}): Promise<string | undefined> {
     const blob = this.#container.getBlobClient(name);
     const options = { conditions: { ifMatch: etag }, deleteSnapshots: 'include' } as const;
+    const signal = isFinished ? abortedAfter(this.#signal, FINISH_MS) : this.#signal;
     try {
-      await this.#requests.send(`deleting ${name}`, (abortSignal) => blob.delete({ ...options, abortSignal }));
+      const remove = (abortSignal: AbortSignal): Promise<unknown> => blob.delete({ ...options, abortSignal });
+      await this.#requests.send(`deleting ${name}`, remove, { signal });
       return undefined;
     } catch (error) {
       if (await isGone(blob, error, this.#requests)) return undefined;

@@ -1,5 +1,4 @@
 import { createHash, type Hash, randomBytes } from 'node:crypto';
-import { addAbortListener } from 'node:events';
 import type { Readable } from 'node:stream';
 import type { BlobGetPropertiesResponse, BlockBlobClient, ContainerClient } from '@azure/storage-blob';
 import { type Fate, Interrupted, RunTimeout } from '../errors.ts';
@@ -12,7 +11,7 @@ import { storable } from './catalogue.ts';
 import { createContainer } from './container.ts';
 import { codeOf, isMissing } from './errors.ts';
 import { NAME_LOST, nameContested, nameTaken } from './name-lost.ts';
-import { isGone, type Requests } from './requests.ts';
+import { abortedAfter, isGone, type Requests } from './requests.ts';
 import type { UploadOptions } from './upload-options.ts';
 
 /**
@@ -120,8 +119,21 @@ export class StagedUpload {
       if (this.#signal.reason instanceof Interrupted) throw this.#signal.reason;
       return committed;
     } catch (error) {
-      if (NAME_LOST.has(codeOf(error))) await this.companion?.rollback();
-      throw error instanceof Interrupted ? await this.rollbackAfter(error) : error;
+      if (error instanceof Interrupted) throw await this.rollbackAfter(error);
+      if (NAME_LOST.has(codeOf(error)) || (await this.#isAbsent())) await this.companion?.rollback();
+      throw error;
+    }
+  }
+
+  /** Whether it is certain that a failed commit stored nothing; asked only where a bundle would be left. */
+  async #isAbsent(): Promise<boolean> {
+    if (this.companion === undefined || !this.#mayBeVisible) return true;
+    const signal = AbortSignal.any([AbortSignal.timeout(ROLLBACK_MS), this.#signal]);
+    try {
+      const found = await this.#requests.send('looking for the blob', this.#properties, { signal });
+      return found.metadata?.['uploadid'] !== this.uploadId;
+    } catch (error) {
+      return isMissing(error);
     }
   }
 
@@ -329,11 +341,4 @@ interface Answer {
 function etagOf({ etag }: Answer): string {
   if (etag === undefined) throw new Error('the answer has no etag');
   return etag;
-}
-
-/** A signal that is aborted some time after another one, with the same reason. */
-function abortedAfter(signal: AbortSignal, ms: number): AbortSignal {
-  const controller = new AbortController();
-  addAbortListener(signal, () => void setTimeout(() => controller.abort(signal.reason), ms).unref());
-  return controller.signal;
 }

@@ -150,8 +150,8 @@ t.test('missing paths end with 3, and the snapshot stays; nothing is deleted', a
   t.match(unreadable.findings.join(), '/proc/self/mem cannot be read (EIO)');
 
   t.match(await jsonOf(['prune'], { ...variablesOf('missing'), ...keep }), { state: 'applied' });
-  t.strictSame(await azurite.names('missing'), [tooLarge.name], 'retention removes both');
-  t.not(first.bundle.name, null);
+  const left = [first.bundle.name, first.name, tooLarge.name];
+  t.strictSame(await azurite.names('missing'), left, 'the newest with a complete bundle stays');
 });
 
 t.test('files that change during the backup are stored as they are after it, and named', async (t) => {
@@ -269,6 +269,16 @@ t.test('an interrupted backup leaves neither snapshot nor bundle', async (t) => 
   t.equal(code, 143);
   t.match(errorOf({ stderr }).message, 'was rolled back');
   t.strictSame(await azurite.names('interrupted'), []);
+});
+
+t.test('a snapshot that cannot be stored leaves no bundle', async (t) => {
+  const proxy = await FaultProxy.start(azurite.url, ({ method, url }: Seen) =>
+    method === 'PUT' && url.pathname.includes('.db') ? { status: 403, code: 'AuthorizationFailure' } : 'pass',
+  );
+  t.teardown(async () => proxy.stop());
+  const failed = await runCommand(['backup'], { ...withBundle('failed'), SNAPSHOT_AZURE_BLOB_ENDPOINT: proxy.url });
+  t.equal(failed.code, 12, failed.stderr);
+  t.strictSame(await azurite.names('failed'), []);
 });
 
 t.test('an end by force names the snapshot that may be stored', async (t) => {

@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import { readdir, readFile, writeFile } from 'node:fs/promises';
+import { chmod, readdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { zstdCompressSync } from 'node:zlib';
 import t from 'tap';
@@ -98,9 +98,13 @@ t.test('a backup is proven without a private key, and opened with one', async (t
 t.test('encryption alone, recipients in a file, and a mixed container', async (t) => {
   const variables = variablesOf('mixed');
   const file = join(dir, 'recipients.txt');
-  await writeFile(file, `# the first\n${mine.recipient}\n\n# the second\n${stranger.recipient}\n`);
+  await writeFile(file, `# the first\n${mine.recipient}\n\n# the second\n${stranger.recipient}\n`, { mode: 0o600 });
   const encrypted = await jsonOf<Result>(['backup'], { ...variables, SNAPSHOT_ENCRYPTION_RECIPIENTS_FILE: file });
   t.match(encrypted, { name: /\.db\.age$/, encoding: 'age', findings: [] });
+  await chmod(file, 0o666);
+  await nextSecond();
+  const open = await jsonOf<Result>(['backup'], { ...variables, SNAPSHOT_ENCRYPTION_RECIPIENTS_FILE: file });
+  t.match(open.findings, [/^The file with recipients, \S+, can be written by other users/]);
   t.match(await jsonOf(['verify', encrypted.name, '--identity', wrong], variables), { checked: 'content' });
   await nextSecond();
   const single = { SNAPSHOT_ENCRYPTION_RECIPIENTS: theirs.recipient };
@@ -115,7 +119,7 @@ t.test('encryption alone, recipients in a file, and a mixed container', async (t
     [{ state: 'warn' }],
   );
   const pruned = await jsonOf<{ removed: string[] }>(['prune'], { ...variables, SNAPSHOT_KEEP_LAST: '1' });
-  t.equal(pruned.removed.length, 2, 'no key is needed');
+  t.equal(pruned.removed.length, 3, 'no key is needed');
   t.match(await jsonOf(['list'], variables), [{ name: plain.name }]);
 });
 

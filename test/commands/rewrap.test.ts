@@ -37,6 +37,17 @@ const [old, renewed, stranger] = await Promise.all([
 const ENCRYPTED = { SNAPSHOT_ENCRYPTION_RECIPIENTS: old.recipient };
 const TO_NEW = ['--recipients', renewed.recipient, '--identity', oldKey];
 
+/** Without the events. */
+async function snapshotsIn(container: string): Promise<string[]> {
+  return (await azurite.names(container)).filter((name) => !name.startsWith('etcd-snapshot-'));
+}
+
+/** As if the run that stored a form had been killed before it was read back. */
+async function forgetForms(container: string): Promise<void> {
+  const events = (await azurite.names(container)).filter((name) => name.startsWith('etcd-snapshot-forms/'));
+  for (const name of events) await azurite.container(container).deleteBlob(name);
+}
+
 t.test('a new form for other recipients, which retention puts in the place of the old one', async (t) => {
   const variables = variablesOf('rotated');
   const first = await jsonOf<Result>(['backup'], { ...variables, ...ENCRYPTED, SNAPSHOT_COMPRESSION: 'zstd' });
@@ -110,18 +121,97 @@ t.test('the bundle of a snapshot goes with it', async (t) => {
   const { name } = await jsonOf<Result>(['backup'], { ...variables, ...ENCRYPTED, SNAPSHOT_BUNDLE: file });
   const { rewrapped } = await jsonOf<Rewrapped>(['rewrap', name, ...TO_NEW], variables);
   const renewedName = rewrapped[0]?.name ?? '';
-  t.equal((await azurite.names('bundled')).length, 4);
+  t.equal((await snapshotsIn('bundled')).length, 4);
   await nextSecond();
   const later = await jsonOf<Result>(['backup'], { ...variables, SNAPSHOT_KEEP_LAST: '2' });
   const left = [renewedName, renewedName.replace('.db.age', '.bundle.tar.zst.age'), later.name];
-  t.strictSame(
-    (await azurite.names('bundled')).toSorted(),
-    left.toSorted(),
-    'the old one is removed with its snapshot',
-  );
+  t.strictSame((await snapshotsIn('bundled')).toSorted(), left.toSorted(), 'the old one is removed with its snapshot');
   const out = join(dir, 'extracted');
   await jsonOf(['bundle', renewedName, '--extract', out, '--identity', newKey], variables);
   t.equal(await readFile(join(out, file), 'utf8'), 'a key');
+});
+
+t.test('a form replaces another one only after it was read back', async (t) => {
+  const variables = variablesOf('unread');
+  const { name } = await jsonOf<Result>(['backup'], { ...variables, ...ENCRYPTED });
+  const { rewrapped } = await jsonOf<Rewrapped>(['rewrap', name, ...TO_NEW], variables);
+  const form = rewrapped[0]?.name ?? '';
+  await forgetForms('unread');
+  await nextSecond();
+  const last = await jsonOf<Result>(['backup'], { ...variables, ...ENCRYPTED });
+  const keep = { ...variables, SNAPSHOT_KEEP_LAST: '2' };
+  t.match(await jsonOf(['prune'], keep), {
+    removed: [],
+    decisions: [
+      { name: last.name, reasons: ['newest', 'last 2'] },
+      { name: form, keep: true, reasons: ['not read back by rewrap'] },
+      { name, keep: true, reasons: ['last 2'] },
+    ],
+  });
+  const again = await jsonOf<Rewrapped>(['rewrap', name, ...TO_NEW], variables);
+  t.match(again.rewrapped, [{ name: form, alreadyDone: true }]);
+  t.match(await jsonOf(['prune'], keep), { removed: [name] });
+});
+
+t.test('a damaged form is not taken for done, and replaces nothing', async (t) => {
+  const variables = variablesOf('damaged');
+  const { name } = await jsonOf<Result>(['backup'], { ...variables, ...ENCRYPTED });
+  await jsonOf(['rewrap', name, ...TO_NEW], variables);
+  const form = (r: number): string => name.replace('.db', `-r${r}.db`);
+  const blob = azurite.container('damaged').getBlockBlobClient(form(2));
+  const bytes = await blob.downloadToBuffer();
+  const { metadata = {} } = await blob.getProperties();
+  bytes[bytes.length - 30] = (bytes[bytes.length - 30] ?? 0) ^ 1;
+  await blob.upload(bytes, bytes.length, { metadata });
+  const again = await jsonOf<Rewrapped & { findings: string[] }>(['rewrap', name, ...TO_NEW], variables);
+  t.match(again.rewrapped, [{ name: form(3), alreadyDone: false }]);
+  t.match(again.findings.join(), `${form(2)} is damaged`);
+  await nextSecond();
+  await jsonOf(['backup'], { ...variables, ...ENCRYPTED, SNAPSHOT_KEEP_LAST: '2' });
+  t.match(await jsonOf(['verify', form(3), '--identity', newKey], variables), { checked: 'content' });
+  t.strictSame((await snapshotsIn('damaged')).includes(name), false);
+});
+
+t.test('a form without its bundle replaces none that has it', async (t) => {
+  const variables = variablesOf('without-bundle');
+  const file = join(dir, 'only.pem');
+  await writeFile(file, 'a key');
+  const { name } = await jsonOf<Result>(['backup'], { ...variables, ...ENCRYPTED, SNAPSHOT_BUNDLE: file });
+  const first = (await jsonOf<Rewrapped>(['rewrap', name, ...TO_NEW], variables)).rewrapped[0]?.name ?? '';
+  const container = azurite.container('without-bundle');
+  await container.deleteBlob(first.replace('.db.age', '.bundle.tar.zst.age'));
+  await nextSecond();
+  await jsonOf(['backup'], { ...variables, ...ENCRYPTED });
+  const keep = { ...variables, SNAPSHOT_KEEP_LAST: '5' };
+  t.match(await jsonOf(['prune'], keep), { removed: [] });
+  const { rewrapped } = await jsonOf<Rewrapped>(['rewrap', name, ...TO_NEW], variables);
+  t.match(rewrapped, [{ name: name.replace('.db', '-r3.db'), alreadyDone: false }]);
+  const pruned = await jsonOf<{ removed: string[] }>(['prune'], keep);
+  t.strictSame(pruned.removed.toSorted(), [first, name].toSorted());
+  await container.deleteBlob(name.replace('.db.age', '-r3.bundle.tar.zst.age'));
+  const lost = ['rewrap', name.replace('.db', '-r3.db'), '--recipients', stranger.recipient, '--identity', newKey];
+  const without = await jsonOf<Rewrapped & { findings: string[] }>(lost, variables);
+  t.match(without.findings.join(), 'its new form has none');
+});
+
+t.test('what is wrong with one snapshot does not stop the others', async (t) => {
+  const variables = variablesOf('one-corrupt');
+  const names: string[] = [];
+  for (let i = 0; i < 3; i++) {
+    names.push((await jsonOf<Result>(['backup'], { ...variables, ...ENCRYPTED })).name);
+    await nextSecond();
+  }
+  const blob = azurite.container('one-corrupt').getBlockBlobClient(names[1] ?? '');
+  const bytes = await blob.downloadToBuffer();
+  const { metadata = {} } = await blob.getProperties();
+  bytes[bytes.length - 30] = (bytes[bytes.length - 30] ?? 0) ^ 1;
+  await blob.upload(bytes, bytes.length, { metadata });
+  const result = await jsonOf<Rewrapped & { findings: string[] }>(['rewrap', ...names, ...TO_NEW], variables, 11);
+  t.match(
+    result.rewrapped.map(({ from }) => from),
+    [names[0], names[2]],
+  );
+  t.match(result.findings.join(), '1 of 3 snapshots was not rewrapped');
 });
 
 t.test('what was done before a failure is said', async (t) => {

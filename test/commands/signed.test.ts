@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import { chmod, mkdir, readdir, readFile, stat, writeFile } from 'node:fs/promises';
+import { chmod, chown, lchown, mkdir, readdir, readFile, stat, symlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import t from 'tap';
 import { startBackupSite } from '../support/backup-site.ts';
@@ -257,9 +257,19 @@ t.test('keygen writes keys that only their owner can read, and overwrites nothin
   await mkdir(shared);
   await chmod(shared, 0o777);
   const open = await runCommand(['keygen', shared], {});
-  t.equal(open.code, 2);
+  t.equal(open.code, 20);
   t.match(errorOf(open).message, 'can be written by other users');
   t.strictSame(await readdir(shared), []);
+  if (process.geteuid?.() !== 0) return;
+  const theirs = join(dir, 'theirs');
+  await mkdir(theirs);
+  await symlink(theirs, join(dir, 'link'));
+  await lchown(join(dir, 'link'), 65534, 65534);
+  for (const path of [join(dir, 'link'), theirs]) {
+    await chown(theirs, path === theirs ? 65534 : 0, 0);
+    t.equal((await runCommand(['keygen', path], {})).code, 20, path);
+  }
+  t.strictSame(await readdir(theirs), []);
   t.strictSame(await readdir(half), ['verification.pem'], 'nothing was written');
   t.equal((await runCommand(['keygen', join(half, 'verification.pem')], {})).code, 2, 'a file');
   t.equal((await runCommand(['keygen', join(half, 'a', 'b')], {})).code, 2, 'no parent');

@@ -94,6 +94,27 @@ t.test('of the forms of one snapshot the last one counts', (t) => {
   t.end();
 });
 
+t.test('what cannot be decided by dates and counts stays', (t) => {
+  const at = (taken: string, stored: string, revision: number, more: Partial<SnapshotRecord> = {}): CataloguedBlob => {
+    const one = snapshot(`${taken}Z`, 'c1', { storedAt: new Date(`${stored}Z`) });
+    return { ...one, record: { ...(one.record as SnapshotRecord), revision, ...more } };
+  };
+  const dated = at('2026-11-24T12:00', '2026-11-24T12:00', 6);
+  const behind = at('2026-11-22T12:30', '2026-11-24T12:30', 7);
+  t.strictSame(removed([dated, behind], { within: 3600 }), [], 'newer data of a host whose clock is behind');
+  t.match(decide([dated, behind], { within: 3600 })[behind.name], { reasons: ['stored later'] });
+  const same = at('2026-11-22T12:30', '2026-11-24T12:30', 6);
+  t.strictSame(removed([dated, same], { within: 3600 }), [same.name]);
+  const bundle = { name: 'b', etag: 'e', size: 1, isLeased: false };
+  const whole = { ...at('2026-11-20T12:00', '2026-11-20T12:00', 1), bundle };
+  const older = { ...at('2026-11-19T12:00', '2026-11-19T12:00', 1), bundle };
+  const partly = { ...at('2026-11-21T12:00', '2026-11-21T12:00', 1, { bundleMissing: 1 }), bundle };
+  const all = [dated, partly, whole, older];
+  t.strictSame(removed(all, { last: 1 }), [partly.name, older.name].toSorted());
+  t.match(decide(all, { last: 1 })[whole.name], { reasons: ['newest with a complete bundle'] });
+  t.end();
+});
+
 t.test('every reason, in short words', (t) => {
   t.strictSame(
     reasons({ last: 2, daily: 2 }, '2026-11-24T12:00', '2026-11-24T06:00', '2026-11-23T18:00', '2026-11-23T12:00'),
@@ -285,7 +306,7 @@ t.test('a former cluster with the same id: what it left stays, and counts for no
     'two runs at the same time, of which one asked a member that was behind',
   );
   const slowClock = [at(HOUR, 20), at(2 * HOUR, 30, ['a', 'b'], MINUTE), at(3 * HOUR, 10)];
-  t.strictSame(ids(slowClock), ['10', '30'], 'a host whose clock is slow: it was stored later');
+  t.strictSame(ids(slowClock), ['10'], 'a host whose clock is slow: it was stored later, and has newer data');
 
   const imported = (ago: number, revision: number): CataloguedBlob => {
     const { record, ...rest } = at(ago, revision, ['a', 'b'], 0);
