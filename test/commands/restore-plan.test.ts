@@ -244,7 +244,8 @@ t.test('without a known layout, and without a possible plan', async (t) => {
     [13, /There is no snapshot/, ['--layout', 'kubeadm', 'nothing.db']],
   ];
   for (const [code, message, words] of cases) {
-    const refused = await runCommand(['restore', '--plan', '--output', file, ...words], empty);
+    const output = words.includes('--output') ? [] : ['--output', file];
+    const refused = await runCommand(['restore', '--plan', ...output, ...words], empty);
     t.equal(refused.code, code, refused.stderr);
     t.match(errorOf(refused).message, message);
     await t.rejects(stat(file), { code: 'ENOENT' }, 'no file is left');
