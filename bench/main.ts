@@ -7,6 +7,7 @@
  *   npm run bench -- --sections uplink,verifier
  *   npm run bench -- --sections objects --sizes 2GB --rounds 3
  *   npm run bench -- --sections memory --sizes 240MB,8GB --rounds 1
+ *   npm run bench -- --sections fleet
  *   npm run bench -- --scale
  *
  * --smoke: 3 MB, one round. --write: puts the tables into docs/benchmarks.md. The last table has the goals. Progress goes to stderr.
@@ -24,6 +25,7 @@ import { publishTables } from './results-page.ts';
 import { scaleReport } from './scale.ts';
 import { backupSection } from './sections/backup.ts';
 import { filesSection } from './sections/files.ts';
+import { fleetSection } from './sections/fleet.ts';
 import { impactSection } from './sections/impact.ts';
 import { memorySection } from './sections/memory.ts';
 import { sealedSection } from './sections/sealed.ts';
@@ -64,6 +66,7 @@ const SECTIONS: Readonly<Record<string, (bench: Bench) => Promise<Report>>> = {
     ),
   memory: memorySection,
   objects: async (bench) => objectsSection(bench, largest(bench)),
+  fleet: fleetSection,
   uplink: uplinkSection,
   verifier: verifierSection,
 };
