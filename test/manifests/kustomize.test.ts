@@ -173,6 +173,7 @@ const FINAL: Record<string, number[]> = {
   backup: [ExitCode.usage, ExitCode.incomplete, ExitCode.verification],
   drill: [ExitCode.usage, ExitCode.verification, ExitCode.noSuchSnapshot],
   prune: [ExitCode.usage, ExitCode.incomplete],
+  report: [ExitCode.usage, ExitCode.unsafe],
   copy: [ExitCode.usage, ExitCode.verification],
   restore: [ExitCode.usage, ExitCode.verification, ExitCode.noSuchSnapshot, ExitCode.unsafe],
 };
@@ -376,7 +377,7 @@ t.test('workload identity: the settings are that credential, for each service ac
   const complete = built('overlays/kubeadm with all components');
   const { data } = parse(identityExample()) as { data: Record<string, string> };
   const works = worksOf(complete);
-  t.equal(works.length, 4);
+  t.equal(works.length, 5);
   for (const work of works) {
     const { job, pod, container } = work;
     const { storage } = configOf(work);
@@ -408,7 +409,7 @@ t.test('workload identity: the settings are that credential, for each service ac
   t.equal(
     new Set(works.map((work) => configOf(work).storage?.credential).map((credential) => JSON.stringify(credential)))
       .size,
-    4,
+    5,
   );
   t.end();
 });
