@@ -3,7 +3,7 @@ import { createServer, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { pipeline } from 'node:stream/promises';
 import { messageOf, UsageError } from '../errors.ts';
-import { type Answer, answer } from '../objects/browse-requests.ts';
+import { type Answer, answer, failure } from '../objects/browse-requests.ts';
 import { shortJson } from '../objects/json-text.ts';
 import { selectionOf } from '../objects/selection.ts';
 import { printable } from '../text.ts';
@@ -28,7 +28,9 @@ export async function browse(context: Context, { operands, options }: Arguments)
       // The client has gone, or this program ends.
       if (response.destroyed || context.signal.aborted) return;
       context.log.error('a request failed', { url: printable(url), error: messageOf(error) });
-      response.destroy();
+      // Part of a list can have been sent.
+      if (response.headersSent) response.destroy();
+      else void send(response, Promise.resolve(failure(500, 'InternalError', 'the snapshot could not be read')));
     });
   });
   server.listen(port, ADDRESS);

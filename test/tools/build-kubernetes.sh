@@ -1,8 +1,9 @@
 #!/bin/sh
 # Builds and installs the programs of `npm run test:kubernetes`:
 #   bin/tools/kubernetes-node    API server, controller manager, scheduler and kubelet as one program
+#   bin/tools/kubernetes-newest  API server and controller manager of the newest release, for test/slow
 #   bin/tools/pause              the program of the first container of a pod
-# and containerd, runc, buildah and the CNI plugins as packages. kubernetes-node/go.mod pins the release, and go.sum its bytes. The
+# and containerd, runc, buildah and the CNI plugins as packages. Each go.mod pins a release, and go.sum its bytes. The
 # first build takes about a quarter of an hour on two cores; later ones take seconds, with Go's cache.
 set -eu
 cd "$(dirname "$0")"
@@ -29,19 +30,21 @@ if [ -n "$missing" ]; then
   DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends $missing >/dev/null
 fi
 
-version=$(sed -n 's|.*k8s\.io/kubernetes \(v[^ ]*\)$|\1|p' kubernetes-node/go.mod)
-minor=${version#v1.}
-minor=${minor%%.*}
-flags="-s -w -X k8s.io/client-go/pkg/version.gitVersion=$version"
-for setting in gitVersion="$version" gitMajor=1 gitMinor="$minor"; do
-  flags="$flags -X k8s.io/component-base/version.$setting"
-done
 mkdir -p "$tools"
-cd kubernetes-node
-CGO_ENABLED=0 go build -trimpath -ldflags "$flags" -o "$tools/kubernetes-node" .
-CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o "$tools/pause" ./pause
-if ! "$tools/kubernetes-node" kubelet --version | grep -qx "Kubernetes $version"; then
-  echo "build-kubernetes.sh: go.mod pins $version, but the program says $("$tools/kubernetes-node" kubelet --version)." >&2
-  exit 1
-fi
-echo "Kubernetes $version: built $tools/{kubernetes-node,pause}"
+for program in kubernetes-node kubernetes-newest; do
+  version=$(sed -n 's|.*k8s\.io/kubernetes \(v[^ ]*\)$|\1|p' $program/go.mod)
+  minor=${version#v1.}
+  minor=${minor%%.*}
+  flags="-s -w -X k8s.io/client-go/pkg/version.gitVersion=$version"
+  for setting in gitVersion="$version" gitMajor=1 gitMinor="$minor"; do
+    flags="$flags -X k8s.io/component-base/version.$setting"
+  done
+  (cd $program && CGO_ENABLED=0 go build -trimpath -ldflags "$flags" -o "$tools/$program" .)
+  if ! "$tools/$program" kube-apiserver --version | grep -qx "Kubernetes $version"; then
+    echo "build-kubernetes.sh: go.mod pins $version, but the program says $("$tools/$program" kube-apiserver --version)." >&2
+    exit 1
+  fi
+  echo "Kubernetes $version: built $tools/$program"
+done
+(cd kubernetes-node && CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o "$tools/pause" ./pause)
+echo "built $tools/pause"
