@@ -4,9 +4,10 @@ import type { StartProgress } from '../progress.ts';
 import { hasOtherSize, isRecorded, momentOf, newestFirst } from '../snapshot/inventory.ts';
 import { bundleName } from '../snapshot/snapshot-name.ts';
 import type { Listing, StoredBlob } from '../store/catalogue.ts';
+import type { StoredEvent } from '../store/events.ts';
 import type { BlobStore } from '../store/store.ts';
 import { type Copied, copyBlob, type Places } from './copy-blob.ts';
-import { copyMarks } from './copy-marks.ts';
+import { copyEvents } from './copy-events.ts';
 import { planCopies, type PlannedCopy } from './plan-copies.ts';
 
 /** A snapshot that was copied, under its name in the first place. */
@@ -75,6 +76,7 @@ export async function copyMissing(
   const disappeared: string[] = [];
   const problems = blobs.filter(({ name }) => isWanted(name)).flatMap(problemOf);
   let [marks, failure]: [number, StorageError | undefined] = [0, undefined];
+  const marksHere = events.filter(({ kind }) => kind === 'mark');
   const copyOne = async (task: PlannedCopy): Promise<void> => {
     const { name, size } = task.snapshot;
     const { blob, bundle } = await copySnapshot(places, task, startProgress);
@@ -93,13 +95,17 @@ export async function copyMissing(
   };
   try {
     // Before the snapshots, so that retention in the second place keeps those with a mark from the beginning.
-    if (listed !== undefined) marks = await copyMarks(places, events, listed.events);
+    if (listed !== undefined) marks = await copyEvents(places, marksHere, listed.events);
     for (const task of planned) {
       const { name } = task.snapshot;
       if (!there.has(name) && isWanted(name)) await copyOne(task);
     }
     // The container exists now, if there was anything to copy.
-    if (listed === undefined && copied.length > 0) marks = await copyMarks(places, events, []);
+    if (listed === undefined && copied.length > 0) marks = await copyEvents(places, marksHere, []);
+    // After the forms that they are about, which were compared with their records on the way.
+    const isThere = ({ fields }: StoredEvent): boolean => there.has(`${first.prefix}${String(fields['form'])}`);
+    const forms = events.filter((event) => event.kind === 'form' && isThere(event));
+    if (forms.length > 0) await copyEvents(places, forms, listed?.events ?? []);
   } catch (error) {
     if (!(error instanceof StorageError)) throw error;
     failure = error;

@@ -274,3 +274,15 @@ t.test('a restore whose first place fails names the second', async (t) => {
     steps.join('\n'),
   );
 });
+
+t.test('a later form replaces the earlier one in the second place, too', async (t) => {
+  const variables = places('rewrapped');
+  const [oldKey, newKey] = [join(dir, 'old.txt'), join(dir, 'new.txt')];
+  const [old, renewed] = await Promise.all([writeIdentity(oldKey), writeIdentity(newKey)]);
+  const encrypted = { ...variables, SNAPSHOT_ENCRYPTION_RECIPIENTS: old.recipient };
+  const name = await backup(encrypted);
+  await jsonOf(['rewrap', name, '--recipients', renewed.recipient, '--identity', oldKey], variables);
+  await backup(encrypted);
+  t.match(await jsonOf<Copied>(['copy'], variables), { missing: 0 });
+  t.match(await jsonOf(['prune', '--from-copy'], { ...variables, SNAPSHOT_KEEP_LAST: '5' }), { removed: [name] });
+});
