@@ -201,7 +201,14 @@ export const COMMANDS: Readonly<Record<string, Command>> = {
   },
   doctor: {
     load: async () => (await import('./commands/doctor.ts')).doctor,
-    needs: () => ({ etcd: true, storage: true, signs: true, readsBundle: true }),
+    needs: () => ({
+      etcd: true,
+      storage: true,
+      signs: true,
+      readsBundle: true,
+      copies: 'if set',
+      allowsSameAccount: true,
+    }),
     operands: [],
     summary: 'check everything that a backup and a restore will need',
     about:

@@ -93,9 +93,11 @@ const OTHER_OPTIONS = new Set([
   '--immutable-days',
   '--no-account-key',
   '--pruner',
+  '--reader',
   '--service-account-issuer',
   '--take-ownership',
   '--workload-identity',
+  '--writer',
 ]);
 
 t.test('every command is in the table of the README, and every option is of a command', (t) => {

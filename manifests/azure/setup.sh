@@ -9,6 +9,7 @@ usage: $0 --group NAME --location REGION --account NAME --container NAME [option
 
   --writer ID               can store snapshots and read them back, but cannot overwrite or delete one
   --pruner ID               can read and delete snapshots, for retention
+  --reader ID               can only read snapshots, to copy them to a second place or to drill them
                             ID is the object id of a service principal or managed identity
                             (az ad sp show --id APPID --query id); a worker with SNAPSHOT_KEEP_… must be both
   --workload-identity URL   creates a managed identity for a service account of the cluster with this OIDC issuer,
@@ -30,7 +31,7 @@ refuse() {
 }
 
 group='' location='' account='' container='' issuer='' subject=system:serviceaccount:kube-system:etcd-snapshot identity=''
-writers='' pruners='' identity_may_prune=false soft_delete_days=14 immutable_days=0 account_key=true
+writers='' pruners='' readers='' identity_may_prune=false soft_delete_days=14 immutable_days=0 account_key=true
 while [ $# -gt 0 ]; do
   case $1 in
     --help | -h) usage && exit 0 ;;
@@ -46,6 +47,7 @@ while [ $# -gt 0 ]; do
     --container) container=$2 ;;
     --writer) writers="$writers $2" ;;
     --pruner) pruners="$pruners $2" ;;
+    --reader) readers="$readers $2" ;;
     --workload-identity) issuer=$2 ;;
     --subject) subject=$2 ;;
     --identity) identity=$2 ;;
@@ -63,7 +65,7 @@ done
 [[ $container =~ ^.{3,63}$ && $container =~ ^[a-z0-9]+(-[a-z0-9]+)*$ ]] ||
   refuse '--container must be 3 to 63 lower-case letters, digits and single hyphens between them.'
 [ -n "$writers$issuer" ] || refuse 'name the identity that stores the snapshots: --writer ID or --workload-identity URL.'
-for id in $writers $pruners; do
+for id in $writers $pruners $readers; do
   [[ $id =~ ^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$ ]] || refuse "$id is not an object id."
 done
 [[ -z $issuer || $issuer =~ ^https://[^[:space:]]+$ ]] || refuse '--workload-identity must be an https:// URL.'
@@ -141,3 +143,4 @@ fi
 
 allow writer "$writers"
 allow pruner "$pruners"
+allow reader "$readers"

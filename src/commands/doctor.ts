@@ -1,5 +1,6 @@
 import type { Config } from '../config/config.ts';
 import { checkBundle } from '../doctor/check-bundle.ts';
+import { checkCopy } from '../doctor/check-copy.ts';
 import { checkKeys } from '../doctor/check-keys.ts';
 import { checkOpening, checkRecipients } from '../doctor/check-encryption.ts';
 import { checkEtcd } from '../doctor/check-etcd.ts';
@@ -11,7 +12,7 @@ import type { ClusterIds } from '../snapshot/inventory.ts';
 import { isEncrypted } from '../snapshot/snapshot-name.ts';
 import { openNewest, type SnapshotSource } from '../snapshot/source.ts';
 import { afterColon, alignColumns, counted } from '../text.ts';
-import { type Arguments, type Context, openStore, type Outcome } from './command.ts';
+import { type Arguments, type Context, openCopy, openStore, type Outcome } from './command.ts';
 import { readEncryptionConfig } from './known-keys.ts';
 import { withKnownIdentities } from './snapshot-operand.ts';
 
@@ -37,6 +38,7 @@ export async function doctor(context: Context, { options }: Arguments): Promise<
     ...etcd.checks,
     await checkSpool(config, dbSize),
     ...storage,
+    ...(config.copy === undefined ? [] : await checkCopy(store, await openCopy(context), config.retention, now, ids)),
     ...(await checkRecipients(config.sealing, findNewest)),
     ...(await checkBundle(config.bundle)),
     ...(usesEncryption(config)

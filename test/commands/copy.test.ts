@@ -286,3 +286,24 @@ t.test('a later form replaces the earlier one in the second place, too', async (
   t.match(await jsonOf<Copied>(['copy'], variables), { missing: 0 });
   t.match(await jsonOf(['prune', '--from-copy'], { ...variables, SNAPSHOT_KEEP_LAST: '5' }), { removed: [name] });
 });
+
+t.test('doctor checks the second place as the first, and what it lacks', async (t) => {
+  const variables = places('doctor');
+  await backup(variables);
+  const checksOf = async (env: Variables): Promise<Record<string, string>> => {
+    const { stdout } = await runCommand(['doctor', '--json'], env);
+    const { checks } = JSON.parse(stdout) as { checks: { check: string; state: string; finding: string }[] };
+    const own = checks.filter(({ check }) => check.startsWith('cop'));
+    return Object.fromEntries(own.map(({ check, state, finding }) => [check, `${state}: ${finding}`]));
+  };
+  t.match(await checksOf(variables), { 'copy: storage': /warn: Container doctor does not exist yet/ });
+  await second.container('doctor').create();
+  t.match(await checksOf(variables), { 'copy: write': /^ok/, copies: /^warn: The second place lacks 1 of 1 snapshot/ });
+  await jsonOf(['copy'], variables);
+  t.match(await checksOf(variables), {
+    'copy: newest snapshot': /^ok/,
+    copies: /^ok: The second place has all 1 snapshot/,
+  });
+  const wrongKey = { ...variables, SNAPSHOT_COPY_AZURE_ACCOUNT_KEY: `${'k'.repeat(86)}==` };
+  t.match(await checksOf(wrongKey), { 'copy: storage': /^fail: Azure refused the account key/ });
+});

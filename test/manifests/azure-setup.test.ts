@@ -15,6 +15,7 @@ t.test('each role can do what its name says, and nothing else', async (t) => {
   for (const [role, actions] of Object.entries({
     writer: [`${BLOBS}/read`, `${BLOBS}/add/action`],
     pruner: [`${BLOBS}/read`, `${BLOBS}/delete`],
+    reader: [`${BLOBS}/read`],
   })) {
     const definition = JSON.parse(await readFile(join(AZURE, `${role}-role.json`), 'utf8'));
     t.match(definition, { Name: `etcd-snapshot ${role} ACCOUNT`, IsCustom: true, AssignableScopes: ['SCOPE'] });
@@ -49,14 +50,16 @@ t.test('the roles are made in the resource group, and given in the container onl
   }
 });
 
-t.test('run again, roles are brought up to date; a pruner gets a role of its own', async (t) => {
-  const done = await setUp([...PLACE, '--writer', WRITER, '--pruner', PRUNER], { roles: true });
+t.test('run again, roles are brought up to date; a pruner and a reader get roles of their own', async (t) => {
+  const args = ['--writer', WRITER, '--pruner', PRUNER, '--reader', IDENTITY];
+  const done = await setUp([...PLACE, ...args], { roles: true });
   t.equal(done.code, 0, done.stderr);
-  t.equal(called(done, 'role definition update').length, 2);
+  t.equal(called(done, 'role definition update').length, 3);
   t.strictSame(called(done, 'role definition create'), []);
   t.match(called(done, 'role assignment create'), [
     WRITER,
     `--role etcd-snapshot pruner account --assignee-object-id ${PRUNER}`,
+    `--role etcd-snapshot reader account --assignee-object-id ${IDENTITY}`,
   ]);
 });
 

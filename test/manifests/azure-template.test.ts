@@ -13,6 +13,7 @@ const EVERYTHING = {
   ...IDENTITY,
   writerPrincipalIds: ['w1', 'w2'],
   prunerPrincipalIds: ['w2'],
+  readerPrincipalIds: ['r1'],
   immutabilityDays: 30,
   allowedIpRanges: ['192.0.2.1'],
   allowedSubnetIds: ['/subscriptions/s/subnet'],
@@ -96,7 +97,7 @@ t.test('the roles are those of the script, and hold in the container only', (t) 
   const roles = of('Microsoft.Authorization/roleDefinitions', deployment).map(({ properties }) => properties);
   t.strictSame(
     roles,
-    ['writer', 'pruner'].map((role) => {
+    ['writer', 'pruner', 'reader'].map((role) => {
       const file = read(`${role}-role.json`) as Record<string, unknown>;
       return {
         roleName: String(file['Name']).replace('ACCOUNT', 'account'),
@@ -121,6 +122,7 @@ t.test('the roles are those of the script, and hold in the container only', (t) 
     'w1: etcd-snapshot writer account',
     'w2: etcd-snapshot writer account',
     'w2: etcd-snapshot pruner account',
+    'r1: etcd-snapshot reader account',
     `${identity}: etcd-snapshot writer account`,
     `${identity}: etcd-snapshot pruner account`,
   ]);
