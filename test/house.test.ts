@@ -33,6 +33,7 @@ const LAYERS = [
     'snapshot/file-kind.ts',
     'snapshot/record-match.ts',
     'snapshot/snapshot-name.ts',
+    'snapshot/usual-distance.ts',
   ],
   ['config/', 'installer-layouts.ts'],
   ['snapshot/verify/'],

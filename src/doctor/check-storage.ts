@@ -16,7 +16,7 @@ import { fileSizeOf } from '../snapshot/record.ts';
 import type { StoredBlob } from '../store/catalogue.ts';
 import type { DrillNote } from '../store/drill-notes.ts';
 import { type BlobStore, type Right, RIGHTS } from '../store/store.ts';
-import { usualDistance } from '../report/usual-distance.ts';
+import { usualDistance } from '../snapshot/usual-distance.ts';
 import { afterColon, humanAge, humanSeconds } from '../text.ts';
 import { checkPlan, judgeClock } from './check-host.ts';
 import { type Check, fail, ok, tried, warn } from './check.ts';

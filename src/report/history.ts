@@ -1,6 +1,6 @@
 import { parseSnapshotName } from '../snapshot/snapshot-name.ts';
 import { momentOf, type CataloguedBlob, type Recorded } from '../snapshot/inventory.ts';
-import { usualDistance } from './usual-distance.ts';
+import { usualDistance } from '../snapshot/usual-distance.ts';
 
 /* When snapshots were taken, and when none was. Times are milliseconds since 1970. */
 

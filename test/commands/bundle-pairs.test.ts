@@ -85,7 +85,7 @@ t.test('of two backups in one second, one stores both, and the other one neither
   });
   const { code, stderr } = await runCommand(['backup'], variables);
   t.equal(code, 12);
-  t.match(errorOf({ stderr }), { message: /bundle\.tar\.zst\.age already exists/, hint: /another worker/ });
+  t.match(errorOf({ stderr }), { message: /bundle\.tar\.zst\.age already exists/, hint: /another run/ });
   const names = await azurite.names('second');
   t.equal(names.length, 1);
   t.match(names, [/bundle/]);
