@@ -86,6 +86,11 @@ export async function extract(context: Context, { operands, options }: Arguments
       write(dir, 'kustomization.yaml', kustomizationOf(files, head)),
     );
   }
+  if (extracted.length === 0 && extraction.leftOut.size === 0) {
+    context.log.warn('no object of the snapshot is selected', {
+      hint: 'Check the names: `etcd-snapshot inspect NAME --objects` shows all objects.',
+    });
+  }
   for (const warning of warnings) context.log.warn(warning);
   const summary = `${counted(extracted.length, 'object')} extracted${dir === undefined ? '' : ` to ${output}`}.`;
   const partialFailure = incompleteness(context, unreadable);

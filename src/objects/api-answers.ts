@@ -84,14 +84,21 @@ export function tableOf({ apiVersion, kind }: ServedResource): JsonObject {
 }
 
 /** @param now of the age, in milliseconds */
-export function rowOf({ apiVersion, kind }: ServedResource, object: JsonObject, now: number): JsonObject {
+export function rowOf(
+  { apiVersion, kind }: ServedResource,
+  object: JsonObject,
+  now: number,
+  hasWholeObject = false,
+): JsonObject {
   const cells = columnsOf({ kind, group: groupOf(apiVersion) }).map(({ cell }) => cell(object));
   return {
     cells: [textAt(object, 'metadata', 'name'), ...cells, ageOf(object, now)],
-    object: {
-      ...{ kind: 'PartialObjectMetadata', apiVersion: 'meta.k8s.io/v1' },
-      metadata: valueAt(object, 'metadata') ?? {},
-    },
+    object: hasWholeObject
+      ? object
+      : {
+          ...{ kind: 'PartialObjectMetadata', apiVersion: 'meta.k8s.io/v1' },
+          metadata: valueAt(object, 'metadata') ?? {},
+        },
   };
 }
 

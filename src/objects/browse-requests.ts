@@ -57,7 +57,8 @@ export interface Answer {
 export async function answer(catalogue: Catalogue, hosts: readonly string[], request: Request): Promise<Answer> {
   const { method, host, accept } = request;
   if (!hosts.includes(host)) return failure(403, 'Forbidden', 'this server is not for that host');
-  const url = new URL(request.url, 'http://localhost');
+  const url = URL.parse(request.url, 'http://localhost');
+  if (url === null) return failure(400, 'BadRequest', 'the path is invalid');
   if (method !== 'GET' || isTrue(url.searchParams.get('watch'))) {
     return failure(405, 'MethodNotAllowed', 'this is a snapshot: it can only be read with get and list');
   }
@@ -158,7 +159,9 @@ function list(catalogue: Catalogue, asked: Asked, query: URLSearchParams, isTabl
   if (from === undefined) return failure(410, 'Expired', 'the continue token is not one of this server');
   const limit = Number(query.get('limit')) || Infinity;
   const isWanted = ({ identity, object }: ListedObject): boolean => hasFields(identity) && hasLabels(object);
-  return { status: 200, body: listText(catalogue, asked, { from, limit, isWanted, isTable }) };
+  // As kubectl asks for it where it sorts.
+  const hasWholeObjects = query.get('includeObject') === 'Object';
+  return { status: 200, body: listText(catalogue, asked, { from, limit, isWanted, isTable, hasWholeObjects }) };
 }
 
 /** The JSON of a list. */
@@ -170,6 +173,7 @@ async function* listText(
     readonly limit: number;
     readonly isWanted: (found: ListedObject) => boolean;
     readonly isTable: boolean;
+    readonly hasWholeObjects: boolean;
   },
 ): AsyncGenerator<string> {
   const head = shortJson(how.isTable ? tableOf(resource) : listOf(resource));
@@ -181,7 +185,8 @@ async function* listText(
       next = tokenOf(found.place);
       break;
     }
-    const item = how.isTable ? rowOf(resource, found.object, catalogue.takenAt) : found.object;
+    const { object } = found;
+    const item = how.isTable ? rowOf(resource, object, catalogue.takenAt, how.hasWholeObjects) : object;
     yield `${count === 0 ? '' : ','}${shortJson(item)}`;
     count++;
   }

@@ -1,4 +1,5 @@
 import { UsageError } from '../errors.ts';
+import { SHORT_NAMES } from './api-answers.ts';
 import { groupOf, type Identity, namespaceOfKey } from './identity.ts';
 import { parseSelector } from './label-selector.ts';
 import { type JsonObject, listAt, valueAt } from './object-values.ts';
@@ -72,9 +73,11 @@ export function isNamed(kinds: readonly string[], { kind, group }: Pick<Identity
   );
 }
 
-/** Of a kind: singular and plural. */
+/** Of a kind: singular, plural, and the short name that kubectl knows. */
 function namesOf(kind: string): string[] {
-  return [kind.toLowerCase(), pluralOf(kind)];
+  const plural = pluralOf(kind);
+  const short = Object.hasOwn(SHORT_NAMES, plural) ? SHORT_NAMES[plural] : undefined;
+  return [kind.toLowerCase(), plural, ...(short === undefined ? [] : [short])];
 }
 
 /** As the API server makes it for almost all types. */
@@ -88,11 +91,24 @@ export function pluralOf(kind: string): string {
 /** Of these an object that belongs to another one is made again by the controller of that one. */
 const OWNED = new Set(['Pod', 'ReplicaSet', 'Endpoints', 'EndpointSlice', 'ControllerRevision', 'Lease']);
 
+const OF_API_SERVER = new Set(['Service', 'Endpoints', 'EndpointSlice']);
+
+/** Whether nobody added anything to the account that each namespace gets. */
+function isBare(object: JsonObject): boolean {
+  const { apiVersion: _, kind: __, metadata, ...rest } = object;
+  const hasMore = ['labels', 'annotations'].some((field) => valueAt(metadata, field) !== undefined);
+  return Object.keys(rest).length === 0 && !hasMore;
+}
+
 /** Why an object is not extracted unless its type is asked for; undefined where it is. */
-export function whyLeftOut({ kind, apiVersion, name }: Identity, object: JsonObject): string | undefined {
+export function whyLeftOut({ kind, apiVersion, namespace, name }: Identity, object: JsonObject): string | undefined {
   if (kind === 'Event' && /^$|^events\.k8s\.io$/.test(groupOf(apiVersion))) return 'events';
   // In each namespace, and with the certificate of that cluster: kubectl fails where both create it.
   if (kind === 'ConfigMap' && name === 'kube-root-ca.crt') return 'made again by a controller';
+  if (kind === 'ServiceAccount' && name === 'default' && isBare(object)) return 'made again by a controller';
+  // With the addresses of the snapshot, all clients of the API would be led to other hosts.
+  if (namespace === 'default' && name === 'kubernetes' && OF_API_SERVER.has(kind))
+    return 'made again by the API server';
   if (!OWNED.has(kind)) return undefined;
   const isOwned = listAt(object, 'metadata', 'ownerReferences').length > 0;
   // They have no owner; those that somebody made by hand have addresses, and no mark of the controller.

@@ -145,7 +145,7 @@ t.test('configuration', async (t) => {
     'nothing set',
     {},
     2,
-    /SNAPSHOT_ETCD_ENDPOINTS is not set.*ACCOUNT_NAME.*ACCOUNT_KEY.*CONTAINER_NAME/,
+    /ACCOUNT_NAME.*ACCOUNT_KEY.*CONTAINER_NAME.*SNAPSHOT_ETCD_ENDPOINTS is not set/,
     {
       SNAPSHOT_LOG_LEVEL: 'debug',
     } as never,

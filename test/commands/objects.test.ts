@@ -288,3 +288,29 @@ t.test('values that cannot be read, other prefixes, and differences', async (t) 
   t.notMatch(diff, /before|after|YmVmb3Jl/);
   t.match((await compare('-o', 'diff', '--show-secrets')).stdout, `password: ${base64('after')}`);
 });
+
+t.test('short names of types, a selection of nothing, and what the API server makes itself', async (t) => {
+  const named = async (...words: string[]): Promise<string[]> => {
+    const { stdout } = await runCommand(['extract', snapshot, '-o', '-', '--json', ...words], {});
+    const { objects } = JSON.parse(stdout) as { objects: { kind: string; name: string }[] };
+    return objects.map(({ kind, name }) => `${kind} ${name}`).toSorted();
+  };
+  t.strictSame(
+    await named('-n', 'shop', '--kind', 'deploy,svc'),
+    await named('-n', 'shop', '--kind', 'Deployment,Service'),
+  );
+  t.ok((await named('-n', 'shop', '--kind', 'svc')).length > 1);
+  const ofDefault = await named('-n', 'default');
+  for (const name of [
+    'Service kubernetes',
+    'Endpoints kubernetes',
+    'EndpointSlice kubernetes',
+    'ServiceAccount default',
+  ]) {
+    t.notOk(ofDefault.includes(name), name);
+  }
+  t.ok((await named('-n', 'default', '--kind', 'Service')).includes('Service kubernetes'), 'unless they are asked for');
+  const nothing = await runCommand(['extract', snapshot, '-n', 'shpo', '-o', '-'], {});
+  t.equal(nothing.code, 0, nothing.stderr);
+  t.match(nothing.stderr, 'no object of the snapshot is selected');
+});

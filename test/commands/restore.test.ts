@@ -277,7 +277,7 @@ t.test('the snapshot itself, as a file', async (t) => {
   const made = await runWorker(args, { ...variables, PATH: '/usr/bin:/bin' });
   t.equal(made.code, 0, 'the newest, without a tool of etcd');
   t.match(made.stdout, /\| +a8e91a41 \| +52 \|/);
-  t.match(made.stdout, `${STORED} is valid, and was downloaded to ${place}.`);
+  t.match(made.stdout, `${STORED} was downloaded to ${place}. It is valid.`);
   t.strictSame(await readFile(place), SNAPSHOT);
   t.equal((await stat(place)).mode & 0o777, 0o600, 'it holds Secrets');
   t.strictSame(await readdir(folder), ['snapshot.db'], 'nothing is beside it');
