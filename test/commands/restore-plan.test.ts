@@ -85,7 +85,11 @@ async function follow(t: Test, { kind, cluster, hosts }: Site, plan: Plan): Prom
   for (const { on, run: lines } of plan.steps) {
     const places = members.includes(on) ? [on] : on.startsWith('anywhere') ? members.slice(0, 1) : members;
     for (const line of lines.filter((text) => !text.startsWith('#'))) {
-      if (line.startsWith(kind.start)) await Promise.all(places.map(async (member) => cluster.startMember(member)));
+      if (line.startsWith(kind.start)) {
+        // All have started before one that cannot ends the test: the others are stopped then.
+        const started = await Promise.allSettled(places.map(async (member) => cluster.startMember(member)));
+        for (const result of started) if (result.status === 'rejected') throw result.reason;
+      }
       for (const member of places) {
         if (line.startsWith(kind.stop)) await cluster.stopMember(member);
         for (let times = line.startsWith('etcd-snapshot') ? 2 : 1; times > 0; times--) {
