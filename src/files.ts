@@ -112,7 +112,7 @@ export function whoElseWrites({ uid, mode }: Stats, user: number | undefined): s
 }
 
 /**
- * A warning, with its hint, about a file that decides who is trusted: whoever can change it can choose that.
+ * A warning, with its hint, about a file that decides who is trusted: everybody who can change it can choose that.
  * @param what it has, for the message
  */
 export async function warningAboutWriters(

@@ -1,4 +1,3 @@
-import { createHash } from 'node:crypto';
 import { ExitCode, VerificationError, WorkerError } from '../errors.ts';
 import type { Identity } from '../sealed/age-header.ts';
 import { unseal } from '../sealed/unseal.ts';
@@ -57,9 +56,7 @@ export async function assertBundleStored(store: BlobStore, snapshot: SnapshotSou
   const { bundleSha256 } = snapshot.record ?? {};
   if (bundleSha256 === undefined) return;
   const { name, etag, size } = await findBundle(store, bundleName(snapshot.name));
-  const hash = createHash('sha256');
-  for await (const piece of store.read(name, etag, size)) hash.update(piece);
-  if (hash.digest('hex') === bundleSha256) return;
+  if ((await store.sha256Of(name, etag, size)) === bundleSha256) return;
   throw new VerificationError(
     `The bundle ${printable(name)} is not the one that was stored with its snapshot.`,
     'Find out what changed it, or use another snapshot.',

@@ -18,7 +18,7 @@ import type { Sealing } from '../sealed/sealing.ts';
 import { blobSizeOf } from '../snapshot/record.ts';
 import { humanSeconds, humanSize, statusTable } from '../text.ts';
 import type { BlobStore } from '../store/store.ts';
-import { type Arguments, type Context, openCopy, openStore, type Outcome } from './command.ts';
+import { type Arguments, type Context, openCopy, openStore, type Outcome, prepareSealing } from './command.ts';
 import { readKeepRequest } from './keep-options.ts';
 
 /**
@@ -111,13 +111,6 @@ function readKeep({ keep, note }: Arguments['options']): KeepRequest | undefined
   if (keep !== undefined) return readKeepRequest('--keep', keep, note);
   if (note === undefined) return undefined;
   throw new UsageError('--note is given without --keep.', 'Add --keep: a note belongs to a snapshot that is kept.');
-}
-
-/** Only a run that seals loads the code for it. @throws UsageError for recipients that are not valid */
-async function prepareSealing(config: Config['sealing'], warnings: Warnings): Promise<Sealing | undefined> {
-  if (config === undefined) return undefined;
-  const sealed = await import('../sealed/sealing.ts');
-  return sealed.Sealing.prepare(config, warnings);
 }
 
 /** Only a run with a bundle loads the code for it. */

@@ -1,8 +1,9 @@
 import type { Config, StorageConfig } from '../config/config.ts';
 import type { WorkerError } from '../errors.ts';
-import type { Log } from '../log.ts';
+import type { Log, Warnings } from '../log.ts';
 import type { Samples } from '../monitoring/metrics.ts';
 import type { StartProgress } from '../progress.ts';
+import type { Sealing } from '../sealed/sealing.ts';
 import type { Signatures } from '../sealed/signature.ts';
 import type { Secret } from '../secret.ts';
 import type { BlobStore } from '../store/store.ts';
@@ -66,6 +67,13 @@ export async function prepareSignatures({ signatures }: Config, log: Log): Promi
   if (signatures === undefined) return undefined;
   const { loadSignatures } = await import('../sealed/signing-keys.ts');
   return loadSignatures(signatures, log);
+}
+
+/** Only a run that seals loads the code for it. @throws UsageError for recipients that are not valid */
+export async function prepareSealing(config: Config['sealing'], warnings: Warnings): Promise<Sealing | undefined> {
+  if (config === undefined) return undefined;
+  const sealed = await import('../sealed/sealing.ts');
+  return sealed.Sealing.prepare(config, warnings);
 }
 
 /** The store of a command whose needs name storage. Loads Azure's SDK, which takes long, only here. */

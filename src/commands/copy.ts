@@ -1,15 +1,15 @@
 import { copyMissing, type CopyResult, failureOf } from '../copy/copy-missing.ts';
-import { ExitCode, UsageError, VerificationError, WorkerError } from '../errors.ts';
+import { ExitCode, WorkerError } from '../errors.ts';
 import { Warnings } from '../log.ts';
 import { copyMetrics } from '../monitoring/metrics.ts';
 import { warnAboutCatalogue } from '../retention/apply.ts';
 import { planRetention } from '../retention/retention-plan.ts';
-import { isRecorded } from '../snapshot/inventory.ts';
-import { hintAboutMissing, isFileName } from '../snapshot/operand-name.ts';
+import { assertStored, hintAboutMissing } from '../snapshot/operand-name.ts';
 import type { StoredBlob } from '../store/catalogue.ts';
 import type { BlobStore } from '../store/store.ts';
 import { counted, humanAge, humanSize, printable } from '../text.ts';
 import { type Arguments, type Context, openCopy, openStore, type Outcome } from './command.ts';
+import { assertCounts } from './snapshot-operand.ts';
 
 /** Copies the snapshots that the second place lacks, or those that are named. Deletes and overwrites nothing. */
 export async function copy(context: Context, { operands }: Arguments): Promise<Outcome> {
@@ -42,9 +42,7 @@ export async function copy(context: Context, { operands }: Arguments): Promise<O
 
 /** @throws UsageError for a file; WorkerError (no such snapshot); VerificationError for a blob that is no snapshot */
 async function namedSnapshot(first: BlobStore, blobs: readonly StoredBlob[], operand: string): Promise<string> {
-  if (isFileName(operand)) {
-    throw new UsageError(`${printable(operand)} is a file.`, 'Give a snapshot that `etcd-snapshot list` shows.');
-  }
+  assertStored(operand);
   const found = blobs.find(({ name }) => name === operand || name === `${first.prefix}${operand}`);
   if (found === undefined) {
     throw new WorkerError(
@@ -53,11 +51,7 @@ async function namedSnapshot(first: BlobStore, blobs: readonly StoredBlob[], ope
       `${await hintAboutMissing(first, operand)}. To see the snapshots, run: etcd-snapshot list`,
     );
   }
-  if (isRecorded(found)) return found.name;
-  throw new VerificationError(
-    `${printable(operand)} does not count as a snapshot: ${found.problem ?? 'it has no record'}.`,
-    'Use another snapshot. To see them, run: etcd-snapshot list',
-  );
+  return assertCounts(operand, found).name;
 }
 
 function line({ name, size, bundle }: CopyResult['copied'][number]): string {

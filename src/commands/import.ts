@@ -6,14 +6,13 @@ import { describeFile, type FileFacts, isOfCluster, type RunningCluster } from '
 import { findFiles, readTakenAt, type SnapshotFile } from '../import/find-files.ts';
 import { openPacked } from '../import/unpack.ts';
 import { Warnings } from '../log.ts';
-import type { Sealing } from '../sealed/sealing.ts';
 import { CLOCK_SKEW_MS, isRecorded } from '../snapshot/inventory.ts';
 import { parseSnapshotName, snapshotName } from '../snapshot/snapshot-name.ts';
 import { readThrough, factsOf, type SnapshotSource } from '../snapshot/source.ts';
 import type { StoredBlob } from '../store/catalogue.ts';
 import type { BlobStore } from '../store/store.ts';
 import { afterColon, counted, printable } from '../text.ts';
-import { type Arguments, type Context, openStore, type Outcome } from './command.ts';
+import { type Arguments, type Context, openStore, type Outcome, prepareSealing } from './command.ts';
 import { loadIdentities, readClusterIds } from './snapshot-operand.ts';
 
 /** A valid file that the container does not have. */
@@ -89,13 +88,6 @@ export async function importFiles(context: Context, { operands, options }: Argum
     });
   }
   return outcomeOf(store, { imported, skipped, invalid: [...invalid, ...changed] }, warnings);
-}
-
-/** Only a run that seals loads the code for it. @throws UsageError for recipients that are not valid */
-async function prepareSealing(config: Context['config']['sealing'], warnings: Warnings): Promise<Sealing | undefined> {
-  if (config === undefined) return undefined;
-  const { Sealing } = await import('../sealed/sealing.ts');
-  return Sealing.prepare(config, warnings);
 }
 
 /** The first upload creates a container that is missing. */

@@ -1,5 +1,5 @@
 import { ExitCode, UsageError, WorkerError } from '../errors.ts';
-import { isFileName } from '../snapshot/operand-name.ts';
+import { assertStored } from '../snapshot/operand-name.ts';
 import { takenAtOf } from '../snapshot/snapshot-name.ts';
 import { openBlob, type SnapshotSource } from '../snapshot/source.ts';
 import type { StoredBlob } from '../store/catalogue.ts';
@@ -9,7 +9,7 @@ import { printable } from '../text.ts';
 /** The snapshot that an operand names. @throws WorkerError (no such snapshot), UsageError for what cannot be marked, StorageError */
 export async function findMarkable(store: BlobStore, operand: string): Promise<SnapshotSource> {
   const hint = 'Give a snapshot that `etcd-snapshot list` shows.';
-  if (isFileName(operand)) throw new UsageError(`${printable(operand)} is a file.`, hint);
+  assertStored(operand);
   const source = await openBlob(store, operand);
   if (source.record !== undefined && takenAtOf(store.prefix, source.name) !== undefined) return source;
   const why = source.problem ?? 'it has no record, or another name than this tool gives';

@@ -8,14 +8,14 @@ import type { Sealing } from '../sealed/sealing.ts';
 import { isRecorded, type Recorded } from '../snapshot/inventory.ts';
 import { type Encoding, formOf, isCompressed, MAX_FORM, snapshotName } from '../snapshot/snapshot-name.ts';
 import { signatureText } from '../snapshot/signature-state.ts';
-import { isFileName } from '../snapshot/operand-name.ts';
+import { assertStored } from '../snapshot/operand-name.ts';
 import { openBlob, type SnapshotSource, verifyStored } from '../snapshot/source.ts';
 import { assertReadable } from '../snapshot/stored-form.ts';
 import type { StoredBlob } from '../store/catalogue.ts';
 import type { BlobStore } from '../store/store.ts';
 import { afterColon, counted, paragraph, printable } from '../text.ts';
 import { type Arguments, type Context, openStore, type Outcome } from './command.ts';
-import { loadIdentities, openSource } from './snapshot-operand.ts';
+import { assertCounts, loadIdentities, openSource } from './snapshot-operand.ts';
 
 interface Rewrapped {
   /** The blob that was named. */
@@ -35,7 +35,8 @@ export async function rewrap(context: Context, { operands, options }: Arguments)
   // A mistake in one name must not be found after hours of work for the others.
   const sources: SnapshotSource[] = [];
   for (const operand of operands) {
-    const source = await openStored(context, operand, options, store);
+    assertStored(operand);
+    const source = await openSource(context, operand, options, store);
     examine(context, source, catalogue, sealing);
     sources.push(source);
   }
@@ -93,17 +94,6 @@ function sealingConfig({ config }: Context, { recipients: given }: Arguments['op
   );
 }
 
-/** @throws UsageError; StorageError; what `openSource` throws */
-async function openStored(
-  context: Context,
-  operand: string,
-  options: Arguments['options'],
-  store: BlobStore,
-): Promise<SnapshotSource> {
-  if (!isFileName(operand)) return openSource(context, operand, options, store);
-  throw new UsageError(`${printable(operand)} is a file.`, 'Give a snapshot that `etcd-snapshot list` shows.');
-}
-
 interface Examined {
   readonly snapshot: Recorded<StoredBlob>;
   readonly forms: readonly Recorded<StoredBlob>[];
@@ -118,7 +108,10 @@ function examine(
   catalogue: readonly StoredBlob[],
   sealing: Sealing,
 ): Examined {
-  const snapshot = assertCounts(source, catalogue);
+  const snapshot = assertCounts(
+    source.name,
+    catalogue.find(({ name }) => name === source.name),
+  );
   assertSignable(context, snapshot);
   const forms = catalogue.filter(isRecorded).filter((blob) => isSameSnapshot(blob, snapshot));
   const last = lastFormOf(snapshot, forms);
@@ -229,16 +222,6 @@ function nextForm(
   while (isTaken(form)) form += 1;
   if (form <= MAX_FORM) return form;
   throw new UsageError(`There is no free name for another form of ${stem}.`, 'Delete old forms of this snapshot.');
-}
-
-/** @throws VerificationError for a blob that the catalogue does not count as a snapshot */
-function assertCounts({ name }: SnapshotSource, catalogue: readonly StoredBlob[]): Recorded<StoredBlob> {
-  const listed = catalogue.find((blob) => blob.name === name);
-  if (listed !== undefined && isRecorded(listed)) return listed;
-  throw new VerificationError(
-    `${printable(name)} does not count as a snapshot: ${listed?.problem ?? 'it has no record'}.`,
-    'Use another snapshot. To see them, run: etcd-snapshot list',
-  );
 }
 
 /** @throws UsageError when a signature would be lost */

@@ -1,6 +1,6 @@
-import { UsageError } from '../errors.ts';
+import { UsageError, VerificationError } from '../errors.ts';
 import type { Identity } from '../sealed/age-header.ts';
-import type { ClusterIds } from '../snapshot/inventory.ts';
+import { type ClusterIds, isRecorded, type Recorded } from '../snapshot/inventory.ts';
 import { isClusterId } from '../snapshot/record.ts';
 import { isEncrypted } from '../snapshot/snapshot-name.ts';
 import { isFileName } from '../snapshot/operand-name.ts';
@@ -14,6 +14,7 @@ import {
   withIdentities,
 } from '../snapshot/source.ts';
 import type { SnapshotFacts } from '../snapshot/verify/verdict.ts';
+import type { StoredBlob } from '../store/catalogue.ts';
 import type { BlobStore } from '../store/store.ts';
 import { printable } from '../text.ts';
 import { parseTime, TIME_HINT } from '../time.ts';
@@ -150,4 +151,13 @@ export function readClusterIds(option: unknown): string[] {
 export async function readVerified(context: Context, source: SnapshotSource): Promise<SnapshotFacts> {
   const verdict = await readThrough(source, context);
   return factsOf(source, verdict, `Run \`etcd-snapshot verify ${source.name}\` to see all problems.`);
+}
+
+/** @param listed the blob of this name in a catalogue @throws VerificationError for one that does not count as a snapshot */
+export function assertCounts(name: string, listed: StoredBlob | undefined): Recorded<StoredBlob> {
+  if (listed !== undefined && isRecorded(listed)) return listed;
+  throw new VerificationError(
+    `${printable(name)} does not count as a snapshot: ${listed?.problem ?? 'it has no record'}.`,
+    'Use another snapshot. To see them, run: etcd-snapshot list',
+  );
 }

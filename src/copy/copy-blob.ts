@@ -1,4 +1,3 @@
-import { createHash } from 'node:crypto';
 import { StorageError } from '../errors.ts';
 import type { StartProgress } from '../progress.ts';
 import { isSame } from '../snapshot/inventory.ts';
@@ -105,7 +104,7 @@ async function readBackCopy(
   original: Described,
 ): Promise<'copied' | 'conflict'> {
   const { to, size, sha256 } = task;
-  const isRight = async (): Promise<boolean> => (await sha256Of(second, to, etag, size)) === sha256;
+  const isRight = async (): Promise<boolean> => (await second.sha256Of(to, etag, size)) === sha256;
   const hasBytes = (await isRight()) || (await isRight());
   if (hasBytes && (await compare(second, task, original)) === 'present') return 'copied';
   if (!isOwn) return 'conflict';
@@ -117,10 +116,4 @@ async function readBackCopy(
       ? 'Run the command again, and check for a proxy that changes data.'
       : `Delete ${to} in the second place, which is ${obstacle}: it is not a valid snapshot.`,
   );
-}
-
-async function sha256Of(store: BlobStore, name: string, etag: string, size: number): Promise<string> {
-  const hash = createHash('sha256');
-  for await (const piece of store.read(name, etag, size)) hash.update(piece);
-  return hash.digest('hex');
 }

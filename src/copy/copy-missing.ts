@@ -8,7 +8,7 @@ import type { StoredEvent } from '../store/events.ts';
 import type { BlobStore } from '../store/store.ts';
 import { type Copied, copyBlob, type Places } from './copy-blob.ts';
 import { copyEvents } from './copy-events.ts';
-import { planCopies, type PlannedCopy } from './plan-copies.ts';
+import { isDone, planCopies, type PlannedCopy } from './plan-copies.ts';
 
 /** A snapshot that was copied, under its name in the first place. */
 interface CopiedSnapshot {
@@ -130,10 +130,6 @@ async function copySnapshot(
   const ofBlob = blob.state === 'present' ? 'present' : await copyBlob(places, blob, startProgress, copyBundle);
   if (ofBlob === 'present') await copyBundle();
   return { blob: ofBlob, bundle: ofBundle };
-}
-
-function isDone({ blob, bundle }: PlannedCopy): boolean {
-  return blob.state === 'present' && (bundle === undefined || bundle.state === 'present');
 }
 
 /** What the list shows: a blob that does not match its record, which is therefore no snapshot. */

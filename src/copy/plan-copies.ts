@@ -70,6 +70,11 @@ export function planCopies<T extends CataloguedBlob>(
   });
 }
 
+/** Whether the second place has the snapshot, and its bundle if it has one. */
+export function isDone({ blob, bundle }: PlannedCopy): boolean {
+  return blob.state === 'present' && (bundle === undefined || bundle.state === 'present');
+}
+
 function stateOf<T>(other: T | undefined, isSame: (other: T) => boolean): State {
   if (other === undefined) return 'missing';
   return isSame(other) ? 'present' : 'other';

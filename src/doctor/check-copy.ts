@@ -1,4 +1,4 @@
-import { planCopies } from '../copy/plan-copies.ts';
+import { isDone, planCopies } from '../copy/plan-copies.ts';
 import type { RetentionConfig } from '../config/config.ts';
 import type { ClusterIds } from '../snapshot/inventory.ts';
 import type { BlobStore } from '../store/store.ts';
@@ -31,7 +31,7 @@ async function checkMissing(first: BlobStore, second: BlobStore): Promise<Check[
       { prefix: first.prefix, blobs: await first.list() },
       { prefix: second.prefix, blobs: await second.list() },
     );
-    const missing = planned.filter(({ blob }) => blob.state !== 'present').length;
+    const missing = planned.filter((copy) => !isDone(copy)).length;
     if (missing === 0) return ok(what, `The second place has all ${counted(planned.length, 'snapshot')}.`);
     const sentence = `The second place lacks ${missing} of ${counted(planned.length, 'snapshot')}, or has something else.`;
     return warn(what, sentence, 'Run `etcd-snapshot copy`.');

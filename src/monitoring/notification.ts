@@ -4,7 +4,7 @@ import { maskedJson } from '../secret.ts';
 import { printable } from '../text.ts';
 import type { End } from './metrics.ts';
 
-/** What the webhook is told about a run (docs/json.md). */
+/** What the webhook gets about a run (docs/json.md). */
 export interface Notification {
   readonly status: 'failed' | 'incomplete' | 'recovered';
   readonly command: End['command'];

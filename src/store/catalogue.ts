@@ -1,6 +1,8 @@
 import type { BlobItem, ContainerClient } from '@azure/storage-blob';
 import type { Signatures } from '../sealed/signature.ts';
-import type { CataloguedBlob } from '../snapshot/inventory.ts';
+import { readProofs, withProof } from '../snapshot/forms.ts';
+import { type CataloguedBlob, type StoredIdentity, takeInventory, withBundles } from '../snapshot/inventory.ts';
+import { type MarkRules, readMarks, withMark } from '../snapshot/marks.ts';
 import { parseMetadata } from '../snapshot/record.ts';
 import { claimedSignature } from '../snapshot/signature-state.ts';
 import { formOf, isBundleName, takenAtOf } from '../snapshot/snapshot-name.ts';
@@ -83,6 +85,16 @@ export function withoutPrefix(prefix: string, name: string): string {
 export interface Listing extends ListedEvents {
   /** All but the events, the newest first. */
   readonly blobs: readonly StoredBlob[];
+}
+
+/** A listing in which only snapshots have a record, each with its bundle, its mark, and whether it was read back. */
+export function inventoryOf(listing: Listing, place: Omit<MarkRules, 'time'>, fresh?: StoredIdentity): Listing {
+  const { blobs, events, time } = listing;
+  const { prefix, areSignaturesRequired } = place;
+  const rules = { ...place, time };
+  const [keptOf, proofs] = [readMarks(events, rules), readProofs(events, rules)];
+  const inventory = takeInventory(prefix, withBundles(blobs), fresh, areSignaturesRequired);
+  return { ...listing, blobs: inventory.map((blob) => withProof(withMark(blob, keptOf), prefix, proofs)) };
 }
 
 /** Everything under the prefix, page by page. @throws StorageError */

@@ -4,10 +4,8 @@ import { TYPES } from '../config/value-types.ts';
 import { StorageError } from '../errors.ts';
 import type { Log } from '../log.ts';
 import type { Signatures } from '../sealed/signature.ts';
-import { takeInventory, withBundles } from '../snapshot/inventory.ts';
-import { readMarks, withMark } from '../snapshot/marks.ts';
 import { openService, type SdkCredential, sdkCredential } from './azure-credential.ts';
-import { listContainer, listEveryPrefix, type Listing, type StoredBlob } from './catalogue.ts';
+import { inventoryOf, listContainer, listEveryPrefix, type Listing, type StoredBlob } from './catalogue.ts';
 import { type DrillNote, drillsOf } from './drill-notes.ts';
 import { BROKEN, UNTRUSTED } from './errors.ts';
 import { PAGE_SIZE } from './pages.ts';
@@ -116,16 +114,12 @@ export class ContainerReader {
           ? joinUnused(await listEveryPrefix(client, requests, this.#signatures))
           : [[prefix, await listContainer(client, prefix, requests, this.#signatures)] as const];
       const areSignaturesRequired = this.#signatures?.areRequired === true;
-      return parts.map(([each, { blobs, events, time }]) => {
-        const inventory = takeInventory(each, withBundles(blobs), undefined, areSignaturesRequired);
-        const keptOf = readMarks(events, { prefix: each, time, areSignaturesRequired });
-        return {
-          prefix: each,
-          blobs: inventory.map((blob) => withMark(blob, keptOf)),
-          drills: drillsOf(events, now),
-          bytes: blobs.reduce((sum, { size }) => sum + size, 0),
-        };
-      });
+      return parts.map(([each, listing]) => ({
+        prefix: each,
+        blobs: inventoryOf(listing, { prefix: each, areSignaturesRequired }).blobs,
+        drills: drillsOf(listing.events, now),
+        bytes: listing.blobs.reduce((sum, { size }) => sum + size, 0),
+      }));
     });
   }
 

@@ -19,7 +19,7 @@ export async function setLegalHold(blob: BlobClient, isHeld: boolean, requests: 
         error.cause,
       );
     }
-    // For requests that the service does not accept here, whoever sends them.
+    // For requests that the service accepts here from nobody.
     const status = isRestError(error.cause) ? (error.cause.statusCode ?? 0) : 0;
     if (![400, 405, 409, 501].includes(status)) throw error;
     throw new StorageError(

@@ -1,15 +1,15 @@
-import { randomBytes } from 'node:crypto';
+import { createHash, randomBytes } from 'node:crypto';
 import type { BlobGetPropertiesResponse, ContainerClient } from '@azure/storage-blob';
 import { CREDENTIAL_NAMES } from '../config/azure.ts';
 import type { StorageConfig } from '../config/config.ts';
 import { StorageError } from '../errors.ts';
 import type { Log } from '../log.ts';
 import type { Signatures } from '../sealed/signature.ts';
-import { type StoredIdentity, takeInventory, withBundles } from '../snapshot/inventory.ts';
-import { proofFields, readProofs, withProof } from '../snapshot/forms.ts';
-import { type KeptOf, type MarkRules, readMarks, withMark } from '../snapshot/marks.ts';
+import type { StoredIdentity } from '../snapshot/inventory.ts';
+import { proofFields } from '../snapshot/forms.ts';
+import { type KeptOf, type MarkRules, readMarks } from '../snapshot/marks.ts';
 import { openContainer } from './azure-credential.ts';
-import { listContainer, type Listing, type StoredBlob, storedBlob, withoutPrefix } from './catalogue.ts';
+import { inventoryOf, listContainer, type Listing, type StoredBlob, storedBlob, withoutPrefix } from './catalogue.ts';
 import { download } from './download.ts';
 import { drillEvent, type DrillNote, lastDrillOf } from './drill-notes.ts';
 import { codeOf, isMissing, serverTimeOf } from './errors.ts';
@@ -200,10 +200,7 @@ export class BlobStore {
   /** The same together with the events. @throws StorageError */
   async listAll(fresh?: StoredIdentity): Promise<Listing> {
     const listed = await listContainer(this.#container, this.#prefix, this.#requests, this.#signatures);
-    const blobs = takeInventory(this.#prefix, withBundles(listed.blobs), fresh, this.requiresSignatures);
-    const rules = this.markRules(listed.time);
-    const [keptOf, proofs] = [readMarks(listed.events, rules), readProofs(listed.events, rules)];
-    return { ...listed, blobs: blobs.map((blob) => withProof(withMark(blob, keptOf), this.#prefix, proofs)) };
+    return inventoryOf(listed, this.markRules(listed.time), fresh);
   }
 
   /** Reads the marks alone. @throws StorageError */
@@ -272,6 +269,13 @@ export class BlobStore {
       // Another run has started it.
       if (codeOf(error) !== 'BlobBeingRehydrated') throw error;
     }
+  }
+
+  /** The sha256 of a blob's bytes. Throws what reading throws. */
+  async sha256Of(name: string, etag: string, size: number): Promise<string> {
+    const hash = createHash('sha256');
+    for await (const piece of this.read(name, etag, size)) hash.update(piece);
+    return hash.digest('hex');
   }
 
   /**

@@ -281,7 +281,7 @@ export class StagedUpload {
   readonly #properties = (abortSignal: AbortSignal): Promise<BlobGetPropertiesResponse> =>
     this.#blob.getProperties({ abortSignal });
 
-  /** The bytes no faster than the rate of the store; each try sends them anew. */
+  /** The bytes no faster than the rate of the store; each try sends them again. */
   #paced(body: Buffer): Buffer | Readable {
     return this.#options.rate?.limit(body) ?? body;
   }
