@@ -42,18 +42,49 @@ export async function openRegular(
  */
 export async function* piecesOf(path: string, signal: AbortSignal, start = 0): AsyncGenerator<Buffer, void, void> {
   const { file } = await openRegular(path);
+  let reading: ReturnType<typeof file.read<Buffer>> | undefined;
   try {
-    const memory = Buffer.allocUnsafe(PIECE_SIZE);
+    let [memory, other] = [Buffer.allocUnsafe(PIECE_SIZE), Buffer.allocUnsafe(PIECE_SIZE)];
+    reading = file.read(memory, 0, PIECE_SIZE, start);
     for (let at = start; ;) {
-      const { bytesRead } = await file.read(memory, 0, PIECE_SIZE, at);
+      const { bytesRead } = await reading;
       signal.throwIfAborted();
       if (bytesRead === 0) return;
       at += bytesRead;
+      // The next piece is read while this one is used.
+      reading = file.read(other, 0, PIECE_SIZE, at);
+      // An error is thrown when the piece is taken, not before.
+      reading.catch(() => {});
       yield memory.subarray(0, bytesRead);
+      [memory, other] = [other, memory];
     }
   } finally {
+    await reading?.catch(() => {});
     await file.close();
   }
+}
+
+/**
+ * The bytes of a file at some places. A piece is valid until the next one is taken.
+ * @throws what `piecesOf` throws; Error where the file ends before
+ */
+export async function* partsOf(path: string, signal: AbortSignal, places: Iterable<Place>): AsyncGenerator<Buffer> {
+  const { file } = await openRegular(path);
+  await using opened = file;
+  let memory = Buffer.alloc(0);
+  for (const { at, size } of places) {
+    if (memory.length < size) memory = Buffer.allocUnsafe(size);
+    const { bytesRead } = await opened.read(memory, 0, size, at);
+    signal.throwIfAborted();
+    if (bytesRead < size) throw new Error('has fewer bytes than before');
+    yield memory.subarray(0, size);
+  }
+}
+
+/** In a file, in bytes. */
+export interface Place {
+  readonly at: number;
+  readonly size: number;
 }
 
 /** The path that a shell passes for `<(command)`, and that of an empty file: the only ones that need not be regular files. */

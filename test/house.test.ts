@@ -60,6 +60,7 @@ const LAYERS = [
     'snapshot/stored-form.ts',
     'snapshot/operand-name.ts',
     'snapshot/source.ts',
+    'snapshot/passes.ts',
     'retention/apply.ts',
     'retention/mark-snapshot.ts',
   ],

@@ -7,7 +7,7 @@ import { type JsonObject, UnreadableValue } from '../objects/object-values.ts';
 import type { Selection } from '../objects/selection.ts';
 import { readObject, type StoredValue } from '../objects/stored-value.ts';
 import { KeyScanner, someOf } from '../snapshot/keys.ts';
-import { passBytes } from '../snapshot/source.ts';
+import { passBytes } from '../snapshot/passes.ts';
 import type { KeyPages } from '../snapshot/verify/verdict.ts';
 import { printable } from '../text.ts';
 import type { Context } from './command.ts';

@@ -1,7 +1,8 @@
 import { ExitCode, UsageError, WorkerError } from '../errors.ts';
 import { Warnings } from '../log.ts';
 import { isLater, type KeyEntry, KeyScanner } from '../snapshot/keys.ts';
-import { passBytes, type SnapshotSource } from '../snapshot/source.ts';
+import { passBytes } from '../snapshot/passes.ts';
+import type { SnapshotSource } from '../snapshot/source.ts';
 import type { SnapshotFacts } from '../snapshot/verify/verdict.ts';
 import { printable } from '../text.ts';
 import type { Arguments, Context, Outcome } from './command.ts';
@@ -62,17 +63,20 @@ export async function showValue(
   }
 }
 
+type Found = Pick<KeyEntry, 'key' | 'value' | 'main'>;
+
 async function findValue(
   context: Context,
   source: SnapshotSource,
   { keyPages }: SnapshotFacts,
   key: string,
-): Promise<KeyEntry> {
+): Promise<Found> {
   const wanted = Buffer.from(key);
-  let last = undefined as KeyEntry | undefined;
+  let last = undefined as (Found & Pick<KeyEntry, 'sub' | 'isTombstone'>) | undefined;
   const scanner = new KeyScanner(keyPages, (entry) => {
-    if (!entry.key.equals(wanted) || !isLater(entry, last)) return;
-    last = { ...entry, key: wanted, value: Buffer.from(entry.value) };
+    const { key: found, main, sub, isTombstone, value } = entry;
+    if (found.equals(wanted) && isLater(entry, last))
+      last = { key: wanted, main, sub, isTombstone, value: Buffer.from(value) };
   });
   await passBytes(source, `reading the keys of ${source.name}`, context, scanner);
   if (last?.isTombstone === false) return last;

@@ -6,7 +6,8 @@ import { countResources, type KeyEntry, KeyScanner, type LiveKey, LiveKeys } fro
 import type { SnapshotRecord } from '../snapshot/record.ts';
 import { signatureText } from '../snapshot/signature-state.ts';
 import { bundleName } from '../snapshot/snapshot-name.ts';
-import { passBytes, type SnapshotSource } from '../snapshot/source.ts';
+import { passBytes } from '../snapshot/passes.ts';
+import type { SnapshotSource } from '../snapshot/source.ts';
 import { encodingText, storedJson } from '../snapshot/stored-form.ts';
 import type { SnapshotFacts } from '../snapshot/verify/verdict.ts';
 import { alignColumns, humanSize, paint, printable, statusTable } from '../text.ts';

@@ -7,7 +7,8 @@ import { type JsonObject, UnreadableValue } from '../objects/object-values.ts';
 import { canHaveKey, isSelected, type Selection } from '../objects/selection.ts';
 import { readObject, type StoredValue } from '../objects/stored-value.ts';
 import { type KeyEntry, KeyScanner } from '../snapshot/keys.ts';
-import { passBytes, type SnapshotSource } from '../snapshot/source.ts';
+import { passBytes, passLeaves } from '../snapshot/passes.ts';
+import type { SnapshotSource } from '../snapshot/source.ts';
 import type { KeyPages, SnapshotFacts } from '../snapshot/verify/verdict.ts';
 import { counted, printable } from '../text.ts';
 import type { Arguments, Context } from './command.ts';
@@ -121,7 +122,7 @@ export async function findLive(
 ): Promise<LiveValues> {
   const live = new LiveValues();
   const scanner = new KeyScanner(pages, (entry) => live.visit(entry), wants);
-  await passBytes(source, `reading the objects of ${source.name}`, context, scanner);
+  await passLeaves(source, `reading the objects of ${source.name}`, context, scanner);
   return live;
 }
 

@@ -25,8 +25,7 @@ export class LiveValues {
     return this.#isComplete;
   }
 
-  visit({ key: bytes, value, main, sub, isTombstone }: KeyEntry): void {
-    const key = bytes.toString('latin1');
+  visit({ keyText: key, value, main, sub, isTombstone }: KeyEntry): void {
     const before = this.#last.get(key);
     if (key === '' || !isLater({ main, sub }, before)) return;
     this.#kept += value.length - (before?.size ?? 0);
@@ -57,8 +56,8 @@ export class LiveValues {
   }
 
   /** For the second pass: whether an entry is the live one of a key. */
-  isLive({ key, main, sub, isTombstone }: KeyEntry): boolean {
-    const last = this.#last.get(key.toString('latin1'));
+  isLive({ keyText, main, sub, isTombstone }: KeyEntry): boolean {
+    const last = this.#last.get(keyText);
     return !isTombstone && last?.main === main && last.sub === sub;
   }
 }

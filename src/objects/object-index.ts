@@ -2,7 +2,7 @@ import type { EncryptionKey } from '../bundle/encryption-config.ts';
 import { isLater, type KeyEntry } from '../snapshot/keys.ts';
 import { namesInDefinition, SHORT_NAMES, type ServedResource } from './api-answers.ts';
 import { withServedVersion } from './crd-version.ts';
-import { groupOf, identityOf, namespaceOfKey } from './identity.ts';
+import { directoryOf, groupOf, identityOf, namespaceOfKey } from './identity.ts';
 import { type JsonObject, textAt, UnreadableValue } from './object-values.ts';
 import { pluralOf } from './selection.ts';
 import { decode, plainValue, typeMark } from './stored-value.ts';
@@ -21,6 +21,8 @@ export interface Directory {
   size: number;
   /** Whether there are values of which no type is known. */
   isUnclear: boolean;
+  /** With which values of a known type begin, where the last one did: millions of values are not looked up. */
+  mark?: Buffer;
 }
 
 interface ObjectType {
@@ -49,14 +51,18 @@ export class ObjectIndex {
 
   /** Of all entries in any order, older ones included. @param run the place of its page in the runs of the key pages */
   visit(entry: KeyEntry, run: number): void {
-    const directory = this.#directoryOf(entry.key.toString('latin1', 0, entry.key.lastIndexOf(SLASH) + 1));
+    const directory = this.#directoryOf(directoryOf(entry.keyText));
     if (directory.runs.at(-1) !== run) directory.runs.push(run);
     if (entry.isTombstone) return;
-    directory.size += entry.value.length;
+    directory.size += entry.valueSize;
+    const { mark } = directory;
+    if (mark !== undefined && entry.valueStartsWith(mark)) return;
     try {
       const type = this.#typeOf(entry);
       if (type === undefined) directory.isUnclear = true;
       else directory.types.add(type);
+      const found = typeMark(entry.value);
+      if (this.#knownBy(found) !== undefined) directory.mark = Buffer.from(found ?? '', 'latin1');
     } catch (error) {
       if (!(error instanceof UnreadableValue)) throw error;
       directory.isUnclear = true;
@@ -123,12 +129,10 @@ export class ObjectIndex {
     return type;
   }
 
-  #define({ key: bytes, main, sub }: KeyEntry, definition: JsonObject): void {
-    const key = bytes.toString('latin1');
+  #define({ keyText: key, main, sub }: KeyEntry, definition: JsonObject): void {
     if (!isLater({ main, sub }, this.#definitions.get(key))) return;
     this.#definitions.set(key, { main, sub, names: namesInDefinition(definition) });
   }
 }
 
-const SLASH = '/'.charCodeAt(0);
 const DEFINITION = 'CustomResourceDefinition';

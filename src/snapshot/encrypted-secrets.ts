@@ -12,7 +12,7 @@ export interface SecretCount {
 }
 
 /** Under the default prefix of the API server. */
-const PREFIX = Buffer.from('/registry/secrets/');
+const PREFIX = '/registry/secrets/';
 
 const MARK = Buffer.from('k8s:enc:');
 
@@ -40,11 +40,10 @@ export function encryptionPrefix(value: Buffer): EncryptionPrefix | undefined {
 export class SecretCounter {
   readonly #last = new Map<string, Pick<KeyEntry, 'main' | 'sub' | 'isTombstone'> & { readonly form: string }>();
 
-  visit({ key, value, main, sub, isTombstone }: KeyEntry): void {
-    if (!key.subarray(0, PREFIX.length).equals(PREFIX)) return;
-    const name = key.toString('latin1');
-    if (isLater({ main, sub }, this.#last.get(name)))
-      this.#last.set(name, { main, sub, isTombstone, form: formOf(value) });
+  visit(entry: KeyEntry): void {
+    const { keyText: key, main, sub, isTombstone } = entry;
+    if (!key.startsWith(PREFIX) || !isLater(entry, this.#last.get(key))) return;
+    this.#last.set(key, { main, sub, isTombstone, form: formOf(entry.value) });
   }
 
   /** The most frequent form first. */

@@ -1,13 +1,18 @@
+import type { Place } from '../files.ts';
 import { crc32c } from './verify/checksums.ts';
 import { REVISION_SIZE } from './verify/live-keys.ts';
 import { bytesOf, ELEMENT_SIZE, HEADER_SIZE } from './verify/page.ts';
 import type { KeyPages } from './verify/verdict.ts';
 
-/** One revision of a user key (specification: content). Its buffers are valid during the call only. */
+/** One revision of a user key (specification: content). It is valid during the call only. */
 export interface KeyEntry {
   readonly key: Buffer;
+  /** The key as a latin1 string, one character a byte: keys are bytes. */
+  readonly keyText: string;
   /** Empty for a tombstone. */
   readonly value: Buffer;
+  /** Bytes of the value. */
+  readonly valueSize: number;
   readonly isTombstone: boolean;
   /** Main revision, the key's `mod_revision`, and the place within its transaction. */
   readonly main: number;
@@ -16,6 +21,7 @@ export interface KeyEntry {
   readonly version: number;
   /** Bytes of the stored record: user key, value, and some bytes of bookkeeping. */
   readonly recordSize: number;
+  valueStartsWith(bytes: Uint8Array): boolean;
 }
 
 /**
@@ -26,7 +32,7 @@ export class KeyScanner {
   readonly #pages: KeyPages;
   readonly #visit: (entry: KeyEntry, run: number) => void;
   readonly #wants: ((key: string) => boolean) | undefined;
-  readonly #record = new RecordReader();
+  readonly #entry = new EntryReader();
   /** Offset in the file of the next byte. */
   #offset = 0;
   /** Index into `runs` of the next leaf. */
@@ -70,66 +76,118 @@ export class KeyScanner {
     this.#offset = end;
   }
 
-  /** A file has millions of entries: nothing is made of those that are not visited but the text of their key. */
+  /** Where the leaves are: with `pushLeaf` instead of `push`, the rest of the file need not be read. */
+  *places(): Generator<Place, void> {
+    const { runs, pageSize } = this.#pages;
+    for (let i = 0; i < runs.length; i += 2) yield { at: runs[i]! * pageSize, size: (runs[i + 1]! + 1) * pageSize };
+  }
+
+  /** The bytes at the next one of the places. */
+  pushLeaf(leaf: Buffer): void {
+    this.#read(leaf);
+    this.#run += 2;
+  }
+
   #read(leaf: Buffer): void {
-    const record = this.#record;
+    const entry = this.#entry;
     const count = leaf.readUInt16LE(10);
     for (let i = 0; i < count; i++) {
-      const element = HEADER_SIZE + i * ELEMENT_SIZE;
-      const revision = element + leaf.readUInt32LE(element + 4);
-      const begin = revision + leaf.readUInt32LE(element + 8);
-      const end = begin + leaf.readUInt32LE(element + 12);
-      record.read(leaf, begin, end);
-      if (this.#wants?.(leaf.toString('latin1', record.keyFrom, record.keyTo)) === false) continue;
-      const entry = {
-        key: leaf.subarray(record.keyFrom, record.keyTo),
-        value: leaf.subarray(record.valueFrom, record.valueTo),
-        version: record.version,
-        recordSize: end - begin,
-        isTombstone: begin - revision > REVISION_SIZE,
-        main: Number(leaf.readBigUInt64BE(revision)),
-        sub: Number(leaf.readBigUInt64BE(revision + 9)),
-      };
-      this.#visit(entry, this.#run);
+      entry.read(leaf, HEADER_SIZE + i * ELEMENT_SIZE);
+      if (this.#wants?.(entry.keyText) !== false) this.#visit(entry, this.#run);
     }
   }
 }
 
-/** Finds the fields of one mvccpb.KeyValue after another: 1 key, 4 version, 5 value. The verifier found them well-formed. */
-class RecordReader {
-  keyFrom = 0;
-  keyTo = 0;
-  valueFrom = 0;
-  valueTo = 0;
+/**
+ * One entry of a leaf after another. A file has millions of them: what nobody asks for is not made. The fields of a record,
+ * which is one mvccpb.KeyValue, are 1 key, 4 version, 5 value. The verifier found all well-formed.
+ */
+class EntryReader implements KeyEntry {
   version = 0;
+  recordSize = 0;
+  isTombstone = false;
+  #leaf: Buffer = Buffer.alloc(0);
+  #revision = 0;
+  #keyFrom = 0;
+  #keyTo = 0;
+  #valueFrom = 0;
+  #valueTo = 0;
+  #keyText: string | undefined;
+  /** Where the record is read. */
   #at = 0;
 
-  read(bytes: Buffer, from: number, to: number): void {
-    this.keyFrom = this.keyTo = this.valueFrom = this.valueTo = this.version = 0;
+  get key(): Buffer {
+    return this.#leaf.subarray(this.#keyFrom, this.#keyTo);
+  }
+
+  get keyText(): string {
+    return (this.#keyText ??= this.#leaf.toString('latin1', this.#keyFrom, this.#keyTo));
+  }
+
+  get value(): Buffer {
+    return this.#leaf.subarray(this.#valueFrom, this.#valueTo);
+  }
+
+  get valueSize(): number {
+    return this.#valueTo - this.#valueFrom;
+  }
+
+  get main(): number {
+    return this.#int64(this.#revision);
+  }
+
+  get sub(): number {
+    return this.#int64(this.#revision + 9);
+  }
+
+  valueStartsWith(bytes: Uint8Array): boolean {
+    if (this.valueSize < bytes.length) return false;
+    for (let i = 0; i < bytes.length; i++) if (this.#leaf[this.#valueFrom + i] !== bytes[i]) return false;
+    return true;
+  }
+
+  /** @param element where it is in the table of the leaf */
+  read(leaf: Buffer, element: number): void {
+    this.#leaf = leaf;
+    this.#revision = element + leaf.readUInt32LE(element + 4);
+    const begin = this.#revision + leaf.readUInt32LE(element + 8);
+    this.recordSize = leaf.readUInt32LE(element + 12);
+    this.isTombstone = begin - this.#revision > REVISION_SIZE;
+    this.#keyText = undefined;
+    this.#readRecord(begin, begin + this.recordSize);
+  }
+
+  #readRecord(from: number, to: number): void {
+    this.#keyFrom = this.#keyTo = this.#valueFrom = this.#valueTo = this.version = 0;
     this.#at = from;
     while (this.#at < to) {
-      const tag = this.#varint(bytes);
+      const tag = this.#varint();
       if (tag % 8 === 1 || tag % 8 === 5) {
         this.#at += tag % 8 === 1 ? 8 : 4;
         continue;
       }
-      const number = this.#varint(bytes);
+      const number = this.#varint();
       if (tag === 4 << 3) this.version = number;
       if (tag % 8 !== 2) continue;
       const begin = this.#at;
       this.#at += number;
-      if (tag === ((1 << 3) | 2)) [this.keyFrom, this.keyTo] = [begin, this.#at];
-      if (tag === ((5 << 3) | 2)) [this.valueFrom, this.valueTo] = [begin, this.#at];
+      if (tag === ((1 << 3) | 2)) [this.#keyFrom, this.#keyTo] = [begin, this.#at];
+      if (tag === ((5 << 3) | 2)) [this.#valueFrom, this.#valueTo] = [begin, this.#at];
     }
   }
 
-  #varint(bytes: Buffer): number {
+  #varint(): number {
     let number = 0;
     for (let scale = 1; ; scale *= 128) {
-      const byte = bytes.readUInt8(this.#at++);
+      const byte = this.#leaf.readUInt8(this.#at++);
       number += (byte & 0x7f) * scale;
       if (byte < 0x80) return number;
     }
+  }
+
+  /** Big-endian. The verifier refused those that a number cannot hold. */
+  #int64(at: number): number {
+    return this.#leaf.readUInt32BE(at) * 2 ** 32 + this.#leaf.readUInt32BE(at + 4);
   }
 }
 
@@ -166,12 +224,11 @@ export class LiveKeys {
   readonly #last = new Map<string, LiveKey & Pick<KeyEntry, 'main' | 'sub' | 'isTombstone'>>();
 
   visit(entry: KeyEntry): void {
-    const key = entry.key.toString('latin1');
+    const { keyText: key, main, sub, isTombstone, version, recordSize, valueSize: size } = entry;
     // The entry with which a restore raises the revision has no key.
-    if (key === '') return;
-    if (!isLater(entry, this.#last.get(key))) return;
-    const { value, key: _, ...rest } = entry;
-    this.#last.set(key, { ...rest, key, modRevision: entry.main, size: value.length, crc: crc32c(value) });
+    if (key === '' || !isLater(entry, this.#last.get(key))) return;
+    const crc = crc32c(entry.value);
+    this.#last.set(key, { key, main, sub, isTombstone, version, recordSize, size, crc, modRevision: main });
   }
 
   /** By key, in the order of their bytes. */

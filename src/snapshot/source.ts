@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 import { stat } from 'node:fs/promises';
 import { ExitCode, UnsafeError, UsageError, VerificationError, WorkerError } from '../errors.ts';
-import { openRegular, piecesOf, whyUnreadable } from '../files.ts';
+import { openRegular, partsOf, piecesOf, type Place, whyUnreadable } from '../files.ts';
 import type { Log } from '../log.ts';
 import type { StartProgress } from '../progress.ts';
 import type { StoredBlob } from '../store/catalogue.ts';
@@ -11,6 +11,7 @@ import { type FileKind, hintFor, recognize } from './file-kind.ts';
 import type { Identity } from '../sealed/age-header.ts';
 import { type ClusterIds, isUntrusted, laterThan, newestSnapshot, signatureProblem } from './inventory.ts';
 import { hintAboutMissing } from './operand-name.ts';
+import { passBytes } from './passes.ts';
 import { fileSizeOf, sealOf, type SnapshotRecord } from './record.ts';
 import type { RecordSignature } from './signature-state.ts';
 import { type Encoding, encodingOfName, isBundleName, isEncrypted } from './snapshot-name.ts';
@@ -37,6 +38,8 @@ export interface SnapshotSource {
   readonly skipHashCheck: boolean;
   /** The bytes of its file from this one on, to the end; each call reads again, and fails when the snapshot has changed. */
   read(from?: number): AsyncIterable<Buffer>;
+  /** Only the bytes at some places; undefined where that would need a request for each of them. */
+  readonly readPlaces: ((places: Iterable<Place>) => AsyncIterable<Buffer>) | undefined;
   /** @throws UnsafeError when a file was written to since it was opened */
   assertUnchanged(): Promise<void>;
 }
@@ -55,7 +58,8 @@ export async function openFile(
     await file.close();
     return {
       ...{ name: path, size: opened.size, stored: undefined, record: undefined, etag: undefined, skipHashCheck },
-      read: (from) => readFile(path, signal, from),
+      read: (from) => pieces(path, signal, () => piecesOf(path, signal, from)),
+      readPlaces: (places) => pieces(path, signal, () => partsOf(path, signal, places)),
       async assertUnchanged() {
         const found = await stat(path).catch((error: unknown) => {
           throw unreadable(path, error);
@@ -76,10 +80,14 @@ export async function openFile(
   }
 }
 
-/** A piece is valid until the next one is taken. */
-async function* readFile(path: string, signal: AbortSignal, start = 0): AsyncGenerator<Buffer, void, void> {
+/** Of a file. A piece is valid until the next one is taken. */
+async function* pieces(
+  path: string,
+  signal: AbortSignal,
+  read: () => AsyncIterable<Buffer>,
+): AsyncGenerator<Buffer, void, void> {
   try {
-    yield* piecesOf(path, signal, start);
+    yield* read();
   } catch (error) {
     throw signal.aborted ? signal.reason : unreadable(path, error);
   }
@@ -158,7 +166,7 @@ export function storedInFile(
   path: string,
   signal: AbortSignal,
 ): SnapshotSource {
-  const read = (from?: number): AsyncIterable<Buffer> => readFile(path, signal, from);
+  const read = (from?: number): AsyncIterable<Buffer> => pieces(path, signal, () => piecesOf(path, signal, from));
   return { ...source, ...open(source.name, { ...stored, read }, source.size) };
 }
 
@@ -295,24 +303,6 @@ export function invalidSnapshot(
   return new VerificationError(`${printable(name)} is not a valid snapshot: ${problem}.`, better);
 }
 
-/** Reads a snapshot from its beginning to its end into a sink. */
-export async function passBytes(
-  source: SnapshotSource,
-  doing: string,
-  { startProgress }: Pick<ReadOptions, 'startProgress'>,
-  sink: { push(piece: Uint8Array): void },
-): Promise<void> {
-  const progress = startProgress(doing, source.size);
-  try {
-    for await (const piece of source.read()) {
-      sink.push(piece);
-      progress.advance(piece.length);
-    }
-  } finally {
-    progress.end();
-  }
-}
-
 /** @throws VerificationError when name and record of a blob contradict each other */
 function sourceOf(store: BlobStore, blob: StoredBlob): SnapshotSource {
   const { name, etag, size, record, signature, problem } = blob;
@@ -327,7 +317,7 @@ function sourceOf(store: BlobStore, blob: StoredBlob): SnapshotSource {
   return {
     ...{ name, record, signature, problem, etag, skipHashCheck: false },
     ...(record === undefined || seal === undefined
-      ? { size, stored: undefined, read }
+      ? { size, stored: undefined, readPlaces: undefined, read }
       : open(name, { ...storedFormOf(seal), size, read }, fileSizeOf(record))),
     // Each read asks for this state of the blob.
     assertUnchanged: async () => {},

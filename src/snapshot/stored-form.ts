@@ -23,12 +23,14 @@ export interface StoredForm {
 interface Opened {
   readonly size: number;
   readonly stored: StoredForm;
+  /** It is compressed or encrypted as a whole. */
+  readonly readPlaces: undefined;
   read(from?: number): AsyncIterable<Buffer>;
 }
 
 /** @param size of the snapshot's file: more bytes are an error */
 export function open(name: string, stored: StoredForm, size: number): Opened {
-  return { size, stored, read: (from) => openedBytes(name, stored, size, from) };
+  return { size, stored, readPlaces: undefined, read: (from) => openedBytes(name, stored, size, from) };
 }
 
 /** A sealed snapshot can only be opened from its beginning. Only a sealed one loads the code for it. */

@@ -7,6 +7,7 @@ import { messageOf } from '../../src/objects/message-types.ts';
 import { isObject, type JsonObject, listAt, textAt, UnreadableValue } from '../../src/objects/object-values.ts';
 import { ObjectIndex } from '../../src/objects/object-index.ts';
 import { readObject } from '../../src/objects/stored-value.ts';
+import { keyEntry } from '../support/key-entry.ts';
 import { clusterSnapshot, fixtureLines, liveValues, withoutNullTimes } from '../support/object-fixtures.ts';
 import { Random } from '../support/random.ts';
 import { OBJECTS } from '../support/stored-objects.ts';
@@ -98,8 +99,7 @@ t.test('2,000 mutations of values: an object of the same type, or an error of th
     else if (kind === 1) value = value.subarray(0, at);
     else if (kind === 2) value = Buffer.concat([value.subarray(0, at), value.subarray(at + 1 + random.below(8))]);
     else value.fill(0xff, at, Math.min(at + 10, value.length));
-    const entry = { key: Buffer.from('/registry/x'), main: 7, sub: 0, version: 1, isTombstone: false, recordSize: 0 };
-    index.visit({ ...entry, value }, 0);
+    index.visit(keyEntry('/registry/x', value, 7), 0);
     try {
       const object = read(value);
       if (object === undefined) counts.none++;

@@ -6,15 +6,12 @@ import { directoryOf, identityOf } from '../../src/objects/identity.ts';
 import { ObjectIndex } from '../../src/objects/object-index.ts';
 import { textAt } from '../../src/objects/object-values.ts';
 import { readObject, type StoredValue } from '../../src/objects/stored-value.ts';
-import { type KeyEntry, someOf } from '../../src/snapshot/keys.ts';
+import { someOf } from '../../src/snapshot/keys.ts';
+import { keyEntry } from '../support/key-entry.ts';
 import { clusterSnapshot, fixtureLines, liveValues } from '../support/object-fixtures.ts';
 import { OBJECTS } from '../support/stored-objects.ts';
 
 const keys = encryptionKeysIn(readFileSync(join(OBJECTS, 'encryption.json'), 'utf8')) ?? [];
-
-function entryOf({ key, value, modRevision: main }: StoredValue): KeyEntry {
-  return { key, value, main, sub: 0, version: 1, isTombstone: false, recordSize: 0 };
-}
 
 /** The types of each directory, by the objects that are read in full. */
 function typesOf(values: readonly StoredValue[]): Record<string, string[]> {
@@ -39,7 +36,7 @@ t.test('the index finds the same types as reading each object in full', (t) => {
   }));
   const values = [...liveValues(clusterSnapshot()), ...filled];
   const index = new ObjectIndex(keys);
-  for (const value of values) index.visit(entryOf(value), 0);
+  for (const { key, value, modRevision } of values) index.visit(keyEntry(key, value, modRevision), 0);
   const directories = index.directories();
   t.strictSame(
     Object.fromEntries(
@@ -71,15 +68,15 @@ t.test('the index finds the same types as reading each object in full', (t) => {
 t.test('where entries are, deleted and older ones included; values of which no type is known', (t) => {
   const index = new ObjectIndex([]);
   const value = Buffer.from('{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"a","namespace":"n"}}');
-  const put = (key: string, run: number, more: Partial<KeyEntry> = {}): void =>
-    index.visit({ ...entryOf({ key: Buffer.from(key), value, modRevision: 1 }), ...more }, run);
-  put('/registry/configmaps/n/a', 0);
-  put('/registry/configmaps/n/a', 4, { isTombstone: true, value: Buffer.alloc(0) });
-  put('/registry/configmaps/n/b', 4);
-  put('/registry/configmaps/m/a', 2);
-  put('/registry/configmaps/m/b', 2, { value: Buffer.from('k8s:enc:aesgcm:v1:key1:x') });
-  put('/registry/configmaps/m/c', 2, { value: Buffer.from('k8s\0\n\u00ff', 'latin1') });
-  put('compact_rev_key', 6, { value: Buffer.from('17') });
+  const put = (key: string, run: number, stored: Buffer | undefined): void =>
+    index.visit(keyEntry(key, stored, 1), run);
+  put('/registry/configmaps/n/a', 0, value);
+  put('/registry/configmaps/n/a', 4, undefined);
+  put('/registry/configmaps/n/b', 4, value);
+  put('/registry/configmaps/m/a', 2, value);
+  put('/registry/configmaps/m/b', 2, Buffer.from('k8s:enc:aesgcm:v1:key1:x'));
+  put('/registry/configmaps/m/c', 2, Buffer.from('k8s\0\n\u00ff', 'latin1'));
+  put('compact_rev_key', 6, Buffer.from('17'));
   t.match(index.directories(), [
     { prefix: '', isUnclear: true, runs: [6] },
     { prefix: '/registry/configmaps/m/', namespace: 'm', isUnclear: true, runs: [2] },

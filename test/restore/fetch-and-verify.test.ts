@@ -20,7 +20,14 @@ const PART = 'snapshot-0x1.db';
 function stored(bytes: Buffer, record?: Partial<SnapshotRecord>): { source: SnapshotSource; reads: number[] } {
   const reads: number[] = [];
   const source: SnapshotSource = {
-    ...{ name: 'stored', size: bytes.length, stored: undefined, etag: '"0x1"', skipHashCheck: false },
+    ...{
+      name: 'stored',
+      size: bytes.length,
+      stored: undefined,
+      etag: '"0x1"',
+      skipHashCheck: false,
+      readPlaces: undefined,
+    },
     record: record as SnapshotRecord | undefined,
     async *read(from = 0) {
       reads.push(from);

@@ -1,13 +1,12 @@
 import t from 'tap';
 import { readableCount, unreadableSecrets } from '../../src/restore/encryption-keys.ts';
 import { SecretCounter } from '../../src/snapshot/encrypted-secrets.ts';
+import { keyEntry } from '../support/key-entry.ts';
 
 function counted(entries: readonly (readonly [key: string, value: string | undefined])[]) {
   const counter = new SecretCounter();
   for (const [main, [key, value]] of entries.entries()) {
-    const isTombstone = value === undefined;
-    const entry = { key: Buffer.from(key), value: Buffer.from(value ?? ''), isTombstone, main, sub: 0 };
-    counter.visit({ ...entry, version: 1, recordSize: 0 });
+    counter.visit(keyEntry(key, value === undefined ? undefined : Buffer.from(value), main));
   }
   return counter.counts();
 }

@@ -1,6 +1,14 @@
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import t from 'tap';
-import { countResources, type LiveKey, sampler } from '../../src/snapshot/keys.ts';
+import { countResources, KeyScanner, type LiveKey, sampler } from '../../src/snapshot/keys.ts';
+import { openFile } from '../../src/snapshot/source.ts';
+import type { KeyPages } from '../../src/snapshot/verify/verdict.ts';
+import { crc32c } from '../../src/snapshot/verify/checksums.ts';
 import { compareKeys, isZero } from '../../src/snapshot/verify/page.ts';
+import { clusterSnapshot } from '../support/object-fixtures.ts';
+import { snapshot, vectors } from '../support/vectors.ts';
+import { factsOf, verify } from '../support/verify.ts';
 
 t.test('resources', async (t) => {
   const liveKey = (key: string, recordSize = 1): LiveKey => ({
@@ -64,3 +72,37 @@ t.test('a sample has keys of everywhere, and all revisions of each', (t) => {
   t.ok(keys.slice(0, 100).every(sampler(100, 100)), 'few keys are all chosen');
   t.end();
 });
+
+t.test('leaves alone have the same entries as the whole file, in pieces of any size', async (t) => {
+  const { signal } = new AbortController();
+  const dir = t.testdir();
+  for (const bytes of [clusterSnapshot(), ...vectors().map(snapshot)]) {
+    const { keyPages } = factsOf(verify(bytes));
+    const file = join(dir, 'snapshot.db');
+    writeFileSync(file, bytes);
+    const whole = entriesOf(keyPages, (scanner) => scanner.push(bytes));
+    const cut = entriesOf(keyPages, (scanner) => {
+      for (let at = 0; at < bytes.length; at += 5000) scanner.push(bytes.subarray(at, at + 5000));
+    });
+    t.strictSame(cut, whole);
+    const { readPlaces } = await openFile(file, signal);
+    const leaves: Buffer[] = [];
+    for await (const leaf of readPlaces!(new KeyScanner(keyPages, () => {}).places())) leaves.push(Buffer.from(leaf));
+    t.strictSame(
+      entriesOf(keyPages, (scanner) => leaves.forEach((leaf) => scanner.pushLeaf(leaf))),
+      whole,
+    );
+  }
+  const { readPlaces } = await openFile(join(dir, 'snapshot.db'), signal);
+  const beyond = readPlaces!([{ at: 2 ** 40, size: 1 }])[Symbol.asyncIterator]();
+  await t.rejects(beyond.next(), { message: /cannot be read/ }, 'a file that became shorter');
+});
+
+function entriesOf(pages: KeyPages, read: (scanner: KeyScanner) => void): string[] {
+  const found: string[] = [];
+  const scanner = new KeyScanner(pages, ({ keyText, main, sub, value, valueSize, version }, run) => {
+    found.push([keyText, main, sub, version, valueSize, run, crc32c(value)].join(' '));
+  });
+  read(scanner);
+  return found;
+}

@@ -23,16 +23,16 @@ export function fixtureLines(name: string): JsonObject[] {
 
 /** The live values of a snapshot. */
 export function liveValues(snapshot: Buffer): StoredValue[] {
-  const last = new Map<string, KeyEntry>();
+  const last = new Map<string, StoredValue & Pick<KeyEntry, 'main' | 'sub' | 'isTombstone'>>();
   const scanner = new KeyScanner(factsOf(verify(snapshot)).keyPages, (entry) => {
-    const key = entry.key.toString('latin1');
-    if (isLater(entry, last.get(key))) {
-      last.set(key, { ...entry, key: Buffer.from(entry.key), value: Buffer.from(entry.value) });
-    }
+    const { keyText, main, sub, isTombstone } = entry;
+    if (!isLater(entry, last.get(keyText))) return;
+    const [key, value] = [Buffer.from(entry.key), Buffer.from(entry.value)];
+    last.set(keyText, { key, value, modRevision: main, main, sub, isTombstone });
   });
   scanner.push(snapshot);
   const live = [...last.values()].filter(({ isTombstone }) => !isTombstone);
-  return live.map(({ key, value, main: modRevision }) => ({ key, value, modRevision }));
+  return live.map(({ key, value, modRevision }) => ({ key, value, modRevision }));
 }
 
 /** Without times that are null: API servers before 1.34 write them, newer ones and this program do not. */
