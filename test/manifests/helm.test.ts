@@ -14,11 +14,13 @@ const ROOT = join(import.meta.dirname, '..', '..');
 const CHART = join(MANIFESTS, 'helm', 'etcd-snapshot');
 const REGISTRY = 'registry.example.com/etcd-snapshot-azure-blob';
 
-/** An identity for the drill that is not that of the backup. */
+/** Identities for drill and report that are not that of the backup. */
 const IDENTITY = parse(readFileSync(join(MANIFESTS, 'components/workload-identity/identity.example.yaml'), 'utf8'));
 const TENANT: string = IDENTITY.data['tenant-id'];
 const CLIENT: string = IDENTITY.data['etcd-snapshot'];
+const REPORT = '11111111-1111-1111-1111-111111111111';
 IDENTITY.data['etcd-snapshot-drill'] = TENANT;
+IDENTITY.data['etcd-snapshot-report'] = REPORT;
 
 const HELM = findJudge('helm') ?? 'helm';
 const skip = without('helm') || (await isBefore4()) ? 'there is no Helm 4 here' : false;
@@ -135,6 +137,8 @@ t.test('what kustomize makes, the chart makes', { skip: skip || without('kubectl
   t.strictSame((await render({ prune })).objects, await compose('prune'), 'prune');
   const copy = { enabled: true };
   t.strictSame((await render({ copy })).objects, await compose('copy'), 'copy');
+  const report = { enabled: true };
+  t.strictSame((await render({ report })).objects, await compose('report'), 'report');
   const encryption = { recipientsConfigMap: 'etcd-snapshot-recipients' };
   const opening = { enabled: true, identitySecret: 'etcd-snapshot-identity' };
   t.strictSame(
@@ -147,8 +151,8 @@ t.test('what kustomize makes, the chart makes', { skip: skip || without('kubectl
     verificationKeysConfigMap: 'etcd-snapshot-verification-keys',
   };
   t.strictSame(
-    (await render({ copy, drill, prune, signatures })).objects,
-    await compose('copy', 'drill', 'prune', 'signatures'),
+    (await render({ copy, drill, prune, report, signatures })).objects,
+    await compose('copy', 'drill', 'prune', 'report', 'signatures'),
     'signatures',
   );
   const bundle = { enabled: true };
@@ -162,10 +166,10 @@ t.test('what kustomize makes, the chart makes', { skip: skip || without('kubectl
       `import of ${layout}`,
     );
   }
-  const workloadIdentity = { tenantId: TENANT, clientId: CLIENT, drillClientId: TENANT };
+  const workloadIdentity = { tenantId: TENANT, clientId: CLIENT, drillClientId: TENANT, reportClientId: REPORT };
   t.strictSame(
-    (await render({ copy, drill, prune, workloadIdentity })).objects,
-    await compose('copy', 'drill', 'prune', 'workload-identity'),
+    (await render({ copy, drill, prune, report, workloadIdentity })).objects,
+    await compose('copy', 'drill', 'prune', 'report', 'workload-identity'),
     'workload identity',
   );
 });
@@ -190,6 +194,7 @@ const EVERYTHING = {
       existingSecret: 'far',
       certificates: { secret: { name: 'far-etcd', key: 'client.key' } },
       drill: { enabled: true, identitySecret: 'far-identity' },
+      report: { enabled: true, existingSecret: 'far-report' },
       encryption: { recipientsConfigMap: 'far-recipients' },
       signatures: { signingKeySecret: 'far-key' },
     },
@@ -229,7 +234,7 @@ t.test('several clusters, each with what is its own', { skip }, async (t) => {
   const expected = ['main', 'events', 'far', 'rancher'].flatMap((name) => [`job-${name}`, `drill-${name}`]);
   t.strictSame(
     new Set(names),
-    new Set([...expected, 'prune-events'].map((name) => `etcd-snapshot-azure-blob-${name}`)),
+    new Set([...expected, 'prune-events', 'report-far'].map((name) => `etcd-snapshot-azure-blob-${name}`)),
   );
 
   t.equal(job('job-main').spec.schedule, '7 3 * * *', 'a schedule that is given');
@@ -274,7 +279,7 @@ t.test('several clusters, each with what is its own', { skip }, async (t) => {
   const started = [...notes.matchAll(/--from=cronjob\/(\S+) --namespace kube-system$/gm)].map(([, name]) => name);
   const startable = names.filter((name) => !name.includes('-prune-'));
   t.strictSame(new Set(started), new Set(startable), 'the notes name what is there');
-  for (const secret of ['etcd-snapshot-azure-blob-job-secrets', 'events', 'far', 'far-etcd']) {
+  for (const secret of ['etcd-snapshot-azure-blob-job-secrets', 'events', 'far', 'far-etcd', 'far-report']) {
     t.match(notes, `kubectl create secret generic ${secret} --namespace kube-system`);
   }
   t.match(notes, 'configmap far-recipients --namespace kube-system --from-file=recipients.txt\n');
@@ -291,8 +296,9 @@ t.test('the deadlines fit, whatever the timeout is', { skip }, async (t) => {
     intervalHours: 1,
     env: { SNAPSHOT_BLOB_PREFIX: `${timeout}/` },
   }));
-  const rendered = await render({ clusters, drill: { enabled: true }, prune: { enabled: true } });
-  t.equal(cronJobs(rendered).length, 3 * timeouts.length);
+  const enabled = { enabled: true };
+  const rendered = await render({ clusters, drill: enabled, prune: enabled, report: enabled });
+  t.equal(cronJobs(rendered).length, 4 * timeouts.length);
   for (const cronJob of cronJobs(rendered)) {
     const value = envOf(cronJob)['SNAPSHOT_TIMEOUT'] ?? '570';
     const timeout = Number.parseInt(value, 10) * (value.endsWith('m') ? 60 : 1);
@@ -447,7 +453,8 @@ t.test('each interval divides a day, whatever the offset', { skip }, async (t) =
     intervalHours,
     env: { SNAPSHOT_BLOB_PREFIX: `${intervalHours}/` },
   }));
-  const { objects } = await render({ clusters, drill: { enabled: true }, prune: { enabled: true } });
+  const enabled = { enabled: true };
+  const { objects } = await render({ clusters, drill: enabled, prune: enabled, report: enabled });
   const scheduleOf = (job: string, hours: number): string =>
     objects[`CronJob etcd-snapshot-azure-blob-${job}-every-${hours}`].spec.schedule;
   for (const hours of intervals) {
@@ -459,8 +466,15 @@ t.test('each interval divides a day, whatever the offset', { skip }, async (t) =
       const after = (Number(hour) * 60 + Number(minute) - at + 1440) % every;
       t.equal(after, every / 2, 'drill and prune are between two backups');
     }
+    const later = minuteOfWeek(scheduleOf('report', hours)) - minuteOfWeek(scheduleOf('drill', hours));
+    t.equal((later + 7 * 1440) % (7 * 1440), 26 * 60, 'the report is a day after the drill');
   }
 });
+
+function minuteOfWeek(schedule: string): number {
+  const [minute = NaN, hour = NaN, day = NaN] = schedule.replace('* * ', '').split(' ').map(Number);
+  return (day * 24 + hour) * 60 + minute;
+}
 
 function has(list: readonly Loose[], wanted: object): boolean {
   return list.some((each) => isDeepStrictEqual(each, wanted));
@@ -484,6 +498,10 @@ t.test('names fit, or are refused', { skip }, async (t) => {
   const enabled = { drill: { enabled: true }, prune: { enabled: true } };
   const rendered = await render({ ...enabled, clusters: [{ name: 'a'.repeat(21) }] });
   for (const { metadata } of cronJobs(rendered)) t.ok(metadata.name.length <= 52, metadata.name);
+  const report = { enabled: true };
+  const [, longest] = cronJobs(await render({ report, clusters: [{ name: 'a'.repeat(20) }] }));
+  t.equal(longest.metadata.name.length, 52);
+  t.match(await refusal({ report, clusters: [{ name: 'a'.repeat(21) }] }), 'With report.enabled a name has at most 20');
   t.match(await refusal({ clusters: [{ name: 'a'.repeat(22) }] }), "at '/clusters/0/name': maxLength: got 22, want 21");
   t.match(await refusal({ clusters: [{ name: 'Main' }] }), "'Main' does not match pattern");
 });

@@ -1,6 +1,6 @@
 {{/*
-The common part of backup, copy, drill and prune. The manifests for kustomize give the reasons, and a test compares the two.
-Takes a list: the root, and the differences (see backup.yaml, copy.yaml, drill.yaml and prune.yaml).
+The common part of all CronJobs. The manifests for kustomize give the reasons, and a test compares the two.
+Takes a list: the root, and the differences (see backup.yaml, copy.yaml, drill.yaml, prune.yaml and report.yaml).
 */}}
 {{- define "etcd-snapshot.cronjob" -}}
 {{- $root := index . 0 -}}

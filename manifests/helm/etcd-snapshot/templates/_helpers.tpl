@@ -1,4 +1,4 @@
-{{/* These take a list: the root, and the component (backup, copy, drill, prune). */}}
+{{/* These take a list: the root, and the component (backup, copy, drill, prune, report). */}}
 {{- define "etcd-snapshot.metadata" -}}
 {{- $root := index . 0 -}}
 {{- $helms := dict
@@ -42,7 +42,7 @@ The clusters as a JSON list: the settings of each merged over those of the relea
 the end of the names of its CronJobs. If none is listed, one cluster without a name.
 */}}
 {{- define "etcd-snapshot.clusters" -}}
-{{- $shared := pick .Values "existingSecret" "layout" "certificates" "schedule" "intervalHours" "timeout" "suspend" "env" "resources" "encryption" "signatures" "bundle" "import" "drill" "prune" "copy" -}}
+{{- $shared := pick .Values "existingSecret" "layout" "certificates" "schedule" "intervalHours" "timeout" "suspend" "env" "resources" "encryption" "signatures" "bundle" "import" "drill" "prune" "copy" "report" -}}
 {{- $layouts := include "etcd-snapshot.layouts" . | fromYaml -}}
 {{- $clusters := list -}}
 {{- $names := dict -}}
@@ -64,6 +64,9 @@ the end of the names of its CronJobs. If none is listed, one cluster without a n
     {{- end -}}
   {{- end -}}
   {{- $_ := set $cluster "suffix" (printf "-%s" .name | trimSuffix "-") -}}
+  {{- if and $cluster.report.enabled (gt (len .name) 20) -}}
+    {{- fail (printf "With report.enabled a name has at most 20 characters, because that of a CronJob has at most 52: %s has %d." .name (len .name)) -}}
+  {{- end -}}
   {{- if hasKey $names .name -}}{{- fail (printf "Two clusters are named %s." .name) -}}{{- end -}}
   {{- $_ := set $names .name true -}}
   {{- if and (not $cluster.schedule) (ge (add $cluster.timeout 150) (mul 3600 $cluster.intervalHours)) -}}
@@ -75,7 +78,8 @@ the end of the names of its CronJobs. If none is listed, one cluster without a n
       "backup" $cluster.existingSecret
       "drill" ($cluster.drill.enabled | ternary $cluster.drill.existingSecret "")
       "prune" ($cluster.prune.enabled | ternary $cluster.prune.existingSecret "")
-      "copy" ($cluster.copy.enabled | ternary $cluster.copy.existingSecret "") -}}
+      "copy" ($cluster.copy.enabled | ternary $cluster.copy.existingSecret "")
+      "report" ($cluster.report.enabled | ternary $cluster.report.existingSecret "") -}}
     {{- if $secret -}}
       {{- $key := list $component $secret (eq $component "copy" | ternary $copyPlace $place) | toJson -}}
       {{- with get $places $key -}}
