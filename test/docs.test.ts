@@ -94,6 +94,7 @@ const OTHER_OPTIONS = new Set([
   '--no-account-key',
   '--pruner',
   '--reader',
+  '--report',
   '--service-account-issuer',
   '--take-ownership',
   '--workload-identity',

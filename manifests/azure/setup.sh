@@ -10,6 +10,9 @@ usage: $0 --group NAME --location REGION --account NAME --container NAME [option
   --writer ID               can store snapshots and read them back, but cannot overwrite or delete one
   --pruner ID               can read and delete snapshots, for retention
   --reader ID               can only read snapshots, to copy them to a second place or to drill them
+  --report ID               can read snapshots, and store reports in a container of their own, CONTAINER-reports
+  --legal-hold ID           can read snapshots, mark them as kept, and set and remove their legal holds, which the
+                            container must support from its creation on; not together with --immutable-days
                             ID is the object id of a service principal or managed identity
                             (az ad sp show --id APPID --query id); a worker with SNAPSHOT_KEEP_… must be both
   --workload-identity URL   creates a managed identity for a service account of the cluster with this OIDC issuer,
@@ -31,7 +34,7 @@ refuse() {
 }
 
 group='' location='' account='' container='' issuer='' subject=system:serviceaccount:kube-system:etcd-snapshot identity=''
-writers='' pruners='' readers='' identity_may_prune=false soft_delete_days=14 immutable_days=0 account_key=true
+writers='' pruners='' readers='' reports='' holders='' identity_may_prune=false soft_delete_days=14 immutable_days=0 account_key=true
 while [ $# -gt 0 ]; do
   case $1 in
     --help | -h) usage && exit 0 ;;
@@ -48,6 +51,8 @@ while [ $# -gt 0 ]; do
     --writer) writers="$writers $2" ;;
     --pruner) pruners="$pruners $2" ;;
     --reader) readers="$readers $2" ;;
+    --report) reports="$reports $2" ;;
+    --legal-hold) holders="$holders $2" ;;
     --workload-identity) issuer=$2 ;;
     --subject) subject=$2 ;;
     --identity) identity=$2 ;;
@@ -65,13 +70,16 @@ done
 [[ $container =~ ^.{3,63}$ && $container =~ ^[a-z0-9]+(-[a-z0-9]+)*$ ]] ||
   refuse '--container must be 3 to 63 lower-case letters, digits and single hyphens between them.'
 [ -n "$writers$issuer" ] || refuse 'name the identity that stores the snapshots: --writer ID or --workload-identity URL.'
-for id in $writers $pruners $readers; do
+for id in $writers $pruners $readers $reports $holders; do
   [[ $id =~ ^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$ ]] || refuse "$id is not an object id."
 done
 [[ -z $issuer || $issuer =~ ^https://[^[:space:]]+$ ]] || refuse '--workload-identity must be an https:// URL.'
 [[ $subject =~ ^system:serviceaccount:[^:]+:[^:]+$ ]] || refuse '--subject must be system:serviceaccount:NAMESPACE:NAME.'
 [[ $soft_delete_days =~ ^[1-9][0-9]{0,2}$ && $soft_delete_days -le 365 ]] || refuse '--soft-delete-days must be 1 to 365.'
 [[ $immutable_days =~ ^(0|[1-9][0-9]{0,5})$ && $immutable_days -le 146000 ]] || refuse '--immutable-days must be 1 to 146000.'
+[[ -z $reports || ${#container} -le 55 ]] || refuse '--container must have at most 55 characters with --report.'
+[[ -z $holders || $immutable_days -eq 0 ]] ||
+  refuse '--legal-hold cannot be combined with --immutable-days: choose one of them for a container.'
 az account show --output none || refuse 'the Azure CLI is missing or not logged in: az login.'
 here=$(cd "$(dirname "$0")" && pwd)
 identity=${identity:-etcd-snapshot-$container}
@@ -94,7 +102,20 @@ az storage account blob-service-properties update --resource-group "$group" --ac
 az storage account management-policy create --resource-group "$group" --account-name "$account" \
   --policy "@$here/lifecycle.json" --output none
 
-az storage container-rm create --resource-group "$group" --storage-account "$account" --name "$container" --output none
+# Azure accepts legal holds for blobs only in a container with version-level immutability support.
+# shellcheck disable=SC2086 # two words or none
+az storage container-rm create --resource-group "$group" --storage-account "$account" --name "$container" \
+  ${holders:+--enable-vlw true} --output none
+if [ -n "$holders" ]; then
+  supports=$(az storage container-rm show --resource-group "$group" --storage-account "$account" --name "$container" \
+    --query immutableStorageWithVersioning.enabled --output tsv)
+  if [ "$supports" != true ]; then
+    echo "$container was created without version-level immutability support: it accepts no legal holds for blobs." >&2
+  fi
+fi
+if [ -n "$reports" ]; then
+  az storage container-rm create --resource-group "$group" --storage-account "$account" --name "$container-reports" --output none
+fi
 
 # A container-level policy, not a version-level one: a name keeps its bytes forever. With version-level policies, an attacker could put other
 # bytes under the name of a good snapshot. A locked policy cannot be set again, only extended.
@@ -119,15 +140,20 @@ define() {
   az role definition "$command" --role-definition "$definition" --output none
 }
 
-# allow ROLE IDS: assigns the role in the container only.
-allow() {
+# assign ROLE CONTAINER IDS: in this container only.
+assign() {
   local id
-  if [ -n "$2" ]; then define "$1"; fi
-  for id in $2; do
+  for id in $3; do
     az role assignment create --role "etcd-snapshot $1 $account" --assignee-object-id "$id" \
       --assignee-principal-type ServicePrincipal --output none \
-      --scope "$scope/providers/Microsoft.Storage/storageAccounts/$account/blobServices/default/containers/$container"
+      --scope "$scope/providers/Microsoft.Storage/storageAccounts/$account/blobServices/default/containers/$2"
   done
+}
+
+# allow ROLE IDS: defines the role, and assigns it in the container of the snapshots.
+allow() {
+  if [ -n "$2" ]; then define "$1"; fi
+  assign "$1" "$container" "$2"
 }
 
 if [ -n "$issuer" ]; then
@@ -143,4 +169,6 @@ fi
 
 allow writer "$writers"
 allow pruner "$pruners"
-allow reader "$readers"
+allow reader "$readers$reports"
+allow legal-hold "$holders"
+assign writer "$container-reports" "$reports"

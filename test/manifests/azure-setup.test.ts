@@ -1,7 +1,18 @@
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import t from 'tap';
-import { IDENTITY, PLACE, PRUNER, setUp, type SetUp, WRITER } from '../support/azure-cli.ts';
+import {
+  HOLDER,
+  IDENTITY,
+  PLACE,
+  PRUNER,
+  REPORT,
+  runWithAzure,
+  setUp,
+  type SetUp,
+  WRITER,
+} from '../support/azure-cli.ts';
+import { docsPage } from '../support/docs-page.ts';
 
 const AZURE = join(import.meta.dirname, '..', '..', 'manifests', 'azure');
 const BLOBS = 'Microsoft.Storage/storageAccounts/blobServices/containers/blobs';
@@ -16,6 +27,7 @@ t.test('each role can do what its name says, and nothing else', async (t) => {
     writer: [`${BLOBS}/read`, `${BLOBS}/add/action`],
     pruner: [`${BLOBS}/read`, `${BLOBS}/delete`],
     reader: [`${BLOBS}/read`],
+    'legal-hold': [`${BLOBS}/read`, `${BLOBS}/add/action`, `${BLOBS}/immutableStorage/runAsSuperUser/action`],
   })) {
     const definition = JSON.parse(await readFile(join(AZURE, `${role}-role.json`), 'utf8'));
     t.match(definition, { Name: `etcd-snapshot ${role} ACCOUNT`, IsCustom: true, AssignableScopes: ['SCOPE'] });
@@ -78,6 +90,69 @@ t.test('an identity for the cluster, which is a writer and, if asked, a pruner',
   t.match(called(done, 'storage account create'), [/--allow-shared-key-access false/]);
 });
 
+/** The role, the identity and the container of each assignment. */
+function assigned(done: SetUp): string[] {
+  return called(done, 'role assignment create').map((call) => {
+    const [, role, id] = /--role etcd-snapshot (\S+) \S+ --assignee-object-id (\S+)/.exec(call) ?? [];
+    return `${role} ${id} ${/containers\/(\S+)$/.exec(call)?.[1]}`;
+  });
+}
+
+t.test('the identity of the report reads snapshots, and writes to a container of its own only', async (t) => {
+  const done = await setUp([...PLACE, '--writer', WRITER, '--report', REPORT]);
+  t.equal(done.code, 0, done.stderr);
+  t.match(called(done, 'storage container-rm create'), [/--name my-cluster /, /--name my-cluster-reports /]);
+  t.strictSame(assigned(done), [
+    `writer ${WRITER} my-cluster`,
+    `reader ${REPORT} my-cluster`,
+    `writer ${REPORT} my-cluster-reports`,
+  ]);
+  t.equal(called(done, 'role definition create').length, 2, 'each role is defined once');
+});
+
+t.test('a second place: the identity of the copy reads the first, and writes to the second', async (t) => {
+  const first = await setUp([...PLACE, '--writer', WRITER, '--reader', IDENTITY]);
+  const second = await setUp([...PLACE, '--account', 'second', '--writer', IDENTITY]);
+  t.strictSame(assigned(first), [`writer ${WRITER} my-cluster`, `reader ${IDENTITY} my-cluster`]);
+  t.strictSame(assigned(second), [`writer ${IDENTITY} my-cluster`]);
+  t.match(called(second, 'role assignment create'), [/storageAccounts\/second\//]);
+});
+
+t.test('the commands of docs/azure.md for the identities of the jobs', async (t) => {
+  const [places = '', identity = ''] = docsPage('azure.md').blocksOf('The identities of copy, report and drill');
+  const ids = { BACKUP: WRITER, PRUNE: PRUNER, COPY: HOLDER, REPORT };
+  const done = await runWithAzure(['-euc', places], {}, ids);
+  t.equal(done.code, 0, done.stderr);
+  t.strictSame(assigned(done), [
+    `writer ${WRITER} my-cluster`,
+    `pruner ${PRUNER} my-cluster`,
+    `reader ${HOLDER} my-cluster`,
+    `reader ${REPORT} my-cluster`,
+    `writer ${REPORT} my-cluster-reports`,
+    `writer ${HOLDER} my-cluster`,
+  ]);
+  t.match(called(done, 'role assignment create').at(-1), 'storageAccounts/secondbackups/');
+  const made = await runWithAzure(['-euc', `${identity}echo "$REPORT"`], {}, { ISSUER: 'https://issuer.example/' });
+  t.equal(made.code, 0, made.stderr);
+  t.match(made.stdout, new RegExp(`${IDENTITY}\n$`));
+  t.match(called(made, 'identity federated-credential create'), [/--subject \S+:etcd-snapshot-report /]);
+});
+
+t.test('legal holds: a role of its own, in a container that supports them', async (t) => {
+  const args = [...PLACE, '--writer', WRITER, '--legal-hold', HOLDER];
+  const done = await setUp(args);
+  t.equal(done.code, 0, done.stderr);
+  t.equal(done.stderr, '');
+  t.match(called(done, 'storage container-rm create'), [/--name my-cluster --enable-vlw true /]);
+  t.strictSame(assigned(done), [`writer ${WRITER} my-cluster`, `legal-hold ${HOLDER} my-cluster`]);
+  const old = await setUp(args, { versions: false });
+  t.equal(old.code, 0);
+  t.match(old.stderr, /my-cluster was created without version-level immutability support/);
+  const without = await setUp([...PLACE, '--writer', WRITER]);
+  t.notMatch(called(without, 'storage container-rm create').join(), /vlw|reports/, 'off by default');
+  t.strictSame(assigned(without), [`writer ${WRITER} my-cluster`]);
+});
+
 t.test('an immutability policy when asked for, and a locked one stays unchanged', async (t) => {
   const args = [...PLACE, '--writer', WRITER, '--immutable-days', '30'];
   for (const policy of [undefined, 'Unlocked'] as const) {
@@ -102,6 +177,9 @@ t.test('what is wrong is refused before anything is made', async (t) => {
     [[...PLACE, '--writer', 'my-app'], /my-app is not an object id/],
     [[...PLACE, '--workload-identity', 'http://issuer.example'], /https/],
     [[...PLACE, ...writer, '--subject', 'kube-system:etcd-snapshot'], /NAMESPACE:NAME/],
+    [[...PLACE, ...writer, '--report', 'my-app'], /my-app is not an object id/],
+    [[...PLACE, ...writer, '--container', 'a'.repeat(56), '--report', REPORT], /at most 55 characters/],
+    [[...PLACE, ...writer, '--legal-hold', HOLDER, '--immutable-days', '9'], /cannot be combined/],
     [[...PLACE, ...writer, '--soft-delete-days', '366'], /1 to 365/],
     [[...PLACE, ...writer, '--immutable-days', '1y'], /1 to 146000/],
     [[...PLACE, ...writer, '--prune'], /--prune needs a value/],

@@ -13,7 +13,9 @@ const EVERYTHING = {
   ...IDENTITY,
   writerPrincipalIds: ['w1', 'w2'],
   prunerPrincipalIds: ['w2'],
-  readerPrincipalIds: ['r1'],
+  readerPrincipalIds: ['r1', 'r2'],
+  reportPrincipalIds: ['r2', 'r3'],
+  legalHoldPrincipalIds: ['h1'],
   immutabilityDays: 30,
   allowedIpRanges: ['192.0.2.1'],
   allowedSubnetIds: ['/subscriptions/s/subnet'],
@@ -85,10 +87,14 @@ t.test('the account is closed to all but its own, and what is deleted comes back
       },
     },
   ]);
-  t.match(of(CONTAINER, deployment), [{ properties: { publicAccess: 'None' } }]);
+  t.strictSame(
+    of(CONTAINER, deployment).map(({ properties }) => properties),
+    [{ publicAccess: 'None', immutableStorageWithVersioning: null }],
+  );
   t.strictSame(of(`${ACCOUNT}/managementPolicies`, deployment)[0]?.properties, { policy: read('lifecycle.json') });
   t.strictSame(of(`${CONTAINER}/immutabilityPolicies`, deployment), [], 'no policy that nobody asked for');
   t.strictSame(rights(deployment), [], 'and no right');
+  t.equal(of('Microsoft.Authorization/roleDefinitions', deployment).length, 3, 'nor the role for legal holds');
   t.end();
 });
 
@@ -97,7 +103,7 @@ t.test('the roles are those of the script, and hold in the container only', (t) 
   const roles = of('Microsoft.Authorization/roleDefinitions', deployment).map(({ properties }) => properties);
   t.strictSame(
     roles,
-    ['writer', 'pruner', 'reader'].map((role) => {
+    ['writer', 'pruner', 'reader', 'legal-hold'].map((role) => {
       const file = read(`${role}-role.json`) as Record<string, unknown>;
       return {
         roleName: String(file['Name']).replace('ACCOUNT', 'account'),
@@ -116,16 +122,48 @@ t.test('the roles are those of the script, and hold in the container only', (t) 
     }),
   );
   const container = `${GROUP}/providers/${ACCOUNT}/account/blobServices/default/containers/my-cluster`;
-  for (const { scope } of of('Microsoft.Authorization/roleAssignments', deployment)) t.equal(scope, container);
+  t.strictSame(
+    of('Microsoft.Authorization/roleAssignments', deployment)
+      .filter(({ scope }) => scope !== container)
+      .map(({ scope, properties }) => [scope, properties?.['principalId']]),
+    ['r2', 'r3'].map((id) => [`${container}-reports`, id]),
+  );
   const identity = `principal of ${GROUP}/providers/Microsoft.ManagedIdentity/userAssignedIdentities/etcd-snapshot-my-cluster`;
   t.strictSame(rights(deployment), [
     'w1: etcd-snapshot writer account',
     'w2: etcd-snapshot writer account',
     'w2: etcd-snapshot pruner account',
     'r1: etcd-snapshot reader account',
+    'r2: etcd-snapshot reader account',
+    'r3: etcd-snapshot reader account',
+    'h1: etcd-snapshot legal-hold account',
+    'r2: etcd-snapshot writer account',
+    'r3: etcd-snapshot writer account',
     `${identity}: etcd-snapshot writer account`,
     `${identity}: etcd-snapshot pruner account`,
   ]);
+  t.end();
+});
+
+t.test('the container for reports, and the support for legal holds, when they are asked for', (t) => {
+  const containersOf = (values: object): unknown[] =>
+    of(CONTAINER, deploy(template, { ...PLACE, ...values })).map(({ name, properties }) => [name, properties]);
+  const properties = { publicAccess: 'None', immutableStorageWithVersioning: null };
+  t.strictSame(containersOf({ reportPrincipalIds: ['r1'] }), [
+    ['account/default/my-cluster', properties],
+    ['account/default/my-cluster-reports', { publicAccess: 'None' }],
+  ]);
+  t.strictSame(containersOf({ legalHoldPrincipalIds: ['h1'] }), [
+    ['account/default/my-cluster', { ...properties, immutableStorageWithVersioning: { enabled: true } }],
+  ]);
+  t.end();
+});
+
+t.test('a second place: the identity of the copy reads the first, and writes to the second', (t) => {
+  const first = deploy(template, { ...PLACE, writerPrincipalIds: ['w1'], readerPrincipalIds: ['copy'] });
+  const second = deploy(template, { ...PLACE, accountName: 'second', writerPrincipalIds: ['copy'] });
+  t.strictSame(rights(first), ['w1: etcd-snapshot writer account', 'copy: etcd-snapshot reader account']);
+  t.strictSame(rights(second), ['copy: etcd-snapshot writer second']);
   t.end();
 });
 

@@ -3,7 +3,8 @@ import { join } from 'node:path';
 import { readFileSync } from 'node:fs';
 import t from 'tap';
 import { deploy, type Template } from '../support/arm.ts';
-import { PLACE, PRUNER, setUp, WRITER } from '../support/azure-cli.ts';
+import { HOLDER, PLACE, PRUNER, REPORT, runWithAzure, setUp, WRITER } from '../support/azure-cli.ts';
+import { docsPage } from '../support/docs-page.ts';
 import { findJudge, without } from '../support/judges.ts';
 import { collect, run, temporaryFolder } from '../support/process.ts';
 
@@ -26,7 +27,11 @@ async function az(args: readonly string[]): Promise<string> {
 t.test("the Azure CLI's own parser understands every command of the script", { skip }, async (t) => {
   const issuer = ['--workload-identity', 'https://issuer.example/', '--identity-may-prune'];
   const args = [...PLACE, '--writer', WRITER, '--pruner', PRUNER, ...issuer, '--immutable-days', '30'];
-  const all = [await setUp(args), await setUp(args, { roles: true })].flatMap(({ calls }) => calls);
+  const others = [...PLACE, '--writer', WRITER, '--reader', PRUNER, '--report', REPORT, '--legal-hold', HOLDER];
+  const [, identity = ''] = docsPage('azure.md').blocksOf('The identities of copy, report and drill');
+  const own = await runWithAzure(['-c', identity], {}, { ISSUER: 'https://issuer.example/' });
+  const runs = [await setUp(args), await setUp(args, { roles: true }), await setUp(others), own];
+  const all = runs.flatMap(({ calls }) => calls);
   const commands = new Map(
     all.map((call) => [call.filter((word, at) => at < 4 || word.startsWith('--')).join(' '), call]),
   );
@@ -46,6 +51,8 @@ t.test('Azure’s own models know every property of the template', { skip }, asy
     containerName: 'my-cluster',
     writerPrincipalIds: [WRITER],
     prunerPrincipalIds: [PRUNER],
+    reportPrincipalIds: [REPORT],
+    legalHoldPrincipalIds: [HOLDER],
     immutabilityDays: 30,
     allowedIpRanges: ['192.0.2.1'],
     allowedSubnetIds: ['/subscriptions/s/subnet'],

@@ -32,6 +32,9 @@ INSTEAD = {"2023-01-31": "2022-01-31-preview"}
 def lost(given, back, path):
     if isinstance(given, dict):
         for name, inner in given.items():
+            # As if it were not there.
+            if inner is None:
+                continue
             if not isinstance(back, dict) or name not in back:
                 yield f"{path}.{name}"
             else:

@@ -70,6 +70,8 @@ export function deploy(template: Template, values: Record<string, unknown>): Dep
     and: (...conditions: boolean[]) => conditions.every(Boolean),
     empty: (text: string) => text.length === 0,
     length: (list: unknown[]) => list.length,
+    union: (...lists: unknown[][]) => [...new Set(lists.flat())],
+    null: () => null,
     greater: (one: number, other: number) => one > other,
     copyIndex: () => indices.at(-1),
   };
