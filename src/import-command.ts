@@ -14,6 +14,7 @@ export const IMPORT: Command = {
     etcd: options['cluster-id'] === undefined ? 'if set' : false,
     storage: true,
     writes: true,
+    reports: 'import',
     timeout: TIMEOUT,
   }),
   operands: ['FILE|DIR...'],

@@ -271,7 +271,7 @@ async function reportResult(
   const config = readMonitoring(env);
   if (command === undefined || (config.pushgatewayUrl ?? config.pingUrl ?? config.notifyUrl) === undefined) return;
   const noteFailure = async (limit: AbortSignal): Promise<void> => {
-    if (context === undefined || command === 'copy') return;
+    if (context === undefined || (command !== 'backup' && command !== 'drill')) return;
     const notes = await import('./commands/note-failure.ts');
     await notes.noteFailure(context, { command, exitCode }, limit);
   };

@@ -6,6 +6,7 @@ import { describeFile, type FileFacts, isOfCluster, type RunningCluster } from '
 import { findFiles, readTakenAt, type SnapshotFile } from '../import/find-files.ts';
 import { openPacked } from '../import/unpack.ts';
 import { Warnings } from '../log.ts';
+import { importMetrics } from '../monitoring/metrics.ts';
 import { CLOCK_SKEW_MS, isRecorded } from '../snapshot/inventory.ts';
 import { parseSnapshotName, snapshotName } from '../snapshot/snapshot-name.ts';
 import { readThrough, factsOf, type SnapshotSource } from '../snapshot/source.ts';
@@ -87,7 +88,10 @@ export async function importFiles(context: Context, { operands, options }: Argum
       ...{ file: file.path, name, size, sha256, revision, clusterId, takenAt, takenAtFrom: file.takenAtFrom },
     });
   }
-  return outcomeOf(store, { imported, skipped, invalid: [...invalid, ...changed] }, warnings);
+  const done = { imported, skipped, invalid: [...invalid, ...changed] };
+  const damaged = new Set(done.invalid.map(({ file }) => file));
+  const newest = files.findLast(({ path }) => !damaged.has(path))?.takenAt;
+  return { ...outcomeOf(store, done, warnings), measured: importMetrics(imported.length, newest) };
 }
 
 /** The first upload creates a container that is missing. */

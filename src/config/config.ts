@@ -141,7 +141,7 @@ export interface Needs {
   /** Whether it reads the files of SNAPSHOT_BUNDLE. */
   readonly readsBundle?: boolean;
   /** The name under which its result is reported to monitoring; undefined = it is not. */
-  readonly reports?: 'backup' | 'drill' | 'copy';
+  readonly reports?: 'backup' | 'drill' | 'copy' | 'import';
   /** Seconds for the whole run if SNAPSHOT_TIMEOUT is not set. */
   readonly timeout?: number;
   /** Another possible cause of problems in the configuration, as a sentence without its period. */

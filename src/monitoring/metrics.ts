@@ -70,6 +70,17 @@ export const METRICS = {
   etcd_snapshot_copy_lag_seconds: {
     help: 'By how much the newest copy was older than the newest snapshot then; without any copy, the age of the oldest snapshot.',
   },
+  etcd_snapshot_import_last_run_timestamp_seconds: {
+    help: 'When the last run of `import` ended, successfully or not.',
+  },
+  etcd_snapshot_import_last_run_exit_code: { help: 'Exit code of the last run of `import`.' },
+  etcd_snapshot_import_last_success_timestamp_seconds: {
+    help: 'When a run of `import` last ended with all files stored, or stored before.',
+  },
+  etcd_snapshot_import_stored: { help: 'Snapshots that the last run of `import` stored.' },
+  etcd_snapshot_import_newest_timestamp_seconds: {
+    help: 'When the newest valid file that the last run of `import` found was taken; NaN without any.',
+  },
   etcd_snapshot_report_timestamp_seconds: { help: 'When the report was made.', label: 'etcd_cluster' },
   etcd_snapshot_report_reachable: {
     help: '1 when the container of the cluster could be read, 0 when not; then nothing else is known of it.',
@@ -109,6 +120,10 @@ export const METRICS = {
   etcd_snapshot_report_drill_recovery_seconds: { help: 'How long its recovery took.', label: 'etcd_cluster' },
   etcd_snapshot_report_snapshots: { help: 'Valid snapshots of the cluster.', label: 'etcd_cluster' },
   etcd_snapshot_report_stored_bytes: { help: 'Bytes of all blobs of the cluster.', label: 'etcd_cluster' },
+  etcd_snapshot_report_keep_end_timestamp_seconds: {
+    help: 'When the first of its kept snapshots is no longer kept.',
+    label: 'etcd_cluster',
+  },
   etcd_snapshot_report_exceptions: {
     help: 'Exceptions of the cluster, such as anomalies, gaps and blobs that do not count.',
     label: 'etcd_cluster',
@@ -184,6 +199,11 @@ export function copyMetrics(missing?: number, lagSeconds?: number): Samples {
   return { etcd_snapshot_copy_missing: missing ?? NaN, etcd_snapshot_copy_lag_seconds: lagSeconds ?? NaN };
 }
 
+/** @param newest when the newest valid file was taken */
+export function importMetrics(stored: number, newest: Date | undefined): Samples {
+  return { etcd_snapshot_import_stored: stored, etcd_snapshot_import_newest_timestamp_seconds: secondsOf(newest) };
+}
+
 function phases(durationsMs: Readonly<Record<string, number>>): Record<string, number> {
   const entries = Object.entries(durationsMs).filter(([phase]) => phase !== 'total');
   return Object.fromEntries(entries.map(([phase, ms]) => [phase, ms / 1000]));
@@ -192,7 +212,7 @@ function phases(durationsMs: Readonly<Record<string, number>>): Record<string, n
 /** How a run ended. */
 export interface End {
   /** The commands whose end is reported. */
-  readonly command: 'backup' | 'drill' | 'copy';
+  readonly command: 'backup' | 'drill' | 'copy' | 'import';
   readonly exitCode: number;
   readonly at: Date;
   /** The error without its hint, or the result, in one line. */
@@ -222,14 +242,14 @@ export function metricsOf(end: End): Samples {
     [`etcd_snapshot_${command}_last_run_exit_code`]: exitCode,
     etcd_snapshot_build_info: { [version]: 1 },
     ...(isSuccess(end) && { [`etcd_snapshot_${command}_last_success_timestamp_seconds`]: at, ...measured }),
-    // What the second place lacks is known also where something cannot be copied.
-    ...(command === 'copy' && measured),
+    // What the second place lacks, and what was imported, is known also where a snapshot is corrupt.
+    ...((command === 'copy' || command === 'import') && measured),
     ...(command === 'backup' && exitCode === ExitCode.verification && { etcd_snapshot_backup_verification_ok: 0 }),
   };
 }
 
-function secondsOf(date: Date | null): number {
-  return date === null ? NaN : date.getTime() / 1000;
+function secondsOf(date: Date | null | undefined): number {
+  return date === null || date === undefined ? NaN : date.getTime() / 1000;
 }
 
 /** Prometheus' text format, version 0.0.4. */

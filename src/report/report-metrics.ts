@@ -29,8 +29,15 @@ export function reportMetrics({ clusters, generatedAt }: Report): Samples {
     etcd_snapshot_report_drill_recovery_seconds: known(({ lastDrill }) => lastDrill && lastDrill.recoveryMs / 1000),
     etcd_snapshot_report_snapshots: known(({ snapshots }) => snapshots),
     etcd_snapshot_report_stored_bytes: known(({ storedBytes }) => storedBytes),
+    etcd_snapshot_report_keep_end_timestamp_seconds: known(({ kept }) => firstEnd(kept)),
     etcd_snapshot_report_exceptions: known((_, { exceptions }) => exceptions.length),
   };
+}
+
+/** Seconds since 1970; undefined where none ends. */
+function firstEnd(kept: Facts['kept']): number | undefined {
+  const ends = kept.flatMap(({ until }) => (until === undefined ? [] : [until.getTime() / 1000]));
+  return ends.length === 0 ? undefined : Math.min(...ends);
 }
 
 function has({ problems }: Cluster, state: State): boolean {

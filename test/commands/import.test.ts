@@ -1,14 +1,16 @@
-import { mkdir, readFile, utimes, writeFile } from 'node:fs/promises';
+import { cp, mkdir, readFile, utimes, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { gzipSync, zstdCompressSync } from 'node:zlib';
 import t from 'tap';
 import { startBackupSite, writeIdentity } from '../support/backup-site.ts';
 import { jsonOf, runCommand } from '../support/command.ts';
+import { findJudge, without } from '../support/judges.ts';
 import type { Variables } from '../support/process.ts';
 import { PROMOTED, SNAPSHOT } from '../support/fixtures.ts';
+import { parseMetrics, Pushgateway } from '../support/prometheus.ts';
 import { nextSecond } from '../support/until.ts';
 import { sha256, snapshotOf } from '../support/vectors.ts';
-import { errorOf } from '../support/worker.ts';
+import { errorOf, runWorker } from '../support/worker.ts';
 import { zipOf } from '../support/zip.ts';
 
 interface Result {
@@ -42,6 +44,7 @@ interface Listed {
 const { dir, azurite, cluster, tools, variablesOf } = await startBackupSite(t, 'import');
 const save = async (path: string): Promise<void> => void (await cluster.etcdctl('snapshot', 'save', path));
 const UNIX = 1_767_323_045;
+const PUSHGATEWAY = 'prometheus-pushgateway';
 const OF_FIXTURE = ['--cluster-id', 'c1'];
 
 /** A directory with these files. */
@@ -94,6 +97,37 @@ t.test('snapshots of the running cluster, among those of backups', async (t) => 
   const second = await runCommand(['backup', '--json'], variables);
   t.equal(second.code, 0, second.stderr);
   t.match(JSON.parse(second.stdout), { anomalies: [], findings: [], retention: { removed: [two?.name, one?.name] } });
+});
+
+t.test('its result and the time of the newest file are pushed', { skip: without(PUSHGATEWAY) }, async (t) => {
+  const pushgateway = await Pushgateway.start(findJudge(PUSHGATEWAY) ?? '');
+  t.teardown(async () => pushgateway.stop());
+  const variables = { ...variablesOf('pushed'), SNAPSHOT_PUSHGATEWAY_URL: pushgateway.url };
+  const snapshots = await folder('pushed', {});
+  await save(join(snapshots, `etcd-snapshot-server1-${UNIX}`));
+  const importAll = async (code: number, own: Variables = {}): Promise<Record<string, number>> => {
+    const { code: ended, stderr } = await runWorker(['import', snapshots], { ...variables, ...own });
+    t.equal(ended, code, stderr);
+    const metrics = [...parseMetrics(await pushgateway.scrape())].map(([key, value]) => [key.split('{')[0], value]);
+    return Object.fromEntries(metrics.filter(([name]) => /^etcd_snapshot_(?!build)/.test(String(name))));
+  };
+  const first = await importAll(0);
+  const success = first['etcd_snapshot_import_last_success_timestamp_seconds'] ?? NaN;
+  const last = 'etcd_snapshot_import_last_run_timestamp_seconds';
+  const measured = { etcd_snapshot_import_stored: 1, etcd_snapshot_import_newest_timestamp_seconds: UNIX };
+  const kept = { ...measured, etcd_snapshot_import_last_success_timestamp_seconds: success };
+  t.strictSame(first, { ...kept, etcd_snapshot_import_last_run_exit_code: 0, [last]: success }, 'and no other');
+  t.ok(Math.abs(success - Date.now() / 1000) < 300, 'in seconds');
+
+  const wrongKey = { SNAPSHOT_AZURE_ACCOUNT_KEY: Buffer.alloc(64).toString('base64') };
+  t.match(await importAll(12, wrongKey), { ...kept, etcd_snapshot_import_last_run_exit_code: 12 }, 'the success stays');
+
+  await writeFile(join(snapshots, `etcd-snapshot-server1-${UNIX + 60}`), 'damaged');
+  const damaged = { ...kept, etcd_snapshot_import_stored: 0, etcd_snapshot_import_last_run_exit_code: 11 };
+  t.match(await importAll(11), damaged, 'a damaged file is not the newest');
+  await cp(join(snapshots, `etcd-snapshot-server1-${UNIX}`), join(snapshots, `etcd-snapshot-server1-${UNIX + 120}`));
+  const newer = { etcd_snapshot_import_newest_timestamp_seconds: UNIX + 120 };
+  t.match(await importAll(11), { ...damaged, ...newer }, 'what has the same content as another file is known');
 });
 
 t.test('an old snapshot is neither the newest nor an anomaly, and is verified, drilled and restored', async (t) => {

@@ -1,6 +1,7 @@
 import t from 'tap';
 import { worstFirst } from '../../src/report/facts.ts';
 import { reportJson } from '../../src/report/report-json.ts';
+import { reportMetrics } from '../../src/report/report-metrics.ts';
 import { blob, DAY, drill, HOUR, NOW, reported, series, unread } from '../support/fleet.ts';
 
 const MINUTE = HOUR / 60;
@@ -174,6 +175,20 @@ t.test('kept snapshots, with their notes', (t) => {
   if (newest === undefined) throw new Error('no snapshot');
   const blobs = [{ ...newest, kept: { until, note: 'before 1.36' } }, ...older];
   t.match(reported('c', blobs).facts?.kept, [{ name: newest.name, until, note: 'before 1.36' }]);
+  const later = older.map((each) => ({ ...each, kept: { until: new Date('2028-01-01T00:00:00Z'), note: undefined } }));
+  const forever = older.map((each) => ({ ...each, kept: { until: undefined, note: undefined } }));
+  const endOf = (kept: typeof blobs): unknown => {
+    const report = {
+      clusters: [reported('c', kept)],
+      generatedAt: 0,
+      objective: undefined,
+      drillWithin: 0,
+      version: '1',
+    };
+    return reportMetrics({ ...report, otherContainers: undefined }).etcd_snapshot_report_keep_end_timestamp_seconds;
+  };
+  t.strictSame(endOf([...blobs.slice(0, 1), ...later]), { c: until.getTime() / 1000 }, 'the first end');
+  t.strictSame(endOf(forever), {}, 'none ends');
   t.end();
 });
 
