@@ -52,7 +52,7 @@ export class Host {
       await mkdir(join(etc, path, '..'), { recursive: true });
       await writeFile(join(etc, path), text);
     }
-    const own = `#!/bin/sh\nexec '${process.execPath}' '${MAIN}' "$@"\n`;
+    const own = `#!/bin/sh\nexec '${process.execPath}' -- '${MAIN}' "$@"\n`;
     const stubs = Object.fromEntries(STUBS.map((name) => [name, '#!/bin/sh\n']));
     for (const [name, script] of Object.entries({ ...stubs, 'etcd-snapshot': own, ...programs })) {
       await writeFile(join(bin, name), script);
