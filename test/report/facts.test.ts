@@ -169,26 +169,21 @@ t.test('previous ids make one history, and a former cluster with the same id non
   t.end();
 });
 
-t.test('kept snapshots, with their notes', (t) => {
+t.test('kept snapshots, with their notes, and when the first of them ends', (t) => {
   const until = new Date('2027-02-26T00:00:00Z');
-  const [newest, ...older] = series(4, 6 * HOUR);
-  if (newest === undefined) throw new Error('no snapshot');
-  const blobs = [{ ...newest, kept: { until, note: 'before 1.36' } }, ...older];
-  t.match(reported('c', blobs).facts?.kept, [{ name: newest.name, until, note: 'before 1.36' }]);
-  const later = older.map((each) => ({ ...each, kept: { until: new Date('2028-01-01T00:00:00Z'), note: undefined } }));
-  const forever = older.map((each) => ({ ...each, kept: { until: undefined, note: undefined } }));
-  const endOf = (kept: typeof blobs): unknown => {
-    const report = {
-      clusters: [reported('c', kept)],
-      generatedAt: 0,
-      objective: undefined,
-      drillWithin: 0,
-      version: '1',
-    };
+  const [newest, older, oldest] = series(4, 6 * HOUR);
+  if (newest === undefined || older === undefined || oldest === undefined) throw new Error('no snapshot');
+  const first = { ...newest, kept: { until, note: 'before 1.36' } };
+  t.match(reported('c', [first, older]).facts?.kept, [{ name: newest.name, until, note: 'before 1.36' }]);
+  const later = { ...older, kept: { until: new Date('2028-01-01T00:00:00Z'), note: undefined } };
+  const forever = { ...oldest, kept: { until: undefined, note: undefined } };
+  const endOf = (blobs: Parameters<typeof reported>[1]): unknown => {
+    const clusters = [reported('c', blobs)];
+    const report = { clusters, generatedAt: 0, objective: undefined, drillWithin: 0, version: '1' };
     return reportMetrics({ ...report, otherContainers: undefined }).etcd_snapshot_report_keep_end_timestamp_seconds;
   };
-  t.strictSame(endOf([...blobs.slice(0, 1), ...later]), { c: until.getTime() / 1000 }, 'the first end');
-  t.strictSame(endOf(forever), {}, 'none ends');
+  t.strictSame(endOf([later, first, forever]), { c: until.getTime() / 1000 });
+  t.strictSame(endOf([newest, forever]), {}, 'none ends');
   t.end();
 });
 
