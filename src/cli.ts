@@ -3,6 +3,7 @@ import { GLOBAL_OPTIONS, type Options, placeholder } from './command-options.ts'
 import { type Command, COMMANDS, EXIT_CODES } from './command-table.ts';
 import type { Arguments, Context, Outcome } from './commands/command.ts';
 import type { Needs } from './config/config.ts';
+import { errorAt } from './config/place.ts';
 import { messageOf, UsageError } from './errors.ts';
 import { secretLook } from './secret.ts';
 import { hintAboutFile, isFileName } from './snapshot/operand-name.ts';
@@ -55,10 +56,18 @@ export function parseCommandLine(given: readonly string[]): CommandLine {
   }
   if (ask === undefined && options['skip-hash-check'] === true) assertFiles(operands);
   const args = { operands, options };
+  const place = options['from-copy'] === true ? 'copy' : 'first';
   return {
     name,
-    run: async (context) => (await command.load())(context, args),
-    needs: { ...command.needs(args), place: options['from-copy'] === true ? 'copy' : 'first', hint: hintOn(operands) },
+    run: async (context) => {
+      const run = await command.load();
+      try {
+        return await run(context, args);
+      } catch (error) {
+        throw errorAt(place, error);
+      }
+    },
+    needs: { ...command.needs(args), place, hint: hintOn(operands) },
     json: options['json'] === true,
     envFile: typeof options['env-file'] === 'string' ? options['env-file'] : undefined,
     ask,

@@ -17,7 +17,7 @@ export const ExitCode = {
  */
 export class WorkerError extends Error {
   readonly exitCode: number;
-  readonly hint: string;
+  hint: string;
   /** The parts of a message that lists several problems: text logs show one per line. */
   readonly problems: readonly string[] = [];
 

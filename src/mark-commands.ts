@@ -1,5 +1,5 @@
 import type { Command } from './command-table.ts';
-import { KEEP_NOTE, NEWEST } from './command-options.ts';
+import { FROM_COPY, KEEP_NOTE, NEWEST } from './command-options.ts';
 import { ExitCode } from './errors.ts';
 
 const NAME = 'kubernetes-etcd-snapshot_20260102_030405.db';
@@ -22,6 +22,7 @@ export const KEEP: Command = {
     },
     ...KEEP_NOTE,
     ...NEWEST,
+    ...FROM_COPY,
     'legal-hold': { type: 'boolean', help: "set Azure's legal hold as well: nobody can delete the blobs then" },
   },
   examples: [`keep ${NAME} --until 90d --note "before 1.36"`, `keep ${NAME} --until 2027-02-26`],
@@ -35,7 +36,7 @@ export const RELEASE: Command = {
   operands: ['NAME'],
   summary: 'let the retention rules decide about a kept snapshot again',
   about: 'Stores a mark that ends what keep, or backup --keep, began. Deletes nothing.',
-  options: { 'legal-hold': { type: 'boolean', help: "remove Azure's legal hold as well" } },
+  options: { ...FROM_COPY, 'legal-hold': { type: 'boolean', help: "remove Azure's legal hold as well" } },
   examples: [`release ${NAME}`],
   exitCodes: [verification, storage, noSuchSnapshot],
 };

@@ -44,6 +44,7 @@ const LAYERS = [
     'snapshot/marks.ts',
     'snapshot/failure-marks.ts',
     'snapshot/forms.ts',
+    'snapshot/copies.ts',
     'snapshot/keys.ts',
     'snapshot/encrypted-secrets.ts',
   ],

@@ -24,7 +24,7 @@ export async function copy(context: Context, { operands }: Arguments): Promise<O
   for (const operand of operands) named.add(await namedSnapshot(first, listing.blobs, operand));
   const isWanted = (name: string): boolean => operands.length === 0 || named.has(name);
   const result = await copyMissing({ first, second }, listing, isWanted, { startProgress, log, warnings });
-  const { copied, marks, present, disappeared, problems, missing, lagSeconds } = result;
+  const { copied, marks, present, readBack, disappeared, problems, missing, lagSeconds } = result;
   const summary = summaryOf(result, second);
   const failure = failureOf(result);
   return {
@@ -33,7 +33,7 @@ export async function copy(context: Context, { operands }: Arguments): Promise<O
     json: {
       container: first.containerName,
       copyContainer: second.containerName,
-      ...{ copied, marks, present, disappeared, problems, missing, lagSeconds, findings: warnings.sentences },
+      ...{ copied, marks, present, readBack, disappeared, problems, missing, lagSeconds, findings: warnings.sentences },
     },
     measured: copyMetrics(missing, lagSeconds),
     ...(failure && { partialFailure: failure }),
@@ -58,7 +58,11 @@ function line({ name, size, bundle }: CopyResult['copied'][number]): string {
   return `${printable(name)} was copied (${humanSize(size)}${bundle ? ', with its bundle' : ''}).`;
 }
 
-function summaryOf({ copied, present, missing, lagSeconds }: CopyResult, { containerName }: BlobStore): string {
+function summaryOf(
+  { copied, present, readBack, missing, lagSeconds }: CopyResult,
+  { containerName }: BlobStore,
+): string {
   const state = missing === 0 ? 'none is missing' : `${missing} missing, ${humanAge(lagSeconds * 1000)} behind`;
-  return `${counted(copied.length, 'snapshot')} copied to container ${containerName}, ${present} there before: ${state}.`;
+  const earlier = readBack.length === 0 ? '' : `${readBack.length} of an earlier run read back, `;
+  return `${counted(copied.length, 'snapshot')} copied to container ${containerName}, ${earlier}${present} there before: ${state}.`;
 }

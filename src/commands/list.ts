@@ -141,6 +141,8 @@ export function explanations({ malformed, own, current, otherClusterIds }: Reten
     ...withoutBundle.slice(0, EXPLAINED).map(({ name }) => `The bundle of ${name} is missing, or was replaced.`),
   );
   if (withoutBundle.length > EXPLAINED) lines.push(`${withoutBundle.length - EXPLAINED} more bundles are missing.`);
+  const { length } = own.filter(({ notReadBackBy }) => notReadBackBy === 'copy');
+  if (length > 0) lines.push(`${counted(length, 'copied snapshot')} not read back yet. Run: etcd-snapshot copy`);
   if (current !== undefined && otherClusterIds.length > 0) {
     lines.push(
       `This cluster is ${current.record.clusterId}. Snapshots of other clusters (${otherClusterIds.join(', ')}) are kept, and ignored by all rules.`,

@@ -9,6 +9,7 @@ import {
   warnAboutCatalogue,
 } from '../retention/apply.ts';
 import { planRetention, type RetentionPlan } from '../retention/retention-plan.ts';
+import { obsoleteCopies } from '../snapshot/copies.ts';
 import { obsoleteFailures } from '../snapshot/failure-marks.ts';
 import { obsoleteMarks } from '../snapshot/marks.ts';
 import type { Listing, StoredBlob } from '../store/catalogue.ts';
@@ -50,11 +51,15 @@ export async function prune(context: Context, { options }: Arguments): Promise<O
   };
 }
 
-/** Removes the marks that decide nothing any more, as far as the identity and policies permit it. @returns their names */
+/** Removes the marks and other events that decide nothing any more, as far as the identity and policies permit it. @returns their names */
 async function removeMarks(store: BlobStore, { blobs, events, time }: Listing, log: Log): Promise<string[]> {
   const removed: string[] = [];
   try {
-    const obsolete = [...obsoleteMarks(blobs, events, store.markRules(time)), ...obsoleteFailures(events, time)];
+    const obsolete = [
+      ...obsoleteMarks(blobs, events, store.markRules(time)),
+      ...obsoleteFailures(events, time),
+      ...obsoleteCopies(blobs, events, store.prefix),
+    ];
     for (const { name, etag } of obsolete) {
       if ((await store.remove(name, etag)) === undefined) removed.push(name);
     }

@@ -133,7 +133,7 @@ async function rewrapOne(
   const catalogue = await store.list();
   const { snapshot, forms, done } = examine(context, source, catalogue, sealing);
   if (done !== undefined && (await isIntact(context, store, done, warnings))) {
-    if (done.isUnproven === true) await note(store, done.name, done.record.storedSha256 ?? '', warnings);
+    if (done.notReadBackBy !== undefined) await note(store, done.name, done.record.storedSha256 ?? '', warnings);
     return { from: source.name, name: done.name, alreadyDone: true };
   }
   assertReadable(source.name, source.stored);

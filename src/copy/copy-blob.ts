@@ -12,6 +12,13 @@ import type { CopyTask } from './plan-copies.ts';
  */
 export type Copied = 'copied' | 'present' | 'disappeared' | 'corrupt' | 'conflict';
 
+/** What became of one blob. */
+export interface CopiedBlob {
+  readonly result: Copied;
+  /** Of the blob in the second place, where it was read back: copied by this run, or present. */
+  readonly etag?: string;
+}
+
 /** The two places. */
 export interface Places {
   readonly first: BlobStore;
@@ -21,8 +28,8 @@ export interface Places {
 type Described = NonNullable<Awaited<ReturnType<BlobStore['find']>>>;
 
 /**
- * Copies one blob with its metadata, and reads it back from the second place. It becomes visible there only when all of its bytes
- * match the record. Nothing is overwritten.
+ * Copies one blob with its metadata, and reads it back from the second place, as it does with one that is there already. It becomes
+ * visible there only when all of its bytes match the record. Nothing is overwritten.
  * @param beforeCommit done when all bytes are known to match the record
  * @throws StorageError
  */
@@ -31,11 +38,12 @@ export async function copyBlob(
   task: CopyTask,
   startProgress: StartProgress,
   beforeCommit?: () => Promise<void>,
-): Promise<Copied> {
+): Promise<CopiedBlob> {
   const { first, second } = places;
   const original = await first.find(task.from);
-  if (original === undefined || !isSame(original, { name: task.from, etag: task.etag })) return 'disappeared';
-  if (task.state !== 'missing') return await compare(second, task, original);
+  if (original === undefined || !isSame(original, { name: task.from, etag: task.etag }))
+    return { result: 'disappeared' };
+  if (task.state !== 'missing') return await readBackPresent(second, task, original);
   // The service checks the MD5 of each block: nobody else compares the bytes that arrive with those that were hashed.
   const checksums = { isReadBack: false, contentMd5: 'off' } as const;
   const upload = second.startUpload(task.to, checksums, task.uploadId);
@@ -48,17 +56,17 @@ export async function copyBlob(
       progress.advance(piece.length);
     }
     const bytes = matcher.finish();
-    if (bytes === undefined) return 'corrupt';
+    if (bytes === undefined) return { result: 'corrupt' };
     await beforeCommit?.();
     const committed = await upload.commitCopy(bytes, original.metadata);
     const result = await readBackCopy(second, task, committed, original);
     upload.settleCopy();
     return result;
   } catch (error) {
-    if (error instanceof Disappeared) return 'disappeared';
+    if (error instanceof Disappeared) return { result: 'disappeared' };
     if (!(error instanceof StorageError) || error.code !== 'BlobAlreadyExists') throw error;
     upload.settleCopy();
-    return await compare(second, task, original);
+    return await readBackPresent(second, task, original);
   } finally {
     upload.abort();
     progress.end();
@@ -77,10 +85,18 @@ async function* readFirst(first: BlobStore, { from, etag, size }: CopyTask): Asy
   }
 }
 
-/** What is there already: the same, or something else. */
-async function compare(second: BlobStore, { to }: CopyTask, original: Described): Promise<'present' | 'conflict'> {
-  const found = await second.find(to);
-  return found !== undefined && isIdentical(found, original) ? 'present' : 'conflict';
+/** What is there already: the same, or something else. Another run stored it, and may have been killed before it read it back. */
+async function readBackPresent(second: BlobStore, task: CopyTask, original: Described): Promise<CopiedBlob> {
+  const found = await second.find(task.to);
+  if (found === undefined || !isIdentical(found, original)) return { result: 'conflict' };
+  const { etag } = found;
+  return (await hasBytes(second, task, etag)) ? { result: 'present', etag } : { result: 'conflict' };
+}
+
+/** Reads all of it, twice before it is taken for wrong: the reading itself can be at fault. */
+async function hasBytes(second: BlobStore, { to, size, sha256 }: CopyTask, etag: string): Promise<boolean> {
+  const isRight = async (): Promise<boolean> => (await second.sha256Of(to, etag, size)) === sha256;
+  return (await isRight()) || (await isRight());
 }
 
 function isIdentical(one: Described, other: Described): boolean {
@@ -93,21 +109,19 @@ function isIdentical(one: Described, other: Described): boolean {
   return one.size === other.size && text(one) === text(other);
 }
 
-/**
- * Reads the whole copy, twice before it is taken for wrong: the reading itself can be at fault.
- * @throws StorageError when it is wrong; it is removed then if nobody else can have stored it
- */
+/** @throws StorageError when the copy is wrong; it is removed then if nobody else can have stored it */
 async function readBackCopy(
   second: BlobStore,
   task: CopyTask,
   { etag, isOwn }: Committed,
   original: Described,
-): Promise<'copied' | 'conflict'> {
-  const { to, size, sha256 } = task;
-  const isRight = async (): Promise<boolean> => (await second.sha256Of(to, etag, size)) === sha256;
-  const hasBytes = (await isRight()) || (await isRight());
-  if (hasBytes && (await compare(second, task, original)) === 'present') return 'copied';
-  if (!isOwn) return 'conflict';
+): Promise<CopiedBlob> {
+  const { to } = task;
+  if (await hasBytes(second, task, etag)) {
+    const found = await second.find(to);
+    if (found !== undefined && isIdentical(found, original)) return { result: 'copied', etag };
+  }
+  if (!isOwn) return { result: 'conflict' };
   const obstacle = await second.remove(to, etag);
   throw new StorageError(
     'ReadBackMismatch',

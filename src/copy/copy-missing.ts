@@ -6,7 +6,7 @@ import { bundleName } from '../snapshot/snapshot-name.ts';
 import type { Listing, StoredBlob } from '../store/catalogue.ts';
 import type { StoredEvent } from '../store/events.ts';
 import type { BlobStore } from '../store/store.ts';
-import { type Copied, copyBlob, type Places } from './copy-blob.ts';
+import { type Copied, type CopiedBlob, copyBlob, type Places } from './copy-blob.ts';
 import { copyEvents } from './copy-events.ts';
 import { isDone, planCopies, type PlannedCopy } from './plan-copies.ts';
 
@@ -26,11 +26,13 @@ export interface CopyResult {
   readonly marks: number;
   /** Snapshots that the second place had already. */
   readonly present: number;
+  /** Names of those that an earlier run stored, and this one read back. */
+  readonly readBack: readonly string[];
   /** Names of those that were deleted or replaced in the first place during the run. */
   readonly disappeared: readonly string[];
   /** Those that cannot be copied, each with a reason that follows its name. */
   readonly problems: readonly { readonly name: string; readonly problem: string }[];
-  /** Snapshots that the second place lacks now. */
+  /** Snapshots that the second place lacks now, or that were not read back there. */
   readonly missing: number;
   /** By how many seconds the newest snapshot of the second place is older than that of the first. */
   readonly lagSeconds: number;
@@ -73,25 +75,32 @@ export async function copyMissing(
   const there = new Set(planned.filter(isDone).map(({ snapshot }) => snapshot.name));
   const present = there.size;
   const copied: CopiedSnapshot[] = [];
-  const disappeared: string[] = [];
+  const [readBack, disappeared]: [string[], string[]] = [[], []];
   const problems = blobs.filter(({ name }) => isWanted(name)).flatMap(problemOf);
   let [marks, failure]: [number, StorageError | undefined] = [0, undefined];
   const marksHere = events.filter(({ kind }) => kind === 'mark');
   const copyOne = async (task: PlannedCopy): Promise<void> => {
-    const { name, size } = task.snapshot;
+    const { name, size, storedAt } = task.snapshot;
     const { blob, bundle } = await copySnapshot(places, task, startProgress);
-    if (blob === 'disappeared') {
+    if (blob.result === 'disappeared') {
       disappeared.push(name);
       const hint = 'Ignore this if retention removed it.';
       warnings.add(`${name} was deleted or replaced during the run, and is skipped.`, hint);
       return;
     }
-    problems.push(...problemIn(bundleName(name), bundle), ...problemIn(name, blob));
-    if (blob !== 'copied' && blob !== 'present') return;
-    if (bundle === undefined || bundle === 'copied' || bundle === 'present') there.add(name);
-    if (blob !== 'copied' && bundle !== 'copied') return;
-    copied.push({ name, size, bundle: bundle === 'copied' });
-    log.info('copied snapshot', { name, size, container: second.containerName });
+    problems.push(...problemIn(bundleName(name), bundle?.result), ...problemIn(name, blob.result));
+    if (blob.etag === undefined) return;
+    const isNew = blob.result === 'copied' || bundle?.result === 'copied';
+    if (isNew) {
+      copied.push({ name, size, bundle: bundle?.result === 'copied' });
+      log.info('copied snapshot', { name, size, container: second.containerName });
+    }
+    if (bundle !== undefined && bundle.etag === undefined) return;
+    await second.noteCopy(task.blob.to, { etag: blob.etag, bundleEtag: bundle?.etag, originalStoredAt: storedAt });
+    there.add(name);
+    if (isNew) return;
+    readBack.push(name);
+    log.info('read back a copy of an earlier run', { name, container: second.containerName });
   };
   try {
     // Before the snapshots, so that retention in the second place keeps those with a mark from the beginning.
@@ -114,7 +123,7 @@ export async function copyMissing(
   const left = planned.map(({ snapshot }) => snapshot).filter(({ name }) => !gone.has(name));
   const missing = left.filter(({ name }) => !there.has(name)).length;
   const lagSeconds = lagOf(left, there, new Date());
-  return { copied, marks, present, disappeared, problems, missing, lagSeconds, ...(failure && { failure }) };
+  return { copied, marks, present, readBack, disappeared, problems, missing, lagSeconds, ...(failure && { failure }) };
 }
 
 /** The bundle becomes visible immediately before its snapshot, which must not be without its keys. */
@@ -122,13 +131,13 @@ async function copySnapshot(
   places: Places,
   { blob, bundle }: PlannedCopy,
   startProgress: StartProgress,
-): Promise<{ readonly blob: Copied; readonly bundle: Copied | undefined }> {
-  let ofBundle: Copied | undefined = bundle?.state === 'present' ? 'present' : undefined;
+): Promise<{ readonly blob: CopiedBlob; readonly bundle: CopiedBlob | undefined }> {
+  let ofBundle: CopiedBlob | undefined;
   const copyBundle = async (): Promise<void> => {
-    if (bundle !== undefined && ofBundle === undefined) ofBundle = await copyBlob(places, bundle, startProgress);
+    if (bundle !== undefined) ofBundle ??= await copyBlob(places, bundle, startProgress);
   };
-  const ofBlob = blob.state === 'present' ? 'present' : await copyBlob(places, blob, startProgress, copyBundle);
-  if (ofBlob === 'present') await copyBundle();
+  const ofBlob = await copyBlob(places, blob, startProgress, copyBundle);
+  if (ofBlob.result === 'present') await copyBundle();
   return { blob: ofBlob, bundle: ofBundle };
 }
 

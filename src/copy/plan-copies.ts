@@ -2,7 +2,7 @@ import { type CataloguedBlob, isRecorded, type Recorded } from '../snapshot/inve
 import { type SnapshotRecord, toMetadata } from '../snapshot/record.ts';
 import { bundleName } from '../snapshot/snapshot-name.ts';
 
-/** What the second place has under a name: nothing, the same, or something that must be looked at. */
+/** What the second place has under a name: nothing, the same by its record, or something that must be looked at. */
 type State = 'missing' | 'present' | 'other';
 
 /** A blob, and its place in the second place. */
@@ -25,6 +25,8 @@ export interface PlannedCopy<T extends CataloguedBlob = CataloguedBlob> {
   readonly blob: CopyTask;
   /** Undefined where it has none. */
   readonly bundle: CopyTask | undefined;
+  /** Whether what the second place has was read back there. */
+  readonly isReadBack: boolean;
 }
 
 /** What an inventory of a place contains. */
@@ -66,13 +68,14 @@ export function planCopies<T extends CataloguedBlob>(
           (other) => other.size === ofBundle.size && other.bundleOf === uploadId,
         ),
       },
+      isReadBack: there.get(to)?.notReadBackBy !== 'copy',
     };
   });
 }
 
-/** Whether the second place has the snapshot, and its bundle if it has one. */
-export function isDone({ blob, bundle }: PlannedCopy): boolean {
-  return blob.state === 'present' && (bundle === undefined || bundle.state === 'present');
+/** Whether the second place has the snapshot, and its bundle if it has one, and both were read back. */
+export function isDone({ blob, bundle, isReadBack }: PlannedCopy): boolean {
+  return isReadBack && blob.state === 'present' && (bundle === undefined || bundle.state === 'present');
 }
 
 function stateOf<T>(other: T | undefined, isSame: (other: T) => boolean): State {

@@ -1,4 +1,5 @@
 import { isDone, planCopies } from '../copy/plan-copies.ts';
+import { namedFor } from '../config/place.ts';
 import type { RetentionConfig } from '../config/config.ts';
 import type { ClusterIds } from '../snapshot/inventory.ts';
 import type { BlobStore } from '../store/store.ts';
@@ -16,7 +17,11 @@ export async function checkCopy(
 ): Promise<Check[]> {
   const checks = await checkStorage(second, retention, now, ids);
   return [
-    ...checks.map((check) => ({ ...check, what: `copy: ${check.what}` })),
+    ...checks.map((check) => ({
+      ...check,
+      what: `copy: ${check.what}`,
+      ...(check.hint !== undefined && { hint: namedFor('copy', check.hint) }),
+    })),
     // A place that cannot be used has said so.
     ...(checks.some(({ what, state }) => state === 'fail' || what === 'storage')
       ? []
@@ -33,7 +38,7 @@ async function checkMissing(first: BlobStore, second: BlobStore): Promise<Check[
     );
     const missing = planned.filter((copy) => !isDone(copy)).length;
     if (missing === 0) return ok(what, `The second place has all ${counted(planned.length, 'snapshot')}.`);
-    const sentence = `The second place lacks ${missing} of ${counted(planned.length, 'snapshot')}, or has something else.`;
+    const sentence = `The second place lacks ${missing} of ${counted(planned.length, 'snapshot')}, has something else, or they were not read back there.`;
     return warn(what, sentence, 'Run `etcd-snapshot copy`.');
   });
 }

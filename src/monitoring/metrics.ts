@@ -65,7 +65,7 @@ export const METRICS = {
   etcd_snapshot_copy_last_run_exit_code: { help: 'Exit code of the last run of `copy`.' },
   etcd_snapshot_copy_last_success_timestamp_seconds: { help: 'When a run of `copy` last copied everything.' },
   etcd_snapshot_copy_missing: {
-    help: 'Snapshots that the second place lacked after the last run of `copy`, or the last backup that copies; NaN when that failed.',
+    help: 'Snapshots that the second place lacked, or that were not read back there, after the last run of `copy`, or the last backup that copies; NaN when that failed.',
   },
   etcd_snapshot_copy_lag_seconds: {
     help: 'By how much the newest copy was older than the newest snapshot then; without any copy, the age of the oldest snapshot.',

@@ -159,7 +159,7 @@ export function decideRetention<T extends CataloguedBlob>(
     if (!clusterIds.includes(snapshot.record.clusterId)) return stays('of another cluster');
     if (!hasRule(rules)) return stays('no rule is set');
     if (former.has(snapshot)) return stays(FORMER);
-    if (unproven.has(snapshot)) return stays('not read back by rewrap');
+    if (unproven.has(snapshot)) return stays(`not read back by ${snapshot.notReadBackBy}`);
     const last = superseded.get(snapshot);
     // Without signatures anybody who can write can forge a later form of the newest snapshot.
     const isOfNewest = last !== undefined && safe.get(last) === NEWEST;

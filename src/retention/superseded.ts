@@ -15,7 +15,7 @@ export function findSuperseded<T extends CataloguedBlob>(
 ): Map<CataloguedBlob, Recorded<T>> {
   const superseded = new Map<CataloguedBlob, Recorded<T>>();
   for (const forms of Map.groupBy(own, identityOf).values()) {
-    const proven = forms.filter(({ isUnproven }) => isUnproven !== true);
+    const proven = forms.filter(({ notReadBackBy }) => notReadBackBy === undefined);
     for (const each of forms) {
       const last = lastFormOf(each, proven);
       if (last !== undefined && formOf(each.name) < formOf(last.name)) superseded.set(each, last);
@@ -37,12 +37,13 @@ export function lastFormOf<T extends CataloguedBlob>(
     .find((form) => trustIn(form) >= trustIn(snapshot) && (snapshot.bundle === undefined || form.bundle !== undefined));
 }
 
-/** Later forms that nobody has read back, of snapshots that have another form: they replace nothing, and do not count. */
+/** What nobody has read back replaces nothing, and does not count: copies, and later forms of snapshots that have another form. */
 export function findUnproven<T extends CataloguedBlob>(own: readonly Recorded<T>[]): Set<CataloguedBlob> {
   const unproven = new Set<CataloguedBlob>();
   for (const forms of Map.groupBy(own, identityOf).values()) {
-    const doubtful = forms.filter(({ isUnproven }) => isUnproven === true);
-    if (doubtful.length < forms.length) for (const form of doubtful) unproven.add(form);
+    const doubtful = forms.filter(({ notReadBackBy }) => notReadBackBy !== undefined);
+    const hasOther = doubtful.length < forms.length;
+    for (const form of doubtful) if (hasOther || form.notReadBackBy === 'copy') unproven.add(form);
   }
   return unproven;
 }

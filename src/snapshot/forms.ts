@@ -41,5 +41,5 @@ export function withProof<T extends CataloguedBlob>(blob: T, prefix: string, pro
   const { name, record } = blob;
   if (record === undefined || formOf(name) === 1) return blob;
   const isProven = proofs.get(name.slice(prefix.length)) === (record.storedSha256 ?? record.sha256);
-  return isProven ? blob : { ...blob, isUnproven: true };
+  return isProven ? blob : { notReadBackBy: 'rewrap', ...blob };
 }

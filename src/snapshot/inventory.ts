@@ -15,7 +15,7 @@ export interface CataloguedBlob {
   readonly etag: string;
   /** Bytes. */
   readonly size: number;
-  /** By the clock of the service. */
+  /** By the clock of the service; in an inventory of a copy that was read back when its original was stored. */
   readonly storedAt: Date;
   /** In an inventory undefined for everything that is no snapshot: that is never touched. */
   readonly record: SnapshotRecord | undefined;
@@ -31,8 +31,8 @@ export interface CataloguedBlob {
   readonly isLeased?: boolean;
   /** In an inventory: the blob with the keys that belong to this snapshot. */
   readonly bundle?: BundleBlob;
-  /** In an inventory: a form that `rewrap` stored, and nobody has read back. */
-  readonly isUnproven?: boolean;
+  /** In an inventory: the command that stored it, and was killed before it read it back. */
+  readonly notReadBackBy?: 'rewrap' | 'copy';
   /** In an inventory: the mark that keeps this snapshot now. */
   readonly kept?: Kept | undefined;
 }
@@ -216,7 +216,7 @@ export function newestFirst<T extends CataloguedBlob>(blobs: readonly T[], now: 
     .toSorted(
       (a, b) =>
         momentOf(b) - momentOf(a) ||
-        Number(a.isUnproven ?? false) - Number(b.isUnproven ?? false) ||
+        Number(a.notReadBackBy !== undefined) - Number(b.notReadBackBy !== undefined) ||
         b.storedAt.getTime() - a.storedAt.getTime() ||
         // Stored in the same second: the clock of the one that is dated later was ahead.
         a.record.takenAt.getTime() - b.record.takenAt.getTime() ||

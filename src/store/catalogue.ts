@@ -1,5 +1,6 @@
 import type { BlobItem, ContainerClient } from '@azure/storage-blob';
 import type { Signatures } from '../sealed/signature.ts';
+import { readCopies, withOriginal } from '../snapshot/copies.ts';
 import { readProofs, withProof } from '../snapshot/forms.ts';
 import { type CataloguedBlob, type StoredIdentity, takeInventory, withBundles } from '../snapshot/inventory.ts';
 import { type MarkRules, readMarks, withMark } from '../snapshot/marks.ts';
@@ -87,13 +88,23 @@ export interface Listing extends ListedEvents {
   readonly blobs: readonly StoredBlob[];
 }
 
+/** A place whose inventory is made. */
+interface InventoryRules extends Omit<MarkRules, 'time'> {
+  readonly isSecondPlace: boolean;
+}
+
 /** A listing in which only snapshots have a record, each with its bundle, its mark, and whether it was read back. */
-export function inventoryOf(listing: Listing, place: Omit<MarkRules, 'time'>, fresh?: StoredIdentity): Listing {
+export function inventoryOf(listing: Listing, place: InventoryRules, fresh?: StoredIdentity): Listing {
   const { blobs, events, time } = listing;
-  const { prefix, areSignaturesRequired } = place;
+  const { prefix, areSignaturesRequired, isSecondPlace } = place;
   const rules = { ...place, time };
-  const [keptOf, proofs] = [readMarks(events, rules), readProofs(events, rules)];
-  const inventory = takeInventory(prefix, withBundles(blobs), fresh, areSignaturesRequired);
+  const [keptOf, proofs, originalOf] = [
+    readMarks(events, rules),
+    readProofs(events, rules),
+    readCopies(events, prefix),
+  ];
+  const stored = withBundles(blobs).map((blob) => withOriginal(blob, originalOf, isSecondPlace));
+  const inventory = takeInventory(prefix, stored, fresh, areSignaturesRequired);
   return { ...listing, blobs: inventory.map((blob) => withProof(withMark(blob, keptOf), prefix, proofs)) };
 }
 

@@ -116,7 +116,7 @@ export class ContainerReader {
       const areSignaturesRequired = this.#signatures?.areRequired === true;
       return parts.map(([each, listing]) => ({
         prefix: each,
-        blobs: inventoryOf(listing, { prefix: each, areSignaturesRequired }).blobs,
+        blobs: inventoryOf(listing, { prefix: each, areSignaturesRequired, isSecondPlace: false }).blobs,
         drills: drillsOf(listing.events, now),
         bytes: listing.blobs.reduce((sum, { size }) => sum + size, 0),
       }));

@@ -10,6 +10,7 @@ const FOLDERS = {
   drill: 'etcd-snapshot-drills/',
   mark: 'etcd-snapshot-marks/',
   form: 'etcd-snapshot-forms/',
+  copy: 'etcd-snapshot-copies/',
 } as const;
 export type EventKind = keyof typeof FOLDERS;
 
@@ -61,7 +62,7 @@ export function eventName(prefix: string, { kind, id }: Pick<NewEvent, 'kind' | 
 /** Which events the blob of a listed name belongs to; undefined for everything else. */
 export function eventKindOf(prefix: string, name: unknown): EventKind | undefined {
   if (typeof name !== 'string') return undefined;
-  return (['drill', 'mark', 'form'] as const).find((kind) => name.startsWith(eventPrefix(prefix, kind)));
+  return (Object.keys(FOLDERS) as EventKind[]).find((kind) => name.startsWith(eventPrefix(prefix, kind)));
 }
 
 /** An event from an answer of the service. @throws StorageError when the answer lacks what every blob has */

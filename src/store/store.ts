@@ -2,10 +2,12 @@ import { createHash, randomBytes } from 'node:crypto';
 import type { BlobGetPropertiesResponse, ContainerClient } from '@azure/storage-blob';
 import { CREDENTIAL_NAMES } from '../config/azure.ts';
 import type { StorageConfig } from '../config/config.ts';
+import { errorAt, type Place } from '../config/place.ts';
 import { StorageError } from '../errors.ts';
 import type { Log } from '../log.ts';
 import type { Signatures } from '../sealed/signature.ts';
 import type { StoredIdentity } from '../snapshot/inventory.ts';
+import { copyFields } from '../snapshot/copies.ts';
 import { proofFields } from '../snapshot/forms.ts';
 import { type KeptOf, type MarkRules, readMarks } from '../snapshot/marks.ts';
 import { openContainer } from './azure-credential.ts';
@@ -98,6 +100,10 @@ export class BlobStore {
     return new BlobStore(container, config, requests, signal, signatures);
   }
 
+  get #place(): Place {
+    return this.#requests.endpoint.place;
+  }
+
   /** Prefix of every blob name. */
   get prefix(): string {
     return this.#prefix;
@@ -184,7 +190,7 @@ export class BlobStore {
       return { ...storedBlob(this.#prefix, full, metadata, found, this.#signatures), metadata };
     } catch (error) {
       if (isMissing(error)) return undefined;
-      throw error;
+      throw errorAt(this.#place, error);
     }
   }
 
@@ -199,8 +205,13 @@ export class BlobStore {
 
   /** The same together with the events. @throws StorageError */
   async listAll(fresh?: StoredIdentity): Promise<Listing> {
-    const listed = await listContainer(this.#container, this.#prefix, this.#requests, this.#signatures);
-    return inventoryOf(listed, this.markRules(listed.time), fresh);
+    try {
+      const listed = await listContainer(this.#container, this.#prefix, this.#requests, this.#signatures);
+      const isSecondPlace = this.#place === 'copy';
+      return inventoryOf(listed, { ...this.markRules(listed.time), isSecondPlace }, fresh);
+    } catch (error) {
+      throw errorAt(this.#place, error);
+    }
   }
 
   /** Reads the marks alone. @throws StorageError */
@@ -216,7 +227,11 @@ export class BlobStore {
 
   /** The events of one kind, in any order. @throws StorageError */
   async listEvents(kind: EventKind): Promise<ListedEvents> {
-    return listEvents(this.#container, this.#prefix, this.#requests, kind, this.#signatures);
+    try {
+      return await listEvents(this.#container, this.#prefix, this.#requests, kind, this.#signatures);
+    } catch (error) {
+      throw errorAt(this.#place, error);
+    }
   }
 
   /** Stores an event, signed where there is a key to sign with. @throws StorageError */
@@ -235,6 +250,12 @@ export class BlobStore {
   async noteForm(name: string, storedSha256: string): Promise<void> {
     const fields = proofFields(withoutPrefix(this.#prefix, name), storedSha256);
     return this.addEvent({ kind: 'form', id: randomBytes(16).toString('hex'), fields, body: fields });
+  }
+
+  /** Stores that the copy of a snapshot was read back, with its bundle. @throws StorageError */
+  async noteCopy(name: string, copy: Omit<Parameters<typeof copyFields>[0], 'snapshot'>): Promise<void> {
+    const fields = copyFields({ ...copy, snapshot: withoutPrefix(this.#prefix, name) });
+    return this.addEvent({ kind: 'copy', id: randomBytes(16).toString('hex'), fields, body: fields });
   }
 
   /** Stores that a drill succeeded. @throws StorageError */

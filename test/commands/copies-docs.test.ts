@@ -45,8 +45,9 @@ t.test('from the first copy to a restore', { skip }, async (t) => {
   const exported = setUp.replace(/^etcd-snapshot copy\n/m, '');
 
   await shell(`${exported}sleep 1\n${blockOf('After each backup')}`);
-  t.strictSame(await second.names('my-cluster'), await azurite.names('my-cluster'));
-  t.equal((await second.names('my-cluster')).length, 2);
+  const copies = (await second.names('my-cluster')).filter((name) => !name.startsWith('etcd-snapshot-copies/'));
+  t.strictSame(copies, await azurite.names('my-cluster'));
+  t.equal(copies.length, 2);
 
   const [list = '', verify = '', drill = '', plan = ''] = blockOf('Use the copy').split(/(?<=\n)/);
   t.match(await shell(exported + list), first);

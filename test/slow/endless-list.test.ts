@@ -2,6 +2,7 @@ import { readFileSync } from 'node:fs';
 import { createServer } from 'node:http';
 import { setTimeout as sleep } from 'node:timers/promises';
 import t from 'tap';
+import { ofCopy } from '../support/azurite.ts';
 import { nameOf, recordOf } from '../support/catalogue.ts';
 import { collect } from '../support/process.ts';
 import { addressOf, listen } from '../support/server.ts';
@@ -33,11 +34,12 @@ function blob(index: number, members: string | undefined): string {
   return `<Blob><Name>${nameOf(takenAt)}</Name><Properties>${fields(properties)}</Properties><Metadata>${fields(metadata)}</Metadata></Blob>`;
 }
 
-for (const [what, members] of [
-  ['snapshots', MEMBERS],
-  ['blobs of others', undefined],
+for (const [what, members, place] of [
+  ['snapshots', MEMBERS, 'first'],
+  ['blobs of others', undefined, 'first'],
+  ['blobs of others', undefined, 'copy'],
 ] as const) {
-  t.test(`a list of ${what} that never ends, each marker another one`, async (t) => {
+  t.test(`a list of ${what} in the ${place} place that never ends, each marker another one`, async (t) => {
     let pages = 0;
     const server = createServer((request, response) => {
       const first = pages++ * PAGE;
@@ -49,13 +51,16 @@ for (const [what, members] of [
     });
     await listen(server);
     t.teardown(() => server.close());
-    const worker = startWorker(['list'], {
+    const variables = {
       SNAPSHOT_AZURE_ACCOUNT_NAME: 'testaccount',
       SNAPSHOT_AZURE_ACCOUNT_KEY: Buffer.alloc(64).toString('base64'),
       SNAPSHOT_AZURE_CONTAINER_NAME: 'endless',
       SNAPSHOT_AZURE_BLOB_ENDPOINT: `http://127.0.0.1:${addressOf(server).port}/testaccount`,
-      SNAPSHOT_TIMEOUT: '20m',
-    });
+    };
+    const worker =
+      place === 'first'
+        ? startWorker(['list'], { ...variables, SNAPSHOT_TIMEOUT: '20m' })
+        : startWorker(['list', '--from-copy'], { ...ofCopy(variables), SNAPSHOT_TIMEOUT: '20m' });
     const ended = collect(worker);
     let peak = 0;
     for (let over = false; !over; over = await Promise.race([ended.then(() => true), sleep(20, false)])) {
@@ -64,6 +69,7 @@ for (const [what, members] of [
     const finished = await ended;
     t.equal(finished.code, 12, finished.stderr);
     t.match(errorOf(finished).message, /There are more than \d+ blobs under the prefix/);
+    t.match(errorOf(finished).hint, place === 'first' ? / SNAPSHOT_BLOB_PREFIX/ : / SNAPSHOT_COPY_BLOB_PREFIX/);
     t.ok(peak > 0 && peak < 700 * MIB, `${pages} pages, ${Math.round(peak / MIB)} MiB, ${Math.round(finished.ms)} ms`);
   });
 }

@@ -1,6 +1,7 @@
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
 import type { BlobStore } from '../../src/store/store.ts';
+import { ofCopy } from '../support/azurite.ts';
 import { type BlobAnswer, BlobService } from '../support/blob-service.ts';
 import { nameOf, recordOf } from '../support/catalogue.ts';
 import { makeAuthority, trust } from '../support/certificates.ts';
@@ -17,18 +18,23 @@ const DATE = 'Thu, 01 Jan 2026 00:00:01 GMT';
 const SIZE = 4096 + 32;
 
 /** The store that a server gives these pages to, one after the other, and the last one for ever. */
-async function storeOf(t: Test, pages: readonly string[]): Promise<{ store: BlobStore; service: BlobService }> {
+async function storeOf(
+  t: Test,
+  pages: readonly string[],
+  place: 'first' | 'copy' = 'first',
+): Promise<{ store: BlobStore; service: BlobService }> {
   const service = await BlobService.start(
     authority,
     pages.map((body): BlobAnswer => ({ status: 200, body })),
   );
   t.teardown(async () => service.stop());
-  const store = await openStore({
+  const variables = {
     SNAPSHOT_AZURE_ACCOUNT_NAME: 'testaccount',
     SNAPSHOT_AZURE_ACCOUNT_KEY: Buffer.alloc(64).toString('base64'),
     SNAPSHOT_AZURE_CONTAINER_NAME: 'listing',
     SNAPSHOT_AZURE_BLOB_ENDPOINT: service.url,
-  });
+  };
+  const store = await openStore(place === 'first' ? variables : ofCopy(variables));
   return { store, service };
 }
 
@@ -113,6 +119,17 @@ t.test('blobs without what every blob has', async (t) => {
     const { store } = await storeOf(t, [page(blob() + broken)]);
     await t.rejects(store.list(), { name: 'StorageError', exitCode: 12, hint: /./ }, what);
   }
+});
+
+t.test('an invalid answer of the second place names its variables', async (t) => {
+  const broken = page(blob({ properties: { Etag: undefined } }));
+  const first = await storeOf(t, [broken]);
+  await t.rejects(first.store.list(), { code: 'InvalidResponse', hint: / SNAPSHOT_AZURE_BLOB_ENDPOINT / });
+  const hint = / SNAPSHOT_COPY_AZURE_BLOB_ENDPOINT /;
+  const { store } = await storeOf(t, [broken], 'copy');
+  await t.rejects(store.list(), { code: 'InvalidResponse', hint });
+  await t.rejects(store.listEvents('drill'), { code: 'InvalidResponse', hint });
+  await t.rejects(store.find(NAME), { code: 'InvalidResponse', hint });
 });
 
 t.test('metadata can be anything', async (t) => {

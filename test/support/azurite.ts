@@ -49,6 +49,11 @@ export class Azurite {
     };
   }
 
+  /** The same for the second place. */
+  copyVariables(container: string): Record<string, string> {
+    return ofCopy(this.variables(container));
+  }
+
   /** The test's own client, which knows nothing of the worker's code. */
   container(name: string): ContainerClient {
     const credential = new StorageSharedKeyCredential(this.account, this.key);
@@ -71,6 +76,12 @@ export class Azurite {
   async stop(): Promise<void> {
     await this.#daemon.stop();
   }
+}
+
+/** Variables of the first place, as those of the second. */
+export function ofCopy(variables: Readonly<Record<string, string>>): Record<string, string> {
+  const entries = Object.entries(variables);
+  return Object.fromEntries(entries.map(([name, value]) => [name.replace('SNAPSHOT_', 'SNAPSHOT_COPY_'), value]));
 }
 
 /** Only for databases of SQL, and for telemetry: more than half of all modules. */

@@ -29,13 +29,14 @@ export const RECORD: Omit<SnapshotRecord, 'uploadId'> = {
   tool: 'etcd-snapshot/0',
 };
 
-/** The store that these variables of the worker mean. */
+/** The store that these variables of the worker mean; the second place, if they describe only that. */
 export async function openStore(
   variables: Variables,
   signal = new AbortController().signal,
   deadlines?: Deadlines,
 ): Promise<BlobStore> {
-  const { storage } = readConfig(variables, { etcd: false, storage: true });
+  const place = variables['SNAPSHOT_AZURE_CONTAINER_NAME'] === undefined ? 'copy' : 'first';
+  const { storage } = readConfig(variables, { etcd: false, storage: true, place });
   if (storage === undefined) throw new Error('no storage');
   return BlobStore.open(
     storage,
