@@ -69,7 +69,7 @@ t.test('the second copy at 3 a.m.', { skip }, async (t) => {
   const blocks = [...section.matchAll(/^ {3}```sh\n([^]*?)^ {3}```$/gm)].map(([, text = '']) => text);
   const [doctor = '', copy = '', suspend = '', restore = '', back = '', ...others] = blocks;
   t.strictSame(others, []);
-  t.match(suspend, 'etcd-snapshot-azure-blob-prune', 'test/kubernetes runs it');
+  t.match(suspend, 'etcd-snapshot-azure-blob-prune', 'it needs a cluster');
 
   const first = variablesOf('lost');
   const copyOf = (variables: Variables): Variables => {

@@ -282,7 +282,7 @@ t.test('the commands of the page', { skip: without('jq') }, async (t) => {
   await fill('shared', 1, 'staging/');
   await azurite.container('my-cluster-reports').create();
   const jq = findJudge('jq') ?? '';
-  // Those for a cluster are run by test/kubernetes.
+  // Those for a cluster need one.
   for (const block of blocks.filter((text) => !text.startsWith('kubectl '))) {
     const variables = { ...good, PATH: `${bin}:${join(jq, '..')}:${process.env['PATH']}` };
     const { code, stderr } = await run('sh', ['-ec', block], variables, cwd);
