@@ -2,7 +2,7 @@
  * Compares this worker with the shell chain that it replaces and with lower limits, in one run, in turns. Prints Markdown tables
  * with ratios.
  *
- *   npm run bench -- [--sizes 3MB,240MB,0.7GB,2GB] [--rounds 5] [--stores azurite,https,http] [--sections startup,backup,tricks,sealed,impact,files]
+ *   npm run bench -- [--sizes 3MB,240MB,0.7GB,2GB] [--rounds 5] [--stores azurite,https,http] [--sections startup,backup,tricks,sealed,impact,files,copy]
  *                    [--memory /dev/shm] [--disk /tmp] [--smoke] [--write]
  *   npm run bench -- --sections uplink,verifier
  *   npm run bench -- --sections objects --sizes 2GB --rounds 3
@@ -24,6 +24,7 @@ import { otherLoad } from './measure.ts';
 import { publishTables } from './results-page.ts';
 import { scaleReport } from './scale.ts';
 import { backupSection } from './sections/backup.ts';
+import { copySection } from './sections/copy.ts';
 import { filesSection } from './sections/files.ts';
 import { fleetSection } from './sections/fleet.ts';
 import { impactSection } from './sections/impact.ts';
@@ -42,7 +43,7 @@ const { values: options } = parseArgs({
     sizes: { type: 'string', default: '3MB,240MB,0.7GB,2GB' },
     rounds: { type: 'string', default: '5' },
     stores: { type: 'string' },
-    sections: { type: 'string', default: 'startup,backup,tricks,sealed,impact,files' },
+    sections: { type: 'string', default: 'startup,backup,tricks,sealed,impact,files,copy' },
     memory: { type: 'string', default: existsSync('/dev/shm') ? '/dev/shm' : tmpdir() },
     disk: { type: 'string', default: tmpdir() },
     smoke: { type: 'boolean', default: false },
@@ -57,6 +58,7 @@ const SECTIONS: Readonly<Record<string, (bench: Bench) => Promise<Report>>> = {
   /** Of the size up to which everything is quick, and of the largest one. */
   impact: async (bench) => impactSection(bench, Math.max(...bench.sizes.filter((size) => size < GB), 3 * MB)),
   files: async (bench) => filesSection(bench, largest(bench)),
+  copy: async (bench) => copySection(bench, largest(bench)),
   sealed: async (bench) => sealedSection(bench, largest(bench)),
   /** Of the sizes up to which everything is quick. */
   tricks: async (bench) =>
