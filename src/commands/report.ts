@@ -34,6 +34,7 @@ export async function report(context: Context, { options }: Arguments): Promise<
     objective: readDuration('rpo', options),
     drillWithin: readDuration('drill-within', options) ?? DRILL_WITHIN,
     retention: config.retention,
+    hasStrip: typeof options['html'] === 'string' || typeof options['upload-to'] === 'string',
   };
   const { ContainerReader } = await import('../store/container-reader.ts');
   const reader = await ContainerReader.open(storage, signal, log, signatures);
@@ -66,11 +67,17 @@ export async function report(context: Context, { options }: Arguments): Promise<
   }
   const partialFailure = partialFailureOf(result);
   return {
-    text: options['metrics'] === true ? exposition(reportMetrics(result)).trimEnd() : reportTable(result),
-    json: reportJson(result),
+    // Of ten thousand clusters each output takes tens of megabytes: only the one that is printed is made.
+    ...(options['json'] === true
+      ? { text: '', json: reportJson(result) }
+      : { text: textOf(result, options), json: null }),
     summary: summaryOf(result),
     ...(partialFailure && { partialFailure }),
   };
+}
+
+function textOf(result: Report, { metrics }: Arguments['options']): string {
+  return metrics === true ? exposition(reportMetrics(result)).trimEnd() : reportTable(result);
 }
 
 /** @throws UsageError */

@@ -28,6 +28,8 @@ export interface Expectations {
   readonly drillWithin: number;
   /** Ids that clusters had before, and the rules of retention, as they are configured here. */
   readonly retention: RetentionConfig;
+  /** Whether the strip is needed, which takes most of the memory of a cluster: only the page shows it. */
+  readonly hasStrip: boolean;
 }
 
 /** The worst first. */
@@ -79,7 +81,7 @@ export interface Facts {
   readonly immutability: Immutability;
   /** Bytes of all blobs of the cluster. */
   readonly storedBytes: number;
-  /** Of the days of the strip, the oldest first. */
+  /** Of the days of the strip, the oldest first; empty where it is not needed. */
   readonly strip: Strip;
 }
 
@@ -149,7 +151,7 @@ export function clusterOf(
     anomalies: plan.anomalies,
     immutability,
     storedBytes: bytes,
-    strip: stripOf(snapshots, time),
+    strip: stripOf(expectations.hasStrip ? snapshots : [], time),
   };
   const messages = {
     invalid: invalidNewest(prefix, blobs, newest, time),

@@ -1,15 +1,32 @@
-import { alignColumns, counted, humanAge, humanSeconds, humanSize, humanSpan, paragraph, printable } from '../text.ts';
-import type { Cluster } from './facts.ts';
+import {
+  alignColumns,
+  counted,
+  excerpt,
+  humanAge,
+  humanSeconds,
+  humanSize,
+  humanSpan,
+  paragraph,
+  printable,
+} from '../text.ts';
+import type { Cluster, Facts } from './facts.ts';
 import { type Report, stateText, summaryOf } from './summary.ts';
 
 /** Below the table, so many clusters are explained. */
 const EXPLAINED = 20;
+
+/** Characters of a note in the table. */
+const NOTE = 24;
 
 /** A table with one line per cluster, and below it what is wrong with the worst of them. */
 export function reportTable(report: Report): string {
   const { clusters, generatedAt, otherContainers = [] } = report;
   const headings = ['CLUSTER', 'STATE', 'NEWEST', 'EVERY', 'GAPS', 'OBJECTIVE', 'SIZE', 'KEYS', 'DRILLED', 'RECOVERY'];
   const rows = clusters.map((cluster) => row(cluster, generatedAt));
+  if (clusters.some(({ facts }) => facts !== undefined && facts.kept.length > 0)) {
+    headings.push('KEPT');
+    for (const [index, { facts }] of clusters.entries()) rows[index]?.push(keptCell(facts?.kept ?? []));
+  }
   const wrong = clusters.filter(({ problems, exceptions }) => problems.length + exceptions.length > 0);
   const lines = wrong.slice(0, EXPLAINED).map(explanation);
   if (wrong.length > EXPLAINED) {
@@ -44,6 +61,13 @@ function row({ place, state, facts }: Cluster, now: number): string[] {
     lastDrill === undefined ? '-' : humanAge(now - lastDrill.at.getTime()),
     lastDrill === undefined ? '-' : humanSeconds(lastDrill.recoveryMs),
   ];
+}
+
+/** How many snapshots marks keep, and the first note of the newest ones: `2: before 1.36`. */
+function keptCell(kept: Facts['kept']): string {
+  if (kept.length === 0) return '-';
+  const note = kept.find((snapshot) => snapshot.note !== undefined)?.note;
+  return note === undefined ? String(kept.length) : `${kept.length}: ${excerpt(note, NOTE)}`;
 }
 
 function explanation({ place, problems, exceptions }: Cluster): string {

@@ -1,6 +1,7 @@
 import t from 'tap';
 import { worstFirst } from '../../src/report/facts.ts';
 import { reportJson } from '../../src/report/report-json.ts';
+import { reportTable } from '../../src/report/report-table.ts';
 import { reportMetrics } from '../../src/report/report-metrics.ts';
 import { blob, DAY, drill, HOUR, NOW, reported, series, unread } from '../support/fleet.ts';
 
@@ -215,5 +216,28 @@ t.test('the worst first, and a container that cannot be read is the worst', (t) 
     lastDrill: { recoverySeconds: 12.3 },
     objective: { seconds: 21_600, held: true },
   });
+  t.end();
+});
+
+t.test('the table has a column with notes where snapshots are kept', (t) => {
+  const [newest, ...older] = series(4, 6 * HOUR);
+  if (newest === undefined) throw new Error('no snapshot');
+  const keptWith = (note: string) => reported('kept', [{ ...newest, kept: { until: undefined, note } }, ...older]);
+  const tableOf = (...clusters: ReturnType<typeof reported>[]): string => {
+    const report = { clusters, generatedAt: NOW.getTime(), objective: undefined, drillWithin: 14 * DAY, version: '1' };
+    return reportTable({ ...report, otherContainers: undefined });
+  };
+  const plain = reported('plain', older);
+  const table = tableOf(keptWith('before 1.36'), plain, unread('gone'));
+  t.match(table, /RECOVERY {2}KEPT\nkept .* 1: before 1\.36\nplain .* -\ngone .* -\n/);
+  t.match(tableOf(keptWith('x'.repeat(99))), `1: ${'x'.repeat(24)}…`);
+  t.notMatch(tableOf(plain), 'KEPT');
+  t.end();
+});
+
+t.test('the strip is kept only for the page', (t) => {
+  const blobs = series(30, 6 * HOUR);
+  t.equal(reported('c', blobs).facts?.strip.at.length, 30);
+  t.equal(reported('c', blobs, [drill(HOUR)], { hasStrip: false }).facts?.strip.at.length, 0);
   t.end();
 });

@@ -40,6 +40,7 @@ export function drill(ago: number, recoveryMs = 12_300, snapshot = nameOf(NOW)):
 const EXPECTATIONS: Expectations = {
   objective: undefined,
   drillWithin: 14 * DAY,
+  hasStrip: true,
   retention: {
     rules: Object.fromEntries(
       ['last', 'hourly', 'daily', 'weekly', 'monthly', 'yearly', 'within'].map((rule) => [rule, undefined]),
