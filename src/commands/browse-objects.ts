@@ -1,6 +1,6 @@
 import type { ServedResource } from '../objects/api-answers.ts';
 import type { Catalogue, ListedObject, Place } from '../objects/browse-requests.ts';
-import { directoryOf, identityOf } from '../objects/identity.ts';
+import { directoryOf, groupOf, identityOf } from '../objects/identity.ts';
 import { type LiveValues, MAX_KEPT } from '../objects/live-values.ts';
 import { type Directory, ObjectIndex } from '../objects/object-index.ts';
 import { type JsonObject, UnreadableValue } from '../objects/object-values.ts';
@@ -96,11 +96,13 @@ export class BrowsedObjects implements Catalogue {
     return undefined;
   }
 
+  /** Of a type in all versions: an API server that stores a newer one leaves the objects that exist as they are. */
   #directoriesOf({ apiVersion, kind }: ServedResource, namespace: string | undefined): Directory[] {
+    const group = groupOf(apiVersion);
     return this.#directories.filter(
       (directory) =>
         (namespace === undefined || directory.namespace === namespace) &&
-        [...directory.types].some((type) => type.apiVersion === apiVersion && type.kind === kind),
+        [...directory.types].some((type) => type.group === group && type.kind === kind),
     );
   }
 
@@ -118,7 +120,7 @@ export class BrowsedObjects implements Catalogue {
     try {
       const object = readObject(value, this.#source.keys);
       const identity = object && identityOf(object);
-      if (object === undefined || identity?.apiVersion !== apiVersion || identity.kind !== kind) return undefined;
+      if (object === undefined || identity?.group !== groupOf(apiVersion) || identity.kind !== kind) return undefined;
       return namespace === undefined || identity.namespace === namespace ? { object, identity } : undefined;
     } catch (error) {
       if (!(error instanceof UnreadableValue)) throw error;

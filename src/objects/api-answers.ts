@@ -1,7 +1,7 @@
 import { humanAge } from '../text.ts';
 import { columnsOf } from './columns.ts';
-import { groupOf, type Identity } from './identity.ts';
-import { type JsonObject, listAt, textAt, valueAt } from './object-values.ts';
+import { groupOf } from './identity.ts';
+import { type Json, type JsonObject, listAt, textAt, valueAt } from './object-values.ts';
 
 /* What an API server answers, as JSON. */
 
@@ -13,6 +13,8 @@ export interface ServedResource {
   readonly plural: string;
   readonly isNamespaced: boolean;
   readonly shortNames: readonly string[];
+  /** Under which kubectl asks for several types, such as `all`. */
+  readonly categories: readonly string[];
 }
 
 export interface Failure {
@@ -58,13 +60,14 @@ export function resourceList(groupVersion: string, resources: readonly ServedRes
     ...{ kind: 'APIResourceList', apiVersion: 'v1', groupVersion },
     resources: resources
       .filter(({ apiVersion }) => apiVersion === groupVersion)
-      .map(({ kind, plural, isNamespaced, shortNames }) => ({
+      .map(({ kind, plural, isNamespaced, shortNames, categories }) => ({
         name: plural,
         singularName: kind.toLowerCase(),
         namespaced: isNamespaced,
         kind,
         verbs: ['get', 'list'],
         shortNames: [...shortNames],
+        categories: [...categories],
       })),
   };
 }
@@ -114,11 +117,13 @@ export function ageOf(object: JsonObject, now: number): string {
 /** The names of custom resources that a CustomResourceDefinition has, by kind and group. */
 export function namesInDefinition(
   definition: JsonObject,
-): [type: string, names: { plural: string; shortNames: string[] }] {
+): [type: string, names: Pick<ServedResource, 'plural' | 'shortNames' | 'categories'>] {
   const plural = textAt(definition, 'spec', 'names', 'plural');
-  const shortNames = listAt(definition, 'spec', 'names', 'shortNames').map(String);
+  const [shortNames, categories] = ['shortNames', 'categories'].map((list) =>
+    listAt(definition, 'spec', 'names', list).map(String),
+  ) as [string[], string[]];
   const type = `${textAt(definition, 'spec', 'names', 'kind')} ${textAt(definition, 'spec', 'group')}`;
-  return [type, { plural, shortNames }];
+  return [type, { plural, shortNames, categories }];
 }
 
 /** Names that kubectl users type, by plural. */
@@ -136,14 +141,39 @@ export const SHORT_NAMES: Readonly<Record<string, string>> = {
   ...{ poddisruptionbudgets: 'pdb', priorityclasses: 'pc', storageclasses: 'sc' },
 };
 
-/** Selects by `metadata.name` and `metadata.namespace`; undefined for any other field. */
-export function parseFieldSelector(text: string): ((identity: Identity) => boolean) | undefined {
-  const parts =
-    text === '' ? [] : text.split(',').map((part) => /^metadata\.(name|namespace)(=|==|!=)([^=]*)$/.exec(part));
-  if (parts.includes(null)) return undefined;
-  return (identity) =>
+/** Built-in types that `kubectl get all` shows, by plural. */
+export const IN_ALL = new Set([
+  ...['pods', 'replicationcontrollers', 'services', 'daemonsets', 'deployments', 'replicasets', 'statefulsets'],
+  ...['horizontalpodautoscalers', 'cronjobs', 'jobs'],
+]);
+
+/** Fields by which an API server selects objects, besides name and namespace; kubectl describes an object with those of events. */
+const SELECTABLE: Readonly<Record<string, readonly string[]>> = {
+  Event: [
+    ...['kind', 'namespace', 'name', 'uid', 'apiVersion', 'resourceVersion', 'fieldPath'].map(
+      (field) => `involvedObject.${field}`,
+    ),
+    ...['reason', 'type', 'reportingComponent'],
+  ],
+  Namespace: ['status.phase'],
+  Node: ['spec.unschedulable'],
+  Pod: ['spec.nodeName', 'spec.restartPolicy', 'spec.schedulerName', 'spec.serviceAccountName', 'status.phase'],
+  Secret: ['type'],
+};
+
+/** @returns undefined where a field is none by which objects of the kind are selected */
+export function parseFieldSelector(text: string, kind: string): ((object: JsonObject) => boolean) | undefined {
+  const fields = new Set(['metadata.name', 'metadata.namespace', ...(SELECTABLE[kind] ?? [])]);
+  const parts = text === '' ? [] : text.split(',').map((part) => /^([^=!]+)(=|==|!=)([^=]*)$/.exec(part));
+  if (!parts.every((part) => part !== null && fields.has(part[1] ?? ''))) return undefined;
+  return (object) =>
     parts.every((part) => {
-      const [, field = 'name', operator, value] = part ?? [];
-      return (identity[field as 'name' | 'namespace'] === value) !== (operator === '!=');
+      const [, field = '', operator, wanted] = part ?? [];
+      const value = valueAt(object, ...field.split('.'));
+      return (fieldText(value) === wanted) !== (operator === '!=');
     });
+}
+
+function fieldText(value: Json | undefined): string {
+  return typeof value === 'string' ? value : typeof value === 'boolean' ? String(value) : '';
 }

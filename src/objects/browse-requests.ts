@@ -144,9 +144,10 @@ async function get(
 }
 
 function list(catalogue: Catalogue, asked: Asked, query: URLSearchParams, isTable: boolean): Answer {
-  const hasFields = parseFieldSelector(query.get('fieldSelector') ?? '');
+  const { kind } = asked.resource;
+  const hasFields = parseFieldSelector(query.get('fieldSelector') ?? '', kind);
   if (hasFields === undefined) {
-    return failure(400, 'BadRequest', 'only metadata.name and metadata.namespace are supported in field selectors');
+    return failure(400, 'BadRequest', `objects of kind ${kind} cannot be selected by such a field`);
   }
   let hasLabels: (object: JsonObject) => boolean;
   try {
@@ -158,7 +159,7 @@ function list(catalogue: Catalogue, asked: Asked, query: URLSearchParams, isTabl
   const from = placeIn(query.get('continue') ?? '');
   if (from === undefined) return failure(410, 'Expired', 'the continue token is not one of this server');
   const limit = Number(query.get('limit')) || Infinity;
-  const isWanted = ({ identity, object }: ListedObject): boolean => hasFields(identity) && hasLabels(object);
+  const isWanted = (object: JsonObject): boolean => hasFields(object) && hasLabels(object);
   // As kubectl asks for it where it sorts.
   const hasWholeObjects = query.get('includeObject') === 'Object';
   return { status: 200, body: listText(catalogue, asked, { from, limit, isWanted, isTable, hasWholeObjects }) };
@@ -171,7 +172,7 @@ async function* listText(
   how: {
     readonly from: Place;
     readonly limit: number;
-    readonly isWanted: (found: ListedObject) => boolean;
+    readonly isWanted: (object: JsonObject) => boolean;
     readonly isTable: boolean;
     readonly hasWholeObjects: boolean;
   },
@@ -180,7 +181,7 @@ async function* listText(
   yield `${head.slice(0, -1)},"${how.isTable ? 'rows' : 'items'}":[`;
   let [count, next] = [0, ''];
   for await (const found of catalogue.list(resource, namespace, how.from)) {
-    if (!how.isWanted(found)) continue;
+    if (!how.isWanted(found.object)) continue;
     if (count === how.limit) {
       next = tokenOf(found.place);
       break;

@@ -1,6 +1,6 @@
 import type { EncryptionKey } from '../bundle/encryption-config.ts';
 import { isLater, type KeyEntry } from '../snapshot/keys.ts';
-import { namesInDefinition, SHORT_NAMES, type ServedResource } from './api-answers.ts';
+import { IN_ALL, namesInDefinition, SHORT_NAMES, type ServedResource } from './api-answers.ts';
 import { withServedVersion } from './crd-version.ts';
 import { directoryOf, groupOf, identityOf, namespaceOfKey } from './identity.ts';
 import { type JsonObject, textAt, UnreadableValue } from './object-values.ts';
@@ -82,7 +82,8 @@ export class ObjectIndex {
       const plural = defined?.plural ?? pluralOf(kind);
       const short = Object.hasOwn(SHORT_NAMES, plural) ? SHORT_NAMES[plural] : undefined;
       const shortNames = defined?.shortNames ?? (short === undefined ? [] : [short]);
-      return [{ apiVersion, kind, plural, isNamespaced, shortNames }];
+      const categories = defined?.categories ?? (IN_ALL.has(plural) ? ['all'] : []);
+      return [{ apiVersion, kind, plural, isNamespaced, shortNames, categories }];
     });
   }
 

@@ -67,6 +67,10 @@ t.test('a real kubectl reads the snapshot', { skip: without('kubectl') }, async 
   t.match(await kubectl('get', 'pods', '-n', 'shop', '--sort-by=.spec.containers[0].image'), /web-/);
   t.match(await kubectl('get', 'secret', 'secretbox', '-o', 'yaml'), Buffer.from('secretbox').toString('base64'));
   t.match(await kubectl('get', 'crd,clusterrole'), 'widgets.example.com');
+  const all = (await kubectl('get', 'all', '-n', 'shop', '-o', 'name')).trim().split('\n');
+  const kinds = new Set(all.map((name) => name.split('/')[0]));
+  const inAll = ['cronjob.batch', 'deployment.apps', 'horizontalpodautoscaler.autoscaling', 'job.batch', 'pod'];
+  t.same(kinds, new Set(inAll.concat('replicaset.apps', 'service', 'statefulset.apps')));
   t.match(await kubectl('get', 'pods', '-A', '-l', 'app=web', '--chunk-size=1'), /web-[^\n]*\n[^\n]*web-/);
   t.match(await kubectl('get', 'svc', 'db', '-n', 'shop', '-o', 'jsonpath={.spec.clusterIP}'), 'None');
   t.match(await kubectl('describe', 'deploy', 'idle', '-n', 'shop'), /Replicas: +0 desired/);
@@ -108,7 +112,16 @@ t.test('lists: selectors, fields, pages', async (t) => {
   t.equal(first.items.length, 1);
   t.strictSame(await names(`/apis/apps/v1/deployments?limit=1&continue=${first.metadata.continue}`), ['web']);
   t.equal((await send('/apis/apps/v1/deployments?continue=x')).status, 410);
+  const web = await names(
+    '/api/v1/pods?fieldSelector=status.phase%3DPending,spec.nodeName!%3Dx&labelSelector=app%3Dweb',
+  );
+  t.equal(web.length, 2);
+  t.strictSame(await names('/api/v1/pods?fieldSelector=spec.nodeName%3Dx'), []);
+  const about = await names('/api/v1/events?fieldSelector=involvedObject.kind%3DStatefulSet,involvedObject.name%3Ddb');
+  t.match(about, [/^db\./, /^db\./]);
+  t.equal(about.length, 2);
   t.equal((await send('/apis/apps/v1/deployments?fieldSelector=spec.replicas%3D1')).status, 400);
+  t.equal((await send('/api/v1/pods?fieldSelector=metadata.name')).status, 400);
   t.equal((await send('/apis/apps/v1/deployments?labelSelector=a%20b')).status, 400);
   t.equal((await send('/api/v1/namespaces/shop')).status, 200);
   t.equal((await send('/api/v1/namespaces/none')).status, 404);

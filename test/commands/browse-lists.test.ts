@@ -4,7 +4,7 @@ import { startBrowse } from '../support/browse-server.ts';
 import { EtcdCluster, findEtcd } from '../support/etcd.ts';
 import { temporaryFolder } from '../support/process.ts';
 
-const dir = temporaryFolder('browse-memory');
+const dir = temporaryFolder('browse-lists');
 const tools = findEtcd().at(-1);
 if (tools === undefined) throw new Error('no etcd');
 const etcd = await EtcdCluster.start({ tools, dir: join(dir, 'etcd') });
@@ -28,6 +28,13 @@ const names = (prefix: string, count: number): string[] =>
 for (const name of names('large', 30)) await put('large', name, 1_000_000);
 for (const namespace of names('small', 8)) for (const name of names('map', 4)) await put(namespace, name, 500_000);
 await etcd.etcdctl('del', '/registry/configmaps/large/large-07');
+for (const [name, version] of [
+  ['new', 'v1'],
+  ['old', 'v1alpha1'],
+]) {
+  const object = { apiVersion: `example.com/${version}`, kind: 'Gadget', metadata: { name, namespace: 'shop' } };
+  await etcd.etcdctl('put', `/registry/example.com/gadgets/shop/${name}`, JSON.stringify(object));
+}
 await etcd.etcdctl('snapshot', 'save', join(dir, 'snapshot.db'));
 const { worker, url } = await startBrowse(join(dir, 'snapshot.db'));
 t.teardown(() => worker.kill());
@@ -65,4 +72,13 @@ t.test('single objects, and several requests at the same time', async (t) => {
   t.equal(await get('large/configmaps/large-07'), 404);
   const paths = SMALL.map((name) => name.replace('/', '/configmaps/'));
   t.strictSame(new Set(await Promise.all(paths.map(get))), new Set([200]));
+});
+
+t.test('a type whose objects are stored in two versions has all of them in each', async (t) => {
+  for (const version of ['v1', 'v1alpha1']) {
+    const path = `/apis/example.com/${version}`;
+    t.strictSame(await list(`${path}/gadgets?limit=0`), ['shop/new', 'shop/old'], version);
+    const answer = await fetch(`${url}${path}/namespaces/shop/gadgets/old`);
+    t.match(await answer.json(), { apiVersion: 'example.com/v1alpha1', metadata: { name: 'old' } }, version);
+  }
 });
