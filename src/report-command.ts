@@ -9,10 +9,14 @@ const { storage, unsafe } = ExitCode;
 /** `report` in the table of commands. */
 export const REPORT: Command = {
   load: async () => (await import('./commands/report.ts')).report,
-  needs: ({ options }) => ({
-    ...{ etcd: false, storage: true, timeout: TIMEOUT },
-    otherContainers: options['containers'] !== undefined || options['account'] === true,
-  }),
+  needs: ({ options }) => {
+    const otherContainers = options['containers'] !== undefined || options['account'] === true;
+    return {
+      ...{ etcd: false, storage: true, timeout: TIMEOUT, otherContainers },
+      // It is that of the configured container.
+      ...(otherContainers ? {} : { copies: 'if set' as const, allowsSameAccount: true }),
+    };
+  },
   operands: [],
   summary: 'show for one cluster or many when they were backed up and drilled',
   about:

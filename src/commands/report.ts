@@ -1,3 +1,4 @@
+import { setFlagsFromString } from 'node:v8';
 import type { StorageConfig } from '../config/config.ts';
 import { TYPES } from '../config/value-types.ts';
 import { ExitCode, StorageError, UnsafeError, UsageError, WorkerError } from '../errors.ts';
@@ -11,16 +12,23 @@ import { reportJson } from '../report/report-json.ts';
 import { reportMetrics } from '../report/report-metrics.ts';
 import { reportTable } from '../report/report-table.ts';
 import { type Report, summaryOf } from '../report/summary.ts';
+import { copiesText } from '../report/words.ts';
 import { writeNewFile } from '../report/write-page.ts';
 import type { ContainerReader, Contents } from '../store/container-reader.ts';
 import { afterColon, counted, printable } from '../text.ts';
-import type { Arguments, Context, Outcome } from './command.ts';
+import { type Arguments, type Context, openCopy, type Outcome } from './command.ts';
 
 /** Containers that are read at the same time. */
 const PARALLEL = 16;
 
 /** Milliseconds: a drill every week can fail once. */
 const DRILL_WITHIN = 14 * DAY_MS;
+
+/**
+ * Of V8: how much the heap grows, in percent of what is in use, before garbage is collected. By default it grows to four times of
+ * that, and the answers to ten thousand listings are garbage at once.
+ */
+const FRUGAL = '--heap-growing-percent=50';
 
 const UNITS = { s: 1000, m: 60_000, h: 3_600_000, d: DAY_MS } as const;
 
@@ -34,8 +42,10 @@ export async function report(context: Context, { options }: Arguments): Promise<
     objective: readDuration('rpo', options),
     drillWithin: readDuration('drill-within', options) ?? DRILL_WITHIN,
     retention: config.retention,
+    copiesOf: await copiesIn(context),
     hasStrip: typeof options['html'] === 'string' || typeof options['upload-to'] === 'string',
   };
+  setFlagsFromString(FRUGAL);
   const { ContainerReader } = await import('../store/container-reader.ts');
   const reader = await ContainerReader.open(storage, signal, log, signatures);
   const places = await placesOf(storage, reader, options);
@@ -120,6 +130,23 @@ async function placesOf(
   return (await reader.containerNames()).map((name) => configuredPlace(storage, name, undefined));
 }
 
+/** Undefined where no second place is configured, or it is not that of what is read. @throws UsageError, the abort's reason */
+async function copiesIn(context: Context): Promise<Expectations['copiesOf']> {
+  const { config, log, signal } = context;
+  if (config.copy === undefined) return undefined;
+  const { listSecond } = await import('../copy/copy-missing.ts');
+  const { comparedWith } = await import('../copy/plan-copies.ts');
+  const second = await openCopy(context);
+  try {
+    return comparedWith({ prefix: second.prefix, blobs: (await listSecond(second))?.blobs ?? [] });
+  } catch (error) {
+    if (signal.aborted || !(error instanceof StorageError)) throw error;
+    log.warn(`Cannot read the second place: ${afterColon(error.message)}`, { hint: error.hint });
+    const unknown = { missing: undefined, problem: error.message };
+    return () => unknown;
+  }
+}
+
 interface Found {
   readonly clusters: Cluster[];
   /** Names of containers that hold no snapshot, or cannot be listed by this identity, where a whole account is read. */
@@ -182,6 +209,11 @@ function partialFailureOf({ clusters }: Report): WorkerError | undefined {
   const unread = clusters.filter(({ facts }) => facts === undefined);
   const late = clusters.filter(({ state }) => state !== 'ok');
   const [first] = late;
+  const withoutCopy = clusters.find(({ facts }) => facts?.copies !== undefined && facts.copies.missing === undefined);
+  if (unread.length === 0 && withoutCopy?.facts?.copies !== undefined) {
+    const sentence = `The second place of ${withoutCopy.place.name} ${copiesText(withoutCopy.facts.copies)}.`;
+    return new WorkerError(ExitCode.storage, sentence, 'The log has a hint.');
+  }
   if (first === undefined) return undefined;
   const which = `${first.place.name}: ${afterColon(first.problems[0]?.message ?? '')}`;
   if (unread.length > 0) {

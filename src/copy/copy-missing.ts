@@ -1,14 +1,14 @@
 import { StorageError, VerificationError, type WorkerError } from '../errors.ts';
 import type { Log, Warnings } from '../log.ts';
 import type { StartProgress } from '../progress.ts';
-import { hasOtherSize, isRecorded, momentOf, newestFirst } from '../snapshot/inventory.ts';
+import { hasOtherSize, isRecorded } from '../snapshot/inventory.ts';
 import { bundleName } from '../snapshot/snapshot-name.ts';
 import type { Listing, StoredBlob } from '../store/catalogue.ts';
 import type { StoredEvent } from '../store/events.ts';
 import type { BlobStore } from '../store/store.ts';
 import { type Copied, type CopiedBlob, copyBlob, type Places } from './copy-blob.ts';
 import { copyEvents } from './copy-events.ts';
-import { isDone, planCopies, type PlannedCopy } from './plan-copies.ts';
+import { isDone, type Lack, lackOf, planCopies, type PlannedCopy } from './plan-copies.ts';
 
 /** A snapshot that was copied, under its name in the first place. */
 interface CopiedSnapshot {
@@ -20,7 +20,7 @@ interface CopiedSnapshot {
 }
 
 /** What a run copied, and what it could not. */
-export interface CopyResult {
+export interface CopyResult extends Lack {
   readonly copied: readonly CopiedSnapshot[];
   /** How many marks were copied. */
   readonly marks: number;
@@ -32,10 +32,6 @@ export interface CopyResult {
   readonly disappeared: readonly string[];
   /** Those that cannot be copied, each with a reason that follows its name. */
   readonly problems: readonly { readonly name: string; readonly problem: string }[];
-  /** Snapshots that the second place lacks now, or that were not read back there. */
-  readonly missing: number;
-  /** By how many seconds the newest snapshot of the second place is older than that of the first. */
-  readonly lagSeconds: number;
   /** What ended it before everything was tried. */
   readonly failure?: StorageError;
 }
@@ -121,9 +117,8 @@ export async function copyMissing(
   }
   const gone = new Set(disappeared);
   const left = planned.map(({ snapshot }) => snapshot).filter(({ name }) => !gone.has(name));
-  const missing = left.filter(({ name }) => !there.has(name)).length;
-  const lagSeconds = lagOf(left, there, new Date());
-  return { copied, marks, present, readBack, disappeared, problems, missing, lagSeconds, ...(failure && { failure }) };
+  const lack = lackOf(left, there, new Date());
+  return { copied, marks, present, readBack, disappeared, problems, ...lack, ...(failure && { failure }) };
 }
 
 /** The bundle becomes visible immediately before its snapshot, which must not be without its keys. */
@@ -151,16 +146,6 @@ function problemOf(blob: StoredBlob): CopyResult['problems'] {
 function problemIn(name: string, result: Copied | undefined): CopyResult['problems'] {
   if (result === 'corrupt') return [{ name, problem: 'does not match its record' }];
   return result === 'conflict' ? [{ name, problem: 'is not what the second place has under its name' }] : [];
-}
-
-/** Without any copy, the age of the oldest snapshot. */
-function lagOf(snapshots: readonly StoredBlob[], there: ReadonlySet<string>, now: Date): number {
-  const dated = newestFirst(snapshots, now);
-  const [newest, oldest] = [dated[0], dated.at(-1)];
-  const copy = dated.find(({ name }) => there.has(name));
-  if (newest === undefined || oldest === undefined) return 0;
-  const ms = copy === undefined ? now.getTime() - momentOf(oldest) : momentOf(newest) - momentOf(copy);
-  return Math.max(0, Math.round(ms / 1000));
 }
 
 /** Names in one message. */

@@ -1,4 +1,4 @@
-import { type CataloguedBlob, isRecorded, type Recorded } from '../snapshot/inventory.ts';
+import { type CataloguedBlob, isRecorded, momentOf, newestFirst, type Recorded } from '../snapshot/inventory.ts';
 import { type SnapshotRecord, toMetadata } from '../snapshot/record.ts';
 import { bundleName } from '../snapshot/snapshot-name.ts';
 
@@ -85,4 +85,36 @@ function stateOf<T>(other: T | undefined, isSame: (other: T) => boolean): State 
 
 function isSameRecord(one: SnapshotRecord | undefined, other: SnapshotRecord): boolean {
   return one !== undefined && JSON.stringify(toMetadata(one)) === JSON.stringify(toMetadata(other));
+}
+
+/** What the second place lacks. */
+export interface Lack {
+  /** Snapshots that it does not have, or that were not read back there. */
+  readonly missing: number;
+  /** By how many seconds its newest snapshot is older than that of the first place; without any copy, the age of the oldest snapshot. */
+  readonly lagSeconds: number;
+}
+
+/** @param snapshots of the first place @param there names of those that the second place has */
+export function lackOf(snapshots: readonly Recorded<CataloguedBlob>[], there: ReadonlySet<string>, now: Date): Lack {
+  const missing = snapshots.filter(({ name }) => !there.has(name)).length;
+  const dated = newestFirst(snapshots, now);
+  const [newest, oldest] = [dated[0], dated.at(-1)];
+  const copy = dated.find(({ name }) => there.has(name));
+  if (newest === undefined || oldest === undefined) return { missing, lagSeconds: 0 };
+  const ms = copy === undefined ? now.getTime() - momentOf(oldest) : momentOf(newest) - momentOf(copy);
+  return { missing, lagSeconds: Math.max(0, Math.round(ms / 1000)) };
+}
+
+/** What the second place lacks of an inventory of the first. */
+export function comparedWith(second: Inventory<CataloguedBlob>): (first: Inventory<CataloguedBlob>, now: Date) => Lack {
+  return (first, now) => {
+    const planned = planCopies(first, second);
+    const there = new Set(planned.filter(isDone).map(({ snapshot }) => snapshot.name));
+    return lackOf(
+      planned.map(({ snapshot }) => snapshot),
+      there,
+      now,
+    );
+  };
 }

@@ -120,6 +120,14 @@ export const METRICS = {
   etcd_snapshot_report_drill_recovery_seconds: { help: 'How long its recovery took.', label: 'etcd_cluster' },
   etcd_snapshot_report_snapshots: { help: 'Valid snapshots of the cluster.', label: 'etcd_cluster' },
   etcd_snapshot_report_stored_bytes: { help: 'Bytes of all blobs of the cluster.', label: 'etcd_cluster' },
+  etcd_snapshot_report_copies_missing: {
+    help: 'Snapshots that the second place lacks, or that were not read back there; of the configured container only.',
+    label: 'etcd_cluster',
+  },
+  etcd_snapshot_report_copy_lag_seconds: {
+    help: 'By how much its newest copy is older than its newest snapshot; without any copy, the age of the oldest snapshot.',
+    label: 'etcd_cluster',
+  },
   etcd_snapshot_report_keep_end_timestamp_seconds: {
     help: 'When the first of its kept snapshots is no longer kept.',
     label: 'etcd_cluster',

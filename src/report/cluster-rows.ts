@@ -6,7 +6,7 @@ import { type Cluster, type Facts, STRIP_DAYS } from './facts.ts';
 import { DAY_MS } from './history.ts';
 import { rangeText, stripSvg } from './strip.ts';
 import { stateText } from './summary.ts';
-import { escapeHtml, foreign, intervalText, momentHtml, utcDay } from './words.ts';
+import { copiesText, escapeHtml, foreign, intervalText, momentHtml, utcDay } from './words.ts';
 
 /** Gaps that are listed for one cluster. */
 const GAPS = 10;
@@ -131,6 +131,7 @@ function details({ place, facts }: Cluster, now: number): [term: string, html: s
     [`Gaps in ${STRIP_DAYS} days`, gapList(gaps)],
     ['Stored', `${counted(facts.snapshots, 'snapshot')}, ${humanSize(facts.storedBytes)} in all`],
     ...(facts.kept.length === 0 ? [] : [keptDetails(facts.kept)]),
+    ...(facts.copies === undefined ? [] : [['Second place', escapeHtml(copiesText(facts.copies))] as [string, string]]),
     ['Immutability', immutabilityText(facts)],
   ];
 }

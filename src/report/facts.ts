@@ -12,7 +12,7 @@ import type { DrillNote } from '../store/drill-notes.ts';
 import { counted, humanSpan, printable } from '../text.ts';
 import type { ClusterPlace } from './container-list.ts';
 import { DAY_MS, historyOf, type Interval, type Objective, objectiveOf } from './history.ts';
-import { intervalText } from './words.ts';
+import { copiesText, intervalText } from './words.ts';
 
 /** Days of the strip in the page. */
 export const STRIP_DAYS = 90;
@@ -30,7 +30,13 @@ export interface Expectations {
   readonly retention: RetentionConfig;
   /** Whether the strip is needed, which takes most of the memory of a cluster: only the page shows it. */
   readonly hasStrip: boolean;
+  /** Compares snapshots with the second place; undefined where there is none, or it is that of other containers. */
+  readonly copiesOf?: ((first: Pick<Contents, 'prefix' | 'blobs'>, now: Date) => Copies) | undefined;
 }
+
+/** What a second place lacks, or why it could not be read, as a sentence. */
+export type Copies =
+  { readonly missing: number; readonly lagSeconds: number } | { readonly missing: undefined; readonly problem: string };
 
 /** The worst first. */
 export const STATES = ['unreachable', 'invalid', 'late', 'not-drilled', 'ok'] as const;
@@ -77,6 +83,8 @@ export interface Facts {
   readonly snapshots: number;
   /** Those that a mark keeps, the newest first. */
   readonly kept: readonly (Kept & { readonly name: string })[];
+  /** Undefined where it is not known. */
+  readonly copies: Copies | undefined;
   readonly anomalies: readonly string[];
   readonly immutability: Immutability;
   /** Bytes of all blobs of the cluster. */
@@ -148,6 +156,7 @@ export function clusterOf(
     drills: Float64Array.from(drills.map(({ at }) => at.getTime())).toSorted(),
     snapshots: snapshots.length,
     kept: snapshots.flatMap(({ name, kept }) => (kept === undefined ? [] : [{ ...kept, name }])),
+    copies: expectations.copiesOf?.({ prefix, blobs }, now),
     anomalies: plan.anomalies,
     immutability,
     storedBytes: bytes,
@@ -259,7 +268,7 @@ function whyNotDrilled(last: DrillNote | undefined, within: number, now: number)
   return age <= within ? undefined : `The last drill succeeded ${humanSpan(age)} ago, not within ${humanSpan(within)}.`;
 }
 
-function exceptionsOf({ objective, gaps, anomalies }: Facts): string[] {
+function exceptionsOf({ objective, gaps, anomalies, copies }: Facts): string[] {
   const missed = objective?.held === false ? objective.longest : undefined;
   const others = gaps.filter(({ from }) => from !== missed?.from);
   const [longest] = others.toSorted((a, b) => b.to - b.from - (a.to - a.from));
@@ -270,6 +279,7 @@ function exceptionsOf({ objective, gaps, anomalies }: Facts): string[] {
     ...(longest === undefined
       ? []
       : [`${counted(others.length, `${more}gap`)} within ${STRIP_DAYS} days, the longest ${intervalText(longest)}.`]),
+    ...(copies === undefined || copies.missing === 0 ? [] : [`The second place ${copiesText(copies)}.`]),
   ];
 }
 

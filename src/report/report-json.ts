@@ -49,7 +49,7 @@ function factsJson(facts: Facts): object {
             recoverySeconds: seconds(lastDrill.recoveryMs),
           },
     kept: facts.kept.map((kept) => ({ name: kept.name, ...keptJson(kept) })),
-    copies: null,
+    copies: facts.copies?.missing === undefined ? null : facts.copies,
     immutability: facts.immutability,
     anomalies: facts.anomalies,
     storedBytes: facts.storedBytes,

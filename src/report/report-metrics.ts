@@ -29,6 +29,10 @@ export function reportMetrics({ clusters, generatedAt }: Report): Samples {
     etcd_snapshot_report_drill_recovery_seconds: known(({ lastDrill }) => lastDrill && lastDrill.recoveryMs / 1000),
     etcd_snapshot_report_snapshots: known(({ snapshots }) => snapshots),
     etcd_snapshot_report_stored_bytes: known(({ storedBytes }) => storedBytes),
+    etcd_snapshot_report_copies_missing: known(({ copies }) => copies?.missing),
+    etcd_snapshot_report_copy_lag_seconds: known(({ copies }) =>
+      copies?.missing === undefined ? undefined : copies.lagSeconds,
+    ),
     etcd_snapshot_report_keep_end_timestamp_seconds: known(({ kept }) => firstEnd(kept)),
     etcd_snapshot_report_exceptions: known((_, { exceptions }) => exceptions.length),
   };

@@ -1,4 +1,5 @@
-import { humanAge, humanSpan, printable } from '../text.ts';
+import { afterColon, counted, humanAge, humanSpan, printable } from '../text.ts';
+import type { Copies } from './facts.ts';
 import type { Interval } from './history.ts';
 
 const ENTITIES: Readonly<Record<string, string>> = {
@@ -39,4 +40,13 @@ export function momentHtml(time: number, now: number): string {
   const date = new Date(time).toISOString();
   const shown = date.slice(0, 16).replace('T', ' ');
   return `${humanAge(now - time)} ago <time datetime="${date.slice(0, 19)}Z">${shown}</time>`;
+}
+
+/** Words that follow "the second place". */
+export function copiesText(copies: Copies): string {
+  if (copies.missing === undefined) return `cannot be read: ${afterColon(copies.problem).replace(/\.$/, '')}`;
+  const { missing, lagSeconds } = copies;
+  if (missing === 0) return 'has all snapshots';
+  const lag = lagSeconds === 0 ? '' : `, and is ${humanSpan(lagSeconds * 1000)} behind`;
+  return `lacks ${counted(missing, 'snapshot')}, or they were not read back there${lag}`;
 }

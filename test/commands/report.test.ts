@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto';
 import { chmod, mkdir, readdir, readFile, symlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import t from 'tap';
@@ -292,4 +293,32 @@ t.test('the commands of the page', { skip: without('jq') }, async (t) => {
   t.match((await readdir(cwd)).toSorted(), ['containers.txt', 'etcd-snapshot.prom', 'report.html']);
   t.match(await azurite.names('my-cluster-reports'), [/html$/, /json$/]);
   t.ok(blocks.length >= 6);
+});
+
+t.test('what the second place lacks of the configured container', async (t) => {
+  const client = azurite.container('with-copy');
+  await client.create();
+  const size = 4096 + 32;
+  const sha256 = createHash('sha256').update(Buffer.alloc(size)).digest('hex');
+  for (const hours of [1, 7]) await putSnapshot(client, new Date(START - hours * HOUR), { size, metadata: { sha256 } });
+  const variables = { ...azurite.variables('with-copy'), ...azurite.copyVariables('copy') };
+  const copiesOf = async () => (await jsonOf<Result>(['report'], variables, 20)).clusters[0];
+  t.match(await copiesOf(), {
+    copies: { missing: 2 },
+    exceptions: [/^The second place lacks 2 snapshots, or they were not read back there, and is 7h behind\.$/],
+  });
+  t.equal((await runCommand(['copy', '--allow-same-account'], variables)).code, 0);
+  t.match(await copiesOf(), { copies: { missing: 0, lagSeconds: 0 }, exceptions: [] });
+  const metrics = await runCommand(['report', '--metrics'], variables);
+  t.match(metrics.stdout, /^etcd_snapshot_report_copies_missing\{etcd_cluster="with-copy"\} 0$/m);
+  t.match(metrics.stdout, /^etcd_snapshot_report_copy_lag_seconds\{etcd_cluster="with-copy"\} 0$/m);
+  const list = await listOf('first.txt', 'testaccount/with-copy');
+  t.match((await jsonOf<Result>(['report', '--containers', list], variables, 20)).clusters, [{ copies: null }]);
+
+  const away = { ...variables, SNAPSHOT_COPY_AZURE_ACCOUNT_KEY: `${'k'.repeat(86)}==` };
+  const unread = await jsonOf<Result & { error: { message: string } }>(['report'], away, 12);
+  t.match(unread.clusters, [
+    { state: 'not-drilled', copies: null, exceptions: [/^The second place cannot be read: /] },
+  ]);
+  t.match(unread.error.message, /^The second place of with-copy cannot be read: /);
 });
