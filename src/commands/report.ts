@@ -8,7 +8,7 @@ import { type ClusterPlace, configuredPlace, parseContainerList, placeName } fro
 import { type Cluster, clusterOf, type Expectations, unreachable, worstFirst } from '../report/facts.ts';
 import { DAY_MS } from '../report/history.ts';
 import { htmlPage } from '../report/html-page.ts';
-import { reportJson } from '../report/report-json.ts';
+import { reportJson, reportJsonText } from '../report/report-json.ts';
 import { reportMetrics } from '../report/report-metrics.ts';
 import { reportTable } from '../report/report-table.ts';
 import { type Report, summaryOf } from '../report/summary.ts';
@@ -66,14 +66,8 @@ export async function report(context: Context, { options }: Arguments): Promise<
   const stored = options['upload-to'];
   if (typeof stored === 'string') {
     const { uploadReport } = await import('../store/upload-report.ts');
-    const files = { html: Buffer.concat([...htmlPage(result)].map((part) => Buffer.from(part))) };
-    await uploadReport(
-      storage,
-      stored,
-      now,
-      { ...files, json: Buffer.from(JSON.stringify(reportJson(result))) },
-      context,
-    );
+    const files = { html: htmlPage(result), json: reportJsonText(result) };
+    await uploadReport(storage, stored, now, files, context);
   }
   const partialFailure = partialFailureOf(result);
   return {

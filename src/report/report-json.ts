@@ -5,12 +5,23 @@ import type { Report } from './summary.ts';
 
 /** The result as JSON: times in UTC, durations in seconds, null for what is not known. */
 export function reportJson(report: Report): object {
-  const { clusters, generatedAt, objective, drillWithin, otherContainers } = report;
+  return { ...headJson(report), clusters: report.clusters.map(clusterJson) };
+}
+
+/** The same as text, in parts: that of ten thousand clusters has tens of megabytes. */
+export function* reportJsonText(report: Report): Generator<string, void, void> {
+  yield `${JSON.stringify(headJson(report)).slice(0, -1)},"clusters":[`;
+  for (const [index, cluster] of report.clusters.entries()) {
+    yield `${index === 0 ? '' : ','}${JSON.stringify(clusterJson(cluster))}`;
+  }
+  yield ']}\n';
+}
+
+function headJson({ generatedAt, objective, drillWithin, otherContainers }: Report): object {
   return {
     generatedAt: iso(generatedAt),
     objectiveSeconds: objective === undefined ? null : seconds(objective),
     drillWithinSeconds: seconds(drillWithin),
-    clusters: clusters.map(clusterJson),
     otherContainers: otherContainers ?? null,
   };
 }

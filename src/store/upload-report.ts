@@ -14,7 +14,7 @@ export async function uploadReport(
   access: StorageConfig,
   container: string,
   at: Date,
-  files: Readonly<Record<keyof typeof CONTENT_TYPES, Buffer>>,
+  files: Readonly<Record<keyof typeof CONTENT_TYPES, Iterable<string>>>,
   { signal, log }: { readonly signal: AbortSignal; readonly log: Log },
 ): Promise<void> {
   const service = openService(access, await sdkCredential(access.credential, access.place));
@@ -24,17 +24,40 @@ export async function uploadReport(
   const client = service.getContainerClient(container);
   const time = at.toISOString().slice(0, 19).replaceAll(/[-:]/g, '').replace('T', '_');
   for (const kind of ['json', 'html'] as const) {
-    const body = files[kind];
     const name = `etcd-snapshot-report_${time}.${kind}`;
+    const blob = client.getBlockBlobClient(name);
+    const ids: string[] = [];
+    // In blocks: a report on ten thousand clusters has some fifty megabytes.
+    for (const block of blocksOf(files[kind])) {
+      const id = Buffer.from(String(ids.length).padStart(6, '0')).toString('base64');
+      await requests.send(DOING, (abortSignal) => blob.stageBlock(id, block, block.length, { abortSignal }), {
+        bytes: block.length,
+      });
+      ids.push(id);
+    }
     const options = {
       blobHTTPHeaders: { blobContentType: CONTENT_TYPES[kind] },
       conditions: { ifNoneMatch: '*' },
     };
-    await requests.send(
-      'storing the report',
-      (abortSignal) => client.getBlockBlobClient(name).upload(body, body.length, { ...options, abortSignal }),
-      { bytes: body.length },
-    );
+    await requests.send(DOING, (abortSignal) => blob.commitBlockList(ids, { ...options, abortSignal }));
     log.info('report stored', { container, name });
   }
+}
+
+const DOING = 'storing the report';
+
+/** Bytes of a block. */
+const BLOCK_SIZE = 4 * 2 ** 20;
+
+function* blocksOf(parts: Iterable<string>): Generator<Buffer, void> {
+  let [pieces, size]: [Buffer[], number] = [[], 0];
+  for (const part of parts) {
+    const piece = Buffer.from(part);
+    pieces.push(piece);
+    size += piece.length;
+    if (size < BLOCK_SIZE) continue;
+    yield Buffer.concat(pieces);
+    [pieces, size] = [[], 0];
+  }
+  if (size > 0) yield Buffer.concat(pieces);
 }
