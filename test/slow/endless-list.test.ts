@@ -1,14 +1,11 @@
-import { readFileSync } from 'node:fs';
 import { createServer } from 'node:http';
-import { setTimeout as sleep } from 'node:timers/promises';
 import t from 'tap';
 import { ofCopy } from '../support/azurite.ts';
 import { nameOf, recordOf } from '../support/catalogue.ts';
-import { collect } from '../support/process.ts';
+import { collectPeak } from '../support/peak.ts';
 import { addressOf, listen } from '../support/server.ts';
 import { errorOf, startWorker } from '../support/worker.ts';
 
-const MIB = 1024;
 const PAGE = 500;
 const START = Date.UTC(2020, 0, 1);
 
@@ -61,24 +58,11 @@ for (const [what, members, place] of [
       place === 'first'
         ? startWorker(['list'], { ...variables, SNAPSHOT_TIMEOUT: '20m' })
         : startWorker(['list', '--from-copy'], { ...ofCopy(variables), SNAPSHOT_TIMEOUT: '20m' });
-    const ended = collect(worker);
-    let peak = 0;
-    for (let over = false; !over; over = await Promise.race([ended.then(() => true), sleep(20, false)])) {
-      peak = Math.max(peak, peakKiB(worker.pid));
-    }
-    const finished = await ended;
+    const finished = await collectPeak(worker);
     t.equal(finished.code, 12, finished.stderr);
     t.match(errorOf(finished).message, /There are more than \d+ blobs under the prefix/);
     t.match(errorOf(finished).hint, place === 'first' ? / SNAPSHOT_BLOB_PREFIX/ : / SNAPSHOT_COPY_BLOB_PREFIX/);
-    t.ok(peak > 0 && peak < 700 * MIB, `${pages} pages, ${Math.round(peak / MIB)} MiB, ${Math.round(finished.ms)} ms`);
+    const { peak } = finished;
+    t.ok(peak > 0 && peak < 700, `${pages} pages, ${Math.round(peak)} MiB, ${Math.round(finished.ms)} ms`);
   });
-}
-
-/** The most memory that a process has had so far; 0 when it is gone. */
-function peakKiB(pid: number | undefined): number {
-  try {
-    return Number(/VmHWM:\s+(\d+) kB/.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1] ?? 0);
-  } catch {
-    return 0;
-  }
 }
