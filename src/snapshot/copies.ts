@@ -45,11 +45,16 @@ function bare(etag: string): string {
 /** Finds when the original of a copy was stored; undefined for what was not read back. */
 export type OriginalOf = (blob: CataloguedBlob) => Date | undefined;
 
-/** Of several events for a copy the latest time counts: who adds one later cannot make the copy older. @param prefix of the place */
-export function readCopies(events: readonly MarkBlob[], prefix: string): OriginalOf {
+/**
+ * Of several events for a copy the latest time counts: who adds one later cannot make the copy older.
+ * @param prefix of the place
+ * @param areSigned whether others do not count: who copies need not have a key that signs, but where backups are stored a snapshot must
+ *   not become older by what anybody can add
+ */
+export function readCopies(events: readonly MarkBlob[], prefix: string, areSigned: boolean): OriginalOf {
   const originals = new Map<string, number>();
   for (const event of events) {
-    if (event.kind !== 'copy' || signatureProblem(event, false) !== undefined) continue;
+    if (event.kind !== 'copy' || signatureProblem(event, areSigned) !== undefined) continue;
     const proof = v.safeParse(Proof, event.fields);
     if (!proof.success) continue;
     const { snapshot, etag, bundleetag, originalstoredat } = proof.output;

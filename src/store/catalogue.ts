@@ -101,7 +101,7 @@ export function inventoryOf(listing: Listing, place: InventoryRules, fresh?: Sto
   const [keptOf, proofs, originalOf] = [
     readMarks(events, rules),
     readProofs(events, rules),
-    readCopies(events, prefix),
+    readCopies(events, prefix, areSignaturesRequired && !isSecondPlace),
   ];
   const stored = withBundles(blobs).map((blob) => withOriginal(blob, originalOf, isSecondPlace));
   const inventory = takeInventory(prefix, stored, fresh, areSignaturesRequired);
