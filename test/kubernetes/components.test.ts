@@ -1,4 +1,4 @@
-import { readFileSync, writeFileSync } from 'node:fs';
+import { appendFileSync, copyFileSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
 import { commandsOf, KubernetesSite } from '../support/kubernetes-site.ts';
@@ -6,7 +6,7 @@ import { withoutKubernetes } from '../support/kubernetes.ts';
 import { MANIFESTS } from '../support/manifests.ts';
 import { MAIN, withTools } from '../support/worker.ts';
 
-// Drill, prune, a restore and the Helm chart in a real Kubernetes, with a private CA as docs/kubernetes.md adds it.
+// All components, a restore and the Helm chart in a real Kubernetes, with a private CA as docs/kubernetes.md adds it.
 
 const skip = withoutKubernetes();
 if (skip !== false) {
@@ -153,14 +153,85 @@ t.test('a restore on the node, as its instructions say', async (t) => {
   await site.shell(remove);
 });
 
+/** The commands in the comment at the top of a component. */
+function commandsIn(component: string): string {
+  const text = readFileSync(join(MANIFESTS, 'components', component, 'kustomization.yaml'), 'utf8');
+  return [...text.matchAll(/^# {3}(\S.*\n)/gm)].map(([, command = '']) => command).join('');
+}
+
+/** All components that fit kubeadm, but for workload identity: there is no Entra ID. */
+const ALL = ['copy', 'drill', 'prune', 'report', 'encryption', 'drill-identity', 'bundle/kubeadm', 'signatures'];
+
+t.test('all components together: sealed snapshots with bundles, copied, drilled, reported and pruned', async (t) => {
+  const node = kubernetes.node('m1');
+  await node.mustRun('mkdir', '-p', '/etc/kubernetes/manifests');
+  await node.mustRun('sh', '-c', 'echo "kind: Pod" >/etc/kubernetes/manifests/etcd.yaml');
+  for (const name of ['sealed', 'sealed-copy', 'sealed-reports']) await site.azurite.container(name).create();
+
+  const { SNAPSHOT_AZURE_ACCOUNT_KEY: _key, SNAPSHOT_ETCD_ENDPOINTS: _etcd, ...place } = secret;
+  const copyOf = Object.entries(place).map(([name, value]) => [name.replace('SNAPSHOT_', 'SNAPSHOT_COPY_'), value]);
+  site.writeSecret('copy.env', {
+    ...{ ...place, SNAPSHOT_AZURE_SAS_TOKEN: site.sas('sealed', 'rl') },
+    ...{ ...Object.fromEntries(copyOf), SNAPSHOT_COPY_AZURE_CONTAINER_NAME: 'sealed-copy' },
+    SNAPSHOT_COPY_AZURE_SAS_TOKEN: site.sas('sealed-copy', 'rcwl'),
+  });
+  site.writeSecret('report.env', secret);
+  const [createCopySecret = ''] = commandsOf('docs/copies.md', 'As a CronJob');
+  const [createReportSecret = ''] = commandsOf('docs/fleet.md', 'Every week, in Kubernetes');
+  const keygen = `${process.execPath} -- ${MAIN} keygen`;
+  await site.shell(`${keygen} keys; ${keygen} spare`);
+  await site.shell(createCopySecret + createReportSecret);
+  await site.shell(commandsIn('encryption') + commandsIn('drill-identity') + commandsIn('signatures'));
+
+  const components = ALL.map((name) => `  - ../manifests/components/${name}\n`).join('');
+  const elsewhere = `
+      - op: add
+        path: /spec/jobTemplate/spec/template/spec/containers/0/env/-
+        value: { name: SNAPSHOT_AZURE_CONTAINER_NAME, value: sealed }`;
+  const kustomization = privateCa()
+    .replaceAll(' manifests/', ' ../manifests/')
+    .replace(/^components:\n(?: {2}- .*\n)+/m, `components:\n${components}`)
+    .replace(/patch: \|-/, `patch: |-${elsewhere}`);
+  mkdirSync(join(site.dir, 'all'));
+  copyFileSync(join(site.dir, 'ca.pem'), join(site.dir, 'all', 'ca.pem'));
+  writeFileSync(join(site.dir, 'all', 'kustomization.yaml'), kustomization);
+  await site.shell('kubectl apply -k all');
+  for (const component of ['job', 'drill', 'copy', 'report', 'prune']) {
+    await site.startJob(`all-${component}`, `etcd-snapshot-azure-blob-${component}`);
+    t.match(await site.outcome(`all-${component}`), { succeeded: true, pods: [{ code: 0 }] }, component);
+  }
+  const snapshotsIn = async (container: string): Promise<string[]> =>
+    (await site.azurite.names(container)).filter((name) => name.startsWith('kubernetes-etcd-snapshot_'));
+  t.match(await snapshotsIn('sealed'), [/\.age$/, /\.age$/], 'a snapshot and its bundle');
+  t.strictSame(await snapshotsIn('sealed-copy'), await snapshotsIn('sealed'));
+  const reports = await site.azurite.names('sealed-reports');
+  t.match(reports, [/\.html$/, /\.json$/]);
+  const json = await site.azurite
+    .container('sealed-reports')
+    .getBlobClient(reports[1] ?? '')
+    .downloadToBuffer();
+  t.match(JSON.parse(json.toString()), {
+    clusters: [{ state: 'ok', snapshots: 1, newest: { hasBundle: true, signature: { state: 'valid' } } }],
+  });
+  const night = readFileSync(join(MANIFESTS, '..', 'docs', 'operations.md'), 'utf8');
+  const [suspend = ''] = /kubectl patch cronjob etcd-snapshot-azure-blob-prune .*/.exec(night) ?? [];
+  await site.shell(suspend);
+  t.match(await kubernetes.get(`${CRONJOBS}/etcd-snapshot-azure-blob-prune`), { spec: { suspend: true } });
+  await site.shell('kubectl delete -k all');
+});
+
 t.test('the chart: installed, upgraded and removed as the docs say', async (t) => {
   const [install = ''] = commandsOf('docs/kubernetes.md', 'Install with Helm');
-  await site.shell('sed -i "s/^namespace: .*/namespace: kube-system/" kustomization.yaml; kubectl delete -k .');
+  await site.shell(
+    'sed -i "s/^namespace: .*/namespace: kube-system/" kustomization.yaml; kubectl delete -k . --ignore-not-found',
+  );
   const installed = await site.shell(install);
   const notes = /^ {2}job=.*\n {2}kubectl create job .*\n {2}kubectl logs .*$/m.exec(installed.stdout)?.[0] ?? '';
   t.match((await site.shell(notes)).stdout, /uploaded successfully!\n$/, 'the commands of its notes work');
 
-  writeFileSync(join(site.dir, 'values.yaml'), 'layout: kubeadm\nintervalHours: 12\nprune: { enabled: true }\n');
+  const values = join(site.dir, 'values.yaml');
+  writeFileSync(values, 'layout: kubeadm\nintervalHours: 12\n');
+  for (const name of ['copy', 'prune', 'report']) appendFileSync(values, `${name}: { enabled: true }\n`);
   const repository = 'image.repository=registry.example.com/etcd-snapshot-azure-blob';
   const upgrade = `helm upgrade etcd-snapshot manifests/helm/etcd-snapshot -n kube-system -f values.yaml --set ${repository}`;
   await site.shell(upgrade);
@@ -174,8 +245,10 @@ t.test('the chart: installed, upgraded and removed as the docs say', async (t) =
       spec.schedule,
     ]),
     [
+      ['etcd-snapshot-azure-blob-copy', '0 1,7,13,19 * * *'],
       [CRON, '0 */12 * * *'],
       ['etcd-snapshot-azure-blob-prune', '30 1 * * *'],
+      ['etcd-snapshot-azure-blob-report', '30 5 * * 1'],
     ],
   );
   await site.shell('helm uninstall etcd-snapshot --namespace kube-system --wait');
