@@ -24,7 +24,7 @@ export async function copy(context: Context, { operands }: Arguments): Promise<O
   for (const operand of operands) named.add(await namedSnapshot(first, listing.blobs, operand));
   const isWanted = (name: string): boolean => operands.length === 0 || named.has(name);
   const result = await copyMissing({ first, second }, listing, isWanted, { startProgress, log, warnings });
-  const { copied, marks, present, readBack, disappeared, problems, missing, lagSeconds } = result;
+  const { copied, marks, present, readBack, disappeared, problems, archived, missing, lagSeconds } = result;
   const summary = summaryOf(result, second);
   const failure = failureOf(result);
   return {
@@ -33,7 +33,18 @@ export async function copy(context: Context, { operands }: Arguments): Promise<O
     json: {
       container: first.containerName,
       copyContainer: second.containerName,
-      ...{ copied, marks, present, readBack, disappeared, problems, missing, lagSeconds, findings: warnings.sentences },
+      ...{
+        copied,
+        marks,
+        present,
+        readBack,
+        disappeared,
+        problems,
+        archived,
+        missing,
+        lagSeconds,
+        findings: warnings.sentences,
+      },
     },
     measured: copyMetrics(missing, lagSeconds),
     ...(failure && { partialFailure: failure }),

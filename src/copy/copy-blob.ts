@@ -8,9 +8,10 @@ import type { CopyTask } from './plan-copies.ts';
 
 /**
  * `disappeared`: it was deleted or replaced in the first place. `corrupt`: its bytes do not match its record. `conflict`: the
- * second place has something else under its name.
+ * second place has something else under its name. `archived`: it cannot be read in the first place, because of its archive tier;
+ * `copyArchived`: the same in the second place, where it was not read back yet.
  */
-export type Copied = 'copied' | 'present' | 'disappeared' | 'corrupt' | 'conflict';
+export type Copied = 'copied' | 'present' | 'disappeared' | 'corrupt' | 'conflict' | 'archived' | 'copyArchived';
 
 /** What became of one blob. */
 export interface CopiedBlob {
@@ -63,7 +64,7 @@ export async function copyBlob(
     upload.settleCopy();
     return result;
   } catch (error) {
-    if (error instanceof Disappeared) return { result: 'disappeared' };
+    if (error instanceof Unreadable) return { result: error.result };
     if (!(error instanceof StorageError) || error.code !== 'BlobAlreadyExists') throw error;
     upload.settleCopy();
     return await readBackPresent(second, task, original);
@@ -73,16 +74,28 @@ export async function copyBlob(
   }
 }
 
-/** The blob was deleted, or replaced by another one, while it was read. */
-class Disappeared extends Error {}
+/** Why a blob of the first place cannot be read: it alone is skipped. */
+class Unreadable extends Error {
+  readonly result: 'disappeared' | 'archived';
+
+  constructor(result: Unreadable['result']) {
+    super(result);
+    this.result = result;
+  }
+}
 
 async function* readFirst(first: BlobStore, { from, etag, size }: CopyTask): AsyncGenerator<Buffer, void, void> {
   try {
     yield* first.read(from, etag, size);
   } catch (error) {
+    if (isArchived(error)) throw new Unreadable('archived');
     const isGone = error instanceof StorageError && ['BlobNotFound', 'ConditionNotMet'].includes(error.code);
-    throw isGone ? new Disappeared() : error;
+    throw isGone ? new Unreadable('disappeared') : error;
   }
+}
+
+function isArchived(error: unknown): boolean {
+  return error instanceof StorageError && error.code === 'BlobArchived';
 }
 
 /** What is there already: the same, or something else. Another run stored it, and may have been killed before it read it back. */
@@ -90,7 +103,12 @@ async function readBackPresent(second: BlobStore, task: CopyTask, original: Desc
   const found = await second.find(task.to);
   if (found === undefined || !isIdentical(found, original)) return { result: 'conflict' };
   const { etag } = found;
-  return (await hasBytes(second, task, etag)) ? { result: 'present', etag } : { result: 'conflict' };
+  try {
+    return (await hasBytes(second, task, etag)) ? { result: 'present', etag } : { result: 'conflict' };
+  } catch (error) {
+    if (isArchived(error)) return { result: 'copyArchived' };
+    throw error;
+  }
 }
 
 /** Reads all of it, twice before it is taken for wrong: the reading itself can be at fault. */

@@ -2,10 +2,12 @@ import { StorageError, VerificationError, type WorkerError } from '../errors.ts'
 import type { Log, Warnings } from '../log.ts';
 import type { StartProgress } from '../progress.ts';
 import { hasOtherSize, isRecorded } from '../snapshot/inventory.ts';
+import { keepsOrReleases } from '../snapshot/marks.ts';
 import { bundleName } from '../snapshot/snapshot-name.ts';
 import type { Listing, StoredBlob } from '../store/catalogue.ts';
 import type { StoredEvent } from '../store/events.ts';
 import type { BlobStore } from '../store/store.ts';
+import { afterColon } from '../text.ts';
 import { type Copied, type CopiedBlob, copyBlob, type Places } from './copy-blob.ts';
 import { copyEvents } from './copy-events.ts';
 import { isDone, type Lack, lackOf, planCopies, type PlannedCopy } from './plan-copies.ts';
@@ -32,6 +34,8 @@ export interface CopyResult extends Lack {
   readonly disappeared: readonly string[];
   /** Those that cannot be copied, each with a reason that follows its name. */
   readonly problems: readonly { readonly name: string; readonly problem: string }[];
+  /** Those that cannot be read now, in one of the places. */
+  readonly archived: readonly { readonly name: string; readonly place: 'first' | 'second' }[];
   /** What ended it before everything was tried. */
   readonly failure?: StorageError;
 }
@@ -72,9 +76,10 @@ export async function copyMissing(
   const present = there.size;
   const copied: CopiedSnapshot[] = [];
   const [readBack, disappeared]: [string[], string[]] = [[], []];
+  const archived: CopyResult['archived'][number][] = [];
   const problems = blobs.filter(({ name }) => isWanted(name)).flatMap(problemOf);
   let [marks, failure]: [number, StorageError | undefined] = [0, undefined];
-  const marksHere = events.filter(({ kind }) => kind === 'mark');
+  const marksHere = events.filter(keepsOrReleases);
   const copyOne = async (task: PlannedCopy): Promise<void> => {
     const { name, size, storedAt } = task.snapshot;
     const { blob, bundle } = await copySnapshot(places, task, startProgress);
@@ -85,6 +90,7 @@ export async function copyMissing(
       return;
     }
     problems.push(...problemIn(bundleName(name), bundle?.result), ...problemIn(name, blob.result));
+    archived.push(...archivedIn(bundleName(name), bundle?.result), ...archivedIn(name, blob.result));
     if (blob.etag === undefined) return;
     const isNew = blob.result === 'copied' || bundle?.result === 'copied';
     if (isNew) {
@@ -118,7 +124,7 @@ export async function copyMissing(
   const gone = new Set(disappeared);
   const left = planned.map(({ snapshot }) => snapshot).filter(({ name }) => !gone.has(name));
   const lack = lackOf(left, there, new Date());
-  return { copied, marks, present, readBack, disappeared, problems, ...lack, ...(failure && { failure }) };
+  return { copied, marks, present, readBack, disappeared, problems, archived, ...lack, ...(failure && { failure }) };
 }
 
 /** The bundle becomes visible immediately before its snapshot, which must not be without its keys. */
@@ -148,16 +154,40 @@ function problemIn(name: string, result: Copied | undefined): CopyResult['proble
   return result === 'conflict' ? [{ name, problem: 'is not what the second place has under its name' }] : [];
 }
 
+function archivedIn(name: string, result: Copied | undefined): CopyResult['archived'] {
+  if (result === 'archived') return [{ name, place: 'first' }];
+  return result === 'copyArchived' ? [{ name, place: 'second' }] : [];
+}
+
 /** Names in one message. */
 const SHOWN = 5;
 
-/** The error to end with, if something could not be copied. */
-export function failureOf({ problems, failure }: CopyResult): WorkerError | undefined {
-  if (failure !== undefined || problems.length === 0) return failure;
-  const shown = problems.slice(0, SHOWN).map(({ name, problem }) => `${name} ${problem}`);
-  const more = problems.length > SHOWN ? [`and ${problems.length - SHOWN} more`] : [];
-  return new VerificationError(
-    `Not everything could be copied: ${[...shown, ...more].join('; ')}.`,
-    'Run `etcd-snapshot verify NAME` without and with --from-copy, and find out who changed the blob. Nothing was overwritten.',
-  );
+/** The error to end with, if something could not be copied: a blob that differs counts more than one that cannot be read. */
+export function failureOf({ problems, archived, failure }: CopyResult): WorkerError | undefined {
+  const inArchive = archived.map(({ name, place }) => `${name} is in the archive tier of the ${place} place`);
+  const parts = [...shown(problems.map(({ name, problem }) => `${name} ${problem}`)), ...shown(inArchive)];
+  if (parts.length === 0) return failure;
+  const ended = failure === undefined ? [] : [afterColon(failure.message).replace(/\.$/, '')];
+  const message = `Not everything could be copied: ${[...parts, ...ended].join('; ')}.`;
+  const hints = [
+    ...(problems.length > 0 ? [DIFFERS_HINT] : []),
+    ...(['first', 'second'] as const)
+      .filter((each) => archived.some(({ place }) => place === each))
+      .map((each) => ARCHIVED_HINTS[each]),
+    ...(failure === undefined ? [] : [failure.hint]),
+  ];
+  if (problems.length > 0) return new VerificationError(message, hints.join(' '), failure);
+  return new StorageError(failure?.code ?? 'BlobArchived', message, hints.join(' '), failure);
 }
+
+function shown(parts: readonly string[]): string[] {
+  return [...parts.slice(0, SHOWN), ...(parts.length > SHOWN ? [`and ${parts.length - SHOWN} more`] : [])];
+}
+
+const DIFFERS_HINT =
+  'Run `etcd-snapshot verify NAME` without and with --from-copy, and find out who changed the blob. Nothing was overwritten.';
+const ARCHIVED_HINTS = {
+  first:
+    'Run `etcd-snapshot restore NAME --rehydrate --download FILE`, which makes the snapshot readable again, and later `copy`.',
+  second: 'Move the copy to another tier (az storage blob set-tier), and run `copy` again when it can be read.',
+};

@@ -17,6 +17,9 @@ export function isNote(text: string): boolean {
   return text.trim() !== '' && text.length <= MAX_NOTE && NO_CONTROLS.test(text);
 }
 
+/** What a mark says of its snapshot. */
+const WHAT = ['keep', 'release'] as const;
+
 const Mark = v.object({
   /** By the clock of the service, and later than all marks that were there: the latest one counts. */
   at: Time,
@@ -25,7 +28,7 @@ const Mark = v.object({
     v.string(),
     v.check((name) => takenAtOf('', name) !== undefined),
   ),
-  what: v.picklist(['keep', 'release']),
+  what: v.picklist(WHAT),
   /** Without it a snapshot is kept until it is released. */
   until: v.optional(Time),
   note: v.optional(v.pipe(PercentEncoded, v.check(isNote))),
@@ -49,6 +52,11 @@ export interface MarkBlob {
   readonly storedAt: Date;
   readonly fields: Readonly<Record<string, unknown>>;
   readonly signature: RecordSignature | undefined;
+}
+
+/** Whether an event is a mark that keeps or releases, unlike the one of a failed run. */
+export function keepsOrReleases({ kind, fields }: Pick<MarkBlob, 'kind' | 'fields'>): boolean {
+  return kind === 'mark' && WHAT.some((what) => fields['what'] === what);
 }
 
 /** A listed mark that is well-formed. */

@@ -18,6 +18,7 @@ interface Copied {
   readonly readBack: readonly string[];
   readonly disappeared: readonly string[];
   readonly problems: readonly { readonly name: string; readonly problem: string }[];
+  readonly archived: readonly { readonly name: string; readonly place: string }[];
   readonly missing: number;
   readonly lagSeconds: number;
   readonly findings: readonly string[];
@@ -69,14 +70,15 @@ async function copiesIn(container: string): Promise<string[]> {
   return (await second.names(container)).filter((name) => !COPIES.test(name));
 }
 
-/** Bytes and metadata of all blobs but those notes. */
+/** Bytes and metadata of all blobs but those notes; everything of a mark is in its metadata. */
 async function contentOf(store: Azurite, container: string): Promise<Record<string, unknown>> {
   const client = store.container(container);
   const names = (await store.names(container)).filter((name) => !COPIES.test(name));
   const entries = names.map(async (name) => {
     const blob = client.getBlobClient(name);
     const { metadata } = await blob.getProperties();
-    return [name, { metadata, bytes: (await blob.downloadToBuffer()).toString('base64') }] as const;
+    const bytes = name.includes('etcd-snapshot-marks/') ? '' : (await blob.downloadToBuffer()).toString('base64');
+    return [name, { metadata, bytes }] as const;
   });
   return Object.fromEntries(await Promise.all(entries));
 }
@@ -348,6 +350,71 @@ t.test('something else under a name of the second place is an alarm, and stays',
   t.match(await contentOf(second, 'conflict'), before, 'nothing was overwritten');
 });
 
+t.test('what is in the archive tier is skipped and named, and everything else is copied', async (t) => {
+  const variables = places('archived');
+  const [oldest = '', old = '', middle = '', unread = '', newest = ''] = await putEach('archived', 9, 7, 5, 3, 1);
+  const first = azurite.container('archived');
+  await jsonOf(['keep', old, '--note', 'before 1.36'], variables);
+  const failed = { at: new Date().toISOString(), what: 'failed', command: 'backup', exitcode: '10' };
+  await first.getBlockBlobClient('etcd-snapshot-marks/failed-1.json').upload('', 0, { metadata: failed });
+  const mark = (await azurite.names('archived')).find((name) => /marks\/(?!failed)/.test(name)) ?? '';
+  for (const name of [mark, middle, newest]) await first.getBlobClient(name).setAccessTier('Archive');
+  await copyUnread('archived', unread);
+  await second.container('archived').getBlobClient(unread).setAccessTier('Archive');
+
+  const run = async (expected: number): Promise<{ done: Copied; error: ReturnType<typeof errorOf> }> => {
+    const { code, stdout, stderr } = await runCommand(['copy', '--json'], variables);
+    t.equal(code, expected, stderr);
+    return { done: JSON.parse(stdout) as Copied, error: errorOf({ stderr }) };
+  };
+  const { done, error } = await run(12);
+  const archived = [
+    { name: newest, place: 'first' },
+    { name: unread, place: 'second' },
+    { name: middle, place: 'first' },
+  ];
+  t.match(done, { copied: [{ name: old }, { name: oldest }], marks: 1, problems: [], archived, missing: 3 });
+  for (const { name, place } of archived)
+    t.match(error.message, `${name} is in the archive tier of the ${place} place`);
+  t.match(error.hint, /restore NAME --rehydrate .*set-tier/);
+  const marks = (await second.names('archived')).filter((name) => name.includes('marks/'));
+  t.strictSame(marks, [mark], 'not that of a failed run');
+  const kept = await jsonOf<{ name: string; kept: object }[]>(['list', '--from-copy'], variables);
+  t.match(
+    kept.find(({ name }) => name === old),
+    { kept: { note: 'before 1.36' } },
+  );
+
+  await second.container('archived').deleteBlob(oldest);
+  await corrupt(azurite, 'archived', oldest);
+  const both = (await run(11)).error;
+  t.match(both.message, `${oldest} does not match its record; ${newest} is in the archive tier`);
+  t.match(both.hint, /find out who changed the blob.*restore NAME --rehydrate/);
+
+  await first.deleteBlob(oldest);
+  for (const name of [middle, newest]) await first.getBlobClient(name).setAccessTier('Hot');
+  await second.container('archived').getBlobClient(unread).setAccessTier('Hot');
+  t.match(await jsonOf<Copied>(['copy'], variables), {
+    ...{ copied: [{ name: newest }, { name: middle }], readBack: [unread], archived: [], missing: 0 },
+  });
+});
+
+t.test('a bundle in the archive tier is named, and its snapshot is copied', async (t) => {
+  const variables = places('archived-bundle');
+  const { recipient } = await writeIdentity(join(dir, 'archived.txt'));
+  const file = join(dir, 'archived.pem');
+  await writeFile(file, 'a key');
+  const name = await backup({ ...variables, SNAPSHOT_ENCRYPTION_RECIPIENTS: recipient, SNAPSHOT_BUNDLE: file });
+  const bundle = (await azurite.names('archived-bundle')).find((each) => each.includes('.bundle.')) ?? '';
+  const blob = azurite.container('archived-bundle').getBlobClient(bundle);
+  await blob.setAccessTier('Archive');
+  const { code, stdout, stderr } = await runCommand(['copy', '--json'], variables);
+  t.equal(code, 12, stderr);
+  t.match(JSON.parse(stdout), { copied: [{ name, bundle: false }], archived: [{ name: bundle, place: 'first' }] });
+  await blob.setAccessTier('Hot');
+  t.match(await jsonOf<Copied>(['copy'], variables), { copied: [{ name, bundle: true }], missing: 0 });
+});
+
 t.test('a snapshot that disappears during the run is reported and skipped', async (t) => {
   const variables = places('disappears');
   const one = await put('disappears', 3, { size: LARGE });
@@ -397,6 +464,10 @@ t.test('a failure of one place says what was copied before', async (t) => {
   const failed = await runCommand(['copy', '--json'], { ...variables, SNAPSHOT_COPY_AZURE_BLOB_ENDPOINT: url });
   t.equal(failed.code, 12, failed.stderr);
   t.match(JSON.parse(failed.stdout), { copied: [{ name: two }], missing: 1, error: { code: 12 } });
+  await corrupt(azurite, 'fails', await put('fails', 0));
+  const worse = await runCommand(['copy'], { ...variables, SNAPSHOT_COPY_AZURE_BLOB_ENDPOINT: url });
+  t.equal(worse.code, 11, 'what differs counts more');
+  t.match(errorOf(worse).message, /does not match its record; .*AuthorizationPermissionMismatch/);
   const wrongKey = { ...variables, SNAPSHOT_COPY_AZURE_ACCOUNT_KEY: `${'k'.repeat(86)}==` };
   const refused = await runCommand(['copy'], wrongKey);
   t.equal(refused.code, 12);
