@@ -157,6 +157,17 @@ t.test('snapshots, bundles and marks of every kind are the same in the second pl
   await jsonOf(['bundle', sealed, '--from-copy', '--extract', out], opened);
   t.equal(await readFile(join(out, file), 'utf8'), 'a key');
   t.match(await jsonOf(['inspect', plain, '--from-copy'], variables), { name: `copies/${plain}` });
+  for (const layout of ['k3s', 'rke2']) {
+    const [plan, file] = [join(dir, `${layout}.json`), join(dir, `${layout}.db`)];
+    const planned = ['restore', plain, '--plan', '--from-copy', '--layout', layout, '--force', '-o', plan];
+    const { code, stdout, stderr } = await runCommand(planned, variables);
+    t.equal(code, 0, stderr);
+    const step = /etcd-snapshot (restore --from-plan \S+ --download \S+.*)/.exec(stdout)?.[1]?.split(' ') ?? [];
+    t.ok(step.includes('--from-copy'), stdout);
+    const words = step.map((word, index) => (step[index - 1] === '--download' ? file : word));
+    await jsonOf(words, variables);
+    t.equal((await readFile(file)).length > 10_000, true, `the step of ${layout}`);
+  }
   t.match(await jsonOf(['drill', '--from-copy'], opened), { ok: true, name: `copies/${sealed}` });
   t.match(await jsonOf(['prune', '--dry-run', '--from-copy'], { ...variables, SNAPSHOT_KEEP_LAST: '1' }), {
     decisions: [{ name: `copies/${sealed}` }, { name: `copies/${plain}`, keep: true, reasons: /kept: before 1.36/ }],
