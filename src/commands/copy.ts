@@ -46,7 +46,7 @@ export async function copy(context: Context, { operands }: Arguments): Promise<O
         findings: warnings.sentences,
       },
     },
-    measured: copyMetrics(missing, lagSeconds),
+    measured: copyMetrics(result),
     ...(failure && { partialFailure: failure }),
   };
 }

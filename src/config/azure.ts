@@ -57,13 +57,15 @@ export interface Access {
   readonly suffix: string;
 }
 
-/** Whether both are one blob endpoint with one credential. The proof of an identity does not matter. */
+/**
+ * Whether both are one blob endpoint with one credential. The proof of an identity does not matter. No two accounts have the same
+ * key or token: the names of their endpoints do not matter then.
+ */
 export function isSameAccess(one: Access, other: Access): boolean {
   const [a, b] = [one.credential, other.credential];
-  if (one.endpoint !== other.endpoint) return false;
   if (a.kind === 'key') return b.kind === 'key' && a.key.reveal() === b.key.reveal();
   if (a.kind === 'sas') return b.kind === 'sas' && a.token.reveal() === b.token.reveal();
-  return a.kind === b.kind && a.clientId === b.clientId;
+  return one.endpoint === other.endpoint && a.kind === b.kind && a.clientId === b.clientId;
 }
 
 interface SourceVariables {

@@ -30,7 +30,7 @@ export async function copyAfterBackup(
     const result = await copyMissing({ first, second }, await first.listAll(), () => true, options);
     const failure = failureOf(result);
     const { failure: _, ...json } = result;
-    const measured = copyMetrics(result.missing, result.lagSeconds);
+    const measured = copyMetrics(result);
     return { json, measured, ...(failure && { partialFailure: incomplete(name, failure) }) };
   } catch (error) {
     if (error instanceof Interrupted) {

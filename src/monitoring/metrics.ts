@@ -70,6 +70,9 @@ export const METRICS = {
   etcd_snapshot_copy_lag_seconds: {
     help: 'By how much the newest copy was older than the newest snapshot then; without any copy, the age of the oldest snapshot.',
   },
+  etcd_snapshot_copy_differing: {
+    help: 'Blobs that did not match their record, or whose copy was another blob, in the last run of `copy`, or the last backup that copies; NaN when that failed.',
+  },
   etcd_snapshot_import_last_run_timestamp_seconds: {
     help: 'When the last run of `import` ended, successfully or not.',
   },
@@ -202,9 +205,18 @@ export function drillMetrics(recoveryMs: number, durationsMs: Readonly<Record<st
   };
 }
 
-/** @param missing snapshots that the second place lacks; undefined, as the lag, where it could not be compared */
-export function copyMetrics(missing?: number, lagSeconds?: number): Samples {
-  return { etcd_snapshot_copy_missing: missing ?? NaN, etcd_snapshot_copy_lag_seconds: lagSeconds ?? NaN };
+/** @param compared undefined where the second place could not be compared */
+export function copyMetrics(compared?: {
+  readonly missing: number;
+  readonly lagSeconds: number;
+  readonly problems: readonly object[];
+}): Samples {
+  const { missing = NaN, lagSeconds = NaN, problems } = compared ?? {};
+  return {
+    etcd_snapshot_copy_missing: missing,
+    etcd_snapshot_copy_lag_seconds: lagSeconds,
+    etcd_snapshot_copy_differing: problems?.length ?? NaN,
+  };
 }
 
 /** @param newest when the newest valid file was taken */

@@ -31,7 +31,8 @@ const Mark = v.object({
   what: v.picklist(WHAT),
   /** Without it a snapshot is kept until it is released. */
   until: v.optional(Time),
-  note: v.optional(v.pipe(PercentEncoded, v.check(isNote))),
+  /** One that cannot be read keeps nothing less. */
+  note: v.fallback(v.optional(v.pipe(PercentEncoded, v.check(isNote))), undefined),
 });
 
 export type Mark = Readonly<v.InferOutput<typeof Mark>>;

@@ -341,7 +341,10 @@ t.test('a second place with the account and the credential of the first is refus
   t.throws(() => read(other), { message: /same endpoint and credential/ });
   t.equal(read(other, true), 'copies');
   t.throws(() => read(first, true), { message: /is the same as the first/ });
-  t.equal(read({ ...other, SNAPSHOT_AZURE_ACCOUNT_NAME: 'elsewhere' }), 'copies', 'another account');
+  const elsewhere = { ...other, SNAPSHOT_AZURE_ACCOUNT_NAME: 'elsewhere' };
+  const otherKey = Buffer.alloc(64, 7).toString('base64');
+  t.equal(read({ ...elsewhere, SNAPSHOT_AZURE_ACCOUNT_KEY: otherKey }), 'copies', 'another account');
+  t.throws(() => read(elsewhere), { message: /same endpoint and credential/ }, 'the same one, by another name');
   t.equal(read({ ...CONTAINER, ...ACCOUNT, SNAPSHOT_AZURE_SAS_TOKEN: SAS }), 'mycluster', 'another credential');
   t.end();
 });
