@@ -1,7 +1,6 @@
 import { createHash } from 'node:crypto';
 import { link } from 'node:fs/promises';
 import { dirname, resolve } from 'node:path';
-import { FROM_COPY, GLOBAL_OPTIONS, IDENTITY, NEWEST } from '../command-options.ts';
 import { UsageError } from '../errors.ts';
 import { assertSpace, kindOf, onDisk, piecesOf, statOf, whyUnreadable } from '../files.ts';
 import { Stopwatch } from '../progress.ts';
@@ -17,8 +16,8 @@ import { openNamedOrNewest } from './snapshot-operand.ts';
 
 /** All other options belong to the restore of a member. */
 const OPTIONS = new Set([
-  ...Object.keys({ ...GLOBAL_OPTIONS, ...IDENTITY, ...NEWEST, ...FROM_COPY }),
-  ...['download', 'from-plan', 'rehydrate', 'open'],
+  ...['json', 'env-file', 'download', 'from-plan', 'rehydrate', 'open', 'identity'],
+  ...['taken-before', 'cluster-id', 'from-copy'],
 ]);
 
 const NEW = 'Use a file that does not exist yet; nothing is overwritten.';
