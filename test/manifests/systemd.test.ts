@@ -108,3 +108,25 @@ t.test('backup and import under a real systemd', { skip: noSystemd }, async (t) 
   const failed = await runService(join(dir, 'failing'), 'etcd-snapshot.service', failing, files);
   t.match(failed, { result: 'exit-code', exitCode: 2 });
 });
+
+t.test(
+  'a service that fails is started four times in an hour, and then only after reset-failed',
+  { skip: noSystemd },
+  async (t) => {
+    const unit = unitOf('node/etcd-snapshot.service')
+      .replace(/^ExecStart=.*$/m, "ExecStart=/bin/sh -c 'echo failing; exit 12'")
+      .replace(/^RestartSec=.*$/m, 'RestartSec=100ms')
+      .replaceAll(/^(LoadCredential|EnvironmentFile)=.*\n/gm, '');
+    const script = `wait_for() { until [ "$(grep -c failing /tmp/results/output)" = "$1" ] && systemctl is-failed --quiet etcd-snapshot.service; do sleep 0.1; done; }
+systemctl start etcd-snapshot.service
+wait_for 4
+systemctl start etcd-snapshot.service || echo refused >>/tmp/results/output
+systemctl reset-failed etcd-snapshot.service
+systemctl start etcd-snapshot.service
+wait_for 8
+`;
+    const { result, output } = await runService(join(dir, 'limit'), 'etcd-snapshot.service', unit, {}, script);
+    if (result.startsWith('no systemd')) return void t.pass('it cannot be started here', { skip: result });
+    t.equal(output, `${'failing\n'.repeat(4)}refused\n${'failing\n'.repeat(4)}`);
+  },
+);

@@ -51,12 +51,14 @@ container=podman exec ${SYSTEMD} --system --log-target=null --unit=test.target`;
 /**
  * Runs a service under a systemd of its own, with the program in /opt/etcd-snapshot.
  * @param files of the machine, by their paths
+ * @param script of a shell, instead of starting it once
  */
 export async function runService(
   dir: string,
   name: string,
   unit: string,
   files: Readonly<Record<string, string | Uint8Array>>,
+  script = `systemctl start ${name}`,
 ): Promise<Ended> {
   const [machine, place, results] = ['machine', 'place', 'results'].map((each) => join(dir, each)) as [
     string,
@@ -68,7 +70,7 @@ export async function runService(
     writeFileSync(join(machine, path), text, { mode: 0o600 });
   };
   for (const each of [place, results]) mkdirSync(each, { recursive: true });
-  for (const [path, text] of Object.entries(files)) write(path, text);
+  for (const [path, text] of Object.entries({ ...files, script })) write(path, text);
   // Nothing of the machine is started but this.
   const alone = unit
     .replaceAll(/^(Wants|Requires|After)=.*\n/gm, '')
@@ -84,7 +86,7 @@ export async function runService(
   const show = `systemctl show ${name} -p Result -p ExecMainStatus >/tmp/results/result`;
   write(
     'etc/systemd/system/report.service',
-    `[Unit]\nDefaultDependencies=no\n[Service]\nType=oneshot\nExecStart=-/bin/systemctl start ${name}\nExecStart=/bin/sh -c '${show}'\nExecStart=/bin/kill -s RTMIN+14 1\n`,
+    `[Unit]\nDefaultDependencies=no\n[Service]\nType=oneshot\nExecStart=-/bin/sh /script\nExecStart=/bin/sh -c '${show}'\nExecStart=/bin/kill -s RTMIN+14 1\n`,
   );
   install(machine);
   const control = existsSync('/sys/fs/cgroup/cgroup.controllers') ? '/sys/fs/cgroup' : '/sys/fs/cgroup/systemd';
