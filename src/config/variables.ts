@@ -237,7 +237,7 @@ export const VARIABLES = {
     type: 'url',
     example: 'https://hooks.slack.com/services/T00000000/B00000000/XXXXXXXXXXXXXXXXXXXXXXXX',
     meaning:
-      'Webhook that gets a POST request when a `backup`, `drill` or `copy` failed or is incomplete, and after the first one that succeeds again; `http://` only in a private network.',
+      'Webhook that gets a POST request when a `backup`, `drill`, `copy` or `import` failed, when a `backup` is incomplete, and after the first `backup` or `drill` that succeeds again; `http://` only in a private network.',
     default: 'none',
     secret: true,
   },
