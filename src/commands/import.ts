@@ -3,7 +3,8 @@ import { hasCode, StorageError, UsageError, VerificationError, WorkerError } fro
 import { connectAll } from '../etcd/connection.ts';
 import { chooseMembers } from '../etcd/select-member.ts';
 import { describeFile, type FileFacts, isOfCluster, type RunningCluster } from '../import/describe-file.ts';
-import { findFiles, readTakenAt, type SnapshotFile } from '../import/find-files.ts';
+import { findFiles, type FoundFiles, readTakenAt, type SnapshotFile } from '../import/find-files.ts';
+import { whyNoTime } from '../import/time-of-file.ts';
 import { openPacked } from '../import/unpack.ts';
 import { Warnings } from '../log.ts';
 import { importMetrics } from '../monitoring/metrics.ts';
@@ -56,8 +57,9 @@ export async function importFiles(context: Context, { operands, options }: Argum
       'Give --cluster-id HEX, or set SNAPSHOT_ETCD_ENDPOINTS if the cluster runs.',
     );
   }
-  const files = await findFiles(operands, readTakenAt(options['taken-at']), new Date());
+  const { files, leftOut } = await findFiles(operands, readTakenAt(options['taken-at']), new Date());
   if (files.length === 0) warnings.add(`There is no snapshot file in ${printable(operands.join(', '))}.`);
+  if (leftOut.length > 0) warnings.add(...aboutLeftOut(leftOut));
   const sealing = await prepareSealing(config.sealing, warnings);
   const store = await openStore(context);
   const catalogue = await listOf(store);
@@ -88,10 +90,22 @@ export async function importFiles(context: Context, { operands, options }: Argum
       ...{ file: file.path, name, size, sha256, revision, clusterId, takenAt, takenAtFrom: file.takenAtFrom },
     });
   }
-  const done = { imported, skipped, invalid: [...invalid, ...changed] };
+  const done = { imported, skipped, invalid: [...invalid, ...changed], leftOut };
   const damaged = new Set(done.invalid.map(({ file }) => file));
   const newest = files.findLast(({ path }) => !damaged.has(path))?.takenAt;
   return { ...outcomeOf(store, done, warnings), measured: importMetrics(imported.length, newest) };
+}
+
+/** Names in one message. */
+const SHOWN = 5;
+
+function aboutLeftOut(leftOut: FoundFiles['leftOut']): [sentence: string, hint: string] {
+  const shown = leftOut.slice(0, SHOWN).map(({ file, why }) => `${printable(file)} (${why})`);
+  const more = leftOut.length > SHOWN ? [`and ${leftOut.length - SHOWN} more`] : [];
+  return [
+    `Left out, because they are no regular files with a name in UTF-8: ${[...shown, ...more].join(', ')}.`,
+    'Name a link or a directory to import what it leads to, and rename a file whose name is not UTF-8.',
+  ];
 }
 
 /** The first upload creates a container that is missing. */
@@ -204,12 +218,13 @@ interface Done {
   readonly imported: readonly Imported[];
   readonly skipped: Checked['skipped'];
   readonly invalid: readonly Invalid[];
+  readonly leftOut: FoundFiles['leftOut'];
 }
 
-function outcomeOf(store: BlobStore, { imported, skipped, invalid }: Done, warnings: Warnings): Outcome {
+function outcomeOf(store: BlobStore, { imported, skipped, invalid, leftOut }: Done, warnings: Warnings): Outcome {
   for (const { file, takenAt } of imported.filter(({ takenAtFrom }) => takenAtFrom === 'modification time')) {
     warnings.add(
-      `${printable(file)} has no time in its name: it is recorded as taken when it was last modified, ${takenAt.toISOString()}.`,
+      `${printable(file)} ${whyNoTime(file)}: it is recorded as taken when it was last modified, ${takenAt.toISOString()}.`,
       'If that is wrong, delete the blob, and import the file again with --taken-at.',
     );
   }
@@ -219,7 +234,7 @@ function outcomeOf(store: BlobStore, { imported, skipped, invalid }: Done, warni
     ...invalid.map(({ file, message }) => `${file} is not stored: ${afterColon(message)}`),
   ];
   const [first] = invalid;
-  const summary = `Imported ${counted(imported.length, 'snapshot')}; skipped ${skipped.length}.`;
+  const summary = `Imported ${counted(imported.length, 'snapshot')}; skipped ${skipped.length}${leftOut.length === 0 ? '' : `; left out ${leftOut.length}`}.`;
   const failure =
     first &&
     new VerificationError(
@@ -228,7 +243,7 @@ function outcomeOf(store: BlobStore, { imported, skipped, invalid }: Done, warni
     );
   return {
     text: [...lines, summary].map((line) => printable(line)).join('\n'),
-    json: { container: store.containerName, imported, skipped, invalid, findings: warnings.sentences },
+    json: { container: store.containerName, imported, skipped, invalid, leftOut, findings: warnings.sentences },
     summary,
     ...(failure && { partialFailure: failure }),
   };

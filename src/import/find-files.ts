@@ -1,13 +1,14 @@
+import { isUtf8 } from 'node:buffer';
 import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { ExitCode, UsageError, WorkerError } from '../errors.ts';
-import { onDisk, statOf } from '../files.ts';
+import { kindOf, onDisk, statOf } from '../files.ts';
 import { parseTime, TIME_HINT } from '../time.ts';
 import { printable } from '../text.ts';
 import { timeInName } from './time-of-file.ts';
 
-/** Files next to snapshots that are none; a `.part` is being written. */
-const OTHER_FILES = /^\.|\.(part|tmp|json|ya?ml|txt|log|md|sh|sha\d*(sum)?|md5(sum)?|sig|asc)$/i;
+/** What is next to snapshots and is none; a `.part` is being written, and `lost+found` belongs to the file system. */
+const OTHER_FILES = /^\.|^lost\+found$|\.(part|tmp|json|ya?ml|txt|log|md|sh|sha\d*(sum)?|md5(sum)?|sig|asc)$/i;
 
 /** A file to import. */
 export interface SnapshotFile {
@@ -19,6 +20,19 @@ export interface SnapshotFile {
   readonly isListed: boolean;
 }
 
+/** An entry of a directory that can hide a snapshot, but is not imported. */
+interface LeftOut {
+  readonly file: string;
+  /** Such as `a symbolic link`. */
+  readonly why: string;
+}
+
+/** What there is to import, and what is left out. */
+export interface FoundFiles {
+  readonly files: readonly SnapshotFile[];
+  readonly leftOut: readonly LeftOut[];
+}
+
 /**
  * The named files, and those in the named directories, but not in directories below, the oldest first.
  * @param takenAt as given for a single file
@@ -28,8 +42,9 @@ export async function findFiles(
   operands: readonly string[],
   takenAt: Date | undefined,
   now: Date,
-): Promise<SnapshotFile[]> {
+): Promise<FoundFiles> {
   const files: SnapshotFile[] = [];
+  const leftOut: LeftOut[] = [];
   for (const operand of operands) {
     const stats = await statOf(operand);
     if (stats === undefined) {
@@ -39,8 +54,13 @@ export async function findFiles(
         'Check the path; in a container, mount the directory.',
       );
     }
-    if (!stats.isDirectory()) files.push(datedFile(operand, stats.mtime, takenAt, false));
-    else files.push(...(await filesIn(operand, takenAt)));
+    if (!stats.isDirectory()) {
+      files.push(datedFile(operand, stats.mtime, takenAt, false));
+      continue;
+    }
+    const inside = await filesIn(operand, takenAt);
+    files.push(...inside.files);
+    leftOut.push(...inside.leftOut);
   }
   if (takenAt !== undefined && files.length > 1) {
     throw new UsageError(`--taken-at was given for ${files.length} files.`, 'Import each of them on its own.');
@@ -48,23 +68,39 @@ export async function findFiles(
   const future = files.find((file) => file.takenAt > now);
   if (future !== undefined) {
     throw new UsageError(
-      `${printable(future.path)} is dated in the future: ${future.takenAt.toISOString()} (its ${future.takenAtFrom}).`,
+      `${printable(future.path)} is dated in the future: ${future.takenAt.toISOString()} (${WHENCE[future.takenAtFrom]}).`,
       'Give the right time with --taken-at. A time in a name is read as UTC, unless it has an offset.',
     );
   }
-  return files.toSorted((a, b) => a.takenAt.getTime() - b.takenAt.getTime());
+  return { files: files.toSorted((a, b) => a.takenAt.getTime() - b.takenAt.getTime()), leftOut };
 }
 
-async function filesIn(dir: string, takenAt: Date | undefined): Promise<SnapshotFile[]> {
-  const entries = await onDisk(`Reading ${printable(dir)}`, readdir(dir, { withFileTypes: true }));
+/** Where a time comes from, for messages. */
+const WHENCE: Readonly<Record<SnapshotFile['takenAtFrom'], string>> = {
+  option: 'given with --taken-at',
+  name: 'from its name',
+  'modification time': 'its modification time',
+};
+
+async function filesIn(dir: string, takenAt: Date | undefined): Promise<FoundFiles> {
+  const entries = await onDisk(`Reading ${printable(dir)}`, readdir(dir, { encoding: 'buffer' }));
   const files: SnapshotFile[] = [];
-  for (const entry of entries.filter((each) => each.isFile() && !OTHER_FILES.test(each.name))) {
-    const path = join(dir, entry.name);
+  const leftOut: LeftOut[] = [];
+  for (const entry of entries) {
+    const name = entry.toString();
+    if (OTHER_FILES.test(name)) continue;
+    const file = join(dir, name);
+    if (!isUtf8(entry)) {
+      leftOut.push({ file, why: 'its name is not UTF-8' });
+      continue;
+    }
+    const stats = await statOf(file, 'refuse');
     // k3s can remove it now.
-    const stats = await statOf(path);
-    if (stats !== undefined) files.push(datedFile(path, stats.mtime, takenAt, true));
+    if (stats === undefined) continue;
+    if (stats.isFile()) files.push(datedFile(file, stats.mtime, takenAt, true));
+    else leftOut.push({ file, why: kindOf(stats) });
   }
-  return files;
+  return { files, leftOut };
 }
 
 function datedFile(path: string, modifiedAt: Date, given: Date | undefined, isListed: boolean): SnapshotFile {

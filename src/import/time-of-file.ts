@@ -19,3 +19,16 @@ export function timeInName(path: string): Date | undefined {
   if (found === undefined) return undefined;
   return parseTime(`${year}-${month}-${day}T${hour}:${minute}:${second}${offset.replace(/(\d\d)(\d\d)$/, '$1:$2')}`);
 }
+
+/** What a time can be taken for that is none. */
+const NO_TIMES: readonly (readonly [RegExp, string])[] = [
+  [CALENDAR_TIME, 'has an invalid time in its name'],
+  [/(?<!\d)[2-9]\d{9}$/, 'has a time in the future in its name'],
+  [/(?<!\d)1\d{12}$/, 'has a time in its name that is not in seconds'],
+];
+
+/** Why `timeInName` finds none, in words that follow the name of the file. */
+export function whyNoTime(path: string): string {
+  const stem = basename(path).replace(ENDINGS, '');
+  return NO_TIMES.find(([pattern]) => pattern.test(stem))?.[1] ?? 'has no time in its name';
+}

@@ -266,9 +266,9 @@ export function isEtcdVersion(text: string): boolean {
   return v.is(Version, text);
 }
 
-/** Whether it looks like an id of etcd: lower-case hex, as etcdctl prints it. */
+/** Whether it looks like an id of etcd: lower-case hex, as etcdctl prints it; 0 is none. */
 export function isClusterId(text: string): boolean {
-  return /^[0-9a-f]{1,16}$/.test(text);
+  return /^(?!0+$)[0-9a-f]{1,16}$/.test(text);
 }
 
 /** The name under which this version of the program signs its records. */

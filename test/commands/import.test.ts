@@ -1,11 +1,11 @@
-import { cp, mkdir, readFile, utimes, writeFile } from 'node:fs/promises';
-import { join } from 'node:path';
+import { cp, mkdir, readFile, symlink, utimes, writeFile } from 'node:fs/promises';
+import { basename, join } from 'node:path';
 import { gzipSync, zstdCompressSync } from 'node:zlib';
 import t from 'tap';
 import { startBackupSite, writeIdentity } from '../support/backup-site.ts';
 import { jsonOf, runCommand } from '../support/command.ts';
 import { findJudge, without } from '../support/judges.ts';
-import type { Variables } from '../support/process.ts';
+import { run, type Variables } from '../support/process.ts';
 import { PROMOTED, SNAPSHOT } from '../support/fixtures.ts';
 import { parseMetrics, Pushgateway } from '../support/prometheus.ts';
 import { nextSecond } from '../support/until.ts';
@@ -24,6 +24,7 @@ interface Result {
   }[];
   readonly skipped: readonly { readonly file: string; readonly name: string }[];
   readonly invalid: readonly { readonly file: string; readonly message: string }[];
+  readonly leftOut: readonly { readonly file: string; readonly why: string }[];
   readonly findings: readonly string[];
 }
 
@@ -274,6 +275,36 @@ t.test('the time of a file without one in its name', async (t) => {
   t.equal((await runCommand(['import', ...dated, ...OF_FIXTURE], apart('copied'))).code, 0);
 });
 
+t.test('what a directory has besides regular files is named and counted', async (t) => {
+  const files = await folder('left-out', { 'etcd-20260102030405.db': SNAPSHOT, '.hidden': 'no', 'notes.txt': 'no' });
+  const good = join(files, 'etcd-20260102030405.db');
+  await symlink(good, join(files, 'latest\u001b'));
+  await mkdir(join(files, 'below'));
+  await mkdir(join(files, 'lost+found'));
+  await writeFile(
+    Buffer.concat([Buffer.from(`${files}/etcd-`), Buffer.from([0xff]), Buffer.from('-1767323045')]),
+    SNAPSHOT,
+  );
+  const fifo = await run('mkfifo', [join(files, 'pipe')]);
+  t.equal(fifo.code, 0);
+  const { code, stdout, stderr } = await runCommand(['import', files, ...OF_FIXTURE, '--json'], apart('left-out'));
+  t.equal(code, 0, stderr);
+  const result = JSON.parse(stdout) as Result;
+  t.match(result.imported, [{ file: good }]);
+  t.strictSame(Object.fromEntries(result.leftOut.map(({ file, why }) => [basename(file), why])), {
+    below: 'a directory',
+    'etcd-\ufffd-1767323045': 'its name is not UTF-8',
+    'latest\u001b': 'a symbolic link',
+    pipe: 'a FIFO',
+  });
+  t.match(result.findings, [/^Left out, because .*below \(a directory\)/]);
+  t.notMatch(result.findings[0], '\u001b');
+  const again = await runCommand(['import', files, ...OF_FIXTURE], apart('left-out'));
+  t.match(again.stdout, /Imported 0 snapshots; skipped 1; left out 4\./);
+  const linked = await jsonOf<Result>(['import', join(files, 'latest\u001b'), ...OF_FIXTURE], apart('left-out'));
+  t.match(linked, { skipped: [{ name: /./ }], leftOut: [], findings: [] }, 'a link that is named is followed');
+});
+
 t.test('what is refused before anything is stored', async (t) => {
   const files = await folder('refused', { 'etcd-20260102030405.db': SNAPSHOT });
   const [good, future] = ['etcd-20260102030405.db', 'etcd-20990102030405.db'].map((name) => join(files, name));
@@ -282,9 +313,15 @@ t.test('what is refused before anything is stored', async (t) => {
     [[good ?? ''], 2, /does not say which cluster it belongs to/],
     [[good ?? ''], 2, /The members in .* are not those of cluster/, variablesOf('refused')],
     [[good ?? '', '--cluster-id', 'XYZ'], 2, /is not a cluster id/],
-    [[future ?? '', ...OF_FIXTURE], 2, /is dated in the future: 2099-01-02/],
+    [[good ?? '', '--cluster-id', '0'], 2, /--cluster-id 0 is not a cluster id/],
+    [[good ?? '', '--cluster-id', '0000000000000000'], 2, /is not a cluster id/],
+    [[future ?? '', ...OF_FIXTURE], 2, /is dated in the future: 2099-01-02\S+ \(from its name\)/],
     [[good ?? '', ...OF_FIXTURE, '--taken-at', 'yesterday'], 2, /--taken-at yesterday is not a time/],
-    [[good ?? '', ...OF_FIXTURE, '--taken-at', '2099-01-02'], 2, /is dated in the future/],
+    [
+      [good ?? '', ...OF_FIXTURE, '--taken-at', '2099-01-02'],
+      2,
+      /is dated in the future: \S+ \(given with --taken-at\)/,
+    ],
     [[files, ...OF_FIXTURE, '--taken-at', '2026-01-02'], 2, /--taken-at was given for 2 files/],
     [[join(dir, 'missing'), ...OF_FIXTURE], 13, /There is no file/],
   ];

@@ -1,5 +1,5 @@
 import t from 'tap';
-import { timeInName } from '../../src/import/time-of-file.ts';
+import { timeInName, whyNoTime } from '../../src/import/time-of-file.ts';
 
 /** 2026-01-02T03:04:05Z. */
 const UNIX = 1_767_323_045;
@@ -31,5 +31,20 @@ t.test('what is no time', (t) => {
     ...['snap-20260230-030405.db', 'snap-20260102-250000.db', 'snapshot-1767323045000', '20260102030405123456.db'],
   ];
   for (const name of names) t.equal(timeInName(`/backup-${UNIX}/${name}`), undefined, name);
+  t.end();
+});
+
+t.test('why a name has no time', (t) => {
+  for (const [name, why] of [
+    ['db.snapshot', 'has no time in its name'],
+    ['etcd-backup-2026-01-02.db', 'has no time in its name'],
+    ['20261301-030405.db', 'has an invalid time in its name'],
+    ['snap-20260102-250000.db.gz', 'has an invalid time in its name'],
+    ['snap-9999999999', 'has a time in the future in its name'],
+    ['snap-1764000000123.zip', 'has a time in its name that is not in seconds'],
+  ] as const) {
+    t.equal(timeInName(name), undefined, name);
+    t.equal(whyNoTime(`/backup-9999999999/${name}`), why, name);
+  }
   t.end();
 });
