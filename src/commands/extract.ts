@@ -1,7 +1,7 @@
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { dirname } from 'node:path';
 import type { HeldDirectory } from '../directories.ts';
-import { UsageError } from '../errors.ts';
+import { UsageError, WorkerError } from '../errors.ts';
 import { onDisk } from '../files.ts';
 import { openNewDirectory } from '../new-directory.ts';
 import { cleaned, isBoundToken } from '../objects/clean.ts';
@@ -9,10 +9,17 @@ import { droppedIn } from '../objects/dropped-versions.ts';
 import { type Identity, pathName, typeName } from '../objects/identity.ts';
 import { documentOf, filePath, kustomizationOf, orderOf } from '../objects/object-files.ts';
 import { withoutSecrets } from '../objects/secret-values.ts';
-import { isNamed, selectionOf, whyLeftOut } from '../objects/selection.ts';
+import { type Selection, selectionOf, whyLeftOut } from '../objects/selection.ts';
 import { counted, paragraph, printable } from '../text.ts';
 import type { Arguments, Context, Outcome } from './command.ts';
-import { type FoundObject, incompleteness, openObjects, readObjects } from './read-objects.ts';
+import {
+  type FoundObject,
+  incompleteness,
+  type ObjectSource,
+  openObjects,
+  readObjects,
+  type Unreadable,
+} from './read-objects.ts';
 
 /** An extracted object. */
 interface Extracted {
@@ -22,12 +29,29 @@ interface Extracted {
   readonly document?: string;
 }
 
+/** Characters of documents that are kept in memory. */
+const MAX_HELD = 32_000_000;
+
 /** Collects the objects, and what the operator should know of them. */
 class Extraction {
   readonly extracted: Extracted[] = [];
   readonly leftOut = new Map<string, number>();
   readonly warnings: string[] = [];
   readonly dropped = new Map<string, string>();
+  /** Characters. */
+  #held = 0;
+
+  /** What goes to stdout is sorted first, in memory. @throws UsageError */
+  hold(extracted: Required<Extracted>): void {
+    this.#held += extracted.document.length;
+    if (this.#held > MAX_HELD) {
+      throw new UsageError(
+        'The objects are more than 32 MB of YAML, too many to be sorted in memory for stdout.',
+        'Extract them into a directory with -o DIR, or select fewer with --namespace, --kind, --name or --selector.',
+      );
+    }
+    this.extracted.push(extracted);
+  }
 
   leaveOut({ kind, group }: Identity, why: string): void {
     const what = `${typeName({ kind, group })} (${why})`;
@@ -62,30 +86,14 @@ export async function extract(context: Context, { operands, options }: Arguments
   const source = await openObjects(context, operand, options);
   const dir = output === '-' ? undefined : await onDisk(`Creating ${printable(output)}`, openNewDirectory(output));
   const extraction = new Extraction();
-  const showsSecrets = dir !== undefined || options['show-secrets'] === true || !context.isTerminal;
-  const unreadable = await onDisk(
-    `Writing to ${printable(output)}`,
-    readObjects(context, source, selection, (found) => {
-      context.signal.throwIfAborted();
-      const { kinds } = selection;
-      const asStored = options['as-stored'] === true;
-      const isAsked = kinds.length > 0 && isNamed(kinds, found.identity);
-      const why = whyNot(found, isAsked, asStored);
-      if (why === undefined) take(extraction, found, { dir, asStored, showsSecrets });
-      else extraction.leaveOut(found.identity, why);
-    }),
+  const { unreadable, head } = await fill(context, source, selection, extraction, { output, dir, options }).catch(
+    (error: unknown) => {
+      if (dir !== undefined && error instanceof WorkerError)
+        error.hint = `Remove ${printable(output)}, which is incomplete. ${error.hint}`;
+      throw error;
+    },
   );
   const { extracted, warnings } = extraction;
-  const head = extraction
-    .notes()
-    .map((note) => `# ${printable(note)}\n`)
-    .join('');
-  if (dir !== undefined) {
-    const files = extracted.map(({ path, identity }) => ({ path, kind: identity.kind }));
-    await onDisk(`Writing to ${printable(output)}`, () =>
-      write(dir, 'kustomization.yaml', kustomizationOf(files, head)),
-    );
-  }
   if (extracted.length === 0 && extraction.leftOut.size === 0) {
     context.log.warn('no object of the snapshot is selected', {
       hint: 'Check the names: `etcd-snapshot inspect NAME --objects` shows all objects.',
@@ -110,6 +118,43 @@ export async function extract(context: Context, { operands, options }: Arguments
   };
 }
 
+/** Writes the selected objects, or holds those for stdout. @returns what could not be read, and the head of the output */
+async function fill(
+  context: Context,
+  source: ObjectSource,
+  selection: Selection,
+  extraction: Extraction,
+  to: {
+    readonly output: string;
+    readonly dir: HeldDirectory | undefined;
+    readonly options: Arguments['options'];
+  },
+): Promise<{ readonly unreadable: readonly Unreadable[]; readonly head: string }> {
+  const { output, dir, options } = to;
+  const doing = `Writing to ${printable(output)}`;
+  const showsSecrets = dir !== undefined || options['show-secrets'] === true || !context.isTerminal;
+  const asStored = options['as-stored'] === true;
+  const unreadable = await onDisk(
+    doing,
+    readObjects(context, source, selection, (found) => {
+      context.signal.throwIfAborted();
+      // Only objects of the types that are asked for are found.
+      const why = whyNot(found, selection.kinds.length > 0, asStored);
+      if (why === undefined) take(extraction, found, { dir, asStored, showsSecrets });
+      else extraction.leaveOut(found.identity, why);
+    }),
+  );
+  const head = extraction
+    .notes()
+    .map((note) => `# ${printable(note)}\n`)
+    .join('');
+  if (dir !== undefined) {
+    const files = extraction.extracted.map(({ path, identity }) => ({ path, kind: identity.kind }));
+    await onDisk(doing, () => write(dir, 'kustomization.yaml', kustomizationOf(files, head)));
+  }
+  return { unreadable, head };
+}
+
 /** Why an object is not extracted; undefined where it is. */
 function whyNot({ identity, object }: FoundObject, isAsked: boolean, asStored: boolean): string | undefined {
   if (isBoundToken(object) && !asStored) return 'token of a service account';
@@ -126,7 +171,7 @@ function take(
     : cleaned(stored);
   const path = filePath(identity);
   const document = documentOf(how.showsSecrets ? object : withoutSecrets(object), comments);
-  if (how.dir === undefined) extraction.extracted.push({ identity, path, document });
+  if (how.dir === undefined) extraction.hold({ identity, path, document });
   else {
     write(how.dir, path, document);
     extraction.extracted.push({ identity, path });

@@ -60,6 +60,9 @@ function tablesOf(rows: readonly Row[], now: number): string[] {
   });
 }
 
+/** Characters of objects that differ, in both snapshots. */
+const MAX_TEXT = 32_000_000;
+
 /** An object of a snapshot, to compare it with another one. */
 interface Compared {
   readonly identity: Identity;
@@ -120,12 +123,21 @@ async function differences(
 ): Promise<string[]> {
   const wanted = new Set(names);
   const texts: Map<string, string>[] = [];
+  let size = 0;
   for (const source of sources) {
     const found = new Map<string, string>();
     await readObjects(context, source, selection, ({ identity, object }) => {
       const name = pathName(identity);
       if (!wanted.has(name)) return;
-      found.set(name, yamlText(comparable(showsSecrets ? object : withoutSecrets(object))).trimEnd());
+      const text = yamlText(comparable(showsSecrets ? object : withoutSecrets(object))).trimEnd();
+      size += text.length;
+      if (size > MAX_TEXT) {
+        throw new UsageError(
+          'The objects that differ are more than 32 MB of YAML, too many to be compared line by line in memory.',
+          'Omit -o diff, or select fewer with --namespace, --kind, --name or --selector.',
+        );
+      }
+      found.set(name, text);
     });
     texts.push(found);
   }

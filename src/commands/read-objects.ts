@@ -1,10 +1,10 @@
 import type { EncryptionKey } from '../bundle/encryption-config.ts';
 import { ExitCode, WorkerError } from '../errors.ts';
 import { Warnings } from '../log.ts';
-import { type Identity, identityOf, pathName } from '../objects/identity.ts';
+import { type Identity, identityOf, isOfServer, pathName } from '../objects/identity.ts';
 import { LiveValues } from '../objects/live-values.ts';
 import { type JsonObject, UnreadableValue } from '../objects/object-values.ts';
-import { canHaveKey, isSelected, type Selection } from '../objects/selection.ts';
+import { canBeNamed, canHaveKey, isSelected, type Selection } from '../objects/selection.ts';
 import { readObject, type StoredValue } from '../objects/stored-value.ts';
 import { type KeyEntry, KeyScanner } from '../snapshot/keys.ts';
 import { passBytes, passLeaves } from '../snapshot/passes.ts';
@@ -73,7 +73,11 @@ export async function readObjects(
       }
       prefixes.add(prefixOf(key));
       const identity = identityOf(object);
-      if (identity === undefined || !isSelected(selection, identity, object)) return;
+      if (identity === undefined) {
+        if (isOfServer(object)) return;
+        throw new UnreadableValue('is an object without a name');
+      }
+      if (!isSelected(selection, identity, object, key)) return;
       const path = pathName(identity);
       const other = seen.get(path);
       if (other !== undefined) {
@@ -84,7 +88,7 @@ export async function readObjects(
     } catch (error) {
       if (!(error instanceof UnreadableValue)) throw error;
       prefixes.add(prefixOf(key));
-      unreadable.push({ key, problem: error.message });
+      if (canBeNamed(selection, key)) unreadable.push({ key, problem: error.message });
     }
   };
   await readValues(context, { source, facts }, wants, read);

@@ -17,6 +17,9 @@ const OF_SERVER = [
 
 const LAST_APPLIED = 'kubectl.kubernetes.io/last-applied-configuration';
 
+/** Set by the scheduler, with the name of a node of that cluster. */
+const SELECTED_NODE = 'volume.kubernetes.io/selected-node';
+
 /** Labels that a Job's controller makes of its uid. */
 const OF_JOB = ['controller-uid', 'batch.kubernetes.io/controller-uid'];
 
@@ -49,7 +52,7 @@ const BY_KIND: Readonly<Record<string, (object: JsonObject) => JsonObject>> = {
     changed(
       changed(object, ['spec'], (spec) => without(spec, 'volumeName')),
       ['metadata', 'annotations'],
-      (annotations) => filtered(annotations, (name) => !name.startsWith('pv.kubernetes.io/')),
+      (annotations) => filtered(annotations, (name) => !name.startsWith('pv.kubernetes.io/') && name !== SELECTED_NODE),
     ),
   PersistentVolume: (object) =>
     changed(object, ['spec', 'claimRef'], (claim) => without(claim, 'uid', 'resourceVersion')),

@@ -11,7 +11,7 @@ export interface Identity {
   readonly name: string;
 }
 
-/** Undefined for what the API server keeps for itself, such as the allocation of addresses: it has no name. */
+/** Undefined for what has no name. */
 export function identityOf(object: JsonObject): Identity | undefined {
   const [apiVersion, kind] = [textAt(object, 'apiVersion'), textAt(object, 'kind')];
   const [namespace, name] = [textAt(object, 'metadata', 'namespace'), textAt(object, 'metadata', 'name')];
@@ -43,4 +43,9 @@ export function directoryOf(key: string): string {
 export function namespaceOfKey(key: string): string {
   const end = key.lastIndexOf('/');
   return end > 0 ? key.slice(key.lastIndexOf('/', end - 1) + 1, end) : '';
+}
+
+/** Whether an object without a name is one that the API server keeps for itself: allocations of addresses, and leases of servers. */
+export function isOfServer(object: JsonObject): boolean {
+  return /^(?:RangeAllocation|Endpoints)$/.test(textAt(object, 'kind'));
 }

@@ -16,7 +16,9 @@ const CLUSTER = '_cluster';
 
 /** The path of an object's file: `shop/deployment.apps/web.yaml`. Nothing in it leads elsewhere, whatever the names are. */
 export function filePath(identity: Identity): string {
-  const namespace = identity.namespace === '' ? CLUSTER : fileName(identity.namespace, MAX_NAME);
+  // A real one has no dot; with one it could be the name of the kustomization.
+  const namespace =
+    identity.namespace === '' ? CLUSTER : fileName(identity.namespace, MAX_NAME / 3).replaceAll('.', '%2E');
   return [
     namespace,
     fileName(typeName(identity), MAX_NAME),

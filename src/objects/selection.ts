@@ -2,7 +2,7 @@ import { UsageError } from '../errors.ts';
 import { SHORT_NAMES } from './api-answers.ts';
 import { groupOf, type Identity, namespaceOfKey } from './identity.ts';
 import { parseSelector } from './label-selector.ts';
-import { type JsonObject, listAt, valueAt } from './object-values.ts';
+import { type JsonObject, listAt, textAt, valueAt } from './object-values.ts';
 
 /** Which objects are asked for; empty lists and undefined mean all. */
 export interface Selection {
@@ -53,24 +53,42 @@ export function canHaveKey({ namespaces, etcdPrefix }: Selection, key: string): 
   );
 }
 
-export function isSelected(selection: Selection, identity: Identity, object: JsonObject): boolean {
+/** @param key of its value: of a custom resource it has the plural, which need not be that of its kind */
+export function isSelected(selection: Selection, identity: Identity, object: JsonObject, key: string): boolean {
   const { namespaces, kinds, name, hasLabels } = selection;
   const isNamespace = identity.kind === 'Namespace' && identity.group === '';
   const where = isNamespace ? identity.name : identity.namespace;
   if (namespaces.length > 0 && !namespaces.includes(where)) return false;
   return (
-    (kinds.length === 0 || isNamed(kinds, identity)) &&
+    (kinds.length === 0 || isNamed(kinds, identity, pluralOfKey(key, identity.namespace !== ''))) &&
     (name === undefined || name.test(identity.name)) &&
     hasLabels(object)
   );
 }
 
 /** Whether a list of types names that of an object: `Deployment`, `deployments` or `deployment.apps`. */
-export function isNamed(kinds: readonly string[], { kind, group }: Pick<Identity, 'kind' | 'group'>): boolean {
-  const names = namesOf(kind);
+function isNamed(kinds: readonly string[], { kind, group }: Pick<Identity, 'kind' | 'group'>, plural: string): boolean {
+  const names = [...namesOf(kind), plural];
   return kinds.some(
     (asked) => names.includes(asked) || names.some((name) => group !== '' && asked === `${name}.${group}`),
   );
+}
+
+/** The part of a key that is the plural of its type. */
+function pluralOfKey(key: string, isNamespaced: boolean): string {
+  return key.split('/').at(isNamespaced ? -3 : -2) ?? '';
+}
+
+/** Whether a value that cannot be read can be of a type that is asked for: one part of its key is the plural of its type. */
+export function canBeNamed({ kinds }: Selection, key: string): boolean {
+  const parts = key.split('/');
+  const plurals = kinds.map((asked) => asked.split('.')[0] ?? '');
+  const asked = new Set(plurals.flatMap((word) => [word, pluralOf(word), longNameOf(word)]));
+  return kinds.length === 0 || parts.some((part) => asked.has(part));
+}
+
+function longNameOf(short: string): string {
+  return Object.entries(SHORT_NAMES).find(([, name]) => name === short)?.[0] ?? short;
 }
 
 /** Of a kind: singular, plural, and the short name that kubectl knows. */
@@ -89,7 +107,10 @@ export function pluralOf(kind: string): string {
 }
 
 /** Of these an object that belongs to another one is made again by the controller of that one. */
-const OWNED = new Set(['Pod', 'ReplicaSet', 'Endpoints', 'EndpointSlice', 'ControllerRevision', 'Lease']);
+const OWNED = new Set(['Pod', 'ReplicaSet', 'Endpoints', 'EndpointSlice', 'ControllerRevision', 'Job']);
+
+/** They say what runs where at the time of the snapshot: programs of the cluster make them for what runs now. */
+const OF_CLUSTER = new Set(['Lease', 'Node', 'CSINode', 'VolumeAttachment', 'IPAddress']);
 
 const OF_API_SERVER = new Set(['Service', 'Endpoints', 'EndpointSlice']);
 
@@ -109,11 +130,24 @@ export function whyLeftOut({ kind, apiVersion, namespace, name }: Identity, obje
   // With the addresses of the snapshot, all clients of the API would be led to other hosts.
   if (namespace === 'default' && name === 'kubernetes' && OF_API_SERVER.has(kind))
     return 'made again by the API server';
+  if (OF_CLUSTER.has(kind) || isAutomanaged(object)) return 'made again by the cluster';
   if (!OWNED.has(kind)) return undefined;
   const isOwned = listAt(object, 'metadata', 'ownerReferences').length > 0;
   // They have no owner; those that somebody made by hand have addresses, and no mark of the controller.
   const isOfController = kind === 'Endpoints' && (listAt(object, 'subsets').length === 0 || isMarked(object));
-  return isOwned || isOfController ? 'made again by a controller' : undefined;
+  if (isOwned || isOfController) return 'made again by a controller';
+  return kind === 'Job' && isFinished(object) ? 'finished, and would run again' : undefined;
+}
+
+/** The API server makes those for its own API again. */
+function isAutomanaged(object: JsonObject): boolean {
+  return valueAt(object, 'metadata', 'labels', 'kube-aggregator.kubernetes.io/automanaged') !== undefined;
+}
+
+function isFinished(job: JsonObject): boolean {
+  return listAt(job, 'status', 'conditions').some(
+    (condition) => textAt(condition, 'status') === 'True' && /^(?:Complete|Failed)$/.test(textAt(condition, 'type')),
+  );
 }
 
 function isMarked(object: JsonObject): boolean {

@@ -2,7 +2,7 @@ import { readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
 import { parse, parseAllDocuments } from 'yaml';
-import { runCommand } from '../support/command.ts';
+import { jsonOf, runCommand } from '../support/command.ts';
 import { EtcdCluster, findEtcd } from '../support/etcd.ts';
 import { clusterSnapshot } from '../support/object-fixtures.ts';
 import { run, temporaryFolder } from '../support/process.ts';
@@ -233,6 +233,26 @@ t.test('values that cannot be read, other prefixes, and differences', async (t) 
   await put('/registry/widgets/b/garbage', 'x');
   await put('/calico/x/y', 'not of Kubernetes');
   await put('/kubernetes.io/configmaps/a/kept', map('a', 'kept', 'of another cluster'));
+  const job = (name: string, more: object, status: object): string =>
+    JSON.stringify({ apiVersion: 'batch/v1', kind: 'Job', metadata: { name, namespace: 'c', ...more }, status });
+  const complete = { conditions: [{ type: 'Complete', status: 'True' }] };
+  await put('/registry/jobs/c/open', job('open', {}, {}));
+  await put('/registry/jobs/c/done', job('done', {}, complete));
+  await put(
+    '/registry/jobs/c/owned',
+    job('owned', { ownerReferences: [{ kind: 'CronJob', name: 'x', uid: 'u' }] }, {}),
+  );
+  await put(
+    '/registry/leases/c/l',
+    JSON.stringify({ apiVersion: 'coordination.k8s.io/v1', kind: 'Lease', metadata: { name: 'l', namespace: 'c' } }),
+  );
+  await put('/registry/configmaps/c/nameless', JSON.stringify({ apiVersion: 'v1', kind: 'ConfigMap', metadata: {} }));
+  await put('/registry/secrets/c/s', 'k8s:enc:aescbc:v1:key1:x');
+  await put(
+    '/registry/example.com/gadgets/c/g',
+    JSON.stringify({ apiVersion: 'example.com/v1', kind: 'Widget', metadata: { name: 'g', namespace: 'c' } }),
+  );
+  await put('/registry/configmaps/kustomization.yaml/x', map('kustomization.yaml', 'x', 'x'));
   const before = await save('before.db');
   await put('/registry/configmaps/a/changed', map('a', 'changed', 'two'));
   await put('/registry/configmaps/a/kept', map('a', 'kept', 'x'));
@@ -261,14 +281,38 @@ t.test('values that cannot be read, other prefixes, and differences', async (t) 
   t.equal(double.code, 3);
   t.match(errorOf(double).message, 'has the same object as');
 
+  const ofC = async (code: number, ...words: string[]) =>
+    jsonOf<{ objects: Named[]; unreadable: { key: string }[]; notes: string[] }>(
+      ['extract', before, '-n', 'c', '-o', '-', ...words],
+      {},
+      code,
+    );
+  const all = await ofC(3);
+  t.strictSame(all.objects.map(({ name }) => name).toSorted(), ['g', 'open'], 'no Job runs again');
+  t.match(all.notes.at(-1), /1 job\.batch \(finished, and would run again\)/);
+  t.match(all.notes.at(-1), /1 job\.batch \(made again by a controller\)/);
+  t.match(all.notes.at(-1), /1 lease\.coordination\.k8s\.io \(made again by the cluster\)/);
+  t.strictSame(all.unreadable.map(({ key }) => key).toSorted(), [
+    '/registry/configmaps/c/nameless',
+    '/registry/secrets/c/s',
+  ]);
+  t.strictSame((await ofC(0, '--kind', 'jobs')).objects.length, 3, 'unless they are asked for');
+  const widgets = [{ kind: 'Widget', name: 'g' }];
+  for (const kind of ['gadgets', 'gadgets.example.com', 'widget'])
+    t.match(
+      await ofC(0, '--kind', kind),
+      { objects: widgets, unreadable: [] },
+      'what is not asked for need not be readable',
+    );
+  t.match(await ofC(3, '--kind', 'secrets'), { objects: [], unreadable: [{ key: '/registry/secrets/c/s' }] });
   const hostile = await runCommand(['extract', before, '--etcd-prefix', '/registry', '-o', join(dir, 'hostile')], {});
   t.equal(hostile.code, 3);
   const written = readdirSync(join(dir, 'hostile'), { recursive: true, encoding: 'utf8' });
   t.ok(
-    written.includes('%2E.%2F..%2F../configmap/%2E.%2F..%2F..%2F..%2Ftmp%2Fx.yaml') ||
-      written.some((name) => name.includes('tmp%2Fx.yaml')),
+    written.some((name) => /^%2E%2E%2F%2E%2E%2F%2E%2E\/configmap\/[^/]*tmp%2Fx\.yaml$/.test(name)),
     written.join(),
   );
+  t.ok(written.includes('kustomization%2Eyaml/configmap/x.yaml'));
 
   const compare = async (...words: string[]) =>
     runCommand(['inspect', before, after, '--objects', ...one, ...words], {});
@@ -287,6 +331,22 @@ t.test('values that cannot be read, other prefixes, and differences', async (t) 
   t.match(diff, /=== a\/secret\/s\n[^=]*- {2}password: "\(hidden [^\n]*\n\+ {2}password: "\(hidden /);
   t.notMatch(diff, /before|after|YmVmb3Jl/);
   t.match((await compare('-o', 'diff', '--show-secrets')).stdout, `password: ${base64('after')}`);
+
+  // More than can be sorted in memory.
+  for (let number = 0; number < 33; number++) {
+    await put(`/registry/configmaps/d/m${number}`, map('d', `m${number}`, 'x'.repeat(1_000_000)));
+  }
+  const large = await save('large.db');
+  for (const words of [
+    ['extract', large, '-n', 'd', '-o', '-'],
+    ['inspect', before, large, '--objects', '-n', 'd', '-o', 'diff'],
+  ]) {
+    const refused = await runCommand(words, {});
+    t.equal(refused.code, 2);
+    t.match(errorOf(refused).message, /more than 32 MB of YAML/);
+    t.equal(refused.stdout, '');
+  }
+  t.match(await jsonOf(['extract', large, '-n', 'd', '-o', join(dir, 'large')], {}), { objects: { length: 33 } });
 });
 
 t.test('short names of types, a selection of nothing, and what the API server makes itself', async (t) => {

@@ -195,7 +195,8 @@ t.test('names of files lead nowhere else, and are not too long', (t) => {
     path('', 'ClusterRole', 'system:node', 'rbac.authorization.k8s.io'),
     '_cluster/clusterrole.rbac.authorization.k8s.io/system%3Anode.yaml',
   );
-  t.equal(path('..', '../..', '.'), '%2E./%2E.%2F../%2E.yaml');
+  t.equal(path('..', '../..', '.'), '%2E%2E/%2E.%2F../%2E.yaml');
+  t.equal(path('kustomization.yaml', 'X', 'a'), 'kustomization%2Eyaml/x/a.yaml');
   t.equal(path('_cluster', 'X', 'a\0b'), '%5Fcluster/x/a%00b.yaml');
   const [long, other] = [path('n', 'Pod', 'a'.repeat(253)), path('n', 'Pod', `${'a'.repeat(252)}b`)];
   t.ok(long.split('/').every((part) => Buffer.byteLength(part) <= 255));
