@@ -30,7 +30,7 @@ interface Extracted {
 }
 
 /** Characters of documents that are kept in memory. */
-const MAX_HELD = 32_000_000;
+const MAX_HELD = 16_000_000;
 
 /** Collects the objects, and what the operator should know of them. */
 class Extraction {
@@ -46,7 +46,7 @@ class Extraction {
     this.#held += extracted.document.length;
     if (this.#held > MAX_HELD) {
       throw new UsageError(
-        'The objects are more than 32 MB of YAML, too many to be sorted in memory for stdout.',
+        'The objects are more than 16 MB of YAML, too many to be sorted in memory for stdout.',
         'Extract them into a directory with -o DIR, or select fewer with --namespace, --kind, --name or --selector.',
       );
     }

@@ -61,7 +61,7 @@ function tablesOf(rows: readonly Row[], now: number): string[] {
 }
 
 /** Characters of objects that differ, in both snapshots. */
-const MAX_TEXT = 32_000_000;
+const MAX_TEXT = 16_000_000;
 
 /** An object of a snapshot, to compare it with another one. */
 interface Compared {
@@ -133,7 +133,7 @@ async function differences(
       size += text.length;
       if (size > MAX_TEXT) {
         throw new UsageError(
-          'The objects that differ are more than 32 MB of YAML, too many to be compared line by line in memory.',
+          'The objects that differ are more than 16 MB of YAML, too many to be compared line by line in memory.',
           'Omit -o diff, or select fewer with --namespace, --kind, --name or --selector.',
         );
       }

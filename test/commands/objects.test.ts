@@ -333,7 +333,7 @@ t.test('values that cannot be read, other prefixes, and differences', async (t) 
   t.match((await compare('-o', 'diff', '--show-secrets')).stdout, `password: ${base64('after')}`);
 
   // More than can be sorted in memory.
-  for (let number = 0; number < 33; number++) {
+  for (let number = 0; number < 17; number++) {
     await put(`/registry/configmaps/d/m${number}`, map('d', `m${number}`, 'x'.repeat(1_000_000)));
   }
   const large = await save('large.db');
@@ -343,10 +343,10 @@ t.test('values that cannot be read, other prefixes, and differences', async (t) 
   ]) {
     const refused = await runCommand(words, {});
     t.equal(refused.code, 2);
-    t.match(errorOf(refused).message, /more than 32 MB of YAML/);
+    t.match(errorOf(refused).message, /more than 16 MB of YAML/);
     t.equal(refused.stdout, '');
   }
-  t.match(await jsonOf(['extract', large, '-n', 'd', '-o', join(dir, 'large')], {}), { objects: { length: 33 } });
+  t.match(await jsonOf(['extract', large, '-n', 'd', '-o', join(dir, 'large')], {}), { objects: { length: 17 } });
 });
 
 t.test('short names of types, a selection of nothing, and what the API server makes itself', async (t) => {
