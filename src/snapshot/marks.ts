@@ -20,7 +20,7 @@ export function isNote(text: string): boolean {
 /** What a mark says of its snapshot. */
 const WHAT = ['keep', 'release'] as const;
 
-const Mark = v.object({
+const FIELDS = {
   /** By the clock of the service, and later than all marks that were there: the latest one counts. */
   at: Time,
   /** Without the prefix. */
@@ -28,12 +28,17 @@ const Mark = v.object({
     v.string(),
     v.check((name) => takenAtOf('', name) !== undefined),
   ),
-  what: v.picklist(WHAT),
   /** Without it a snapshot is kept until it is released. */
   until: v.optional(Time),
-  /** One that cannot be read keeps nothing less. */
-  note: v.fallback(v.optional(v.pipe(PercentEncoded, v.check(isNote))), undefined),
-});
+};
+
+const Note = v.optional(v.pipe(PercentEncoded, v.check(isNote)));
+
+/** A note that cannot be read makes a mark that releases invalid, and is omitted from one that keeps. */
+const Mark = v.variant('what', [
+  v.object({ ...FIELDS, what: v.literal('keep'), note: v.fallback(Note, undefined) }),
+  v.object({ ...FIELDS, what: v.literal('release'), note: Note }),
+]);
 
 export type Mark = Readonly<v.InferOutput<typeof Mark>>;
 

@@ -82,6 +82,7 @@ t.test('what others store as marks and is none counts for nothing', (t) => {
     'of a day that is none': mark(1, release, { fields: { ...fields, at: '2026-02-30T00:00:00.000Z' } }),
     'of a later version': mark(1, release, { fields: { ...fields, what: 'burn' } }),
     'of a limit that is none': mark(1, {}, { fields: { ...fields, what: 'keep', until: 'tomorrow' } }),
+    'with a note that cannot be read': mark(1, release, { fields: { ...fields, note: '100%' } }),
     'with nothing': mark(1, {}, { fields: {} }),
     'with a bad signature': mark(1, release, { signature: { state: 'bad', keyId: null } }),
   };
