@@ -39,7 +39,7 @@ export const INSPECT_OPTIONS = {
     type: 'string',
     short: 'o',
     value: 'FORMAT',
-    help: 'with --get: yaml or json, as the API server returns the object; raw, as it is stored (default). With two snapshots and --objects: diff, the lines that differ',
+    help: 'with --get: yaml or json, as the API server returns the object; raw, as it is stored (default). With --objects: wide, more columns. With two snapshots and --objects: diff, the lines that differ',
   },
   objects: { type: 'boolean', help: 'list the objects of Kubernetes, or those that differ between two snapshots' },
   ...SELECTION,

@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
 import { UsageError } from '../errors.ts';
-import { columnsOf } from '../objects/columns.ts';
+import { type Column, columnsOf } from '../objects/columns.ts';
 import { jsonText } from '../objects/json-text.ts';
 import { type Identity, pathName, typeName } from '../objects/identity.ts';
 import { differingLines } from '../objects/line-difference.ts';
@@ -8,14 +8,14 @@ import { isObject, type JsonObject, textAt } from '../objects/object-values.ts';
 import { withoutSecrets } from '../objects/secret-values.ts';
 import { type Selection, selectionOf } from '../objects/selection.ts';
 import { yamlText } from '../objects/yaml-text.ts';
-import { alignColumns, counted, humanAge, paint, printable } from '../text.ts';
+import { alignColumns, counted, paint, printable } from '../text.ts';
 import type { Arguments, Context, Outcome } from './command.ts';
 import { incompleteness, type ObjectSource, openObjects, readObjects, type Unreadable } from './read-objects.ts';
 
 interface Row {
   readonly identity: Identity;
   readonly created: string;
-  /** Of the columns of its type. */
+  /** Of the columns of its type, without its name. */
   readonly cells: readonly string[];
 }
 
@@ -24,19 +24,24 @@ export async function inspectObjects(context: Context, { operands, options }: Ar
   const [first, second] = operands;
   const selection = selectionOf(options);
   if (first !== undefined && second !== undefined) return compare(context, [first, second], options, selection);
-  if (options['output'] !== undefined) {
-    throw new UsageError('-o needs a key or two snapshots.', 'To write objects as YAML, use: etcd-snapshot extract');
+  const { output } = options;
+  const isWide = output === 'wide';
+  if (output !== undefined && !isWide) {
+    throw new UsageError(
+      '-o needs a key or two snapshots.',
+      'To write objects as YAML, use: etcd-snapshot extract; for more columns, use -o wide.',
+    );
   }
   const opened = await openObjects(context, first, options);
+  const now = opened.source.record?.takenAt.getTime() ?? Date.now();
   const rows: Row[] = [];
   const unreadable = await readObjects(context, opened, selection, ({ identity, object }) => {
-    const cells = columnsOf(identity).map(({ cell }) => cell(object));
+    const cells = shownOf(identity, isWide).map(({ cell }) => cell(object, now));
     rows.push({ identity, created: textAt(object, 'metadata', 'creationTimestamp'), cells });
   });
   rows.sort((a, b) => (pathName(a.identity) < pathName(b.identity) ? -1 : 1));
-  const now = opened.source.record?.takenAt.getTime() ?? Date.now();
   return withFailure(context, unreadable, {
-    text: tablesOf(rows, now).join('\n\n'),
+    text: tablesOf(rows, isWide).join('\n\n'),
     json: {
       objects: rows.map(({ identity, created }) => Object.assign({}, identity, { creationTimestamp: created || null })),
       unreadable,
@@ -45,19 +50,23 @@ export async function inspectObjects(context: Context, { operands, options }: Ar
   });
 }
 
-/** One table for each type, as `kubectl get` prints it for several. @param now of the ages, in milliseconds */
-function tablesOf(rows: readonly Row[], now: number): string[] {
+/** One table for each type, as `kubectl get` prints it for several. */
+function tablesOf(rows: readonly Row[], isWide: boolean): string[] {
   const types = Map.groupBy(rows, ({ identity }) => typeName(identity));
   return [...types.values()].map((ofType) => {
-    const columns = ofType[0] === undefined ? [] : columnsOf(ofType[0].identity);
-    const cells = ofType.map(({ identity, created, cells: own }) => [
+    const columns = ofType[0] === undefined ? [] : shownOf(ofType[0].identity, isWide);
+    const cells = ofType.map(({ identity, cells: own }) => [
       identity.namespace || '-',
       `${typeName(identity)}/${identity.name}`,
       ...own,
-      created === '' ? '-' : humanAge(now - Date.parse(created)),
     ]);
-    return alignColumns(['NAMESPACE', 'NAME', ...columns.map(({ heading }) => heading.toUpperCase()), 'AGE'], cells);
+    return alignColumns(['NAMESPACE', 'NAME', ...columns.map(({ heading }) => heading.toUpperCase())], cells);
   });
+}
+
+/** The columns of a type besides the name, which is the first one here. */
+function shownOf(identity: Identity, isWide: boolean): Column[] {
+  return columnsOf(identity).filter((column) => column.heading !== 'Name' && (isWide || !column.isWide));
 }
 
 /** Characters of objects that differ, in both snapshots. */

@@ -1,6 +1,4 @@
-import { humanAge } from '../text.ts';
-import { columnsOf } from './columns.ts';
-import { groupOf } from './identity.ts';
+import type { Column } from './columns.ts';
 import { type Json, type JsonObject, listAt, textAt, valueAt } from './object-values.ts';
 
 /* What an API server answers, as JSON. */
@@ -15,6 +13,7 @@ export interface ServedResource {
   readonly shortNames: readonly string[];
   /** Under which kubectl asks for several types, such as `all`. */
   readonly categories: readonly string[];
+  readonly columns: readonly Column[];
 }
 
 export interface Failure {
@@ -78,24 +77,25 @@ export function listOf({ apiVersion, kind }: ServedResource): JsonObject {
 }
 
 /** The table that kubectl prints of objects of one type, without its rows. */
-export function tableOf({ apiVersion, kind }: ServedResource): JsonObject {
-  const headings = columnsOf({ kind, group: groupOf(apiVersion) }).map(({ heading }) => heading);
+export function tableOf({ columns }: ServedResource): JsonObject {
   return {
     ...{ kind: 'Table', apiVersion: 'meta.k8s.io/v1' },
-    columnDefinitions: [column('Name', 'name'), ...headings.map((heading) => column(heading, '')), column('Age', '')],
+    columnDefinitions: columns.map(({ heading, isWide }) => ({
+      ...{ name: heading, type: 'string', format: heading === 'Name' ? 'name' : '' },
+      ...{ description: heading, priority: isWide ? 1 : 0 },
+    })),
   };
 }
 
-/** @param now of the age, in milliseconds */
+/** @param now of ages, in milliseconds */
 export function rowOf(
-  { apiVersion, kind }: ServedResource,
+  { columns }: ServedResource,
   object: JsonObject,
   now: number,
   hasWholeObject = false,
 ): JsonObject {
-  const cells = columnsOf({ kind, group: groupOf(apiVersion) }).map(({ cell }) => cell(object));
   return {
-    cells: [textAt(object, 'metadata', 'name'), ...cells, ageOf(object, now)],
+    cells: columns.map(({ cell }) => cell(object, now)),
     object: hasWholeObject
       ? object
       : {
@@ -103,15 +103,6 @@ export function rowOf(
           metadata: valueAt(object, 'metadata') ?? {},
         },
   };
-}
-
-function column(name: string, format: string): JsonObject {
-  return { name, type: 'string', format, description: name, priority: 0 };
-}
-
-export function ageOf(object: JsonObject, now: number): string {
-  const created = Date.parse(textAt(object, 'metadata', 'creationTimestamp'));
-  return Number.isNaN(created) ? '<unknown>' : humanAge(now - created);
 }
 
 /** The names of custom resources that a CustomResourceDefinition has, by kind and group. */

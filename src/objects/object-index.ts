@@ -1,6 +1,7 @@
 import type { EncryptionKey } from '../bundle/encryption-config.ts';
 import { isLater, type KeyEntry } from '../snapshot/keys.ts';
 import { IN_ALL, namesInDefinition, SHORT_NAMES, type ServedResource } from './api-answers.ts';
+import { columnsOf } from './columns.ts';
 import { withServedVersion } from './crd-version.ts';
 import { directoryOf, groupOf, identityOf, namespaceOfKey } from './identity.ts';
 import { type JsonObject, textAt, UnreadableValue } from './object-values.ts';
@@ -83,7 +84,8 @@ export class ObjectIndex {
       const short = Object.hasOwn(SHORT_NAMES, plural) ? SHORT_NAMES[plural] : undefined;
       const shortNames = defined?.shortNames ?? (short === undefined ? [] : [short]);
       const categories = defined?.categories ?? (IN_ALL.has(plural) ? ['all'] : []);
-      return [{ apiVersion, kind, plural, isNamespaced, shortNames, categories }];
+      const columns = columnsOf({ kind, group });
+      return [{ apiVersion, kind, plural, isNamespaced, shortNames, categories, columns }];
     });
   }
 

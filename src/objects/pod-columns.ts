@@ -1,33 +1,27 @@
+import { ago, type Cells, condition, count, hasCondition, isDeleted, orNone, text } from './cells.ts';
 import { type Json, type JsonObject, listAt, textAt, valueAt } from './object-values.ts';
 
 /* What kubectl shows of a Pod: the states of its containers say more than its phase. */
 
-export type Cell = (object: JsonObject) => string;
+export const POD_COLUMNS: Cells = { Ready: ready, Status: status, Restarts: restarts };
 
-export const POD_COLUMNS: Readonly<Record<string, Cell>> = { Ready: ready, Status: status, Restarts: restarts };
-
-/** An absent number is 0: the API server omits zeros. */
-export function count(object: Json, ...path: readonly string[]): string {
-  const value = valueAt(object, ...path);
-  return typeof value === 'number' ? String(value) : '0';
-}
-
-export function isDeleted(object: JsonObject): boolean {
-  return textAt(object, 'metadata', 'deletionTimestamp') !== '';
-}
+export const WIDE_POD_COLUMNS: Cells = {
+  IP: orNone((pod) => textAt(listAt(pod, 'status', 'podIPs')[0], 'ip') || textAt(pod, 'status', 'podIP')),
+  Node: orNone(text('spec', 'nodeName')),
+  'Nominated Node': orNone(text('status', 'nominatedNodeName')),
+  'Readiness Gates': orNone(readinessGates),
+};
 
 /** The first init container that has not ended well, nor runs on next to the others; undefined where all have. */
 function pendingInit(pod: JsonObject): { readonly index: number; readonly container: Json } | undefined {
   const index = initContainers(pod).findIndex((container) => {
-    const hasSucceeded = isTerminated(container) && count(container, 'state', 'terminated', 'exitCode') === '0';
-    return !hasSucceeded && !(isSidecar(pod, container) && valueAt(container, 'started') === true);
+    return !hasSucceeded(container) && !(isSidecar(pod, container) && valueAt(container, 'started') === true);
   });
   return index < 0 ? undefined : { index, container: initContainers(pod)[index] ?? null };
 }
 
 function isInitialized(pod: JsonObject): boolean {
-  const condition = listAt(pod, 'status', 'conditions').find((each) => textAt(each, 'type') === 'Initialized');
-  return pendingInit(pod) === undefined || (condition !== undefined && textAt(condition, 'status') === 'True');
+  return pendingInit(pod) === undefined || hasCondition(pod, 'Initialized');
 }
 
 function ready(pod: JsonObject): string {
@@ -50,11 +44,15 @@ function status(pod: JsonObject): string {
   const reason = containers(pod)
     .map(stateOf)
     .find((state) => state !== '');
-  if (reason === 'Completed' && containers(pod).some(isRunning)) {
-    const condition = listAt(pod, 'status', 'conditions').find((each) => textAt(each, 'type') === 'Ready');
-    return textAt(condition, 'status') === 'True' ? 'Running' : 'NotReady';
+  if (reason === 'Completed') {
+    const isAnyRunning = containers(pod).some(isRunning);
+    if (isAnyRunning && hasCondition(pod, 'Ready')) return 'Running';
+    const failed = containers(pod).find((each) => isTerminated(each) && !hasSucceeded(each));
+    return failed === undefined ? (isAnyRunning ? 'NotReady' : reason) : stateOf(failed);
   }
-  return reason ?? (textAt(pod, 'status', 'reason') || phase);
+  if (reason !== undefined) return reason;
+  const gated = 'SchedulingGated';
+  return textAt(condition(pod, 'PodScheduled'), 'reason') === gated ? gated : textAt(pod, 'status', 'reason') || phase;
 }
 
 function initStatus(
@@ -76,12 +74,23 @@ function stateOf(container: Json): string {
 }
 
 /** Those of init containers that have ended do not count any more. */
-function restarts(pod: JsonObject): string {
+function restarts(pod: JsonObject, now: number): string {
   const pending = pendingInit(pod);
   const counted = isInitialized(pod)
     ? [...initContainers(pod).filter((each) => isSidecar(pod, each)), ...containers(pod)]
     : initContainers(pod).slice(0, (pending?.index ?? 0) + 1);
-  return String(counted.reduce<number>((sum, each) => sum + Number(count(each, 'restartCount')), 0));
+  const sum = counted.reduce<number>((total, each) => total + Number(count(each, 'restartCount')), 0);
+  const last =
+    counted
+      .map((each) => textAt(each, 'lastState', 'terminated', 'finishedAt'))
+      .toSorted()
+      .at(-1) ?? '';
+  return sum === 0 || last === '' ? String(sum) : `${sum} (${ago(last, now)} ago)`;
+}
+
+function readinessGates(pod: JsonObject): string {
+  const gates = listAt(pod, 'spec', 'readinessGates').map((gate) => textAt(gate, 'conditionType'));
+  return gates.length === 0 ? '' : `${gates.filter((type) => hasCondition(pod, type)).length}/${gates.length}`;
 }
 
 function containers(pod: JsonObject): Json[] {
@@ -104,6 +113,10 @@ function isSidecar(pod: JsonObject, container: Json): boolean {
 
 function isTerminated(container: Json): boolean {
   return valueAt(container, 'state', 'terminated') !== undefined;
+}
+
+function hasSucceeded(container: Json): boolean {
+  return isTerminated(container) && count(container, 'state', 'terminated', 'exitCode') === '0';
 }
 
 function isRunning(container: Json): boolean {

@@ -64,6 +64,11 @@ t.test('a real kubectl reads the snapshot', { skip: without('kubectl') }, async 
   t.strictSame(await lines('get', 'widgets.example.com', '-n', 'shop', '-o', 'name'), [['widget.example.com/big']]);
   t.strictSame(await lines('get', 'wd', '-n', 'shop', '-o', 'name'), [['widget.example.com/big']]);
   t.match(await kubectl('get', 'deploy', '-n', 'shop'), /^NAME +READY +UP-TO-DATE +AVAILABLE +AGE\nidle +0\/0 +0 +0 /);
+  t.match(
+    await kubectl('get', 'sts', '-n', 'shop', '-o', 'wide'),
+    /^NAME +READY +AGE +CONTAINERS +IMAGES\ndb +0\/1 +\S+ +db /,
+  );
+  t.match(await kubectl('get', 'crd'), /^NAME +CREATED AT\nwidgets\.example\.com +2026-/);
   t.match(await kubectl('get', 'pods', '-n', 'shop', '--sort-by=.spec.containers[0].image'), /web-/);
   t.match(await kubectl('get', 'secret', 'secretbox', '-o', 'yaml'), Buffer.from('secretbox').toString('base64'));
   t.match(await kubectl('get', 'crd,clusterrole'), 'widgets.example.com');

@@ -84,7 +84,9 @@ t.test('--objects lists the objects of a namespace', async (t) => {
     ...['NAMESPACE NAME', 'shop service/db', 'shop service/web'],
   ]);
   t.match(listed.stdout, /NAME +READY +UP-TO-DATE +AVAILABLE +AGE\n\S+ +\S+idle +0\/0 /);
-  t.match(listed.stdout, /NAME +TYPE +CLUSTER-IP +PORT\(S\) +AGE\n\S+ +\S+db +ClusterIP +None /);
+  t.match(listed.stdout, /NAME +TYPE +CLUSTER-IP +EXTERNAL-IP +PORT\(S\) +AGE\n\S+ +\S+db +ClusterIP +None +<none> /);
+  const wide = await runCommand(['inspect', snapshot, '--objects', '--kind', 'StatefulSet', '-o', 'wide'], {});
+  t.match(wide.stdout, /NAME +READY +AGE +CONTAINERS +IMAGES\n\S+ +statefulset\.apps\/db +0\/1 +\S+ +db +\S+\n/);
   const all = await runCommand(['inspect', snapshot, '--objects', '--json'], {});
   t.equal(all.code, 3, 'Secrets cannot be read without their keys');
   const { objects, unreadable, error } = JSON.parse(all.stdout) as {

@@ -16,7 +16,7 @@ import { until } from './until.ts';
 export const TABLE = 'application/json;as=Table;v=v1;g=meta.k8s.io';
 
 export interface Table {
-  readonly columnDefinitions: readonly { readonly name: string }[];
+  readonly columnDefinitions: readonly { readonly name: string; readonly priority: number }[];
   readonly rows: readonly { readonly cells: readonly unknown[]; readonly object: JsonObject }[];
 }
 
