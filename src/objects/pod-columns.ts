@@ -40,19 +40,21 @@ function status(pod: JsonObject): string {
   if (isDeleted(pod) && textAt(pod, 'status', 'reason') === 'NodeLost') return 'Unknown';
   if (isDeleted(pod) && !/^(?:Succeeded|Failed)$/.test(phase)) return 'Terminating';
   const pending = pendingInit(pod);
-  if (pending !== undefined && !isInitialized(pod)) return initStatus(pod, pending);
-  const reason = containers(pod)
-    .map(stateOf)
-    .find((state) => state !== '');
-  if (reason === 'Completed') {
-    const isAnyRunning = containers(pod).some(isRunning);
-    if (isAnyRunning && hasCondition(pod, 'Ready')) return 'Running';
-    const failed = containers(pod).find((each) => isTerminated(each) && !hasSucceeded(each));
-    return failed === undefined ? (isAnyRunning ? 'NotReady' : reason) : stateOf(failed);
-  }
-  if (reason !== undefined) return reason;
+  const before = pending === undefined ? reasonOf(pod) : initStatus(pod, pending);
+  const reason = isInitialized(pod) ? containers(pod).map(stateOf).find(Boolean) : undefined;
+  if (reason !== 'Completed') return reason ?? before;
+  const isAnyRunning = containers(pod).some(isRunning);
+  if (isAnyRunning && hasCondition(pod, 'Ready')) return 'Running';
+  const failed = containers(pod).find((each) => isTerminated(each) && !hasSucceeded(each));
+  if (failed !== undefined) return stateOf(failed);
+  return isAnyRunning ? 'NotReady' : reason;
+}
+
+/** Of a Pod whose containers do not say more. */
+function reasonOf(pod: JsonObject): string {
   const gated = 'SchedulingGated';
-  return textAt(condition(pod, 'PodScheduled'), 'reason') === gated ? gated : textAt(pod, 'status', 'reason') || phase;
+  if (textAt(condition(pod, 'PodScheduled'), 'reason') === gated) return gated;
+  return textAt(pod, 'status', 'reason') || textAt(pod, 'status', 'phase');
 }
 
 function initStatus(

@@ -6,9 +6,10 @@ import { parseJson } from '../../src/objects/json-text.ts';
 import { isObject, type Json, type JsonObject, textAt, valueAt } from '../../src/objects/object-values.ts';
 import { readObject } from '../../src/objects/stored-value.ts';
 import { ApiServer, keyOf, pathOf, TABLE, type Table } from '../support/api-server.ts';
+import { COLUMN_OBJECTS } from '../support/column-objects.ts';
 import { EtcdCluster, findEtcd } from '../support/etcd.ts';
 import { without } from '../support/judges.ts';
-import { withoutNullTimes } from '../support/object-fixtures.ts';
+import { type Recorded, recordColumns, withoutNullTimes } from '../support/object-fixtures.ts';
 import { temporaryFolder } from '../support/process.ts';
 import { objects } from '../tools/objects/make-table.ts';
 
@@ -101,6 +102,21 @@ for (const [program, pin] of SERVERS) {
           });
         }
         t.ok(compared >= 60, `${compared} types`);
+      });
+
+      t.test('states that show in columns', { skip: program !== 'kubernetes-newest' }, async (t) => {
+        const tables: Recorded[] = [];
+        for (const object of COLUMN_OBJECTS) {
+          const value = Buffer.from(JSON.stringify(object)).toString('base64');
+          const { apiVersion, kind } = object;
+          await visit(JSON.stringify({ apiVersion, kind, value }), (answer, table) => {
+            compareColumns(t, program, answer, table, `${textAt(answer, 'kind')} ${tables.length}`);
+            tables.push({ object: answer, cells: table.rows[0]?.cells ?? [] });
+          });
+        }
+        t.equal(tables.length, COLUMN_OBJECTS.length);
+        // For test/objects/columns.test.ts.
+        if (process.env['RECORD_COLUMNS'] === '1') recordColumns(tables);
       });
 
       t.test('half of the fields set: the columns', async (t) => {

@@ -1,6 +1,6 @@
-import { readFileSync } from 'node:fs';
+import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { brotliDecompressSync, gunzipSync } from 'node:zlib';
+import { brotliCompressSync, brotliDecompressSync, gunzipSync } from 'node:zlib';
 import { parseJson } from '../../src/objects/json-text.ts';
 import { isObject, type Json, type JsonObject } from '../../src/objects/object-values.ts';
 import type { StoredValue } from '../../src/objects/stored-value.ts';
@@ -33,6 +33,23 @@ export function liveValues(snapshot: Buffer): StoredValue[] {
   scanner.push(snapshot);
   const live = [...last.values()].filter(({ isTombstone }) => !isTombstone);
   return live.map(({ key, value, modRevision }) => ({ key, value, modRevision }));
+}
+
+/** What an API server shows of an object in its columns. */
+export interface Recorded {
+  readonly object: JsonObject;
+  readonly cells: readonly unknown[];
+}
+
+const COLUMNS = join(OBJECTS, 'columns.json.br');
+
+/** Writes the fixture that `recordedColumns` reads: ages are those of now. */
+export function recordColumns(tables: readonly Recorded[]): void {
+  writeFileSync(COLUMNS, brotliCompressSync(JSON.stringify({ now: Date.now(), tables })));
+}
+
+export function recordedColumns(): { readonly now: number; readonly tables: readonly Recorded[] } {
+  return JSON.parse(brotliDecompressSync(readFileSync(COLUMNS)).toString()) as ReturnType<typeof recordedColumns>;
 }
 
 /** Without times that are null: API servers before 1.34 write them, newer ones and this program do not. */
