@@ -32,6 +32,7 @@ export interface Column {
 }
 
 const NAME: Cells = { Name: text('metadata', 'name') };
+export const NAME_COLUMN: Column = { heading: 'Name', cell: text('metadata', 'name'), isWide: false };
 const AGE: Cells = { Age: since('metadata', 'creationTimestamp') };
 const CREATED = columns({ ...NAME, 'Created At': text('metadata', 'creationTimestamp') });
 const BINDING = usual(

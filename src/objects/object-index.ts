@@ -2,6 +2,7 @@ import type { EncryptionKey } from '../bundle/encryption-config.ts';
 import { isLater, type KeyEntry } from '../snapshot/keys.ts';
 import { IN_ALL, namesInDefinition, SHORT_NAMES, type ServedResource } from './api-answers.ts';
 import { columnsOf } from './columns.ts';
+import { columnsInDefinition } from './printer-columns.ts';
 import { withServedVersion } from './crd-version.ts';
 import { directoryOf, groupOf, identityOf, namespaceOfKey } from './identity.ts';
 import { type JsonObject, textAt, UnreadableValue } from './object-values.ts';
@@ -34,7 +35,10 @@ interface ObjectType {
   isNamespaced: boolean | undefined;
 }
 
-type Definition = Pick<KeyEntry, 'main' | 'sub'> & { readonly names: ReturnType<typeof namesInDefinition> };
+type Definition = Pick<KeyEntry, 'main' | 'sub'> & {
+  readonly names: ReturnType<typeof namesInDefinition>;
+  readonly columns: ReturnType<typeof columnsInDefinition>;
+};
 
 /** Where the objects of each type are, found in one pass over a snapshot that decodes few of them. */
 export class ObjectIndex {
@@ -76,7 +80,9 @@ export class ObjectIndex {
   }
 
   resources(): ServedResource[] {
-    const names = new Map([...this.#definitions.values()].map(({ names: [type, found] }) => [type, found]));
+    const names = new Map(
+      [...this.#definitions.values()].map(({ names: [type, found], columns }) => [type, { ...found, columns }]),
+    );
     return [...this.#types.values()].flatMap(({ apiVersion, kind, group, isNamespaced }) => {
       if (isNamespaced === undefined) return [];
       const defined = names.get(`${kind} ${group}`);
@@ -84,7 +90,7 @@ export class ObjectIndex {
       const short = Object.hasOwn(SHORT_NAMES, plural) ? SHORT_NAMES[plural] : undefined;
       const shortNames = defined?.shortNames ?? (short === undefined ? [] : [short]);
       const categories = defined?.categories ?? (IN_ALL.has(plural) ? ['all'] : []);
-      const columns = columnsOf({ kind, group });
+      const columns = defined?.columns.get(apiVersion.slice(group.length + 1)) ?? columnsOf({ kind, group });
       return [{ apiVersion, kind, plural, isNamespaced, shortNames, categories, columns }];
     });
   }
@@ -134,7 +140,8 @@ export class ObjectIndex {
 
   #define({ keyText: key, main, sub }: KeyEntry, definition: JsonObject): void {
     if (!isLater({ main, sub }, this.#definitions.get(key))) return;
-    this.#definitions.set(key, { main, sub, names: namesInDefinition(definition) });
+    const [names, columns] = [namesInDefinition(definition), columnsInDefinition(definition)];
+    this.#definitions.set(key, { main, sub, names, columns });
   }
 }
 

@@ -68,6 +68,7 @@ t.test('a real kubectl reads the snapshot', { skip: without('kubectl') }, async 
     await kubectl('get', 'sts', '-n', 'shop', '-o', 'wide'),
     /^NAME +READY +AGE +CONTAINERS +IMAGES\ndb +0\/1 +\S+ +db /,
   );
+  t.match(await kubectl('get', 'widgets', '-n', 'shop'), /^NAME +SIZE\nbig +1\n/);
   t.match(await kubectl('get', 'crd'), /^NAME +CREATED AT\nwidgets\.example\.com +2026-/);
   t.match(await kubectl('get', 'pods', '-n', 'shop', '--sort-by=.spec.containers[0].image'), /web-/);
   t.match(await kubectl('get', 'secret', 'secretbox', '-o', 'yaml'), Buffer.from('secretbox').toString('base64'));

@@ -2,8 +2,11 @@ import t from 'tap';
 import { columnsOf } from '../../src/objects/columns.ts';
 import { humanDuration } from '../../src/objects/cells.ts';
 import { groupOf } from '../../src/objects/identity.ts';
+import { parsePath } from '../../src/objects/json-path.ts';
 import { textAt } from '../../src/objects/object-values.ts';
+import { columnsInDefinition } from '../../src/objects/printer-columns.ts';
 import { recordedColumns } from '../support/object-fixtures.ts';
+import { GADGET, GADGETS, NOW, PRINTED } from '../support/printer-columns.ts';
 
 t.test('columns are those that a real API server returned', (t) => {
   const { now, tables } = recordedColumns();
@@ -16,6 +19,23 @@ t.test('columns are those that a real API server returned', (t) => {
     );
   }
   t.ok(tables.length > 100, String(tables.length));
+  t.end();
+});
+
+t.test('columns of custom resources are those of their definition', (t) => {
+  const columns = columnsInDefinition(GADGETS).get('v1') ?? [];
+  t.strictSame(
+    columns.map(({ heading, cell }) => [heading, cell(GADGET, NOW)]),
+    [['Name', 'one'], ...PRINTED.map(([heading, , , cell]) => [heading, cell])],
+  );
+  for (const path of ['..size', '.spec[', '.spec.tags[0:2]', 'spec', '.spec.tags[?(@.a<1)]']) {
+    t.equal(parsePath(path), undefined, path);
+  }
+  const plain = columnsInDefinition({ spec: { versions: [{ name: 'v1' }] } }).get('v1');
+  t.strictSame(
+    plain?.map(({ heading }) => heading),
+    ['Name', 'Age'],
+  );
   t.end();
 });
 
