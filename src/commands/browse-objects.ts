@@ -35,7 +35,7 @@ export class BrowsedObjects implements Catalogue {
   readonly #directories: readonly Directory[];
   /** The one that was used last is the last one. */
   readonly #kept = new Map<Directory, Window>();
-  /** Keys whose values were logged as unreadable. */
+  /** Keys of values that lists have skipped. */
   readonly #logged = new Set<string>();
   /** One request after the other reads the snapshot, because each needs memory. */
   #reading: Promise<unknown> = Promise.resolve();
@@ -46,7 +46,7 @@ export class BrowsedObjects implements Catalogue {
     this.#directories = index.directories();
     this.resources = index.resources();
     this.resourceVersion = String(source.facts.revision);
-    this.takenAt = source.source.record?.takenAt.getTime() ?? Date.now();
+    this.takenAt = source.source.takenAt.getTime();
   }
 
   /** Finds where the objects are. Values whose type is not known are logged. */
@@ -70,7 +70,7 @@ export class BrowsedObjects implements Catalogue {
       for (let at = number === from.directory ? from.value : 0; ; at++) {
         const { first, values, count } = await this.#windowAt(directory, at, others);
         if (at >= count) break;
-        const found = this.#read(values[at - first], resource, namespace);
+        const found = this.#readable(values[at - first], resource, namespace);
         if (found === undefined) continue;
         const name = `${found.identity.namespace}/${found.identity.name}`;
         if (names.has(name))
@@ -83,6 +83,7 @@ export class BrowsedObjects implements Catalogue {
 
   async find(resource: ServedResource, namespace: string, name: string): Promise<JsonObject | undefined> {
     const where = resource.isNamespaced ? namespace : undefined;
+    let unreadable: UnreadableValue | undefined;
     for (const directory of this.#directoriesOf(resource, where)) {
       const key = directory.prefix + Buffer.from(name).toString('latin1');
       const values =
@@ -90,38 +91,59 @@ export class BrowsedObjects implements Catalogue {
           ? (await this.#findLive([directory], (one) => one === key)).values()
           : (await this.#windowAt(directory, 0, this.#directoriesIn(namespace))).values;
       const value = [...values].find((each) => each.key.toString('latin1') === key);
-      const found = this.#read(value, resource, where);
-      if (found?.identity.name === name) return found.object;
+      try {
+        const found = this.#read(value, resource, where);
+        if (found?.identity.name === name) return found.object;
+      } catch (error) {
+        if (value === undefined || !(error instanceof UnreadableValue)) throw error;
+        this.#context.log.warn(`cannot read the value of ${printable(value.key.toString())}: it ${error.message}`);
+        unreadable ??= error;
+      }
     }
+    if (unreadable !== undefined) throw unreadable;
     return undefined;
   }
 
-  /** Of a type in all versions: an API server that stores a newer one leaves the objects that exist as they are. */
-  #directoriesOf({ apiVersion, kind }: ServedResource, namespace: string | undefined): Directory[] {
+  /**
+   * Of a type in all versions: an API server that stores a newer one leaves the objects that exist as they are. Where no value can
+   * be read, the keys say what their type is.
+   */
+  #directoriesOf({ apiVersion, kind, plural, isNamespaced }: ServedResource, namespace?: string): Directory[] {
     const group = groupOf(apiVersion);
-    return this.#directories.filter(
-      (directory) =>
-        (namespace === undefined || directory.namespace === namespace) &&
-        [...directory.types].some((type) => type.group === group && type.kind === kind),
-    );
+    return this.#directories.filter((directory) => {
+      if (namespace !== undefined && directory.namespace !== namespace) return false;
+      if (directory.types.size > 0)
+        return [...directory.types].some((type) => type.group === group && type.kind === kind);
+      return directory.prefix.endsWith(isNamespaced ? `/${plural}/${directory.namespace}/` : `/${plural}/`);
+    });
   }
 
   #directoriesIn(namespace: string): Directory[] {
     return this.#directories.filter((directory) => directory.namespace === namespace && directory.types.size > 0);
   }
 
-  /** The object in a value; undefined where there is none of the type and the namespace that can be read. */
+  /** The object in a value; undefined where there is none of the type and the namespace. @throws UnreadableValue */
   #read(
     value: StoredValue | undefined,
     { apiVersion, kind }: ServedResource,
     namespace: string | undefined,
   ): Omit<ListedObject, 'place'> | undefined {
     if (value === undefined) return undefined;
+    const object = readObject(value, this.#source.keys);
+    if (object === undefined) throw new UnreadableValue('is not an object of Kubernetes');
+    const identity = identityOf(object);
+    if (identity?.group !== groupOf(apiVersion) || identity.kind !== kind) return undefined;
+    return namespace === undefined || identity.namespace === namespace ? { object, identity } : undefined;
+  }
+
+  /** The same for a list, which goes on without what cannot be read. */
+  #readable(
+    value: StoredValue | undefined,
+    resource: ServedResource,
+    namespace: string | undefined,
+  ): Omit<ListedObject, 'place'> | undefined {
     try {
-      const object = readObject(value, this.#source.keys);
-      const identity = object && identityOf(object);
-      if (object === undefined || identity?.group !== groupOf(apiVersion) || identity.kind !== kind) return undefined;
-      return namespace === undefined || identity.namespace === namespace ? { object, identity } : undefined;
+      return this.#read(value, resource, namespace);
     } catch (error) {
       if (!(error instanceof UnreadableValue)) throw error;
       this.#logOnce(value, error.message);
@@ -210,7 +232,6 @@ export class BrowsedObjects implements Catalogue {
     const facts = { ...this.#source.facts, keyPages: this.#pagesOf(unclear) };
     const source = { ...this.#source, facts };
     const unreadable = await readObjects(this.#context, source, selection, () => {}, hasKeyIn(unclear));
-    for (const { key } of unreadable) this.#logged.add(key);
     incompleteness(this.#context, unreadable);
   }
 }

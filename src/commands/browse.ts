@@ -1,9 +1,8 @@
 import { once } from 'node:events';
 import { createServer, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
-import { pipeline } from 'node:stream/promises';
-import { messageOf, UsageError } from '../errors.ts';
-import { type Answer, answer, failure } from '../objects/browse-requests.ts';
+import { messageOf, UsageError, WorkerError } from '../errors.ts';
+import { type Answer, answer, unreadable } from '../objects/browse-requests.ts';
 import { shortJson } from '../objects/json-text.ts';
 import { selectionOf } from '../objects/selection.ts';
 import { printable } from '../text.ts';
@@ -25,12 +24,13 @@ export async function browse(context: Context, { operands, options }: Arguments)
     const { method = '', url = '', headers } = request;
     const asked = { method, url, host: headers.host ?? '', accept: headers.accept ?? '' };
     void send(response, answer(objects, hosts, asked)).catch((error: unknown) => {
-      // The client has gone, or this program ends.
-      if (response.destroyed || context.signal.aborted) return;
-      context.log.error('a request failed', { url: printable(url), error: messageOf(error) });
+      if (context.signal.aborted) return;
+      const known = error instanceof WorkerError ? error : undefined;
+      const hint = known && { hint: known.hint };
+      context.log.error('a request failed', { url: printable(url), error: messageOf(error), ...hint });
       // Part of a list can have been sent.
       if (response.headersSent) response.destroy();
-      else void send(response, Promise.resolve(failure(500, 'InternalError', 'the snapshot could not be read')));
+      else void send(response, Promise.resolve(unreadable(known?.message ?? 'the snapshot could not be read')));
     });
   });
   server.listen(port, ADDRESS);
@@ -58,9 +58,15 @@ function portOf(option: unknown): number {
   );
 }
 
-/** @throws what reading the snapshot throws */
+/** Nothing more is read for a client that has gone. @throws what reading the snapshot throws */
 async function send(response: ServerResponse, found: Promise<Answer>): Promise<void> {
   const { status, body } = await found;
-  response.writeHead(status, { 'content-type': 'application/json' });
-  await pipeline(Symbol.asyncIterator in body ? body : [`${shortJson(body)}\n`], response);
+  const gone = once(response, 'close').catch(() => {});
+  for await (const piece of Symbol.asyncIterator in body ? body : [`${shortJson(body)}\n`]) {
+    if (response.destroyed) return;
+    // Not before there is something to send: reading can fail.
+    if (!response.headersSent) response.writeHead(status, { 'content-type': 'application/json' });
+    if (!response.write(piece)) await Promise.race([once(response, 'drain'), gone]);
+  }
+  response.end();
 }

@@ -33,7 +33,7 @@ export async function inspectObjects(context: Context, { operands, options }: Ar
     );
   }
   const opened = await openObjects(context, first, options);
-  const now = opened.source.record?.takenAt.getTime() ?? Date.now();
+  const now = opened.source.takenAt.getTime();
   const rows: Row[] = [];
   const unreadable = await readObjects(context, opened, selection, ({ identity, object }) => {
     const cells = shownOf(identity, isWide).map(({ cell }) => cell(object, now));

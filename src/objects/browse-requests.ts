@@ -14,7 +14,7 @@ import {
 import type { Identity } from './identity.ts';
 import { shortJson } from './json-text.ts';
 import { parseSelector } from './label-selector.ts';
-import type { JsonObject } from './object-values.ts';
+import { type JsonObject, UnreadableValue } from './object-values.ts';
 
 /** Where an object is in the list of its type: the number of its directory, and that of its value in the directory. */
 export interface Place {
@@ -36,6 +36,7 @@ export interface Catalogue {
   readonly takenAt: number;
   /** In the order of their keys. @param namespace undefined for all of them @param from the place of the first one */
   list(resource: ServedResource, namespace: string | undefined, from: Place): AsyncIterable<ListedObject>;
+  /** @throws UnreadableValue where there is one that cannot be read */
   find(resource: ServedResource, namespace: string, name: string): Promise<JsonObject | undefined>;
 }
 
@@ -74,9 +75,14 @@ export async function answer(catalogue: Catalogue, hosts: readonly string[], req
     : get(catalogue, asked.resource, asked.namespace, asked.name, isTable);
 }
 
-export function failure(code: number, reason: string, message: string): Answer {
+function failure(code: number, reason: string, message: string): Answer {
   const status: Failure = { code, reason, message };
   return { status: code, body: statusOf(status) };
+}
+
+/** @param message why the snapshot, or an object in it, cannot be read */
+export function unreadable(message: string): Answer {
+  return failure(500, 'InternalError', message);
 }
 
 function isTrue(value: string | null): boolean {
@@ -137,7 +143,13 @@ async function get(
   name: string,
   isTable: boolean,
 ): Promise<Answer> {
-  const object = await catalogue.find(resource, namespace, name);
+  let object: JsonObject | undefined;
+  try {
+    object = await catalogue.find(resource, namespace, name);
+  } catch (error) {
+    if (!(error instanceof UnreadableValue)) throw error;
+    return unreadable(`${resource.plural} "${name}" cannot be read: its value ${error.message}`);
+  }
   if (object === undefined) return failure(404, 'NotFound', `${resource.plural} "${name}" not found`);
   const rows = (): JsonObject[] => [rowOf(resource, object, catalogue.takenAt)];
   return { status: 200, body: isTable ? { ...tableOf(resource), metadata: {}, rows: rows() } : object };
@@ -178,7 +190,8 @@ async function* listText(
   },
 ): AsyncGenerator<string> {
   const head = shortJson(how.isTable ? tableOf(resource) : listOf(resource));
-  yield `${head.slice(0, -1)},"${how.isTable ? 'rows' : 'items'}":[`;
+  // Sent with the first object: an error before it has its own answer.
+  const start = `${head.slice(0, -1)},"${how.isTable ? 'rows' : 'items'}":[`;
   let [count, next] = [0, ''];
   for await (const found of catalogue.list(resource, namespace, how.from)) {
     if (!how.isWanted(found.object)) continue;
@@ -188,10 +201,10 @@ async function* listText(
     }
     const { object } = found;
     const item = how.isTable ? rowOf(resource, object, catalogue.takenAt, how.hasWholeObjects) : object;
-    yield `${count === 0 ? '' : ','}${shortJson(item)}`;
+    yield `${count === 0 ? start : ','}${shortJson(item)}`;
     count++;
   }
-  yield `],"metadata":${shortJson({ resourceVersion: catalogue.resourceVersion, ...(next !== '' && { continue: next }) })}}`;
+  yield `${count === 0 ? start : ''}],"metadata":${shortJson({ resourceVersion: catalogue.resourceVersion, ...(next !== '' && { continue: next }) })}}`;
 }
 
 /** For the query of the request for the next page. */

@@ -83,7 +83,8 @@ export class ObjectIndex {
     const names = new Map(
       [...this.#definitions.values()].map(({ names: [type, found], columns }) => [type, { ...found, columns }]),
     );
-    return [...this.#types.values()].flatMap(({ apiVersion, kind, group, isNamespaced }) => {
+    return [...this.#types.values(), ...this.#builtInWithoutObjects()].flatMap((type) => {
+      const { apiVersion, kind, group, isNamespaced } = type;
       if (isNamespaced === undefined) return [];
       const defined = names.get(`${kind} ${group}`);
       const plural = defined?.plural ?? pluralOf(kind);
@@ -93,6 +94,14 @@ export class ObjectIndex {
       const columns = defined?.columns.get(apiVersion.slice(group.length + 1)) ?? columnsOf({ kind, group });
       return [{ apiVersion, kind, plural, isNamespaced, shortNames, categories, columns }];
     });
+  }
+
+  #builtInWithoutObjects(): ObjectType[] {
+    const types = [...this.#types.values()];
+    return BUILT_IN.filter(
+      ({ kind, group }) =>
+        !types.some((type) => type.kind === kind && (type.group === group || type.group === FORMER_GROUP)),
+    );
   }
 
   #directoryOf(prefix: string): Directory {
@@ -146,3 +155,21 @@ export class ObjectIndex {
 }
 
 const DEFINITION = 'CustomResourceDefinition';
+
+/** Of Deployment, DaemonSet, ReplicaSet and Ingress; old objects can still be stored in it. */
+const FORMER_GROUP = 'extensions';
+
+/** Types that a cluster has even without an object of them: kubectl must not say that they do not exist. */
+const BUILT_IN: readonly ObjectType[] = [
+  ...builtIn('v1', true, ['Pod', 'ReplicationController', 'Service', 'Event', 'ConfigMap', 'Secret']),
+  ...builtIn('v1', true, ['PersistentVolumeClaim', 'ServiceAccount']),
+  ...builtIn('v1', false, ['Namespace', 'Node', 'PersistentVolume']),
+  ...builtIn('apps/v1', true, ['DaemonSet', 'Deployment', 'ReplicaSet', 'StatefulSet', 'ControllerRevision']),
+  ...builtIn('autoscaling/v2', true, ['HorizontalPodAutoscaler']),
+  ...builtIn('batch/v1', true, ['CronJob', 'Job']),
+  ...builtIn('networking.k8s.io/v1', true, ['Ingress']),
+];
+
+function builtIn(apiVersion: string, isNamespaced: boolean, kinds: readonly string[]): ObjectType[] {
+  return kinds.map((kind) => ({ apiVersion, kind, group: groupOf(apiVersion), isNamespaced }));
+}

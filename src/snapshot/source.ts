@@ -11,7 +11,7 @@ import { type FileKind, hintFor, recognize } from './file-kind.ts';
 import type { Identity } from '../sealed/age-header.ts';
 import { type ClusterIds, isUntrusted, laterThan, newestSnapshot, signatureProblem } from './inventory.ts';
 import { hintAboutMissing } from './operand-name.ts';
-import { passBytes } from './passes.ts';
+import { passUnverified } from './passes.ts';
 import { fileSizeOf, sealOf, type SnapshotRecord } from './record.ts';
 import type { RecordSignature } from './signature-state.ts';
 import { type Encoding, encodingOfName, isBundleName, isEncrypted } from './snapshot-name.ts';
@@ -28,6 +28,8 @@ export interface SnapshotSource {
   /** Undefined where what is stored is the snapshot's file itself. */
   readonly stored: StoredForm | undefined;
   readonly record: SnapshotRecord | undefined;
+  /** By its record, or else by its name in the container. Of a file of this machine: when it was last written to. Ages count from it. */
+  readonly takenAt: Date;
   /** Of its record. */
   readonly signature?: RecordSignature | undefined;
   /** Why a stored snapshot has no record although it has metadata of this tool. */
@@ -58,6 +60,7 @@ export async function openFile(
     await file.close();
     return {
       ...{ name: path, size: opened.size, stored: undefined, record: undefined, etag: undefined, skipHashCheck },
+      takenAt: opened.mtime,
       read: (from) => pieces(path, signal, () => piecesOf(path, signal, from)),
       readPlaces: (places) => pieces(path, signal, () => partsOf(path, signal, places)),
       async assertUnchanged() {
@@ -151,7 +154,7 @@ export async function verifyStored(
     hash.update(piece);
   };
   const asStored = { ...source, size: stored.size, read: () => stored.read() };
-  await passBytes(asStored, `verifying ${source.name}`, options, { push });
+  await passUnverified(asStored, `verifying ${source.name}`, options, { push });
   const isSame = hash.digest('hex') === stored.sha256;
   if (isSame && isAge === true) return;
   const problem = isSame ? 'its blob is not encrypted with age' : 'the sha256 of its blob does not match its record';
@@ -254,7 +257,7 @@ interface ReadOptions {
 /** Verifies all of a snapshot. Throws what reading it throws. */
 export async function readThrough(source: SnapshotSource, options: ReadOptions): Promise<VerdictWithoutHash> {
   const verifier = new SnapshotVerifier(options);
-  await passBytes(source, `verifying ${source.name}`, options, verifier);
+  await passUnverified(source, `verifying ${source.name}`, options, verifier);
   if (!source.skipHashCheck) return verifier.finish();
   // No checksum would show that the pages are of different times.
   await source.assertUnchanged();
@@ -305,7 +308,7 @@ export function invalidSnapshot(
 
 /** @throws VerificationError when name and record of a blob contradict each other */
 function sourceOf(store: BlobStore, blob: StoredBlob): SnapshotSource {
-  const { name, etag, size, record, signature, problem } = blob;
+  const { name, etag, size, record, signature, problem, takenAt = blob.storedAt } = blob;
   const seal = record && sealOf(record);
   if (record !== undefined && encodingOfName(name) !== seal?.encoding) {
     throw new VerificationError(
@@ -315,7 +318,7 @@ function sourceOf(store: BlobStore, blob: StoredBlob): SnapshotSource {
   }
   const read = (from?: number): AsyncIterable<Buffer> => store.read(name, etag, size, from);
   return {
-    ...{ name, record, signature, problem, etag, skipHashCheck: false },
+    ...{ name, record, takenAt, signature, problem, etag, skipHashCheck: false },
     ...(record === undefined || seal === undefined
       ? { size, stored: undefined, readPlaces: undefined, read }
       : open(name, { ...storedFormOf(seal), size, read }, fileSizeOf(record))),

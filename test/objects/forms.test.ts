@@ -180,9 +180,28 @@ t.test('selectors of labels', (t) => {
   for (const text of ['app=db', 'app!=web', '!app', 'other', 'app in (a,b)', 'app notin (web)', 'app=web,other']) {
     t.equal(parseSelector(text)(web), false, text);
   }
+  const numbered = object({ tier: '10', text: '1x', large: '9223372036854775807', over: '9223372036854775808' });
+  for (const text of ['tier>9', 'tier > 9,tier<11', 'tier<0011', 'large>9223372036854775806', 'tier,tier>0'])
+    t.equal(parseSelector(text)(numbered), true, text);
+  for (const text of ['tier>10', 'tier<10', 'tier<9', 'text>0', 'text<9', 'other>0', 'other<9', 'over>0'])
+    t.equal(parseSelector(text)(numbered), false, text);
   t.equal(parseSelector('constructor')(object({})), false);
   t.equal(parseSelector('a!=b')(object()), true);
-  for (const text of ['a b', '=', 'a in b', '!a=b', 'a in (b', ','])
+  for (const text of [
+    'a b',
+    '=',
+    'a in b',
+    '!a=b',
+    'a in (b',
+    ',',
+    'a>',
+    'a>b',
+    'a<-1',
+    'a<1.5',
+    'a>=1',
+    '!a>1',
+    'a<9223372036854775808',
+  ])
     t.throws(() => parseSelector(text), { name: 'UsageError' }, text);
   t.end();
 });

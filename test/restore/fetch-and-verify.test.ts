@@ -29,6 +29,7 @@ function stored(bytes: Buffer, record?: Partial<SnapshotRecord>): { source: Snap
       readPlaces: undefined,
     },
     record: record as SnapshotRecord | undefined,
+    takenAt: new Date(0),
     async *read(from = 0) {
       reads.push(from);
       for (let at = from; at < bytes.length; at += 7777) yield bytes.subarray(at, at + 7777);
