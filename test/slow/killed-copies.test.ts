@@ -81,8 +81,14 @@ t.test(`${ROUNDS} times two copies at once, of which some are killed`, async (t)
   const random = new Random(SEED);
   const source = await blobsIn(azurite, 'source', '');
   t.equal(source.size, 5, 'three snapshots and two bundles');
-  const whole = await runWorker(['copy'], { ...variables, SNAPSHOT_COPY_BLOB_PREFIX: 'whole/' });
-  t.equal(whole.code, 0, whole.stderr);
+  // The first run fills caches, and takes longer than those that are killed.
+  const times: number[] = [];
+  for (const prefix of ['cold/', 'warm/']) {
+    const { code, stderr, ms } = await runWorker(['copy'], { ...variables, SNAPSHOT_COPY_BLOB_PREFIX: prefix });
+    t.equal(code, 0, stderr);
+    times.push(ms);
+  }
+  const whole = Math.min(...times);
   const ends: Record<string, number> = {};
   let unreads = 0;
   for (let round = 0; round < ROUNDS; round++) {
@@ -90,7 +96,7 @@ t.test(`${ROUNDS} times two copies at once, of which some are killed`, async (t)
     const own = { ...variables, SNAPSHOT_COPY_BLOB_PREFIX: prefix };
     const runs = [1, 2].map(() => {
       const worker = startWorker(['copy'], own);
-      return { worker, ended: collect(worker), delay: random.below(Math.round(whole.ms * 2)) };
+      return { worker, ended: collect(worker), delay: random.below(Math.round(whole * 1.5)) };
     });
     const signals = runs.map(() => random.of(['SIGKILL', 'SIGTERM', 'none'] as const));
     const finished = await Promise.all(
