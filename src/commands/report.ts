@@ -62,14 +62,7 @@ export async function report(context: Context, { options }: Arguments): Promise<
     ...{ objective: expectations.objective, drillWithin: expectations.drillWithin },
     otherContainers: options['account'] === true ? others.toSorted() : undefined,
   };
-  if (typeof options['html'] === 'string') await writeNewFile(options['html'], htmlPage(result));
-  const stored = options['upload-to'];
-  if (typeof stored === 'string') {
-    const { uploadReport } = await import('../store/upload-report.ts');
-    const files = { html: htmlPage(result), json: reportJsonText(result) };
-    await uploadReport(storage, stored, now, files, context);
-  }
-  const partialFailure = partialFailureOf(result);
+  const partialFailure = (await storeCopies(result, storage, context, options)) ?? partialFailureOf(result);
   return {
     // Of ten thousand clusters each output takes tens of megabytes: only the one that is printed is made.
     ...(options['json'] === true
@@ -78,6 +71,28 @@ export async function report(context: Context, { options }: Arguments): Promise<
     summary: summaryOf(result),
     ...(partialFailure && { partialFailure }),
   };
+}
+
+/** Writes the page and stores the report, where that is asked for. What fails does not keep the report from being printed. */
+async function storeCopies(
+  result: Report,
+  storage: StorageConfig,
+  context: Context,
+  { html, 'upload-to': container }: Arguments['options'],
+): Promise<WorkerError | undefined> {
+  try {
+    if (typeof html === 'string') await writeNewFile(html, htmlPage(result));
+    if (typeof container !== 'string') return undefined;
+    const { uploadReport } = await import('../store/upload-report.ts');
+    const files = { html: htmlPage(result), json: reportJsonText(result) };
+    await uploadReport(storage, container, new Date(result.generatedAt), files, context);
+    return undefined;
+  } catch (error) {
+    if (context.signal.aborted || !(error instanceof WorkerError)) throw error;
+    if (error instanceof StorageError && error.code === 'ContainerNotFound')
+      error.hint = `Create the container ${String(container)}: the report does not do it.`;
+    return error;
+  }
 }
 
 function textOf(result: Report, { metrics }: Arguments['options']): string {

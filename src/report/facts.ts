@@ -132,17 +132,19 @@ export function unreachable(place: ClusterPlace, message: string): Cluster {
 /** @param place the part of the container that the contents are of */
 export function clusterOf(
   place: ClusterPlace,
-  { prefix, blobs, drills, bytes }: Contents,
+  contents: Contents,
   immutability: Immutability,
   expectations: Expectations,
   now: Date,
 ): Cluster {
+  const { prefix, blobs, bytes } = contents;
   const time = now.getTime();
   const plan = planRetention(blobs, expectations.retention, now);
   const snapshots = snapshotsOf(plan, expectations.retention.previousClusterIds, now);
   const [newest] = snapshots;
   const history = historyOf(snapshots, time);
   const objective = expectations.objective ?? history.usual;
+  const drills = contents.drills.filter(isOf(contents, snapshots, plan.otherClusterIds.length > 0));
   const lastDrill = drills.toSorted((a, b) => b.at.getTime() - a.at.getTime())[0];
   const facts: Facts = {
     clusterId: newest?.record.clusterId,
@@ -183,6 +185,26 @@ export function clusterOf(
     ],
     facts,
   } satisfies Cluster);
+}
+
+/**
+ * Whether a drill was one of the cluster: of one of its snapshots, or of one that is gone. Where other clusters have snapshots in the
+ * same place, one that is gone counts only if it was not older than those of the cluster.
+ */
+function isOf(
+  { prefix, blobs }: Contents,
+  snapshots: readonly Recorded<StoredBlob>[],
+  hasOthers: boolean,
+): (drill: DrillNote) => boolean {
+  const timeOf = (name: string): number | undefined => takenAtOf(prefix, name)?.getTime();
+  const own = new Set(snapshots.map(({ name }) => timeOf(name)));
+  const there = new Set(blobs.map(({ name }) => timeOf(name)));
+  const oldest = Math.min(...[...own].map((time) => time ?? Infinity));
+  return ({ snapshot }) => {
+    const time = timeOf(snapshot);
+    if (time === undefined) return false;
+    return own.has(time) || (!there.has(time) && (!hasOthers || time >= oldest));
+  };
 }
 
 /** The newest first; of a snapshot in several forms the last, and none of a former cluster with the same id. */

@@ -90,11 +90,11 @@ function answers({ clusters, generatedAt, drillWithin }: Report): string[] {
       slowest === undefined ? 'no drill has succeeded yet' : foreign(slowest.place.name),
     ),
     answer(
-      'Objective held for 30 days',
+      'Objective held',
       `${held} of ${total}`,
       held === total,
       held === total
-        ? 'no cluster was longer without a snapshot'
+        ? 'no cluster was longer without a snapshot, since its first one or for 30 days'
         : 'the table shows the longest time without a snapshot',
     ),
     answer(

@@ -5,8 +5,9 @@ import type { Report } from './summary.ts';
 /** What monitoring gets of a report: the label of a sample is the name of the cluster. */
 export function reportMetrics({ clusters, generatedAt }: Report): Samples {
   const each = (value: (cluster: Cluster) => number | undefined): Record<string, number> =>
+    // The worst is the first: of two with one name, which prefixes such as `a` and `a/` have, it counts.
     Object.fromEntries(
-      clusters.flatMap((cluster) => {
+      clusters.toReversed().flatMap((cluster) => {
         const number = value(cluster);
         return number === undefined ? [] : [[cluster.place.name, number] as const];
       }),

@@ -1,3 +1,4 @@
+import { randomBytes } from 'node:crypto';
 import type { StorageConfig } from '../config/config.ts';
 import type { Log } from '../log.ts';
 import { openService, sdkCredential } from './azure-credential.ts';
@@ -22,14 +23,16 @@ export async function uploadReport(
   const endpoint = { place: access.place, host: new URL(url).host, account, container, source: access.source };
   const requests = new Requests(endpoint, signal, log, DEADLINES);
   const client = service.getContainerClient(container);
+  // Several reports can be stored in the same second.
+  const own = randomBytes(2).toString('hex');
   const time = at.toISOString().slice(0, 19).replaceAll(/[-:]/g, '').replace('T', '_');
   for (const kind of ['json', 'html'] as const) {
-    const name = `etcd-snapshot-report_${time}.${kind}`;
+    const name = `etcd-snapshot-report_${time}_${own}.${kind}`;
     const blob = client.getBlockBlobClient(name);
     const ids: string[] = [];
     // In blocks: a report on ten thousand clusters has some fifty megabytes.
     for (const block of blocksOf(files[kind])) {
-      const id = Buffer.from(String(ids.length).padStart(6, '0')).toString('base64');
+      const id = Buffer.from(`${own}${String(ids.length).padStart(6, '0')}`).toString('base64');
       await requests.send(DOING, (abortSignal) => blob.stageBlock(id, block, block.length, { abortSignal }), {
         bytes: block.length,
       });

@@ -3,7 +3,7 @@ import { chmod, mkdir, readdir, readFile, symlink, writeFile } from 'node:fs/pro
 import { join } from 'node:path';
 import t from 'tap';
 import { Azurite } from '../support/azurite.ts';
-import { putSnapshot } from '../support/catalogue.ts';
+import { nameOf, putSnapshot } from '../support/catalogue.ts';
 import { jsonOf, runCommand } from '../support/command.ts';
 import { FaultProxy } from '../support/fault-proxy.ts';
 import { findJudge, without } from '../support/judges.ts';
@@ -48,7 +48,11 @@ async function fill(container: string, newest: number, prefix = '', isDrilled = 
   const variables = { ...azurite.variables(container), ...(prefix && { SNAPSHOT_BLOB_PREFIX: prefix }) };
   if (isDrilled) {
     const store = await openStore(variables);
-    await store.noteDrill({ at: new Date(Date.now() - 24 * HOUR), snapshot: `${prefix}x.db`, recoveryMs: 12_345 });
+    await store.noteDrill({
+      at: new Date(Date.now() - 24 * HOUR),
+      snapshot: `${prefix}${nameOf(new Date(START - newest * HOUR))}`,
+      recoveryMs: 12_345,
+    });
   }
   return variables;
 }
@@ -231,15 +235,25 @@ t.test('the report is stored in a container, under a new name each time', async 
   const reports = azurite.container('good-reports');
   const missing = await runCommand(['report', '--upload-to', 'good-reports'], good);
   t.equal(missing.code, 12);
+  t.match(missing.stdout, /^good +ok/m, 'the report is printed all the same');
+  t.match(errorOf(missing).hint, 'Create the container good-reports');
   await reports.create();
   t.equal((await runCommand(['report', '--upload-to', 'good-reports'], good)).code, 0);
   const names = await azurite.names('good-reports');
-  t.match(names, [/^etcd-snapshot-report_\d{8}_\d{6}\.html$/, /^etcd-snapshot-report_\d{8}_\d{6}\.json$/]);
+  t.match(names, [
+    /^etcd-snapshot-report_\d{8}_\d{6}_[0-9a-f]{4}\.html$/,
+    /^etcd-snapshot-report_\d{8}_\d{6}_[0-9a-f]{4}\.json$/,
+  ]);
   const { contentType } = await reports.getBlobClient(names[0] ?? '').getProperties();
   t.equal(contentType, 'text/html; charset=utf-8');
   const stored = JSON.parse((await reports.getBlobClient(names[1] ?? '').downloadToBuffer()).toString()) as Result;
   t.strictSame({ ...stored, generatedAt: '' }, { ...(await jsonOf<Result>(['report'], good)), generatedAt: '' });
   t.equal((await runCommand(['report', '--upload-to', 'Bad--name'], good)).code, 2);
+  const together = await Promise.all(
+    Array.from({ length: 5 }, async () => runCommand(['report', '--upload-to', 'good-reports'], good)),
+  );
+  for (const { code, stderr } of together) t.equal(code, 0, stderr);
+  t.equal((await azurite.names('good-reports')).length, 12, 'each of its own, in the same second as well');
 });
 
 t.test('options that contradict each other, and values that mean nothing', async (t) => {

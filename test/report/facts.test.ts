@@ -3,6 +3,7 @@ import { worstFirst } from '../../src/report/facts.ts';
 import { reportJson } from '../../src/report/report-json.ts';
 import { reportTable } from '../../src/report/report-table.ts';
 import { reportMetrics } from '../../src/report/report-metrics.ts';
+import { nameOf } from '../support/catalogue.ts';
 import { blob, DAY, drill, HOUR, NOW, reported, series, unread } from '../support/fleet.ts';
 
 const MINUTE = HOUR / 60;
@@ -67,6 +68,21 @@ t.test('drilled: within the time, never is not', (t) => {
   });
   t.match(ofDrills(), { state: 'not-drilled', problems: [{ message: 'No drill has succeeded yet.' }] });
   t.match(ofDrills(drill(MINUTE)).facts?.lastVerification, { by: 'drill' }, 'a drill verifies, too');
+  t.end();
+});
+
+t.test('a drill of another cluster, or of what never was a snapshot, proves nothing', (t) => {
+  const own = series(5, 6 * HOUR);
+  const other = [blob(40 * HOUR, { metadata: { clusterid: 'abc' } })];
+  const stateOf = (blobs: Parameters<typeof reported>[1], name: string): string =>
+    reported('c', blobs, [drill(HOUR, 1, name)]).state;
+  const gone = (ago: number): string => nameOf(new Date(NOW.getTime() - ago));
+  t.equal(stateOf(own, own[2]?.name ?? ''), 'ok');
+  t.equal(stateOf(own, gone(9 * DAY)), 'ok', 'retention removed it');
+  t.equal(stateOf([...own, ...other], other[0]?.name ?? ''), 'not-drilled');
+  t.equal(stateOf([...own, ...other], gone(9 * DAY)), 'not-drilled', 'perhaps one of the other cluster');
+  t.equal(stateOf([...own, ...other], gone(7 * HOUR)), 'ok');
+  t.equal(stateOf(own, 'nothing-of-the-kind'), 'not-drilled');
   t.end();
 });
 
