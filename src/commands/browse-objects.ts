@@ -52,7 +52,9 @@ export class BrowsedObjects implements Catalogue {
   /** Finds where the objects are. Values whose type is not known are logged. */
   static async open(context: Context, source: ObjectSource, selection: Selection): Promise<BrowsedObjects> {
     const index = new ObjectIndex(source.keys);
-    const isUnderPrefix = (key: string): boolean => key.startsWith(selection.etcdPrefix);
+    const { etcdPrefix } = selection;
+    // The text of a key takes long to make of millions of keys.
+    const isUnderPrefix = etcdPrefix === '' ? undefined : (key: string): boolean => key.startsWith(etcdPrefix);
     const scanner = new KeyScanner(source.facts.keyPages, (entry, run) => index.visit(entry, run), isUnderPrefix);
     await passBytes(source.source, `reading the keys of ${source.source.name}`, context, scanner);
     const objects = new BrowsedObjects(context, source, index);

@@ -4,7 +4,7 @@ import { IN_ALL, namesInDefinition, SHORT_NAMES, type ServedResource } from './a
 import { columnsOf } from './columns.ts';
 import { columnsInDefinition } from './printer-columns.ts';
 import { withServedVersion } from './crd-version.ts';
-import { directoryOf, groupOf, identityOf, namespaceOfKey } from './identity.ts';
+import { groupOf, identityOf, namespaceOfKey } from './identity.ts';
 import { type JsonObject, textAt, UnreadableValue } from './object-values.ts';
 import { pluralOf } from './selection.ts';
 import { decode, plainValue, typeMark } from './stored-value.ts';
@@ -56,7 +56,7 @@ export class ObjectIndex {
 
   /** Of all entries in any order, older ones included. @param run the place of its page in the runs of the key pages */
   visit(entry: KeyEntry, run: number): void {
-    const directory = this.#directoryOf(directoryOf(entry.keyText));
+    const directory = this.#directoryOf(entry.directoryText);
     if (directory.runs.at(-1) !== run) directory.runs.push(run);
     if (entry.isTombstone) return;
     directory.size += entry.valueSize;

@@ -9,6 +9,8 @@ export interface KeyEntry {
   readonly key: Buffer;
   /** The key as a latin1 string, one character a byte: keys are bytes. */
   readonly keyText: string;
+  /** The same up to its last slash. */
+  readonly directoryText: string;
   /** Empty for a tombstone. */
   readonly value: Buffer;
   /** Bytes of the value. */
@@ -124,6 +126,12 @@ class EntryReader implements KeyEntry {
     return (this.#keyText ??= this.#leaf.toString('latin1', this.#keyFrom, this.#keyTo));
   }
 
+  get directoryText(): string {
+    let end = this.#keyTo;
+    while (end > this.#keyFrom && this.#leaf[end - 1] !== SLASH) end--;
+    return this.#leaf.toString('latin1', this.#keyFrom, end);
+  }
+
   get value(): Buffer {
     return this.#leaf.subarray(this.#valueFrom, this.#valueTo);
   }
@@ -190,6 +198,8 @@ class EntryReader implements KeyEntry {
     return this.#leaf.readUInt32BE(at) * 2 ** 32 + this.#leaf.readUInt32BE(at + 4);
   }
 }
+
+const SLASH = '/'.charCodeAt(0);
 
 /** Only the leaves at these places in the runs of some pages. */
 export function someOf({ runs, ...pages }: KeyPages, places: ReadonlySet<number>): KeyPages {
