@@ -128,6 +128,11 @@ export function counted(count: number, what: string): string {
   return `${count} ${what}${count === 1 ? '' : 's'}`;
 }
 
+/** The first texts of a list, and how many more there are. */
+export function firstOf(texts: readonly string[], most: number): string[] {
+  return texts.length > most ? [...texts.slice(0, most), `and ${texts.length - most} more`] : [...texts];
+}
+
 /** With one decimal: `12.3 s`. */
 export function humanSeconds(ms: number): string {
   return `${(ms / 1000).toFixed(1)} s`;

@@ -1,5 +1,5 @@
 import t from 'tap';
-import { afterColon, alignColumns, humanAge, paint, printableLines, withColours } from '../src/text.ts';
+import { firstOf, afterColon, alignColumns, humanAge, paint, printableLines, withColours } from '../src/text.ts';
 
 const HEADINGS = ['NAME', 'SIZE', 'WHY'];
 
@@ -54,4 +54,10 @@ t.test('a sentence after a colon begins in lower case, a name does not', (t) => 
     t.equal(afterColon(sentence), shown);
   }
   t.end();
+});
+
+t.test('the first of a list, and how many more there are', async (t) => {
+  t.strictSame(firstOf(['a', 'b'], 2), ['a', 'b']);
+  t.strictSame(firstOf(['a', 'b', 'c', 'd'], 2), ['a', 'b', 'and 2 more']);
+  t.strictSame(firstOf([], 2), []);
 });

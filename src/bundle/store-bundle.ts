@@ -2,7 +2,7 @@ import { StorageError, VerificationError } from '../errors.ts';
 import type { Warnings } from '../log.ts';
 import type { Sealing } from '../sealed/sealing.ts';
 import type { BlobStore } from '../store/store.ts';
-import { afterColon, printable } from '../text.ts';
+import { afterColon, firstOf, printable } from '../text.ts';
 import { listedPaths } from './bundle-paths.ts';
 import {
   changedBetween,
@@ -138,6 +138,5 @@ function inWords({ path, why }: Omitted): string {
 }
 
 function someOf(texts: readonly string[]): string {
-  const more = texts.length > SHOWN ? `, and ${texts.length - SHOWN} more` : '';
-  return printable(texts.slice(0, SHOWN).join(', ')) + more;
+  return printable(firstOf(texts, SHOWN).join(', '));
 }

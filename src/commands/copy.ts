@@ -24,27 +24,17 @@ export async function copy(context: Context, { operands }: Arguments): Promise<O
   for (const operand of operands) named.add(await namedSnapshot(first, listing.blobs, operand));
   const isWanted = (name: string): boolean => operands.length === 0 || named.has(name);
   const result = await copyMissing({ first, second }, listing, isWanted, { startProgress, log, warnings });
-  const { copied, marks, present, readBack, disappeared, problems, archived, missing, lagSeconds } = result;
+  const { failure: _, ...compared } = result;
   const summary = summaryOf(result, second);
   const failure = failureOf(result);
   return {
-    text: [...copied.map(line), summary].join('\n'),
+    text: [...result.copied.map(line), summary].join('\n'),
     summary,
     json: {
       container: first.containerName,
       copyContainer: second.containerName,
-      ...{
-        copied,
-        marks,
-        present,
-        readBack,
-        disappeared,
-        problems,
-        archived,
-        missing,
-        lagSeconds,
-        findings: warnings.sentences,
-      },
+      ...compared,
+      findings: warnings.sentences,
     },
     measured: copyMetrics(result),
     ...(failure && { partialFailure: failure }),

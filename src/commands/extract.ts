@@ -6,6 +6,7 @@ import { onDisk } from '../files.ts';
 import { openNewDirectory } from '../new-directory.ts';
 import { cleaned, isBoundToken } from '../objects/clean.ts';
 import { droppedIn } from '../objects/dropped-versions.ts';
+import { HeldYaml } from '../objects/held-yaml.ts';
 import { type Identity, pathName, typeName } from '../objects/identity.ts';
 import { documentOf, filePath, kustomizationOf, orderOf } from '../objects/object-files.ts';
 import { withoutSecrets } from '../objects/secret-values.ts';
@@ -29,27 +30,21 @@ interface Extracted {
   readonly document?: string;
 }
 
-/** Characters of documents that are kept in memory. */
-const MAX_HELD = 16_000_000;
-
 /** Collects the objects, and what the operator should know of them. */
 class Extraction {
   readonly extracted: Extracted[] = [];
   readonly leftOut = new Map<string, number>();
   readonly warnings: string[] = [];
   readonly dropped = new Map<string, string>();
-  /** Characters. */
-  #held = 0;
+  readonly #held = new HeldYaml(
+    'The objects',
+    'sorted in memory for stdout',
+    'Extract them into a directory with -o DIR',
+  );
 
   /** What goes to stdout is sorted first, in memory. @throws UsageError */
   hold(extracted: Required<Extracted>): void {
-    this.#held += extracted.document.length;
-    if (this.#held > MAX_HELD) {
-      throw new UsageError(
-        'The objects are more than 16 MB of YAML, too many to be sorted in memory for stdout.',
-        'Extract them into a directory with -o DIR, or select fewer with --namespace, --kind, --name or --selector.',
-      );
-    }
+    this.#held.add(extracted.document);
     this.extracted.push(extracted);
   }
 

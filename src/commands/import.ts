@@ -13,7 +13,7 @@ import { parseSnapshotName, snapshotName } from '../snapshot/snapshot-name.ts';
 import { readThrough, factsOf, type SnapshotSource } from '../snapshot/source.ts';
 import type { StoredBlob } from '../store/catalogue.ts';
 import type { BlobStore } from '../store/store.ts';
-import { afterColon, counted, printable } from '../text.ts';
+import { afterColon, counted, firstOf, printable } from '../text.ts';
 import { type Arguments, type Context, openStore, type Outcome, prepareSealing } from './command.ts';
 import { loadIdentities, readClusterIds } from './snapshot-operand.ts';
 
@@ -100,10 +100,9 @@ export async function importFiles(context: Context, { operands, options }: Argum
 const SHOWN = 5;
 
 function aboutLeftOut(leftOut: FoundFiles['leftOut']): [sentence: string, hint: string] {
-  const shown = leftOut.slice(0, SHOWN).map(({ file, why }) => `${printable(file)} (${why})`);
-  const more = leftOut.length > SHOWN ? [`and ${leftOut.length - SHOWN} more`] : [];
+  const entries = leftOut.map(({ file, why }) => `${printable(file)} (${why})`);
   return [
-    `Left out, because they are no regular files with a name in UTF-8: ${[...shown, ...more].join(', ')}.`,
+    `Left out, because they are no regular files with a name in UTF-8: ${firstOf(entries, SHOWN).join(', ')}.`,
     'Name a link or a directory to import what it leads to, and rename a file whose name is not UTF-8.',
   ];
 }

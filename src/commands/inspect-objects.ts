@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto';
 import { UsageError } from '../errors.ts';
 import { type Column, columnsOf } from '../objects/columns.ts';
+import { HeldYaml } from '../objects/held-yaml.ts';
 import { jsonText } from '../objects/json-text.ts';
 import { type Identity, pathName, typeName } from '../objects/identity.ts';
 import { differingLines } from '../objects/line-difference.ts';
@@ -69,9 +70,6 @@ function shownOf(identity: Identity, isWide: boolean): Column[] {
   return columnsOf(identity).filter((column) => column.heading !== 'Name' && (isWide || !column.isWide));
 }
 
-/** Characters of objects that differ, in both snapshots. */
-const MAX_TEXT = 16_000_000;
-
 /** An object of a snapshot, to compare it with another one. */
 interface Compared {
   readonly identity: Identity;
@@ -132,20 +130,14 @@ async function differences(
 ): Promise<string[]> {
   const wanted = new Set(names);
   const texts: Map<string, string>[] = [];
-  let size = 0;
+  const held = new HeldYaml('The objects that differ', 'compared line by line in memory', 'Omit -o diff');
   for (const source of sources) {
     const found = new Map<string, string>();
     await readObjects(context, source, selection, ({ identity, object }) => {
       const name = pathName(identity);
       if (!wanted.has(name)) return;
       const text = yamlText(comparable(showsSecrets ? object : withoutSecrets(object))).trimEnd();
-      size += text.length;
-      if (size > MAX_TEXT) {
-        throw new UsageError(
-          'The objects that differ are more than 16 MB of YAML, too many to be compared line by line in memory.',
-          'Omit -o diff, or select fewer with --namespace, --kind, --name or --selector.',
-        );
-      }
+      held.add(text);
       found.set(name, text);
     });
     texts.push(found);

@@ -10,7 +10,7 @@ import { type KeyEntry, KeyScanner } from '../snapshot/keys.ts';
 import { passBytes, passLeaves } from '../snapshot/passes.ts';
 import type { SnapshotSource } from '../snapshot/source.ts';
 import type { KeyPages, SnapshotFacts } from '../snapshot/verify/verdict.ts';
-import { counted, printable } from '../text.ts';
+import { counted, firstOf, printable } from '../text.ts';
 import type { Arguments, Context } from './command.ts';
 import { findKnownKeys } from './known-keys.ts';
 import { openNamedOrNewest, readVerified } from './snapshot-operand.ts';
@@ -146,12 +146,11 @@ export function incompleteness({ log }: Context, unreadable: readonly Unreadable
   const [first] = unreadable;
   if (first === undefined) return undefined;
   for (const { key, problem } of unreadable) log.warn(`skipped the value of ${printable(key)}: it ${problem}`);
-  const named = unreadable.slice(0, NAMED).map(({ key, problem }) => `${printable(key)} ${problem}`);
-  const rest = unreadable.length > NAMED ? `; and ${unreadable.length - NAMED} more` : '';
+  const problems = unreadable.map(({ key, problem }) => `${printable(key)} ${problem}`);
   const isEncrypted = unreadable.some(({ problem }) => /^is encrypted with key [^,]*$/.test(problem));
   return new WorkerError(
     ExitCode.incomplete,
-    `${counted(unreadable.length, 'value')} could not be read: ${named.join('; ')}${rest}.`,
+    `${counted(unreadable.length, 'value')} could not be read: ${firstOf(problems, NAMED).join('; ')}.`,
     isEncrypted
       ? 'Give --encryption-config FILE, the encryption configuration of the API server when the snapshot was taken.'
       : 'To see a value as it is stored, run: etcd-snapshot inspect NAME --get KEY',

@@ -7,7 +7,7 @@ import { bundleName } from '../snapshot/snapshot-name.ts';
 import type { Listing, StoredBlob } from '../store/catalogue.ts';
 import type { StoredEvent } from '../store/events.ts';
 import type { BlobStore } from '../store/store.ts';
-import { afterColon } from '../text.ts';
+import { afterColon, firstOf } from '../text.ts';
 import { type Copied, type CopiedBlob, copyBlob, type Places } from './copy-blob.ts';
 import { copyEvents } from './copy-events.ts';
 import { isDone, type Lack, lackOf, planCopies, type PlannedCopy } from './plan-copies.ts';
@@ -165,7 +165,8 @@ const SHOWN = 5;
 /** The error to end with, if something could not be copied: a blob that differs counts more than one that cannot be read. */
 export function failureOf({ problems, archived, failure }: CopyResult): WorkerError | undefined {
   const inArchive = archived.map(({ name, place }) => `${name} is in the archive tier of the ${place} place`);
-  const parts = [...shown(problems.map(({ name, problem }) => `${name} ${problem}`)), ...shown(inArchive)];
+  const differing = problems.map(({ name, problem }) => `${name} ${problem}`);
+  const parts = [...firstOf(differing, SHOWN), ...firstOf(inArchive, SHOWN)];
   if (parts.length === 0) return failure;
   const ended = failure === undefined ? [] : [afterColon(failure.message).replace(/\.$/, '')];
   const message = `Not everything could be copied: ${[...parts, ...ended].join('; ')}.`;
@@ -178,10 +179,6 @@ export function failureOf({ problems, archived, failure }: CopyResult): WorkerEr
   ];
   if (problems.length > 0) return new VerificationError(message, hints.join(' '), failure);
   return new StorageError(failure?.code ?? 'BlobArchived', message, hints.join(' '), failure);
-}
-
-function shown(parts: readonly string[]): string[] {
-  return [...parts.slice(0, SHOWN), ...(parts.length > SHOWN ? [`and ${parts.length - SHOWN} more`] : [])];
 }
 
 const DIFFERS_HINT =

@@ -81,10 +81,10 @@ function pluralOfKey(key: string, isNamespaced: boolean): string {
 
 /** Whether a value that cannot be read can be of a type that is asked for: one part of its key is the plural of its type. */
 export function canBeNamed({ kinds }: Selection, key: string): boolean {
-  const parts = key.split('/');
+  if (kinds.length === 0) return true;
   const plurals = kinds.map((asked) => asked.split('.')[0] ?? '');
   const asked = new Set(plurals.flatMap((word) => [word, pluralOf(word), longNameOf(word)]));
-  return kinds.length === 0 || parts.some((part) => asked.has(part));
+  return key.split('/').some((part) => asked.has(part));
 }
 
 function longNameOf(short: string): string {

@@ -1,7 +1,7 @@
 import { encodingText } from '../snapshot/stored-form.ts';
 import { keptText } from '../snapshot/marks.ts';
 import { signatureText } from '../snapshot/signature-state.ts';
-import { counted, humanSeconds, humanSize, humanSpan } from '../text.ts';
+import { counted, firstOf, humanSeconds, humanSize, humanSpan } from '../text.ts';
 import { type Cluster, type Facts, STRIP_DAYS } from './facts.ts';
 import { DAY_MS } from './history.ts';
 import { rangeText, stripSvg } from './strip.ts';
@@ -159,14 +159,12 @@ function objectiveDetails({ objective, held, longest, since }: NonNullable<Facts
 }
 
 function keptDetails(kept: Facts['kept']): [string, string] {
-  const items = kept.slice(0, KEPT).map((snapshot) => `${foreign(snapshot.name)} (${foreign(keptText(snapshot))})`);
-  return ['Kept', `${items.join('; ')}${kept.length > KEPT ? `; and ${kept.length - KEPT} more` : ''}`];
+  const items = kept.map((snapshot) => `${foreign(snapshot.name)} (${foreign(keptText(snapshot))})`);
+  return ['Kept', firstOf(items, KEPT).join('; ')];
 }
 
 function gapList(gaps: Facts['gaps']): string {
-  if (gaps.length === 0) return 'none';
-  const shown = gaps.slice(0, GAPS).map(intervalText).join('; ');
-  return gaps.length > GAPS ? `${shown}; and ${gaps.length - GAPS} more` : shown;
+  return firstOf(gaps.map(intervalText), GAPS).join('; ') || 'none';
 }
 
 function immutabilityText({ immutability }: Facts): string {

@@ -2,7 +2,7 @@ import { type Access, CREDENTIAL_NAMES } from '../config/azure.ts';
 import { TYPES } from '../config/value-types.ts';
 import { UsageError } from '../errors.ts';
 import type { ContainerPlace } from '../store/container-reader.ts';
-import { counted, excerpt, UNPRINTABLE } from '../text.ts';
+import { counted, excerpt, firstOf, UNPRINTABLE } from '../text.ts';
 import { shownUrl } from '../url.ts';
 
 /** A cluster as a report shows it, and where its snapshots are. */
@@ -40,9 +40,8 @@ export function parseContainerList(text: string, file: string, access: Access): 
   }
   if (problems.length === 0 && places.length === 0) problems.push('it lists no container');
   if (problems.length === 0) return places;
-  const more = problems.length > SHOWN ? `; and ${problems.length - SHOWN} more` : '';
-  const list = problems.slice(0, SHOWN).join('; ');
-  throw new UsageError(`The file ${file} has ${counted(problems.length, 'error')}: ${list}${more}.`, HINT);
+  const list = firstOf(problems, SHOWN).join('; ');
+  throw new UsageError(`The file ${file} has ${counted(problems.length, 'error')}: ${list}.`, HINT);
 }
 
 /** The place of the whole configured account, or of one container of it. */

@@ -35,7 +35,7 @@ export async function passUnverified(
 
 /**
  * Reads a verified snapshot again, from its beginning to its end.
- * @throws UnsafeError when its file was written to meanwhile; VerificationError when it has another size
+ * @throws UnsafeError when its file was written to since it was opened; VerificationError when it has another size
  */
 export async function passBytes(source: SnapshotSource, doing: string, options: Progress, sink: Sink): Promise<void> {
   const passed = await sameAsVerified(source, passUnverified(source, doing, options, sink));
